@@ -1,0 +1,85 @@
+"""Frozen results that travel from the engine to the drawings and the page. Validated on construction."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One class and its softmax probability in [0, 1]."""
+
+    index: int
+    label: str
+    probability: float
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.probability <= 1.0:
+            raise ValueError(f"a probability lies in [0, 1], not {self.probability}")
+
+
+@dataclass(frozen=True)
+class ClusterMap:
+    """The image regions that the semantic tokens of one layer stand for.
+
+    Attributes:
+        unit: 1-based dumbbell unit.
+        layer: name of the layer, e.g. ``"STGM 1"``.
+        semantic_grid_hw: rows and columns of the semantic-token grid.
+        image_grid_hw: rows and columns of the image-token grid.
+        assignment: (h, w) int16, index of the semantic token that each image token belongs to.
+        attention: (M, h, w) float32, each token's head-averaged attention over the image tokens.
+    """
+
+    unit: int
+    layer: str
+    semantic_grid_hw: tuple[int, int]
+    image_grid_hw: tuple[int, int]
+    assignment: np.ndarray
+    attention: np.ndarray
+
+    def __post_init__(self) -> None:
+        num_tokens = self.semantic_grid_hw[0] * self.semantic_grid_hw[1]
+        if self.assignment.shape != self.image_grid_hw:
+            raise ValueError(f"assignment is {self.assignment.shape}, the image grid {self.image_grid_hw}")
+        if self.attention.shape != (num_tokens, *self.image_grid_hw):
+            raise ValueError(f"attention is {self.attention.shape}, expected {(num_tokens, *self.image_grid_hw)}")
+        if self.assignment.min() < 0 or self.assignment.max() >= num_tokens:
+            raise ValueError(f"assignment names tokens outside [0, {num_tokens})")
+
+
+@dataclass(frozen=True)
+class StageTimes:
+    """Where the time of one request went, in milliseconds."""
+
+    decode_ms: float
+    preprocess_ms: float
+    model_ms: float
+    draw_ms: float
+
+    @property
+    def total_ms(self) -> float:
+        return self.decode_ms + self.preprocess_ms + self.model_ms + self.draw_ms
+
+
+@dataclass(frozen=True)
+class Classification:
+    """What one model says about one image.
+
+    Attributes:
+        model: registered name, e.g. ``"stvit_r_swin_small_224"``.
+        predictions: best first; empty when no weights were to be had, because random weights predict nothing.
+        weights: where the weights came from, in words, or why there are none.
+        clusters: one entry per layer that ties semantic tokens to image regions; empty for full-token models.
+        device: device and precision in words, e.g. ``"CPU, bfloat16"``.
+        model_ms: wall-clock time of the traced forward pass.
+    """
+
+    model: str
+    predictions: tuple[Prediction, ...]
+    weights: str
+    clusters: tuple[ClusterMap, ...]
+    device: str
+    model_ms: float

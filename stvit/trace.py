@@ -1,0 +1,70 @@
+"""What a model returns for drawing when called with ``return_trace=True``.
+
+The models *return* what they did; nothing is hooked or stashed, and the fast path computes no attention maps.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from torch import Tensor
+
+LayerKind = Literal["image", "stgm", "semantic", "recovery", "reduction"]
+
+
+@dataclass(frozen=True)
+class LayerTrace:
+    """One transformer layer of one forward pass.
+
+    Attributes:
+        name: human-readable and unique within its unit, e.g. ``"STGM 1"``.
+        kind: the part that the layer plays.
+        unit: 1-based dumbbell unit; 0 where the network has no units.
+        tokens: (B, T, C), what the layer put out: semantic tokens in raster order of ``semantic_grid_hw`` for
+            ``stgm`` and ``semantic`` layers, image tokens in raster order of ``image_grid_hw`` otherwise.
+        image_grid_hw: rows and columns of the image-token grid.
+        semantic_grid_hw: rows and columns of the semantic-token grid; ``None`` for ``image`` layers.
+        attention: (B, heads, M, N) for ``stgm`` layers, softmax weight of semantic token m on image token n (0 outside
+            its key window; rows sum to one minus the weight on semantic keys); (B, heads, N, M) for ``recovery`` layers,
+            weight of image token n on semantic token m (rows sum to one). ``None`` for other layers.
+    """
+
+    name: str
+    kind: LayerKind
+    unit: int
+    tokens: Tensor
+    image_grid_hw: tuple[int, int]
+    semantic_grid_hw: tuple[int, int] | None = None
+    attention: Tensor | None = None
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens that the layer's feed-forward network processes."""
+        return self.tokens.shape[1]
+
+    def semantic_to_image(self) -> Tensor:
+        """Head-averaged map (B, M, N): how strongly semantic token m is tied to image token n, in either direction.
+
+        Raises:
+            ValueError: the layer does not connect semantic tokens with image tokens.
+        """
+        if self.attention is None:
+            raise ValueError(f"layer {self.name!r} of unit {self.unit} connects no semantic tokens with image tokens")
+        weights = self.attention.mean(dim=1)
+        return weights.transpose(1, 2) if self.kind == "recovery" else weights
+
+    def clusters(self) -> Tensor:
+        """(B, N) int64: the semantic token that each image token belongs to, the one it is tied to most strongly."""
+        return self.semantic_to_image().argmax(dim=1)
+
+
+@dataclass(frozen=True)
+class TokenTrace:
+    """The layers of one forward pass, in order of execution; stages without semantic tokens are left out."""
+
+    layers: tuple[LayerTrace, ...]
+
+    def cluster_layers(self) -> tuple[LayerTrace, ...]:
+        """The layers that tie semantic tokens to image regions, in order."""
+        return tuple(layer for layer in self.layers if layer.attention is not None)
