@@ -20,23 +20,23 @@ class LayerTrace:
     Attributes:
         name: human-readable and unique within its unit, e.g. ``"STGM 1"``.
         kind: the part that the layer plays.
-        unit: 1-based dumbbell unit; 0 where the network has no units.
         tokens: (B, T, C), what the layer put out: semantic tokens in raster order of ``semantic_grid_hw`` for
             ``stgm`` and ``semantic`` layers, image tokens in raster order of ``image_grid_hw`` otherwise.
         image_grid_hw: rows and columns of the image-token grid.
         semantic_grid_hw: rows and columns of the semantic-token grid; ``None`` for ``image`` layers.
         attention: (B, heads, M, N) for ``stgm`` layers, softmax weight of semantic token m on image token n (0 outside
-            its key window; rows sum to one minus the weight on semantic keys); (B, heads, N, M) for ``recovery`` layers,
-            weight of image token n on semantic token m (rows sum to one). ``None`` for other layers.
+            its key window; rows sum to one minus the weight on semantic keys); (B, heads, N, M) for ``recovery``
+            layers, weight of image token n on semantic token m (rows sum to one). ``None`` for other layers.
+        unit: 1-based dumbbell unit; 0 where the network has no units.
     """
 
     name: str
     kind: LayerKind
-    unit: int
     tokens: Tensor
     image_grid_hw: tuple[int, int]
     semantic_grid_hw: tuple[int, int] | None = None
     attention: Tensor | None = None
+    unit: int = 0
 
     @property
     def num_tokens(self) -> int:

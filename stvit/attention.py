@@ -1,0 +1,130 @@
+"""Attention between any two sets of tokens, and the pre-norm transformer layer around it.
+
+Shapes: B batch, Q queries, K keys, C channels, h heads.
+"""
+
+from __future__ import annotations
+
+from timm.layers import DropPath, LayerScale, Mlp, use_fused_attn
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+def attend(
+    queries: Tensor, keys: Tensor, values: Tensor, *, bias: Tensor | None = None, fused: bool = True
+) -> tuple[Tensor, Tensor | None]:
+    """Scaled dot-product attention of (B, h, Q, d) queries over (B, h, K, d) keys.
+
+    Args:
+        bias: added to the scaled logits; broadcasts to (B, h, Q, K).
+        fused: use PyTorch's fused kernel, which yields no weights.
+
+    Returns:
+        (B, h, Q, d) and the softmax weights (B, h, Q, K), or ``None`` when fused.
+    """
+    if fused:
+        return F.scaled_dot_product_attention(queries, keys, values, attn_mask=bias), None
+    logits = (queries * queries.shape[-1] ** -0.5) @ keys.transpose(-2, -1)
+    if bias is not None:
+        logits = logits + bias
+    weights = logits.softmax(dim=-1)
+    return weights @ values, weights
+
+
+def split_heads(tokens: Tensor, num_heads: int, parts: int = 1) -> tuple[Tensor, ...]:
+    """(B, T, parts * C) -> ``parts`` tensors (B, h, T, C / h), all views of the input."""
+    B, T, width = tokens.shape
+    return tokens.view(B, T, parts, num_heads, width // (parts * num_heads)).permute(2, 0, 3, 1, 4).unbind(0)
+
+
+def merge_heads(tokens: Tensor) -> Tensor:
+    """(B, h, T, d) -> (B, T, h * d), the inverse of :func:`split_heads` with one part."""
+    return tokens.transpose(1, 2).flatten(2)
+
+
+class CrossAttention(nn.Module):
+    """Multi-head attention whose queries and keys are projected apart, so that shared keys are projected only once."""
+
+    def __init__(self, dim: int, num_heads: int, qkv_bias: bool = True) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.fused = use_fused_attn()
+        self.q = nn.Linear(dim, dim, bias=qkv_bias)
+        self.kv = nn.Linear(dim, 2 * dim, bias=qkv_bias)
+        self.proj = nn.Linear(dim, dim)
+
+    def forward(
+        self, queries: Tensor, keys_values: Tensor, return_attention: bool = False
+    ) -> tuple[Tensor, Tensor | None]:
+        """Attend projected keys and values.
+
+        Args:
+            queries: (B, Q, C), normalised tokens, not yet projected.
+            keys_values: (B, K, 2C), what :attr:`kv` made of the normalised key tokens.
+            return_attention: also return the softmax weights (B, h, Q, K).
+        """
+        (q,) = split_heads(self.q(queries), self.num_heads)
+        k, v = split_heads(keys_values, self.num_heads, parts=2)
+        attended, weights = attend(q, k, v, fused=self.fused and not return_attention)
+        return self.proj(merge_heads(attended)), weights if return_attention else None
+
+
+class CrossAttentionLayer(nn.Module):
+    """The pre-norm layer that all semantic-token layers share: one ``norm1`` serves queries and keys, and only the
+    queries pass the feed-forward network (paper Eq. 1, 2 and 6)."""
+
+    def __init__(
+        self,
+        dim: int,
+        num_heads: int,
+        *,
+        mlp_ratio: float = 4.0,
+        qkv_bias: bool = True,
+        layer_scale: float | None = 1e-5,
+        drop_path: float = 0.0,
+        norm_eps: float = 1e-5,
+    ) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(dim, eps=norm_eps)
+        self.attn = CrossAttention(dim, num_heads, qkv_bias)
+        self.ls1 = LayerScale(dim, layer_scale) if layer_scale else nn.Identity()
+        self.norm2 = nn.LayerNorm(dim, eps=norm_eps)
+        self.mlp = Mlp(dim, int(dim * mlp_ratio))
+        self.ls2 = LayerScale(dim, layer_scale) if layer_scale else nn.Identity()
+        self.drop_path = DropPath(drop_path)
+
+    def keys_values(self, normalised: Tensor) -> Tensor:
+        """Project normalised tokens (..., C) to keys and values (..., 2C)."""
+        return self.attn.kv(normalised)
+
+    def attend_from(
+        self,
+        shortcut: Tensor | None,
+        queries: Tensor,
+        keys_values: Tensor,
+        return_attention: bool = False,
+    ) -> tuple[Tensor, Tensor | None]:
+        """Attention with its residual: ``shortcut + MHA(queries, keys_values)``.
+
+        Args:
+            shortcut: (B, Q, C) residual input, or ``None`` for no residual (and hence no stochastic depth).
+            queries: (B, Q, C), already normalised.
+            keys_values: (B, K, 2C) from :meth:`keys_values`.
+        """
+        attended, weights = self.attn(queries, keys_values, return_attention)
+        attended = self.ls1(attended)
+        return attended if shortcut is None else shortcut + self.drop_path(attended), weights
+
+    def feed_forward(self, tokens: Tensor) -> Tensor:
+        """``tokens + FFN(tokens)``, any shape (..., C)."""
+        return tokens + self.drop_path(self.ls2(self.mlp(self.norm2(tokens))))
+
+
+class SemanticLayer(CrossAttentionLayer):
+    """Self-attention among semantic tokens, with the layout of the cross-attention layers around it."""
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """(B, M, C) -> (B, M, C)."""
+        normalised = self.norm1(tokens)
+        tokens, _ = self.attend_from(tokens, normalised, self.keys_values(normalised))
+        return self.feed_forward(tokens)

@@ -1,0 +1,36 @@
+"""Building models by name."""
+
+from __future__ import annotations
+
+from os import PathLike
+from typing import Any
+
+import timm
+from torch import nn
+
+from . import swin_r  # noqa: F401 - registers its models with timm
+from .checkpoint import load_checkpoint
+
+
+def create_model(
+    name: str, checkpoint: str | PathLike[str] | None = None, pretrained: bool = False, **kwargs: Any
+) -> nn.Module:
+    """Build a model by its registered name, in evaluation mode.
+
+    Args:
+        name: e.g. ``"stvit_r_swin_small_224"``, or any model of timm.
+        checkpoint: a released ``.pth`` or a safetensors file; loaded strictly and without running pickled code.
+        pretrained: fetch the published weights from the Hugging Face Hub.
+        kwargs: options of the model, e.g. ``num_classes``.
+
+    Raises:
+        RuntimeError: timm knows no such model.
+        CheckpointError: the file is unsafe, unreadable, or does not fit the model.
+        ValueError: both a checkpoint and ``pretrained`` are given.
+    """
+    if checkpoint is not None and pretrained:
+        raise ValueError("give either a checkpoint or pretrained=True, not both")
+    model = timm.create_model(name, pretrained=pretrained, **kwargs)
+    if checkpoint is not None:
+        load_checkpoint(model, checkpoint)
+    return model.eval()

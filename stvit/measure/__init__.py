@@ -1,0 +1,1 @@
+"""What a model computes (:mod:`.macs`) and how long that takes (:mod:`.timing`). Both look at a model from outside."""

@@ -1,0 +1,112 @@
+"""``python -m stvit.measure MODEL BASELINE [BASELINE ...]``: the interleaved comparison, printed and saved as JSON."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from timm.models import is_model
+
+from ..factory import create_model
+from .compare import Comparison, SpeedUp, compare
+from .timing import best_precision
+
+PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    options = parse(arguments)
+    device = torch.device(options.device)
+    precision = PRECISIONS.get(options.precision, best_precision(device))
+    torch.manual_seed(0)
+    models = {name: create_model(name).to(device) for name in options.models}
+    comparison = compare(
+        models,
+        device=device,
+        precision=precision,
+        batch_size=options.batch_size,
+        rounds=options.rounds,
+        progress=lambda phase, done, total: print(f"\r{phase} {done}/{total} ", end="", file=sys.stderr, flush=True),
+    )
+    print(file=sys.stderr)
+    print(report(comparison))
+    if options.output:
+        options.output.parent.mkdir(parents=True, exist_ok=True)
+        options.output.write_text(json.dumps(as_json(comparison), indent=1) + "\n", encoding="utf-8")
+    return 0
+
+
+def parse(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m stvit.measure", description=__doc__)
+    parser.add_argument(
+        "models", nargs="+", metavar="MODEL", help="the model, then the baselines (names known to timm)"
+    )
+    parser.add_argument("--batch-size", type=positive, default=32, help="for throughput; latency is of batch 1")
+    parser.add_argument("--rounds", type=positive, default=30, help="timed rounds (default: 30)")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", choices=["cpu", "cuda"])
+    parser.add_argument("--precision", default="auto", choices=["auto", *PRECISIONS], help="default: the fastest here")
+    parser.add_argument("--output", type=Path, help="also save the figures as JSON in this file")
+    options = parser.parse_args(arguments)
+    if len(options.models) < 2:
+        parser.error("name a model and at least one baseline")
+    if len(set(options.models)) < len(options.models):
+        parser.error("name each model once")
+    if unknown := [name for name in options.models if not is_model(name)]:
+        parser.error(f"unknown models: {', '.join(unknown)}")
+    if options.device == "cuda" and not torch.cuda.is_available():
+        parser.error("no CUDA device is available")
+    return options
+
+
+def positive(text: str) -> int:
+    """A whole number from 1 on."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 on")
+    return int(text)
+
+
+def as_json(comparison: Comparison) -> dict[str, object]:
+    """The comparison as plain data, quotients included."""
+    data = asdict(comparison)
+    for part in ("latency_speed_up", "throughput_speed_up"):
+        for name, ratio in getattr(comparison, part).items():
+            data[part][name]["quotient"] = ratio.quotient
+    return data
+
+
+def report(comparison: Comparison) -> str:
+    """The comparison as text."""
+    lines = [
+        f"{comparison.device}, {comparison.precision}, input {'x'.join(map(str, comparison.input_shape))}, "
+        f"batch {comparison.batch_size}; " + ", ".join(f"{k} {v}" for k, v in comparison.versions.items()),
+        "",
+        f"{'model':34} {'GMACs':>7} {'paper':>7} {'M par.':>7} {'ms, batch 1 (IQR)':>26} {'images/s':>9} {'MiB':>9}",
+    ]
+    for name, cost in comparison.costs.items():
+        spread = f"{cost.latency.median_ms:.1f} ({cost.latency.q1_ms:.1f} to {cost.latency.q3_ms:.1f})"
+        memory = "n/a" if cost.peak_memory_bytes is None else f"{cost.peak_memory_bytes / 2**20:.0f}"
+        lines.append(
+            f"{name:34} {cost.macs / 1e9:7.3f} {cost.macs_as_published / 1e9:7.3f} {cost.parameters / 1e6:7.2f} "
+            f"{spread:>26} {cost.images_per_second:9.1f} {memory:>9}"
+        )
+    first = next(iter(comparison.costs))
+    for baseline, latency in comparison.latency_speed_up.items():
+        lines += ["", f"{first} against {baseline} (multiply-adds allow {latency.allowed_by_macs:.2f}x)"]
+        lines.append("  latency, batch 1: " + describe(latency))
+        batched = comparison.throughput_speed_up[baseline]
+        lines.append(f"  throughput, batch {comparison.batch_size}: " + describe(batched))
+    return "\n".join(lines)
+
+
+def describe(ratio: SpeedUp) -> str:
+    q1, median, q3 = ratio.measured
+    verdict = "faster" if median > 1 else "slower"
+    return f"{median:.2f}x, {verdict} (IQR {q1:.2f} to {q3:.2f}), {ratio.quotient:.2f} of what multiply-adds allow"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

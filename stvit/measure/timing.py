@@ -1,0 +1,162 @@
+"""How long models take: what is compared runs interleaved, warmed up and synchronised; medians with their spread."""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from statistics import quantiles
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class LatencySummary:
+    """Median and quartiles of repeated forward passes, in milliseconds."""
+
+    median_ms: float
+    q1_ms: float
+    q3_ms: float
+    runs: int
+
+
+@dataclass(frozen=True)
+class Round:
+    """One forward pass of every model, by name, in milliseconds."""
+
+    index: int
+    times_ms: dict[str, float]
+
+
+def summarise(times_ms: Sequence[float]) -> LatencySummary:
+    """Median and quartiles of at least one time.
+
+    Raises:
+        ValueError: no times.
+    """
+    q1, median, q3 = quartiles(times_ms)
+    return LatencySummary(median, q1, q3, len(times_ms))
+
+
+def quartiles(values: Sequence[float]) -> tuple[float, float, float]:
+    """First quartile, median and third quartile of at least one value.
+
+    Raises:
+        ValueError: no values.
+    """
+    if not values:
+        raise ValueError("no measurements to summarise")
+    if len(values) == 1:
+        return values[0], values[0], values[0]
+    q1, median, q3 = quantiles(values, n=4, method="inclusive")
+    return q1, median, q3
+
+
+def interleave(
+    models: Mapping[str, nn.Module],
+    images: Tensor,
+    *,
+    rounds: int,
+    warmup: int = 3,
+    precision: torch.dtype | None = None,
+) -> Iterator[Round]:
+    """Time one forward pass of each model per round, so that a machine that slows down slows all of them.
+
+    The order of the models alternates from round to round. Stop the iteration to cancel.
+
+    Args:
+        models: by name; on the device of the images, in evaluation mode.
+        images: (B, 3, H, W), the input of every model.
+        rounds: timed rounds.
+        warmup: untimed rounds before them.
+        precision: autocast to this type; ``None`` or float32 for none.
+    """
+    names = list(models)
+    timer = time_cuda if images.device.type == "cuda" else time_cpu
+    for index in range(-warmup, rounds):
+        order = names if index % 2 == 0 else names[::-1]
+        with torch.inference_mode(), autocast(images.device, precision):
+            times = {name: timer(models[name], images) for name in order}
+        if index >= 0:
+            yield Round(index, {name: times[name] for name in names})
+
+
+def time_cpu(model: Callable[[Tensor], Tensor], images: Tensor) -> float:
+    """Wall-clock milliseconds of one forward pass."""
+    start = time.perf_counter()
+    model(images)
+    return (time.perf_counter() - start) * 1e3
+
+
+def time_cuda(model: Callable[[Tensor], Tensor], images: Tensor) -> float:
+    """Milliseconds between CUDA events around one forward pass, launch overhead included."""
+    start, stop = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    torch.cuda.synchronize(images.device)
+    start.record()
+    model(images)
+    stop.record()
+    stop.synchronize()
+    return start.elapsed_time(stop)
+
+
+def peak_memory_bytes(model: nn.Module, images: Tensor, precision: torch.dtype | None = None) -> int | None:
+    """Most device memory that one forward pass holds beyond what was allocated before; ``None`` off CUDA."""
+    if images.device.type != "cuda":
+        return None
+    torch.cuda.synchronize(images.device)
+    before = torch.cuda.memory_allocated(images.device)
+    torch.cuda.reset_peak_memory_stats(images.device)
+    with torch.inference_mode(), autocast(images.device, precision):
+        model(images)
+    torch.cuda.synchronize(images.device)
+    return torch.cuda.max_memory_allocated(images.device) - before
+
+
+def autocast(device: torch.device, precision: torch.dtype | None) -> torch.autocast:
+    """Autocast to a precision; a context that does nothing for ``None`` and float32."""
+    enabled = precision not in (None, torch.float32)
+    return torch.autocast(device.type, dtype=precision if enabled else None, enabled=enabled)
+
+
+def best_precision(device: torch.device) -> torch.dtype:
+    """The fastest precision that the device supports well: bfloat16 where there are units for it, else float16 on CUDA
+    and float32 on the CPU."""
+    if device.type == "cuda":
+        native = torch.cuda.get_device_capability(device) >= (8, 0)
+        return torch.bfloat16 if native else torch.float16
+    return torch.bfloat16 if cpu_has_bfloat16_units() else torch.float32
+
+
+def cpu_has_bfloat16_units() -> bool:
+    """Whether the processor multiplies bfloat16 itself (AMX or AVX-512): 2 to 4 times the speed of float32, measured."""
+    return not cpu_flags().isdisjoint({"amx_bf16", "avx512_bf16"})
+
+
+@lru_cache(maxsize=1)
+def cpu_flags() -> frozenset[str]:
+    """Instruction-set flags as Linux names them; empty elsewhere."""
+    for line in read_cpuinfo():
+        if line.startswith("flags"):
+            return frozenset(line.split(":", 1)[1].split())
+    return frozenset()
+
+
+def read_cpuinfo() -> list[str]:
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
+            return file.read().splitlines()
+    except OSError:
+        return []
+
+
+@lru_cache
+def device_name(device: torch.device) -> str:
+    """The device in words: ``"NVIDIA H200"``, or the processor's name and PyTorch's thread count."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    models = [line.split(":", 1)[1].strip() for line in read_cpuinfo() if line.startswith("model name")]
+    name = models[0] if models else platform.processor() or platform.machine()
+    return f"{name} CPU, {torch.get_num_threads()} threads"

@@ -1,0 +1,131 @@
+"""Semantic token generation module (STGM): image tokens -> semantic tokens (paper, section 3.1, Eq. 1 to 3)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .attention import CrossAttentionLayer
+from .windows import gather_neighbourhoods, scatter_neighbourhoods, window_partition, window_reverse
+
+
+class SpatialSTGMLayer(CrossAttentionLayer):
+    """First layer (Eq. 1): every window's pooled centres attend the image tokens around the window.
+
+    Args:
+        dim: channels C.
+        num_heads: attention heads.
+        pooling: maps a window (B, w, w, C) to its centres (B, m * m, C).
+        window_size: w, side of a window in image tokens.
+        centres: m, centres per window side.
+        neighbourhood: w_k, side of the key window.
+        residual: add the centres to what they attend, as Eq. 1 has it; the released STViT-R classifiers do not.
+        project_once: project every image token once and then gather the neighbourhoods. ``False`` gathers first and
+            projects each copy, as the released code does: the same output at the published, higher cost.
+        layer: arguments of :class:`CrossAttentionLayer`.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        num_heads: int,
+        pooling: nn.Module,
+        *,
+        window_size: int,
+        centres: int,
+        neighbourhood: int,
+        residual: bool = True,
+        project_once: bool = True,
+        **layer: Any,
+    ) -> None:
+        super().__init__(dim, num_heads, **layer)
+        self.pooling = pooling
+        self.window_size, self.centres, self.neighbourhood = window_size, centres, neighbourhood
+        self.residual, self.project_once = residual, project_once
+
+    def forward(self, image_tokens: Tensor, return_attention: bool = False) -> tuple[Tensor, Tensor | None]:
+        """Generate semantic tokens.
+
+        Args:
+            image_tokens: (B, H, W, C); H and W multiples of the window size.
+
+        Returns:
+            Semantic tokens (B, H/w*m, W/w*m, C) as a raster map and, if asked for, the softmax weights
+            (B*nW, h, m*m, K) of each window's centres on its own m*m centres followed by its neighbourhood.
+        """
+        B, H, W, C = image_tokens.shape
+        w, m = self.window_size, self.centres
+        windows = window_partition(image_tokens, w)
+        nW = windows.shape[1]
+        centres = self.pooling(windows.view(B * nW, w, w, C))
+        queries = self.norm1(centres)
+        tokens, weights = self.attend_from(
+            centres if self.residual else None,
+            queries,
+            self._keys_values(image_tokens, centres, queries),
+            return_attention,
+        )
+        tokens = window_reverse(tokens.view(B, nW, m * m, C), m, (H // w * m, W // w * m))
+        return self.feed_forward(tokens), weights
+
+    def _keys_values(self, image_tokens: Tensor, centres: Tensor, queries: Tensor) -> Tensor:
+        """(B*nW, m*m + T, 2C): keys and values of every window's centres, then of its neighbourhood."""
+        if self.project_once:
+            own = self.keys_values(queries)
+            around = gather_neighbourhoods(
+                self.keys_values(self.norm1(image_tokens)), self.window_size, self.neighbourhood
+            )
+            return torch.cat([own, around.flatten(0, 1)], dim=1)
+        around = gather_neighbourhoods(image_tokens, self.window_size, self.neighbourhood)
+        return self.keys_values(self.norm1(torch.cat([centres, around.flatten(0, 1)], dim=1)))
+
+    def image_attention(self, weights: Tensor, grid_hw: tuple[int, int]) -> Tensor:
+        """Lay the weights that :meth:`forward` returned over the map: (B, h, M, H*W), tokens in raster order."""
+        H, W = grid_hw
+        m, h = self.centres, weights.shape[1]
+        nW = (H // self.window_size) * (W // self.window_size)
+        around = weights[..., m * m :].unflatten(0, (-1, nW))
+        whole = scatter_neighbourhoods(around, self.window_size, self.neighbourhood, grid_hw)
+        rows = whole.permute(0, 1, 3, 2, 4).flatten(3)  # (B, nW, m*m, h*H*W): one row a centre, to sort like tokens
+        raster = window_reverse(rows, m, (H // self.window_size * m, W // self.window_size * m))
+        return raster.flatten(1, 2).unflatten(-1, (h, H * W)).transpose(1, 2)
+
+
+class GlobalSTGMLayer(CrossAttentionLayer):
+    """Later layers (Eq. 2): semantic tokens attend themselves and the whole image, ``Concat(S, X)``.
+
+    Args:
+        num_global_centres: number of learned global cluster centres G that are added to the queries, and to nothing
+            else; 0 for none, as in the released STViT-R weights.
+        layer: arguments of :class:`CrossAttentionLayer`.
+    """
+
+    def __init__(self, dim: int, num_heads: int, *, num_global_centres: int = 0, **layer: Any) -> None:
+        super().__init__(dim, num_heads, **layer)
+        self.global_centres = None
+        if num_global_centres:
+            self.global_centres = nn.Parameter(torch.empty(1, num_global_centres, dim))
+            nn.init.trunc_normal_(self.global_centres, std=0.02)
+
+    def forward(
+        self, semantic_tokens: Tensor, image_tokens: Tensor, return_attention: bool = False
+    ) -> tuple[Tensor, Tensor | None]:
+        """Update the semantic tokens (B, M, C) from themselves and the image tokens (B, N, C).
+
+        Returns:
+            (B, M, C) and, if asked for, the softmax weights (B, h, M, M + N), semantic keys first.
+        """
+        keys = self.norm1(torch.cat([semantic_tokens, image_tokens], dim=1))
+        if self.global_centres is None:
+            queries = keys[:, : semantic_tokens.shape[1]]
+        else:
+            queries = self.norm1(semantic_tokens + self.global_centres)
+        tokens, weights = self.attend_from(semantic_tokens, queries, self.keys_values(keys), return_attention)
+        return self.feed_forward(tokens), weights
+
+    @staticmethod
+    def image_attention(weights: Tensor) -> Tensor:
+        """The part of the weights that lies on image tokens: (B, h, M, N)."""
+        return weights[..., weights.shape[-2] :]

@@ -1,0 +1,164 @@
+"""Swin Transformer parts (Liu et al., 2021) on channels-last token maps of any size that fits the window grid."""
+
+from __future__ import annotations
+
+import torch
+from timm.layers import DropPath, Mlp, trunc_normal_, use_fused_attn
+from torch import Tensor, nn
+
+from .attention import attend, merge_heads, split_heads
+from .windows import window_partition, window_reverse
+
+#: added to the logits of token pairs that a cyclic shift brings together though they are not neighbours
+SHIFT_MASK = -100.0
+
+
+class ConvStem(nn.Module):
+    """Two 3x3 stride-2 convolutions with BatchNorm and Hardswish: (B, 3, 4H, 4W) -> (B, H, W, C).
+
+    The stem of every Swin model of the paper; the patch stem would miss the published FLOPs by 2 to 4 %.
+    """
+
+    def __init__(self, in_chans: int, dim: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(in_chans, dim // 2, 3, stride=2, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(dim // 2)
+        self.conv2 = nn.Conv2d(dim // 2, dim, 3, stride=2, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(dim)
+        self.act = nn.Hardswish()
+
+    def forward(self, images: Tensor) -> Tensor:
+        features = self.act(self.bn1(self.conv1(images)))
+        return self.act(self.bn2(self.conv2(features))).permute(0, 2, 3, 1)
+
+
+def relative_position_index(window_size: int) -> Tensor:
+    """(w*w, w*w) int64: row of the bias table for each pair of tokens of one window."""
+    rows, columns = torch.meshgrid(torch.arange(window_size), torch.arange(window_size), indexing="ij")
+    position = torch.stack([rows.flatten(), columns.flatten()])
+    offset = position[:, :, None] - position[:, None, :] + window_size - 1
+    return offset[0] * (2 * window_size - 1) + offset[1]
+
+
+def shifted_window_mask(grid_hw: tuple[int, int], window_size: int, shift: int, device: torch.device) -> Tensor:
+    """(nW, w*w, w*w), ``SHIFT_MASK`` between tokens that only the cyclic shift made neighbours, else 0."""
+
+    def region(length: int) -> Tensor:
+        """0, 1 or 2: before, in, or wrapped around at the end of the axis after the shift."""
+        position = torch.arange(length, device=device)
+        return (position >= length - window_size).long() + (position >= length - shift).long()
+
+    regions = region(grid_hw[0])[:, None] * 3 + region(grid_hw[1])[None, :]
+    windows = window_partition(regions[None, :, :, None], window_size)[0, :, :, 0]
+    return (windows[:, None, :] != windows[:, :, None]) * SHIFT_MASK
+
+
+class WindowAttention(nn.Module):
+    """Multi-head self-attention inside w x w windows, with relative position bias."""
+
+    def __init__(self, dim: int, num_heads: int, window_size: int, qkv_bias: bool = True) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.fused = use_fused_attn()
+        self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)
+        self.proj = nn.Linear(dim, dim)
+        self.relative_position_bias_table = nn.Parameter(torch.zeros((2 * window_size - 1) ** 2, num_heads))
+        self.register_buffer("relative_position_index", relative_position_index(window_size), persistent=False)
+        trunc_normal_(self.relative_position_bias_table, std=0.02)
+
+    def forward(self, windows: Tensor, mask: Tensor | None = None) -> Tensor:
+        """(B, nW, w*w, C) -> (B, nW, w*w, C); ``mask`` (nW, w*w, w*w) is added to the logits."""
+        B, nW, T, _ = windows.shape
+        q, k, v = split_heads(self.qkv(windows).flatten(0, 1), self.num_heads, parts=3)
+        attended, _ = attend(q, k, v, bias=self._bias(B, mask), fused=self.fused)
+        return self.proj(merge_heads(attended)).view(B, nW, T, -1)
+
+    def _bias(self, batch: int, mask: Tensor | None) -> Tensor:
+        """Position bias, plus the mask if any: broadcasts to (B * nW, h, w*w, w*w)."""
+        T = self.relative_position_index.shape[0]
+        bias = self.relative_position_bias_table[self.relative_position_index.flatten()].view(T, T, -1)
+        bias = bias.permute(2, 0, 1).unsqueeze(0)
+        if mask is None:
+            return bias
+        per_window = bias + mask.unsqueeze(1).to(bias.dtype)
+        return per_window.expand(batch, *per_window.shape).flatten(0, 1)
+
+
+class SwinLayer(nn.Module):
+    """Pre-norm Swin layer; shifts its windows by half a window if asked to and if the map is larger than a window."""
+
+    def __init__(
+        self,
+        dim: int,
+        num_heads: int,
+        *,
+        window_size: int = 7,
+        shifted: bool = False,
+        mlp_ratio: float = 4.0,
+        qkv_bias: bool = True,
+        drop_path: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.window_size, self.shifted = window_size, shifted
+        self.norm1 = nn.LayerNorm(dim)
+        self.attn = WindowAttention(dim, num_heads, window_size, qkv_bias)
+        self.norm2 = nn.LayerNorm(dim)
+        self.mlp = Mlp(dim, int(dim * mlp_ratio))
+        self.drop_path = DropPath(drop_path)
+
+    def forward(self, token_map: Tensor) -> Tensor:
+        """(B, H, W, C) -> (B, H, W, C)."""
+        token_map = token_map + self.drop_path(self._attention(self.norm1(token_map)))
+        return token_map + self.drop_path(self.mlp(self.norm2(token_map)))
+
+    def _attention(self, token_map: Tensor) -> Tensor:
+        grid_hw = tuple(token_map.shape[1:3])
+        shift = self.window_size // 2 if self.shifted and min(grid_hw) > self.window_size else 0
+        mask = None
+        if shift:
+            token_map = token_map.roll((-shift, -shift), dims=(1, 2))
+            mask = shifted_window_mask(grid_hw, self.window_size, shift, token_map.device)
+        windows = self.attn(window_partition(token_map, self.window_size), mask)
+        token_map = window_reverse(windows, self.window_size, grid_hw)
+        return token_map.roll((shift, shift), dims=(1, 2)) if shift else token_map
+
+
+class PatchMerging(nn.Module):
+    """Halve the map and double the channels: (B, H, W, C) -> (B, H/2, W/2, 2C)."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(4 * dim)
+        self.reduction = nn.Linear(4 * dim, 2 * dim, bias=False)
+
+    def forward(self, token_map: Tensor) -> Tensor:
+        B, H, W, C = token_map.shape
+        # neighbours in the order (row, column) = (0, 0), (1, 0), (0, 1), (1, 1), as Swin's weights expect
+        merged = token_map.view(B, H // 2, 2, W // 2, 2, C).permute(0, 1, 3, 4, 2, 5).flatten(3)
+        return self.reduction(self.norm(merged))
+
+
+class SwinStage(nn.Module):
+    """Swin layers, every second one shifted, then an optional :class:`PatchMerging`."""
+
+    def __init__(self, layers: list[nn.Module], downsample: nn.Module | None = None) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(*layers)
+        self.downsample = downsample or nn.Identity()
+
+    def forward(self, token_map: Tensor) -> Tensor:
+        return self.downsample(self.layers(token_map))
+
+
+def check_swin_input(images_hw: tuple[int, int], window_size: int = 7) -> None:
+    """Refuse sizes whose stages do not fit the window grid.
+
+    Raises:
+        ValueError: a side is not a multiple of 32 times the window size.
+    """
+    multiple = 32 * window_size
+    if any(side % multiple or not side for side in images_hw):
+        raise ValueError(
+            f"input of {images_hw[0]}x{images_hw[1]} pixels does not fit the {window_size}x{window_size} windows of "
+            f"stages at strides 4 to 32: height and width must be multiples of {multiple}"
+        )

@@ -1,0 +1,62 @@
+"""Cutting a token map into windows and putting it together again; each cut stands beside its inverse or counterpart.
+
+A token map is (B, H, W, C); a set of windows is (B, nW, T, C), the windows and the T tokens in each in raster order.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def window_partition(token_map: Tensor, window_size: int) -> Tensor:
+    """(B, H, W, C) -> (B, nW, window_size**2, C), disjoint windows; H and W are multiples of ``window_size``."""
+    B, H, W, C = token_map.shape
+    w = window_size
+    windows = token_map.view(B, H // w, w, W // w, w, C).transpose(2, 3)
+    return windows.reshape(B, (H // w) * (W // w), w * w, C)
+
+
+def window_reverse(windows: Tensor, window_size: int, grid_hw: tuple[int, int]) -> Tensor:
+    """(B, nW, window_size**2, C) -> (B, H, W, C), the inverse of :func:`window_partition`."""
+    H, W = grid_hw
+    w = window_size
+    B, C = windows.shape[0], windows.shape[-1]
+    return windows.view(B, H // w, W // w, w, w, C).transpose(2, 3).reshape(B, H, W, C)
+
+
+def neighbourhood_corners(grid_hw: tuple[int, int], window_size: int, neighbourhood: int) -> list[tuple[int, int]]:
+    """Top-left corners of the neighbourhood of every window, in raster order of the windows.
+
+    A neighbourhood is a ``neighbourhood``-sided square around its window, moved as little as needed to lie inside the
+    map. On the 14x14 map of a 224-pixel image, 7x7 windows and 10x10 neighbourhoods start at rows and columns 0 and 4:
+    what the released code obtains from an unfold with stride 4.
+    """
+    margin = (neighbourhood - window_size) // 2
+
+    def starts(length: int) -> list[int]:
+        last = max(length - neighbourhood, 0)
+        return [min(max(first - margin, 0), last) for first in range(0, length, window_size)]
+
+    return [(row, column) for row in starts(grid_hw[0]) for column in starts(grid_hw[1])]
+
+
+def gather_neighbourhoods(token_map: Tensor, window_size: int, neighbourhood: int) -> Tensor:
+    """(B, H, W, C) -> (B, nW, T, C): overlapping neighbourhoods, one per window; T = neighbourhood**2 where the map is
+    large enough, see :func:`neighbourhood_corners`."""
+    corners = neighbourhood_corners(tuple(token_map.shape[1:3]), window_size, neighbourhood)
+    n = neighbourhood
+    return torch.stack([token_map[:, r : r + n, c : c + n] for r, c in corners], dim=1).flatten(2, 3)
+
+
+def scatter_neighbourhoods(weights: Tensor, window_size: int, neighbourhood: int, grid_hw: tuple[int, int]) -> Tensor:
+    """(B, nW, ..., T) -> (B, nW, ..., H*W): lay each window's weights over the whole map, 0 outside its neighbourhood.
+
+    The counterpart of :func:`gather_neighbourhoods` for attention weights.
+    """
+    H, W = grid_hw
+    height, width = min(neighbourhood, H), min(neighbourhood, W)
+    whole = weights.new_zeros(*weights.shape[:-1], H, W)
+    for i, (r, c) in enumerate(neighbourhood_corners(grid_hw, window_size, neighbourhood)):
+        whole[:, i, ..., r : r + height, c : c + width] = weights[:, i].unflatten(-1, (height, width))
+    return whole.flatten(-2)
