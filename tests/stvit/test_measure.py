@@ -1,0 +1,102 @@
+"""Timing and the benchmark command."""
+
+import json
+
+import pytest
+import torch
+from torch import nn
+
+from stvit.measure.__main__ import main
+from stvit.measure.compare import compare, speed_up
+from stvit.measure.timing import Round, best_precision, interleave, peak_memory_bytes, quartiles, summarise
+
+
+class Recorder(nn.Module):
+    """Notes its name each time it runs."""
+
+    def __init__(self, name: str, calls: list[str]) -> None:
+        super().__init__()
+        self.name, self.calls = name, calls
+
+    def forward(self, images):
+        self.calls.append(self.name)
+        return images
+
+
+def test_models_take_turns_and_alternate_who_is_first():
+    calls: list[str] = []
+    models = {name: Recorder(name, calls) for name in ("a", "b")}
+    rounds = list(interleave(models, torch.zeros(1, 3, 4, 4), rounds=3, warmup=1))
+    assert calls == ["b", "a", "a", "b", "b", "a", "a", "b"]
+    assert [one.index for one in rounds] == [0, 1, 2]
+    assert all(list(one.times_ms) == ["a", "b"] and min(one.times_ms.values()) >= 0 for one in rounds)
+
+
+def test_stopping_the_iteration_stops_the_models():
+    calls: list[str] = []
+    rounds = interleave({"a": Recorder("a", calls)}, torch.zeros(1, 3, 4, 4), rounds=100, warmup=0)
+    next(rounds)
+    rounds.close()
+    assert len(calls) == 1
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"), [([3.0], (3.0, 3.0, 3.0)), ([4.0, 1.0, 2.0, 3.0, 5.0], (2.0, 3.0, 4.0))]
+)
+def test_quartiles(values, expected):
+    assert quartiles(values) == expected
+
+
+def test_nothing_to_summarise_is_an_error():
+    with pytest.raises(ValueError, match="no measurements"):
+        summarise([])
+
+
+def test_speed_up_is_taken_within_rounds():
+    rounds = [Round(i, {"new": t, "old": 2 * t}) for i, t in enumerate([1.0, 50.0, 3.0])]
+    ratio = speed_up(rounds, "new", "old", {"new": 10, "old": 40})
+    assert ratio.measured == (2.0, 2.0, 2.0) and ratio.allowed_by_macs == 4.0 and ratio.quotient == 0.5
+
+
+def test_memory_is_not_claimed_on_the_cpu():
+    assert peak_memory_bytes(nn.Identity(), torch.zeros(1)) is None
+
+
+def test_precision_on_the_cpu_follows_the_processor(monkeypatch):
+    monkeypatch.setattr("stvit.measure.timing.cpu_flags", lambda: frozenset({"avx2"}))
+    assert best_precision(torch.device("cpu")) == torch.float32
+    monkeypatch.setattr("stvit.measure.timing.cpu_flags", lambda: frozenset({"avx2", "amx_bf16"}))
+    assert best_precision(torch.device("cpu")) == torch.bfloat16
+
+
+def test_one_model_is_no_comparison():
+    with pytest.raises(ValueError, match="at least one baseline"):
+        compare({"a": nn.Identity()}, device=torch.device("cpu"), precision=torch.float32)
+
+
+def test_command_prints_and_saves(tmp_path, capsys):
+    output = tmp_path / "figures" / "comparison.json"
+    arguments = ["deit_tiny_patch16_224", "stvit_r_swin_small_224", "--rounds", "2", "--batch-size", "2"]
+    assert main([*arguments, "--output", str(output)]) == 0
+    printed = capsys.readouterr().out
+    assert "deit_tiny_patch16_224 against stvit_r_swin_small_224" in printed and "faster" in printed
+    saved = json.loads(output.read_text())
+    assert saved["costs"]["deit_tiny_patch16_224"]["latency"]["runs"] == 2
+    ratio = saved["throughput_speed_up"]["stvit_r_swin_small_224"]
+    assert ratio["quotient"] == pytest.approx(ratio["measured"][1] / ratio["allowed_by_macs"])
+    assert saved["versions"]["torch"] == torch.__version__
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["deit_tiny_patch16_224"], "at least one baseline"),
+        (["deit_tiny_patch16_224", "no_such_model"], "unknown models: no_such_model"),
+        (["deit_tiny_patch16_224", "deit_tiny_patch16_224"], "each model once"),
+        (["a", "b", "--rounds", "0"], "not a whole number from 1 on"),
+    ],
+)
+def test_command_refuses_what_it_cannot_do(arguments, message, capsys):
+    with pytest.raises(SystemExit):
+        main(arguments)
+    assert message in capsys.readouterr().err
