@@ -5,6 +5,7 @@ Shapes: B batch, Q queries, K keys, C channels, h heads.
 
 from __future__ import annotations
 
+import torch
 from timm.layers import DropPath, LayerScale, Mlp, use_fused_attn
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -17,18 +18,24 @@ def attend(
 
     Args:
         bias: added to the scaled logits; broadcasts to (B, h, Q, K).
-        fused: use PyTorch's fused kernel, which yields no weights.
+        fused: allow PyTorch's fused kernel, which yields no weights.
 
     Returns:
-        (B, h, Q, d) and the softmax weights (B, h, Q, K), or ``None`` when fused.
+        (B, h, Q, d) and the softmax weights (B, h, Q, K), or ``None`` when the kernel was fused.
     """
-    if fused:
+    if fused and fused_is_faster(queries):
         return F.scaled_dot_product_attention(queries, keys, values, attn_mask=bias), None
     logits = (queries * queries.shape[-1] ** -0.5) @ keys.transpose(-2, -1)
     if bias is not None:
         logits = logits + bias
     weights = logits.softmax(dim=-1)
     return weights @ values, weights
+
+
+def fused_is_faster(queries: Tensor) -> bool:
+    """Whether the fused kernel beats two matrix products; for bfloat16 on CPUs it takes 1.2 to 1.6 times as long on
+    windows of 9 to 109 tokens."""
+    return queries.device.type != "cpu" or queries.dtype != torch.bfloat16
 
 
 def split_heads(tokens: Tensor, num_heads: int, parts: int = 1) -> tuple[Tensor, ...]:

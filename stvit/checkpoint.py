@@ -49,7 +49,7 @@ def read_checkpoint(path: str | PathLike[str]) -> dict[str, Tensor]:
         raise CheckpointError(f"{path} cannot be opened ({error.strerror}). Check the path.") from error
     if head[8:9] == b"{":  # after the 8-byte length of the header
         return _read_safetensors(path)
-    if head.startswith(b"PK\x03\x04") or head.startswith(b"\x80"):
+    if head.startswith((b"PK\x03\x04", b"\x80")):
         return _state_dict_in(_read_pickled(path, zipped=head.startswith(b"PK")), path)
     if head[257:262] == b"ustar":
         raise CheckpointError(

@@ -28,8 +28,9 @@ class ConvStem(nn.Module):
         self.act = nn.Hardswish()
 
     def forward(self, images: Tensor) -> Tensor:
+        images = images.contiguous(memory_format=torch.channels_last)  # so that the tokens come out contiguous
         features = self.act(self.bn1(self.conv1(images)))
-        return self.act(self.bn2(self.conv2(features))).permute(0, 2, 3, 1)
+        return self.act(self.bn2(self.conv2(features))).permute(0, 2, 3, 1).contiguous()
 
 
 def relative_position_index(window_size: int) -> Tensor:

@@ -1,0 +1,16 @@
+"""Checkpoints: a catalogue of records, and the way from a record to verified weights in a model."""
+
+from .catalogue import CATALOGUE, CheckpointRecord, Preprocessing
+from .errors import WeightsUnavailable
+from .load import load
+from .resolve import ResolvedWeights, resolve
+
+__all__ = [
+    "CATALOGUE",
+    "CheckpointRecord",
+    "Preprocessing",
+    "ResolvedWeights",
+    "WeightsUnavailable",
+    "load",
+    "resolve",
+]
