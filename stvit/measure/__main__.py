@@ -1,4 +1,4 @@
-"""``python -m stvit.measure MODEL BASELINE [BASELINE ...]``: the interleaved comparison, printed and saved as JSON."""
+"""``python -m stvit.measure MODEL BASELINE [BASELINE ...]``: an interleaved comparison, printed and saved as JSON."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import torch
 from timm.models import is_model
@@ -23,14 +24,11 @@ def main(arguments: list[str] | None = None) -> int:
     device = torch.device(options.device)
     precision = PRECISIONS.get(options.precision, best_precision(device))
     torch.manual_seed(0)
-    models = {name: create_model(name).to(device) for name in options.models}
     comparison = compare(
-        models,
-        device=device,
-        precision=precision,
+        {name: create_model(name).to(device, precision) for name in options.models},
         batch_size=options.batch_size,
         rounds=options.rounds,
-        progress=lambda phase, done, total: print(f"\r{phase} {done}/{total} ", end="", file=sys.stderr, flush=True),
+        progress=show_progress,
     )
     print(file=sys.stderr)
     print(report(comparison))
@@ -42,9 +40,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m stvit.measure", description=__doc__)
-    parser.add_argument(
-        "models", nargs="+", metavar="MODEL", help="the model, then the baselines (names known to timm)"
-    )
+    parser.add_argument("models", nargs="+", metavar="MODEL", help="the model, then its baselines (names in timm)")
     parser.add_argument("--batch-size", type=positive, default=32, help="for throughput; latency is of batch 1")
     parser.add_argument("--rounds", type=positive, default=30, help="timed rounds (default: 30)")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", choices=["cpu", "cuda"])
@@ -69,13 +65,28 @@ def positive(text: str) -> int:
     return int(text)
 
 
-def as_json(comparison: Comparison) -> dict[str, object]:
-    """The comparison as plain data, quotients included."""
+def show_progress(phase: str, done: int, total: int) -> None:
+    print(f"\r{phase} {done}/{total} ", end="", file=sys.stderr, flush=True)
+
+
+def speed_ups(comparison: Comparison) -> dict[str, dict[str, SpeedUp]]:
+    """By baseline and phase: the first model against every other."""
+    first, *baselines = comparison.costs
+    return {
+        baseline: {phase: comparison.speed_up(first, baseline, phase) for phase in comparison.rounds}
+        for baseline in baselines
+    }
+
+
+def as_json(comparison: Comparison) -> dict[str, Any]:
+    """The comparison as plain data: summaries and ratios, without the raw times."""
     data = asdict(comparison)
-    for part in ("latency_speed_up", "throughput_speed_up"):
-        for name, ratio in getattr(comparison, part).items():
-            data[part][name]["quotient"] = ratio.quotient
-    return data
+    del data["rounds"]
+    ratios = {
+        baseline: {phase: asdict(ratio) for phase, ratio in by_phase.items()}
+        for baseline, by_phase in speed_ups(comparison).items()
+    }
+    return data | {"speed_up_of_the_first_against": ratios}
 
 
 def report(comparison: Comparison) -> str:
@@ -94,11 +105,11 @@ def report(comparison: Comparison) -> str:
             f"{spread:>26} {cost.images_per_second:9.1f} {memory:>9}"
         )
     first = next(iter(comparison.costs))
-    for baseline, latency in comparison.latency_speed_up.items():
-        lines += ["", f"{first} against {baseline} (multiply-adds allow {latency.allowed_by_macs:.2f}x)"]
-        lines.append("  latency, batch 1: " + describe(latency))
-        batched = comparison.throughput_speed_up[baseline]
-        lines.append(f"  throughput, batch {comparison.batch_size}: " + describe(batched))
+    for baseline, ratios in speed_ups(comparison).items():
+        allowed = ratios["latency"].allowed_by_macs
+        lines += ["", f"{first} against {baseline} (multiply-adds allow {allowed:.2f}x)"]
+        lines.append("  latency, batch 1: " + describe(ratios["latency"]))
+        lines.append(f"  throughput, batch {comparison.batch_size}: " + describe(ratios["throughput"]))
     return "\n".join(lines)
 
 

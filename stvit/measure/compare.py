@@ -1,11 +1,11 @@
-"""One model against baselines on the same input: cost, latency, throughput, memory, in one interleaved run."""
+"""Several models on the same input: cost, latency, throughput and memory, all of them interleaved in one run."""
 
 from __future__ import annotations
 
 import platform
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import timm
 import torch
@@ -14,6 +14,8 @@ from torch import nn
 
 from .macs import count_macs
 from .timing import LatencySummary, Round, device_name, interleave, peak_memory_bytes, quartiles, summarise
+
+Phase = Literal["latency", "throughput"]
 
 
 @dataclass(frozen=True)
@@ -24,7 +26,7 @@ class ModelCost:
         macs: multiply-adds that this implementation computes for one input.
         macs_as_published: the same by the papers' way of counting.
         parameters: number of parameters.
-        latency: of batch 1.
+        latency: of batch 1; ``None`` where only throughput was measured.
         throughput: of the larger batch, per forward pass.
         images_per_second: throughput batch size over its median time.
         peak_memory_bytes: at the throughput batch size; ``None`` off CUDA.
@@ -33,7 +35,7 @@ class ModelCost:
     macs: int
     macs_as_published: int
     parameters: int
-    latency: LatencySummary
+    latency: LatencySummary | None
     throughput: LatencySummary
     images_per_second: float
     peak_memory_bytes: int | None
@@ -51,15 +53,22 @@ class SpeedUp:
 
     measured: tuple[float, float, float]
     allowed_by_macs: float
-
-    @property
-    def quotient(self) -> float:
-        return self.measured[1] / self.allowed_by_macs
+    quotient: float
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """A finished comparison; the first model is the one that is compared with the others."""
+    """Finished measurements of several models.
+
+    Attributes:
+        device: device in words.
+        precision: of weights and activations, e.g. ``"bfloat16"``.
+        input_shape: (C, H, W).
+        batch_size: of the throughput measurement.
+        versions: of what determines the speed.
+        costs: by model.
+        rounds: the raw times of each phase.
+    """
 
     device: str
     precision: str
@@ -67,73 +76,75 @@ class Comparison:
     batch_size: int
     versions: dict[str, str]
     costs: dict[str, ModelCost]
-    latency_speed_up: dict[str, SpeedUp]
-    throughput_speed_up: dict[str, SpeedUp]
+    rounds: dict[Phase, list[Round]]
+
+    def speed_up(self, model: str, baseline: str, phase: Phase) -> SpeedUp:
+        """Ratio of the two times within each round, so that what slows the machine down for a while cancels."""
+        ratios = quartiles([one.times_ms[baseline] / one.times_ms[model] for one in self.rounds[phase]])
+        allowed = self.costs[baseline].macs / self.costs[model].macs
+        return SpeedUp(ratios, allowed, ratios[1] / allowed)
 
 
 def compare(
     models: Mapping[str, nn.Module],
     *,
-    device: torch.device,
-    precision: torch.dtype,
     input_shape: tuple[int, int, int] = (3, 224, 224),
     batch_size: int = 32,
     rounds: int = 30,
+    phases: tuple[Phase, ...] = ("latency", "throughput"),
     progress: Callable[[str, int, int], Any] = lambda phase, done, total: None,
 ) -> Comparison:
-    """Measure the first model against each of the others, all of them interleaved.
+    """Measure all models, interleaved.
 
     Args:
-        models: by name, on ``device``, in evaluation mode.
+        models: by name, in evaluation mode, on one device and in one precision.
         batch_size: batch of the throughput measurement; latency is always that of batch 1.
         rounds: timed forward passes of each model and batch size.
-        progress: told the phase (``"latency"`` or ``"throughput"``), finished rounds and all rounds.
+        phases: what to measure; throughput always is.
+        progress: told the phase, finished rounds and all rounds.
 
     Raises:
-        ValueError: fewer than two models.
+        ValueError: fewer than two models, or models on several devices or in several precisions.
     """
     if len(models) < 2:
         raise ValueError("a comparison needs a model and at least one baseline")
-    images = torch.randn(batch_size, *input_shape, device=device)
-    macs = {name: count_macs(model, input_shape) for name, model in models.items()}
-
-    def run(phase: str, batch: torch.Tensor) -> list[Round]:
-        finished = []
-        for one in interleave(models, batch, rounds=rounds, precision=precision):
-            finished.append(one)
-            progress(phase, len(finished), rounds)
-        return finished
-
-    latency, throughput = run("latency", images[:1]), run("throughput", images)
-    costs = {}
-    for name, model in models.items():
-        batched = summarise([one.times_ms[name] for one in throughput])
-        costs[name] = ModelCost(
-            macs[name],
-            count_macs(model, input_shape, as_published=True),
-            sum(p.numel() for p in model.parameters()),
-            summarise([one.times_ms[name] for one in latency]),
-            batched,
-            1e3 * batch_size / batched.median_ms,
-            peak_memory_bytes(model, images, precision),
-        )
-    first, *baselines = models
+    kinds = {(p.device, p.dtype) for model in models.values() for p in model.parameters()}
+    if len(kinds) > 1:
+        raise ValueError(f"the models have parameters of several kinds: {sorted(map(str, kinds))}")
+    device, precision = kinds.pop()
+    images = torch.randn(batch_size, *input_shape, device=device, dtype=precision)
+    batches = {"latency": images[:1], "throughput": images}
+    finished: dict[Phase, list[Round]] = {}
+    for phase in phases:
+        finished[phase] = []
+        for one in interleave(models, batches[phase], rounds=rounds):
+            finished[phase].append(one)
+            progress(phase, len(finished[phase]), rounds)
     return Comparison(
         device_name(device),
         str(precision).removeprefix("torch."),
         input_shape,
         batch_size,
         versions(),
-        costs,
-        {name: speed_up(latency, first, name, macs) for name in baselines},
-        {name: speed_up(throughput, first, name, macs) for name in baselines},
+        {name: model_cost(name, model, images, finished) for name, model in models.items()},
+        finished,
     )
 
 
-def speed_up(rounds: list[Round], model: str, baseline: str, macs: Mapping[str, int]) -> SpeedUp:
-    """Ratio of the two times within each round: what slows the machine down for a while cancels."""
-    ratios = quartiles([one.times_ms[baseline] / one.times_ms[model] for one in rounds])
-    return SpeedUp(ratios, macs[baseline] / macs[model])
+def model_cost(name: str, model: nn.Module, images: torch.Tensor, finished: dict[Phase, list[Round]]) -> ModelCost:
+    """Everything about one model."""
+    shape = tuple(images.shape[1:])
+    latency = [one.times_ms[name] for one in finished.get("latency", [])]
+    throughput = summarise([one.times_ms[name] for one in finished["throughput"]])
+    return ModelCost(
+        count_macs(model, shape),
+        count_macs(model, shape, as_published=True),
+        sum(p.numel() for p in model.parameters()),
+        summarise(latency) if latency else None,
+        throughput,
+        1e3 * len(images) / throughput.median_ms,
+        peak_memory_bytes(model, images),
+    )
 
 
 def versions() -> dict[str, str]:

@@ -61,24 +61,22 @@ def interleave(
     *,
     rounds: int,
     warmup: int = 3,
-    precision: torch.dtype | None = None,
 ) -> Iterator[Round]:
     """Time one forward pass of each model per round, so that a machine that slows down slows all of them.
 
     The order of the models alternates from round to round. Stop the iteration to cancel.
 
     Args:
-        models: by name; on the device of the images, in evaluation mode.
+        models: by name; on the device and in the precision of the images, in evaluation mode.
         images: (B, 3, H, W), the input of every model.
         rounds: timed rounds.
         warmup: untimed rounds before them.
-        precision: autocast to this type; ``None`` or float32 for none.
     """
     names = list(models)
     timer = time_cuda if images.device.type == "cuda" else time_cpu
     for index in range(-warmup, rounds):
         order = names if index % 2 == 0 else names[::-1]
-        with torch.inference_mode(), autocast(images.device, precision):
+        with torch.inference_mode():
             times = {name: timer(models[name], images) for name in order}
         if index >= 0:
             yield Round(index, {name: times[name] for name in names})
@@ -102,23 +100,17 @@ def time_cuda(model: Callable[[Tensor], Tensor], images: Tensor) -> float:
     return start.elapsed_time(stop)
 
 
-def peak_memory_bytes(model: nn.Module, images: Tensor, precision: torch.dtype | None = None) -> int | None:
+def peak_memory_bytes(model: nn.Module, images: Tensor) -> int | None:
     """Most device memory that one forward pass holds beyond what was allocated before; ``None`` off CUDA."""
     if images.device.type != "cuda":
         return None
     torch.cuda.synchronize(images.device)
     before = torch.cuda.memory_allocated(images.device)
     torch.cuda.reset_peak_memory_stats(images.device)
-    with torch.inference_mode(), autocast(images.device, precision):
+    with torch.inference_mode():
         model(images)
     torch.cuda.synchronize(images.device)
     return torch.cuda.max_memory_allocated(images.device) - before
-
-
-def autocast(device: torch.device, precision: torch.dtype | None) -> torch.autocast:
-    """Autocast to a precision; a context that does nothing for ``None`` and float32."""
-    enabled = precision not in (None, torch.float32)
-    return torch.autocast(device.type, dtype=precision if enabled else None, enabled=enabled)
 
 
 def best_precision(device: torch.device) -> torch.dtype:

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from stvit.measure.__main__ import main
-from stvit.measure.compare import compare, speed_up
+from stvit.measure.compare import Comparison, ModelCost, SpeedUp, compare
 from stvit.measure.timing import Round, best_precision, interleave, peak_memory_bytes, quartiles, summarise
 
 
@@ -54,8 +54,10 @@ def test_nothing_to_summarise_is_an_error():
 
 def test_speed_up_is_taken_within_rounds():
     rounds = [Round(i, {"new": t, "old": 2 * t}) for i, t in enumerate([1.0, 50.0, 3.0])]
-    ratio = speed_up(rounds, "new", "old", {"new": 10, "old": 40})
-    assert ratio.measured == (2.0, 2.0, 2.0) and ratio.allowed_by_macs == 4.0 and ratio.quotient == 0.5
+    summary = summarise([1.0])
+    costs = {name: ModelCost(macs, macs, 1, None, summary, 1.0, None) for name, macs in (("new", 10), ("old", 40))}
+    comparison = Comparison("CPU", "float32", (3, 4, 4), 1, {}, costs, {"throughput": rounds})
+    assert comparison.speed_up("new", "old", "throughput") == SpeedUp((2.0, 2.0, 2.0), 4.0, 0.5)
 
 
 def test_memory_is_not_claimed_on_the_cpu():
@@ -71,7 +73,12 @@ def test_precision_on_the_cpu_follows_the_processor(monkeypatch):
 
 def test_one_model_is_no_comparison():
     with pytest.raises(ValueError, match="at least one baseline"):
-        compare({"a": nn.Identity()}, device=torch.device("cpu"), precision=torch.float32)
+        compare({"a": nn.Identity()})
+
+
+def test_models_of_different_precision_are_not_compared():
+    with pytest.raises(ValueError, match="several kinds"):
+        compare({"a": nn.Linear(1, 1), "b": nn.Linear(1, 1).bfloat16()})
 
 
 def test_command_prints_and_saves(tmp_path, capsys):
@@ -82,7 +89,7 @@ def test_command_prints_and_saves(tmp_path, capsys):
     assert "deit_tiny_patch16_224 against stvit_r_swin_small_224" in printed and "faster" in printed
     saved = json.loads(output.read_text())
     assert saved["costs"]["deit_tiny_patch16_224"]["latency"]["runs"] == 2
-    ratio = saved["throughput_speed_up"]["stvit_r_swin_small_224"]
+    ratio = saved["speed_up_of_the_first_against"]["stvit_r_swin_small_224"]["throughput"]
     assert ratio["quotient"] == pytest.approx(ratio["measured"][1] / ratio["allowed_by_macs"])
     assert saved["versions"]["torch"] == torch.__version__
 

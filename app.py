@@ -1,0 +1,46 @@
+"""The demo: ``python app.py``, or what a Hugging Face Space runs.
+
+Environment: ``GRADIO_SERVER_PORT`` or ``PORT`` (default 7860), ``GRADIO_SERVER_NAME`` (default 127.0.0.1, on Spaces
+0.0.0.0), ``HF_HOME`` and ``HF_ENDPOINT`` for the weights.
+"""
+
+from __future__ import annotations
+
+import os
+
+DEFAULT_PORT = 7860
+MAX_UPLOAD = "50mb"
+
+
+def main() -> None:
+    """Build the page and serve it until interrupted."""
+    os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+    if os.environ.get("SPACES_ZERO_GPU"):
+        import spaces  # noqa: F401 - patches torch, so it has to come before it
+
+    from starlette.responses import JSONResponse
+    from starlette.routing import Route
+
+    from demo.engine import Engine
+    from demo.ui import layout
+    from demo.ui.runtime import Runtime
+
+    page = layout.build(Runtime(Engine()))
+    page.launch(
+        server_name=os.environ.get("GRADIO_SERVER_NAME", "0.0.0.0" if os.environ.get("SPACE_ID") else "127.0.0.1"),
+        server_port=int(os.environ.get("GRADIO_SERVER_PORT") or os.environ.get("PORT") or DEFAULT_PORT),
+        theme=layout.theme(),
+        head=layout.head(),
+        footer_links=["api"],
+        max_file_size=MAX_UPLOAD,
+        show_error=False,
+        enable_monitoring=False,
+        run_history=False,
+        ssr_mode=False,
+        share=False,
+        app_kwargs={"routes": [Route("/health", lambda request: JSONResponse({"status": "ok"}))]},
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,167 @@
+"""One run for each task: a file in, a frozen result out. Nothing here knows of the page."""
+
+from __future__ import annotations
+
+import inspect
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from threading import Lock
+from weakref import WeakSet
+
+import torch
+from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD, ImageNetInfo
+from torch import Tensor, nn
+
+from demo.geometry import InputGeometry, preprocess
+from demo.media import SourceImage, read_image
+from demo.store import ModelStore
+from demo.types import Classification, ClusterMap, Prediction
+from stvit import TokenTrace
+from stvit.measure.timing import best_precision, device_name
+
+INPUT_SIZE = 224
+TOP_K = 5
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A decoded image and the model's input made of it.
+
+    Attributes:
+        source: the upright image, (H, W, 3) uint8 RGB, and a note on how it was read.
+        images: (1, 3, 224, 224) float32 on the CPU, normalised; the same for every model.
+        geometry: the way from input pixels back to source pixels.
+        decode_ms: time to read and decode the file.
+        preprocess_ms: time to resize, crop and normalise.
+    """
+
+    source: SourceImage
+    images: Tensor
+    geometry: InputGeometry
+    decode_ms: float
+    preprocess_ms: float
+
+
+@dataclass(frozen=True)
+class ClassifyRun:
+    """Two models on one picture."""
+
+    picture: Picture
+    model: Classification
+    baseline: Classification
+
+
+class Engine:
+    """Runs models on one device, one request at a time; in the precision that is fastest there, or a chosen one."""
+
+    def __init__(self, device: torch.device | None = None, precision: torch.dtype | None = None) -> None:
+        self.device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.precision = precision or best_precision(self.device)
+        self.store = ModelStore(self.device, self.precision)
+        self._device_lock = Lock()
+        self._warm: WeakSet[nn.Module] = WeakSet()
+
+    def device_words(self) -> str:
+        """Device and precision for people, e.g. ``"NVIDIA H200, bfloat16"``."""
+        return f"{device_name(self.device)}, {str(self.precision).removeprefix('torch.')}"
+
+    def open_picture(self, path: str | Path) -> Picture:
+        """Decode and preprocess an image file.
+
+        Raises:
+            MediaError: not an image that can be read within the limits; the message is for the user.
+        """
+        start = time.perf_counter()
+        source = read_image(path)
+        decoded = time.perf_counter()
+        images, geometry = preprocess(
+            source.pixels, input_size=INPUT_SIZE, mean=IMAGENET_DEFAULT_MEAN, std=IMAGENET_DEFAULT_STD
+        )
+        done = time.perf_counter()
+        return Picture(source, images, geometry, (decoded - start) * 1e3, (done - decoded) * 1e3)
+
+    def classify_file(self, path: str | Path, model: str, baseline: str) -> ClassifyRun:
+        """Both models on the same pixels of an image file.
+
+        Raises:
+            MediaError: the file cannot be read as an image.
+            UnknownModel: a model that the page does not offer.
+        """
+        picture, result = self.classify_one(path, model)
+        return ClassifyRun(picture, result, self.classify(picture.images, baseline))
+
+    def classify_one(self, path: str | Path, model: str) -> tuple[Picture, Classification]:
+        """One model on an image file; raises as ``classify_file`` does."""
+        picture = self.open_picture(path)
+        return picture, self.classify(picture.images, model)
+
+    def classify(self, images: Tensor, name: str) -> Classification:
+        """What one model says about one preprocessed image (1, 3, H, W); no predictions if it has no weights."""
+        loaded = self.store.get(name)
+        images = images.to(self.device, self.precision)
+        with self.exclusive():
+            if loaded.network not in self._warm:
+                self._forward(loaded.network, images)
+                self._warm.add(loaded.network)
+            start = time.perf_counter()
+            logits, trace = self._forward(loaded.network, images)
+            model_ms = (time.perf_counter() - start) * 1e3
+        return Classification(
+            model=name,
+            predictions=() if loaded.problem else top_predictions(logits[0]),
+            weights=f"{loaded.problem} {loaded.next_step}".strip() or loaded.weights,
+            clusters=cluster_maps(trace) if trace else (),
+            device=self.device_words(),
+            model_ms=model_ms,
+        )
+
+    @contextmanager
+    def exclusive(self) -> Iterator[None]:
+        """The device for the caller alone, without gradients."""
+        with self._device_lock, torch.inference_mode():
+            yield
+
+    def _forward(self, network: nn.Module, images: Tensor) -> tuple[Tensor, TokenTrace | None]:
+        traced = _returns_trace(type(network))
+        output = network(images, return_trace=True) if traced else network(images)
+        logits, trace = output if traced else (output, None)
+        return logits.float().cpu(), trace  # .cpu() waits for the device
+
+
+def top_predictions(logits: Tensor, k: int = TOP_K) -> tuple[Prediction, ...]:
+    """The ``k`` most probable ImageNet classes of one row of 1000 logits, best first."""
+    probabilities, indices = logits.softmax(dim=-1).clamp(max=1.0).topk(k)
+    labels = _imagenet()
+    return tuple(
+        Prediction(index, labels.index_to_description(index), probability)
+        for index, probability in zip(indices.tolist(), probabilities.tolist(), strict=True)
+    )
+
+
+def cluster_maps(trace: TokenTrace) -> tuple[ClusterMap, ...]:
+    """The drawable part of a trace, for the first image of the batch."""
+    return tuple(
+        ClusterMap(
+            unit=layer.unit,
+            layer=layer.name,
+            semantic_grid_hw=layer.semantic_grid_hw,
+            image_grid_hw=layer.image_grid_hw,
+            assignment=layer.clusters()[0].view(layer.image_grid_hw).to(torch.int16).cpu().numpy(),
+            attention=layer.semantic_to_image()[0].unflatten(1, layer.image_grid_hw).float().cpu().numpy(),
+        )
+        for layer in trace.cluster_layers()
+    )
+
+
+@cache
+def _returns_trace(network_type: type[nn.Module]) -> bool:
+    return "return_trace" in inspect.signature(network_type.forward).parameters
+
+
+@cache
+def _imagenet() -> ImageNetInfo:
+    return ImageNetInfo()

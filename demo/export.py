@@ -1,0 +1,110 @@
+"""Results in the forms in which they leave the program: JSON and annotated pictures."""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import asdict, replace
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+
+from demo.engine import ClassifyRun
+from demo.geometry import InputGeometry
+from demo.overlay import draw_attention, draw_clusters
+from demo.race import Racer, RaceState
+from demo.types import Classification, ClusterMap, StageTimes
+
+DISPLAY_SIDE = 1280  # longest side of pictures that are shown or handed out; the token map itself has 14 x 14 cells
+JPEG_QUALITY = 90
+
+
+def display_copy(run: ClassifyRun) -> tuple[np.ndarray, InputGeometry]:
+    """The source picture, at most ``DISPLAY_SIDE`` on its long side, and the geometry that belongs to the copy."""
+    pixels, geometry = run.picture.source.pixels, run.picture.geometry
+    height, width = pixels.shape[:2]
+    scale = DISPLAY_SIDE / max(height, width)
+    if scale >= 1:
+        return pixels, geometry
+    copy_hw = max(1, round(height * scale)), max(1, round(width * scale))
+    copy = cv2.resize(pixels, copy_hw[::-1], interpolation=cv2.INTER_AREA)
+    return copy, replace(geometry, source_hw=copy_hw)
+
+
+def jpeg_bytes(pixels: np.ndarray) -> bytes:
+    """(H, W, 3) uint8 RGB as JPEG."""
+    done, encoded = cv2.imencode(".jpg", pixels[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
+    if not done:
+        raise ValueError(f"cannot encode a picture of shape {pixels.shape}")
+    return encoded.tobytes()
+
+
+def annotated_picture(
+    pixels: np.ndarray, geometry: InputGeometry, clusters: ClusterMap, token: int | None = None
+) -> bytes:
+    """The picture with the regions of one layer drawn on it, or with where one of its tokens looks, as JPEG."""
+    if token is None:
+        return jpeg_bytes(draw_clusters(pixels, clusters, geometry))
+    return jpeg_bytes(draw_attention(pixels, clusters, token, geometry))
+
+
+def final_regions(clusters: tuple[ClusterMap, ...]) -> ClusterMap:
+    """The layer that shows best what the tokens stand for: the last one that makes semantic tokens."""
+    return next(entry for entry in reversed(clusters) if entry.layer.startswith("STGM"))
+
+
+def classification_json(run: ClassifyRun, times: tuple[StageTimes, StageTimes]) -> dict[str, Any]:
+    """A whole request as plain JSON values; times in milliseconds, pixels as (height, width) or (row, column)."""
+    source, geometry = run.picture.source, run.picture.geometry
+    return {
+        "image": {"size_hw": list(source.pixels.shape[:2]), "note": source.note, "geometry": _geometry(geometry)},
+        "model": _classification(run.model, times[0]),
+        "baseline": _classification(run.baseline, times[1]),
+        "versions": {"python": platform.python_version(), "torch": torch.__version__},
+    }
+
+
+def race_json(state: RaceState) -> dict[str, Any]:
+    """A comparison as plain JSON values; ``null`` where nothing is measured yet."""
+    return {
+        "stage": state.stage,
+        "progress": round(state.progress, 3),
+        "device": state.device,
+        "batch_size": state.batch_size,
+        "model": _racer(state, state.model),
+        "baseline": _racer(state, state.baseline),
+        "speedup_batch_1": state.speedup(batched=False),
+        "speedup_batched": state.speedup(batched=True),
+        "speedup_macs_allow": state.allowed_speedup,
+    }
+
+
+def _racer(state: RaceState, racer: Racer) -> dict[str, Any]:
+    return {**asdict(racer), "images_per_second": state.images_per_second(racer)}
+
+
+def _geometry(geometry: InputGeometry) -> dict[str, list[int]]:
+    return {name: [int(value) for value in pair] for name, pair in asdict(geometry).items()}
+
+
+def _classification(result: Classification, times: StageTimes) -> dict[str, Any]:
+    return {
+        "name": result.model,
+        "predictions": [asdict(entry) for entry in result.predictions],
+        "weights": result.weights,
+        "device": result.device,
+        "times_ms": {**asdict(times), "total_ms": times.total_ms},
+        "clusters": [_clusters(entry) for entry in result.clusters],
+    }
+
+
+def _clusters(clusters: ClusterMap) -> dict[str, Any]:
+    return {
+        "unit": clusters.unit,
+        "layer": clusters.layer,
+        "semantic_grid_hw": list(clusters.semantic_grid_hw),
+        "image_grid_hw": list(clusters.image_grid_hw),
+        "assignment": clusters.assignment.tolist(),
+        "strongest_attention": [round(float(value), 5) for value in clusters.attention.max(axis=(1, 2))],
+    }

@@ -1,0 +1,200 @@
+"""Two models on the same pixels, interleaved: a generator of measurements, complete a little more with every step."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass, replace
+
+from torch import Tensor, nn
+
+import stvit
+from demo.engine import INPUT_SIZE, Engine
+from demo.store import LoadedModel
+from stvit.measure.timing import LatencySummary, interleave, peak_memory_bytes, summarise
+
+BATCH_SIZES = (1, 4, 8, 16, 32, 64, 128)
+MAX_BATCH_SIZE_ON_CPU = 32  # more only takes longer there, and a pass under way cannot be cancelled
+LATENCY_ROUNDS, LATENCY_SECONDS = 60, 8.0
+THROUGHPUT_ROUNDS, THROUGHPUT_SECONDS = 20, 25.0
+MIN_ROUNDS = 5  # fewer give no quartiles worth showing
+WARMUP_ROUNDS = 1
+REPORT_EVERY_S = 0.4
+
+
+class BadBatchSize(ValueError):
+    """A batch size that is not offered; the message is for the user."""
+
+
+@dataclass(frozen=True)
+class Racer:
+    """One model and what is known of it so far; ``None`` where nothing is measured yet.
+
+    Attributes:
+        name: registered name.
+        parameters: number of learned values.
+        macs: multiply-adds that this implementation computes for one image.
+        macs_as_published: the same counted the paper's way.
+        latency: one image at a time.
+        batch_latency: the whole chosen batch.
+        peak_memory_bytes: of one pass over the chosen batch; CUDA only.
+    """
+
+    name: str
+    parameters: int
+    macs: int
+    macs_as_published: int
+    latency: LatencySummary | None = None
+    batch_latency: LatencySummary | None = None
+    peak_memory_bytes: int | None = None
+
+
+@dataclass(frozen=True)
+class RaceState:
+    """A comparison under way.
+
+    Attributes:
+        stage: what is being measured now, in words; ``"Done"`` at the end.
+        progress: part of the work that is done, in [0, 1].
+        model: the model with semantic tokens.
+        baseline: the full-token model.
+        batch_size: images in a batch.
+        device: device and precision, in words.
+    """
+
+    stage: str
+    progress: float
+    model: Racer
+    baseline: Racer
+    batch_size: int
+    device: str
+
+    @property
+    def done(self) -> bool:
+        return self.stage == "Done"
+
+    @property
+    def allowed_speedup(self) -> float:
+        """The speed-up if time followed the multiply-adds that are really computed."""
+        return self.baseline.macs / self.model.macs
+
+    def speedup(self, batched: bool) -> float | None:
+        """Baseline time over model time, above 1 where the model is faster; ``None`` before there are medians."""
+        mine, theirs = (
+            (self.model.batch_latency, self.baseline.batch_latency)
+            if batched
+            else (self.model.latency, self.baseline.latency)
+        )
+        return theirs.median_ms / mine.median_ms if mine and theirs else None
+
+    def images_per_second(self, racer: Racer) -> float | None:
+        """Throughput at the chosen batch size; ``None`` before it is measured."""
+        return self.batch_size / racer.batch_latency.median_ms * 1e3 if racer.batch_latency else None
+
+
+States = Generator[RaceState, None, RaceState]  # every state on the way, and the last one as its value
+
+
+def check_batch_size(value: object) -> int:
+    """``value`` as one of ``BATCH_SIZES``.
+
+    Raises:
+        BadBatchSize: anything else.
+    """
+    if isinstance(value, int) and not isinstance(value, bool) and value in BATCH_SIZES:
+        return value
+    offered = ", ".join(map(str, BATCH_SIZES))
+    raise BadBatchSize(f"A batch of {str(value)[:20]!r} is not offered. Choose one of {offered}.")
+
+
+def race(engine: Engine, images: Tensor, model: str, baseline: str, batch_size: int) -> Iterator[RaceState]:
+    """Measure two models on the same image (1, 3, H, W), at batch 1 and at ``batch_size``.
+
+    Every state holds all that is known so far. The device is held only while something runs on it, never across a
+    ``yield``, so a generator that is closed or dropped at any point leaves nothing behind.
+
+    Raises:
+        UnknownModel, BadBatchSize: see ``demo.roster`` and ``check_batch_size``.
+    """
+    check_batch_size(batch_size)
+    loaded = {name: engine.store.get(name) for name in (model, baseline)}
+    state = RaceState(
+        "Counting multiply-adds", 0.0, *(_racer(entry) for entry in loaded.values()), batch_size, engine.device_words()
+    )
+    yield state
+    networks = {name: entry.network for name, entry in loaded.items()}
+    images = images.to(engine.device, engine.precision)
+    state = yield from _latency_states(engine, networks, images, state)
+    batch = images.expand(batch_size, -1, -1, -1).contiguous()
+    state = yield from _batch_states(engine, networks, batch, state)
+    if engine.device.type == "cuda":
+        with engine.exclusive():
+            peaks = [peak_memory_bytes(network, batch) for network in networks.values()]
+        state = replace(
+            state,
+            model=replace(state.model, peak_memory_bytes=peaks[0]),
+            baseline=replace(state.baseline, peak_memory_bytes=peaks[1]),
+        )
+    yield replace(state, stage="Done", progress=1.0)
+
+
+def _racer(loaded: LoadedModel) -> Racer:
+    shape = (3, INPUT_SIZE, INPUT_SIZE)
+    return Racer(
+        loaded.name,
+        loaded.num_parameters,
+        stvit.count_macs(loaded.network, shape),
+        stvit.count_macs(loaded.network, shape, as_published=True),
+    )
+
+
+def _latency_states(engine: Engine, networks: dict[str, nn.Module], images: Tensor, state: RaceState) -> States:
+    yield replace(state, stage="Warming up, one image at a time")
+    for part, (model, baseline) in _summaries(engine, networks, images, LATENCY_ROUNDS, LATENCY_SECONDS):
+        state = replace(
+            state,
+            stage="Latency, one image at a time",
+            progress=0.3 * part,
+            model=replace(state.model, latency=model),
+            baseline=replace(state.baseline, latency=baseline),
+        )
+        yield state
+    return state
+
+
+def _batch_states(engine: Engine, networks: dict[str, nn.Module], batch: Tensor, state: RaceState) -> States:
+    yield replace(state, stage=f"Warming up, batches of {len(batch)}", progress=0.3)
+    for part, (model, baseline) in _summaries(engine, networks, batch, THROUGHPUT_ROUNDS, THROUGHPUT_SECONDS):
+        state = replace(
+            state,
+            stage=f"Throughput, batches of {len(batch)}",
+            progress=0.3 + 0.7 * part,
+            model=replace(state.model, batch_latency=model),
+            baseline=replace(state.baseline, batch_latency=baseline),
+        )
+        yield state
+    return state
+
+
+def _summaries(
+    engine: Engine, networks: dict[str, nn.Module], images: Tensor, max_rounds: int, max_seconds: float
+) -> Iterator[tuple[float, tuple[LatencySummary, LatencySummary]]]:
+    """(part done, summary of each model) every now and then, until the rounds or the seconds are used up."""
+    times: dict[str, list[float]] = {name: [] for name in networks}
+    rounds = interleave(networks, images, rounds=max_rounds, warmup=WARMUP_ROUNDS)
+    start = reported = time.perf_counter()
+    while True:
+        with engine.exclusive():
+            step = next(rounds, None)
+        if step is not None:
+            for name, time_ms in step.times_ms.items():
+                times[name].append(time_ms)
+        num_rounds, elapsed = len(next(iter(times.values()))), time.perf_counter() - start
+        out_of_time = num_rounds >= MIN_ROUNDS and elapsed > max_seconds
+        over = step is None or out_of_time
+        if over or time.perf_counter() - reported > REPORT_EVERY_S:
+            reported = time.perf_counter()
+            part = 1.0 if over else max(num_rounds / max_rounds, min(elapsed / max_seconds, 0.95))
+            yield part, tuple(summarise(times[name]) for name in networks)
+        if over:
+            return

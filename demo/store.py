@@ -1,0 +1,121 @@
+"""Models in memory: loaded at their first use, kept within a budget, each with an honest word on its weights."""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict, defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass
+from threading import Lock
+
+import torch
+from timm.layers import LayerScale
+from torch import nn
+
+import stvit
+from demo.roster import find
+from stvit.checkpoint import CheckpointError, load_checkpoint
+from weights import CATALOGUE, WeightsUnavailable, resolve
+
+MODEL_BUDGET_BYTES = 2 * 1024**3
+RETRY_AFTER_S = 3  # a Hub that is down takes some seconds to say so
+
+Progress = Callable[[int, "int | None"], None]
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model ready to run.
+
+    Attributes:
+        name: registered name.
+        network: in evaluation mode, on the device and in its precision, without gradients.
+        weights: where its weights came from, in words.
+        problem: why there are none; then the network is randomly initialised and predicts nothing. Empty when the
+            weights are in place.
+        next_step: what to do about the problem.
+        loaded_at: ``time.monotonic()`` when it was made.
+    """
+
+    name: str
+    network: nn.Module
+    weights: str
+    problem: str
+    next_step: str
+    loaded_at: float
+
+    @property
+    def num_parameters(self) -> int:
+        return sum(parameter.numel() for parameter in self.network.parameters())
+
+    @property
+    def num_bytes(self) -> int:
+        return sum(parameter.numel() * parameter.element_size() for parameter in self.network.parameters())
+
+
+class ModelStore:
+    """Loaded models, the least recently used given up first when their parameters exceed the budget."""
+
+    def __init__(self, device: torch.device, precision: torch.dtype, budget_bytes: int = MODEL_BUDGET_BYTES) -> None:
+        self.device, self.precision = device, precision
+        self.budget_bytes = budget_bytes
+        self._models: OrderedDict[str, LoadedModel] = OrderedDict()
+        self._lock = Lock()
+        self._loading: defaultdict[str, Lock] = defaultdict(Lock)
+
+    def get(self, name: str, progress: Progress | None = None, *, retry: bool = False) -> LoadedModel:
+        """The model of this name; at its first use its weights are downloaded (``progress`` gets done and total bytes).
+
+        A model without weights is tried again when ``retry`` is set and the last try is some time ago.
+
+        Raises:
+            UnknownModel: the page does not offer it.
+        """
+        find(name)
+        with self._lock:
+            loading = self._loading[name]
+        with loading:  # two visitors, one download
+            with self._lock:
+                loaded = self._models.get(name)
+            if loaded is None or (retry and loaded.problem and time.monotonic() - loaded.loaded_at > RETRY_AFTER_S):
+                loaded = self._load(name, progress)
+            self._keep(loaded)
+            return loaded
+
+    def is_ready(self, name: str) -> bool:
+        """Whether the model is in memory with its weights."""
+        with self._lock:
+            loaded = self._models.get(name)
+        return loaded is not None and not loaded.problem
+
+    def _keep(self, loaded: LoadedModel) -> None:
+        with self._lock:
+            self._models[loaded.name] = loaded
+            self._models.move_to_end(loaded.name)
+            while len(self._models) > 1 and sum(model.num_bytes for model in self._models.values()) > self.budget_bytes:
+                self._models.popitem(last=False)
+
+    def _load(self, name: str, progress: Progress | None) -> LoadedModel:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)  # without weights, every start shows the same picture
+            network = stvit.create_model(name)
+        try:
+            resolved = resolve(CATALOGUE[name], progress=progress)
+            load_checkpoint(network, resolved.path)
+            weights, problem, next_step = f"{CATALOGUE[name].repo} ({resolved.origin})", "", ""
+        except WeightsUnavailable as error:
+            weights, problem, next_step = "none: randomly initialised", error.message, error.next_step
+        except CheckpointError as error:
+            problem = str(error).replace(str(resolved.path), resolved.path.name)  # no folders of the server on the page
+            weights, next_step = "none: randomly initialised", ""
+        if problem:
+            _wake_layer_scale(network)
+        network = network.to(self.device, self.precision).eval().requires_grad_(False)
+        return LoadedModel(name, network, weights, problem, next_step, time.monotonic())
+
+
+def _wake_layer_scale(network: nn.Module) -> None:
+    """Set LayerScale to 1: at its initial 1e-5, the tokens of an untrained network cannot be told apart."""
+    for module in network.modules():
+        if isinstance(module, LayerScale):
+            nn.init.ones_(module.gamma)

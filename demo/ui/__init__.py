@@ -1,0 +1,1 @@
+"""The page: a frame (layout.py), and one file for each tab."""

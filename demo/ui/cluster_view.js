@@ -1,0 +1,302 @@
+// Draws the regions of semantic tokens and where a token looks. Runs once for the component; gr.HTML gives `element`,
+// `props` and `watch`. Text only ever enters the page through textContent.
+
+const find = (selector) => element.querySelector(selector);
+const canvas = find(".cv-canvas");
+const picture = new Image();
+const uid = Math.random().toString(36).slice(2); // radio groups of two views on one page stay apart
+const view = { data: null, unit: 0, layer: "", opacity: 0.55, boundaries: true, pinned: null, hovered: null };
+
+const HEAT_STOPS = [[20, 11, 52], [120, 28, 109], [229, 92, 48], [251, 180, 26], [252, 255, 164]];
+const HEAT = Array.from({ length: 256 }, (_, level) => {
+  const at = (level / 255) * (HEAT_STOPS.length - 1);
+  const low = Math.min(Math.floor(at), HEAT_STOPS.length - 2);
+  const mix = HEAT_STOPS[low].map((value, i) => Math.round(value + (at - low) * (HEAT_STOPS[low + 1][i] - value)));
+  return "rgb(" + mix.join(",") + ")";
+});
+
+// ---- data -------------------------------------------------------------------------------------------------------
+
+const bytes = (text) => Uint8Array.from(atob(text), (character) => character.charCodeAt(0));
+
+function unpack(layer) {
+  const assignment = new Uint16Array(bytes(layer.assignment).buffer);
+  const colours = bytes(layer.colours);
+  const counts = new Array(layer.semanticGrid[0] * layer.semanticGrid[1]).fill(0);
+  assignment.forEach((token) => { counts[token] += 1; });
+  return {
+    ...layer, assignment, counts,
+    attention: bytes(layer.attention),
+    colours: counts.map((_, token) => "rgb(" + colours.slice(3 * token, 3 * token + 3).join(",") + ")"),
+  };
+}
+
+function receive() {
+  const data = props.value;
+  view.data = data && data.layers ? { ...data, layers: data.layers.map(unpack) } : null;
+  view.hovered = null;
+  find(".cv").classList.toggle("filled", Boolean(view.data));
+  for (const control of element.querySelectorAll("input, button")) control.disabled = !view.data;
+  if (view.data) {
+    const units = view.data.layers.map((layer) => layer.unit);
+    if (!units.includes(view.unit)) view.unit = Math.max(...units);
+    picture.onload = fit;
+    picture.src = view.data.image;
+    find(".cv-note").textContent = view.data.note;
+    find(".cv-note").hidden = !view.data.note;
+  }
+  refresh();
+}
+
+const layersOfUnit = () => view.data.layers.filter((layer) => layer.unit === view.unit);
+
+function current() {
+  if (!view.data) return null;
+  const layers = layersOfUnit();
+  return layers.find((layer) => layer.name === view.layer) || layers[Math.min(1, layers.length - 1)];
+}
+
+function activeToken() {
+  const layer = current();
+  const token = view.hovered ?? view.pinned;
+  return layer && token !== null && token < layer.counts.length ? token : null;
+}
+
+// ---- drawing ----------------------------------------------------------------------------------------------------
+
+function edges(from, to, parts) { // token borders, rounded once so that neighbours share them
+  return Array.from({ length: parts + 1 }, (_, i) => Math.round(from + ((to - from) * i) / parts));
+}
+
+function grid(width, height) {
+  const [rows, columns] = current().imageGrid;
+  const [left, top, right, bottom] = view.data.crop;
+  const [sourceHeight, sourceWidth] = view.data.size;
+  const sx = width / sourceWidth, sy = height / sourceHeight;
+  return { xs: edges(left * sx, right * sx, columns), ys: edges(top * sy, bottom * sy, rows), rows, columns };
+}
+
+function paint(target, width, height, unitPixel) {
+  const context = target.getContext("2d");
+  context.clearRect(0, 0, width, height);
+  context.imageSmoothingQuality = "high";
+  context.drawImage(picture, 0, 0, width, height);
+  const layer = current(), token = activeToken(), lattice = grid(width, height);
+  const { xs, ys, rows, columns } = lattice;
+  context.fillStyle = "rgba(9, 14, 22, 0.62)"; // outside the crop the model sees nothing
+  context.beginPath();
+  context.rect(0, 0, width, height);
+  context.rect(xs[0], ys[0], xs[columns] - xs[0], ys[rows] - ys[0]);
+  context.fill("evenodd");
+  if (token !== null) {
+    context.globalAlpha = 0.25 + 0.5 * view.opacity;
+    context.fillStyle = "rgb(9, 14, 22)";
+    context.fillRect(xs[0], ys[0], xs[columns] - xs[0], ys[rows] - ys[0]);
+  }
+  for (let cell = 0; cell < rows * columns; cell += 1) {
+    const row = Math.floor(cell / columns), column = cell % columns;
+    const level = token === null ? 0 : layer.attention[token * rows * columns + cell];
+    context.globalAlpha = token === null ? view.opacity : (0.2 + 0.8 * view.opacity) * (level / 255);
+    context.fillStyle = token === null ? layer.colours[layer.assignment[cell]] : HEAT[level];
+    context.fillRect(xs[column], ys[row], xs[column + 1] - xs[column], ys[row + 1] - ys[row]);
+  }
+  context.globalAlpha = 1;
+  if (view.boundaries) stroke(context, lattice, unitPixel, token === null ? 0.9 : 0.3, 1.25, null);
+  if (token !== null) stroke(context, lattice, unitPixel, 1, 2.5, token);
+}
+
+// Lines between regions, or around the region of one token; a dark line beneath keeps them visible on white.
+function stroke(context, { xs, ys, rows, columns }, unitPixel, alpha, width, only) {
+  const { assignment } = current();
+  const at = (row, column) =>
+    row < 0 || column < 0 || row >= rows || column >= columns ? -1 : assignment[row * columns + column];
+  const divides = (a, b) => (only === null ? a !== b && a >= 0 && b >= 0 : a !== b && (a === only || b === only));
+  context.beginPath();
+  for (let row = 0; row <= rows; row += 1) {
+    for (let column = 0; column <= columns; column += 1) {
+      if (column < columns && divides(at(row - 1, column), at(row, column))) {
+        context.moveTo(xs[column], ys[row]);
+        context.lineTo(xs[column + 1], ys[row]);
+      }
+      if (row < rows && divides(at(row, column - 1), at(row, column))) {
+        context.moveTo(xs[column], ys[row]);
+        context.lineTo(xs[column], ys[row + 1]);
+      }
+    }
+  }
+  context.lineCap = "round";
+  for (const [colour, extra] of [["rgba(9, 14, 22, " + 0.55 * alpha + ")", 1.5], ["rgba(255, 255, 255, " + alpha + ")", 0]]) {
+    context.strokeStyle = colour;
+    context.lineWidth = (width + extra) * unitPixel;
+    context.stroke();
+  }
+}
+
+function fit() { // as large as the column allows, sharp on dense screens
+  if (!view.data || !picture.naturalWidth) return;
+  const [height, width] = view.data.size;
+  const room = find(".cv-picture").clientWidth, tallest = Math.max(260, Math.min(window.innerHeight * 0.75, 620));
+  const scale = Math.min(room / width, tallest / height);
+  const ratio = window.devicePixelRatio || 1;
+  canvas.style.width = Math.round(width * scale) + "px";
+  canvas.width = Math.round(width * scale * ratio);
+  canvas.height = Math.round(height * scale * ratio);
+  refresh();
+}
+
+// ---- words and controls -----------------------------------------------------------------------------------------
+
+function segments(box, entries, chosen, choose) {
+  const group = box.className + uid;
+  box.replaceChildren(...entries.map((entry) => {
+    const label = document.createElement("label"), input = document.createElement("input");
+    Object.assign(input, { type: "radio", name: group, value: String(entry), checked: entry === chosen });
+    input.addEventListener("change", () => { choose(entry); refresh(); });
+    const text = document.createElement("span");
+    text.textContent = String(entry);
+    label.append(input, text);
+    return label;
+  }));
+}
+
+function refreshControls() {
+  const units = [...new Set(view.data.layers.map((layer) => layer.unit))], names = layersOfUnit().map((layer) => layer.name);
+  const state = JSON.stringify([units, names, view.unit, current().name]);
+  if (find(".cv").dataset.state === state) return; // keeps the focus on the radio button that was just chosen
+  find(".cv").dataset.state = state;
+  const focused = document.activeElement && element.contains(document.activeElement) ? document.activeElement : null;
+  const [name, value] = [focused?.name, focused?.value];
+  segments(find(".cv-units"), units, view.unit, (unit) => { view.unit = unit; });
+  segments(find(".cv-layers"), names, current().name, (layer) => { view.layer = layer; });
+  if (name) element.querySelector("input[name='" + name + "']:checked")?.focus();
+}
+
+function refreshTokens() {
+  const layer = current(), box = find(".cv-tokens"), token = activeToken();
+  box.style.gridTemplateColumns = "repeat(" + layer.semanticGrid[1] + ", 1fr)";
+  while (box.children.length > layer.counts.length) box.lastChild.remove();
+  while (box.children.length < layer.counts.length) box.append(document.createElement("i"));
+  layer.counts.forEach((count, index) => {
+    const swatch = box.children[index];
+    swatch.style.background = layer.colours[index];
+    swatch.classList.toggle("idle", count === 0);
+    swatch.classList.toggle("active", index === token);
+  });
+}
+
+function line(className, ...parts) {
+  const paragraph = document.createElement("p");
+  paragraph.className = className;
+  parts.forEach((part, index) => {
+    const piece = document.createElement(index % 2 ? "b" : "span");
+    piece.textContent = part;
+    paragraph.append(piece);
+  });
+  return paragraph;
+}
+
+function refreshReadout() {
+  const layer = current(), token = activeToken();
+  const [rows, columns] = layer.semanticGrid, cells = layer.imageGrid[0] * layer.imageGrid[1];
+  const place = (index, width) => "row " + (Math.floor(index / width) + 1) + ", column " + ((index % width) + 1);
+  canvas.setAttribute("aria-label", "Regions of " + rows * columns + " semantic tokens of " + view.data.title + ", unit " +
+    layer.unit + ", " + layer.name + ". Arrow keys choose a token, Escape lets it go.");
+  find(".cv-strongest").textContent = token === null ? "strongest" : layer.strongest[token].toFixed(3);
+  if (token === null) {
+    const used = layer.counts.filter((count) => count > 0).length;
+    find(".cv-readout").replaceChildren(
+      line("cv-name", "", used + " of " + rows * columns + " tokens", " stand for a region"),
+      line("cv-hint", "Point at a region, or focus the picture and use the arrow keys, to see where its token looks."));
+    return;
+  }
+  const map = layer.attention.subarray(token * cells, (token + 1) * cells);
+  const share = ((100 * layer.counts[token]) / cells).toFixed(1) + " %";
+  find(".cv-readout").replaceChildren(
+    line("cv-name", "", "Token " + (token + 1), " · " + place(token, columns)),
+    line("cv-fact", "Stands for ", share, " of what the model sees"),
+    line("cv-fact", "Strongest attention ", layer.strongest[token].toFixed(3),
+      " on " + place(map.indexOf(255), layer.imageGrid[1]) + " of " + layer.imageGrid.join(" × ")));
+}
+
+function refresh() {
+  if (!view.data) return;
+  refreshControls();
+  refreshTokens();
+  refreshReadout();
+  if (picture.complete && picture.naturalWidth) paint(canvas, canvas.width, canvas.height, window.devicePixelRatio || 1);
+}
+
+// ---- pointer, keys, saving --------------------------------------------------------------------------------------
+
+function tokenAt(event) {
+  if (!view.data) return null;
+  const { xs, ys, rows, columns } = grid(canvas.width, canvas.height);
+  const box = canvas.getBoundingClientRect();
+  const x = ((event.clientX - box.left) / box.width) * canvas.width, y = ((event.clientY - box.top) / box.height) * canvas.height;
+  const column = xs.findIndex((edge, i) => i < columns && x >= edge && x < xs[i + 1]);
+  const row = ys.findIndex((edge, i) => i < rows && y >= edge && y < ys[i + 1]);
+  return row < 0 || column < 0 ? null : current().assignment[row * columns + column];
+}
+
+function hover(token) {
+  if (view.hovered === token) return;
+  view.hovered = token;
+  refresh();
+}
+
+function pin(token) {
+  view.hovered = null;
+  view.pinned = token === view.pinned ? null : token;
+  refresh();
+}
+
+function onKey(event) {
+  if (!view.data) return;
+  const [rows, columns] = current().semanticGrid;
+  const steps = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] };
+  if (event.key === "Escape") view.pinned = null;
+  else if (!steps[event.key]) return;
+  else {
+    const token = activeToken();
+    const [down, right] = token === null ? [0, 0] : steps[event.key];
+    const from = token ?? Math.floor(rows / 2) * columns + Math.floor(columns / 2);
+    const row = Math.min(rows - 1, Math.max(0, Math.floor(from / columns) + down));
+    view.pinned = row * columns + Math.min(columns - 1, Math.max(0, (from % columns) + right));
+  }
+  view.hovered = null;
+  event.preventDefault();
+  refresh();
+}
+
+function save() {
+  const copy = document.createElement("canvas");
+  [copy.height, copy.width] = view.data.size;
+  paint(copy, copy.width, copy.height, Math.max(1, copy.width / 640));
+  copy.toBlob((blob) => {
+    const link = document.createElement("a");
+    link.href = URL.createObjectURL(blob);
+    link.download = "tokens_unit" + view.unit + "_" + current().name.toLowerCase().replace(/\W+/g, "_") + ".png";
+    link.click();
+    setTimeout(() => URL.revokeObjectURL(link.href), 1000);
+  });
+}
+
+const swatchOf = (event) => [...find(".cv-tokens").children].indexOf(event.target);
+const byMouse = (event) => event.pointerType !== "touch";
+canvas.addEventListener("pointermove", (event) => byMouse(event) && hover(tokenAt(event)));
+canvas.addEventListener("pointerleave", () => hover(null));
+canvas.addEventListener("click", (event) => pin(tokenAt(event)));
+canvas.addEventListener("keydown", onKey);
+find(".cv-tokens").addEventListener("pointermove", (event) => byMouse(event) && hover(swatchOf(event) < 0 ? null : swatchOf(event)));
+find(".cv-tokens").addEventListener("pointerleave", () => hover(null));
+find(".cv-tokens").addEventListener("click", (event) => swatchOf(event) >= 0 && pin(swatchOf(event)));
+find(".cv-opacity").addEventListener("input", (event) => {
+  view.opacity = event.target.value / 100;
+  find(".cv-slider output").textContent = event.target.value + " %";
+  refresh();
+});
+find(".cv-boundaries").addEventListener("change", (event) => { view.boundaries = event.target.checked; refresh(); });
+find(".cv-save").addEventListener("click", save);
+new ResizeObserver(fit).observe(find(".cv-picture"));
+watch("value", receive);
+receive();

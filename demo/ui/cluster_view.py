@@ -1,0 +1,74 @@
+"""The interactive picture of token regions: what is sent to the browser, and the component that draws it there."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+import numpy as np
+
+from demo.export import jpeg_bytes
+from demo.geometry import InputGeometry
+from demo.overlay import token_colours
+from demo.types import ClusterMap
+
+HERE = Path(__file__).resolve().parent
+
+
+def cluster_view() -> gr.HTML:
+    """The component; it draws in the browser, so that every choice acts at once, without a request."""
+    return gr.HTML(
+        html_template=(HERE / "cluster_view.html").read_text(encoding="utf-8"),
+        js_on_load=(HERE / "cluster_view.js").read_text(encoding="utf-8"),
+        apply_default_css=False,
+        elem_id="clusters",
+    )
+
+
+def cluster_payload(
+    pixels: np.ndarray, geometry: InputGeometry, clusters: tuple[ClusterMap, ...], title: str, note: str = ""
+) -> dict[str, Any] | None:
+    """All that the browser needs to draw every unit and layer; ``None`` when a model has no semantic tokens.
+
+    The crop that the model saw is given by its edges in pixels of ``pixels``, as real numbers; the token grid divides
+    it evenly. Maps are bytes in base64: for each token its attention, scaled to its own maximum, which goes along.
+
+    Args:
+        pixels: (H, W, 3) uint8 RGB, the picture as it is shown.
+        geometry: belonging to ``pixels``.
+        title: the model's label.
+        note: shown beneath the picture, e.g. that the weights are random.
+    """
+    if not clusters:
+        return None
+    side_h, side_w = geometry.input_hw
+    (left, top), (right, bottom) = geometry.to_source(np.array([[0.0, 0.0], [side_w, side_h]])).tolist()
+    return {
+        "image": f"data:image/jpeg;base64,{_base64(jpeg_bytes(pixels))}",
+        "size": list(pixels.shape[:2]),
+        "crop": [left, top, right, bottom],
+        "title": title,
+        "note": note,
+        "layers": [_layer(entry) for entry in clusters],
+    }
+
+
+def _layer(clusters: ClusterMap) -> dict[str, Any]:
+    strongest = clusters.attention.max(axis=(1, 2))
+    scale = 255.0 / np.maximum(strongest, np.finfo(np.float32).tiny)
+    return {
+        "unit": clusters.unit,
+        "name": clusters.layer,
+        "semanticGrid": list(clusters.semantic_grid_hw),
+        "imageGrid": list(clusters.image_grid_hw),
+        "assignment": _base64(clusters.assignment.astype("<u2").tobytes()),
+        "attention": _base64(np.rint(clusters.attention * scale[:, None, None]).astype(np.uint8).tobytes()),
+        "strongest": [round(float(value), 5) for value in strongest],
+        "colours": _base64(token_colours(len(strongest), clusters.semantic_grid_hw[1]).tobytes()),
+    }
+
+
+def _base64(data: bytes) -> str:
+    return b64encode(data).decode("ascii")

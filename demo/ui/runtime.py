@@ -1,0 +1,56 @@
+"""What every tab needs to run something: the engine, where it runs, and in words for the page."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
+
+from demo.engine import Engine
+from demo.race import RaceState, race
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+DEVICE_QUEUE: dict[str, Any] = {
+    "concurrency_id": "device",
+    "concurrency_limit": 1,
+}  # one request on the device at a time
+LOADING_QUEUE: dict[str, Any] = {"concurrency_id": "loading", "concurrency_limit": 4}
+GPU_SECONDS = 60
+
+
+def on_zero_gpu() -> bool:
+    """Whether this is a Space that lends a GPU to single calls."""
+    return os.environ.get("SPACES_ZERO_GPU", "").lower() in ("1", "t", "true")
+
+
+class Runtime:
+    """The engine, and the runs that need its device.
+
+    Attributes:
+        classify_file, classify_one: of the engine.
+        race_file: (path, model, baseline, batch_size) -> iterator of ``RaceState``, see ``demo.race.race``.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        def race_file(path: str, model: str, baseline: str, batch_size: int) -> Iterator[RaceState]:
+            yield from race(engine, engine.open_picture(path).images, model, baseline, batch_size)
+
+        self.engine = engine
+        self.classify_file = _with_device(engine.classify_file)
+        self.classify_one = _with_device(engine.classify_one)
+        self.race_file = _with_device(race_file)
+
+    @property
+    def device_words(self) -> str:
+        """Device and precision, for the header."""
+        return "ZeroGPU: a GPU for each request" if on_zero_gpu() else self.engine.device_words()
+
+
+def _with_device(function: Function) -> Function:
+    """``function``, unchanged; on ZeroGPU it borrows a GPU for each call."""
+    if not on_zero_gpu():
+        return function
+    import spaces
+
+    return spaces.GPU(duration=GPU_SECONDS)(function)

@@ -1,0 +1,144 @@
+"""The real app in its own process, a local Hub that serves weights to it, and a real browser."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+from playwright.sync_api import Browser, Page, sync_playwright
+from safetensors.torch import save
+from yacs.config import CfgNode
+
+from tests.golden.fill import fill
+from tests.hub_server import HubServer
+from weights import CATALOGUE
+
+ROOT = Path(__file__).resolve().parents[2]
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+CHROMIUM_FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+]
+MODEL, BASELINE = "stvit_r_swin_small_224", "swin_small_patch4_window7_224"
+START_SECONDS = 120
+
+
+@dataclass(frozen=True)
+class App:
+    """A running server, its address and the folder of its temporary files."""
+
+    url: str
+    files: Path
+
+
+def add_released_weights(hub: HubServer) -> None:
+    """What the Hub has, in the published containers: the authors' training container and timm's safetensors."""
+    shapes = json.loads((ROOT / "tests" / "golden" / "released_shapes_small.json").read_text())
+    counters = {name: torch.tensor(0) for name in shapes if name.endswith("num_batches_tracked")}
+    container = {"model": fill(shapes) | counters, "optimizer": {}, "epoch": 299, "config": CfgNode({"MODEL": {}})}
+    buffer = io.BytesIO()
+    torch.save(container, buffer)
+    hub.add_file(CATALOGUE[MODEL].repo, CATALOGUE[MODEL].filename, buffer.getvalue())
+    torch.manual_seed(0)
+    baseline = timm.create_model(BASELINE).state_dict()
+    hub.add_file(CATALOGUE[BASELINE].repo, CATALOGUE[BASELINE].filename, save(baseline))
+
+
+@pytest.fixture(scope="session")
+def hub() -> Iterator[HubServer]:
+    with HubServer() as server:
+        add_released_weights(server)
+        yield server
+
+
+@pytest.fixture(scope="session")
+def start_app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], App]]:
+    """Starts servers with an empty cache of their own, whose weights come from a given address."""
+    processes = []
+
+    def start(hub_url: str) -> App:
+        home, port = tmp_path_factory.mktemp("app"), _free_port()
+        environment = {
+            **os.environ,
+            "HF_ENDPOINT": hub_url,
+            "HF_HOME": str(home / "hub"),
+            "GRADIO_TEMP_DIR": str(home / "files"),
+            "TMPDIR": str(home),
+            "GRADIO_SERVER_NAME": "127.0.0.1",
+            "GRADIO_SERVER_PORT": str(port),
+        }
+        log = (home / "log.txt").open("w")
+        process = subprocess.Popen([sys.executable, "app.py"], cwd=ROOT, env=environment, stdout=log, stderr=log)
+        processes.append(process)
+        app = App(f"http://127.0.0.1:{port}", home / "files")
+        _wait_until_healthy(app, process, home / "log.txt")
+        return app
+
+    yield start
+    for process in processes:
+        process.terminate()
+        process.wait(20)
+
+
+@pytest.fixture(scope="session")
+def app(hub: HubServer, start_app: Callable[[str], App]) -> App:
+    """A server whose weights can be had."""
+    return start_app(hub.url)
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    if CHROMIUM is None:
+        message = "chromium is missing: install it (apt-get install chromium) to run the browser tests"
+        (pytest.fail if os.environ.get("CI", "").lower() == "true" else pytest.skip)(message)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=CHROMIUM_FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(browser: Browser) -> Iterator[Page]:
+    """A fresh window, 1280 pixels wide; the test fails on an uncaught error of the page's scripts."""
+    page = browser.new_page(viewport={"width": 1280, "height": 900}, color_scheme="light")
+    page.set_default_timeout(60_000)
+    errors: list[str] = []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    yield page
+    page.close()
+    assert not errors, errors
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def _wait_until_healthy(app: App, process: subprocess.Popen, log: Path) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            with urllib.request.urlopen(f"{app.url}/health", timeout=2) as answer:
+                if json.load(answer) == {"status": "ok"}:
+                    return
+        except OSError:
+            time.sleep(0.2)
+    pytest.fail(f"the app did not start:\n{log.read_text()[-3000:]}")

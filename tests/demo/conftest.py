@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import timm
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+
+import demo.store
+from demo.engine import Engine
+from stvit.swin_r import rename_released
+from tests.golden.fill import fill
+from weights import CheckpointRecord, ResolvedWeights
+
+GOLDEN = Path(__file__).resolve().parents[1] / "golden"
+MODEL, BASELINE = "stvit_r_swin_small_224", "deit_tiny_patch16_224"
+
+
+@pytest.fixture(scope="session")
+def weight_files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Files of made-up weights for one model and one baseline, by the model's name."""
+    folder = tmp_path_factory.mktemp("weights")
+    files = {name: folder / f"{name}.safetensors" for name in (MODEL, BASELINE)}
+    shapes = json.loads((GOLDEN / "released_shapes_small.json").read_text())
+    released = {rename_released(name): tensor for name, tensor in fill(shapes).items()}
+    counters = {rename_released(name): torch.tensor(0) for name in shapes if name.endswith("num_batches_tracked")}
+    save_file(released | counters, files[MODEL])
+    torch.manual_seed(0)
+    save_file(timm.create_model(BASELINE).state_dict(), files[BASELINE])
+    return files
+
+
+@pytest.fixture
+def with_weights(weight_files: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Weights come from ``weight_files`` instead of the Hub."""
+
+    def resolve(record: CheckpointRecord, progress=None) -> ResolvedWeights:
+        return ResolvedWeights(weight_files[record.name], "cache", "")
+
+    monkeypatch.setattr(demo.store, "resolve", resolve)
+
+
+@pytest.fixture
+def engine(with_weights: None) -> Engine:
+    return Engine(torch.device("cpu"))
+
+
+@pytest.fixture
+def photo(tmp_path: Path) -> Iterator[Path]:
+    """A picture with large shapes and fine grain, wider than high."""
+    rows, columns = np.mgrid[0:300, 0:420]
+    grain = np.random.default_rng(0).integers(0, 40, (300, 420))
+    channels = [
+        (rows // 60 * 40 + grain) % 256,
+        (columns // 70 * 36 + grain) % 256,
+        (rows + columns + grain) // 3 % 256,
+    ]
+    path = tmp_path / "photo.png"
+    Image.fromarray(np.stack(channels, axis=-1).astype(np.uint8)).save(path)
+    yield path

@@ -1,0 +1,116 @@
+from __future__ import annotations
+
+import json
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from gradio_client import Client, handle_file
+from gradio_client.exceptions import AppError
+from PIL import Image
+
+import demo.race
+import demo.store
+from demo.engine import Engine
+from demo.ui import layout
+from demo.ui.runtime import Runtime
+from tests.demo.conftest import BASELINE, MODEL
+from weights import ResolvedWeights
+
+
+@pytest.fixture(scope="module")
+def client(weight_files: dict[str, Path]) -> Iterator[Client]:
+    """A client of the whole page, served from this process, with weights from files."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            demo.store, "resolve", lambda record, progress=None: ResolvedWeights(weight_files[record.name], "cache", "")
+        )
+        for limit in ("LATENCY_SECONDS", "THROUGHPUT_SECONDS", "REPORT_EVERY_S"):
+            patch.setattr(demo.race, limit, 1e-6)
+        page = layout.build(Runtime(Engine(torch.device("cpu"))))
+        _, url, _ = page.launch(prevent_thread_lock=True, quiet=True, run_history=False, share=False)
+        yield Client(url, verbose=False)
+        page.close()
+
+
+def test_endpoints_are_named_and_described(client: Client) -> None:
+    endpoints = client.view_api(return_format="dict", print_info=False)["named_endpoints"]
+    assert set(endpoints) == {"/models", "/classify", "/annotate", "/compare"}
+    assert all(len(endpoint["description"]) > 40 for endpoint in endpoints.values())
+    names = [parameter["parameter_name"] for parameter in endpoints["/classify"]["parameters"]]
+    assert names == ["image", "model", "baseline"]
+
+
+def test_models_lists_what_is_on_offer(client: Client) -> None:
+    models = client.predict(api_name="/models")
+    assert [entry["label"] for entry in models if entry["role"] == "model"] == ["STViT-R-Swin-S", "STViT-R-Swin-B"]
+    assert all(entry["weights"].startswith("https://") and entry["published"]["top1"] > 70 for entry in models)
+
+
+def test_classify_returns_predictions_clusters_and_times(client: Client, photo: Path) -> None:
+    result = client.predict(handle_file(photo), MODEL, BASELINE, api_name="/classify")
+    assert len(result["model"]["predictions"]) == len(result["baseline"]["predictions"]) == 5
+    assert result["image"]["size_hw"] == [300, 420]
+    assert len(result["model"]["clusters"]) == 9 and result["baseline"]["clusters"] == []
+    assert set(result["model"]["times_ms"]) >= {"decode_ms", "preprocess_ms", "model_ms", "total_ms"}
+    json.dumps(result)
+
+
+@pytest.mark.parametrize(("unit", "layer", "token"), [(0, "STGM 2", 0), (1, "stgm 1", 0), (2, "Recovery", 36)])
+def test_annotate_draws_on_the_whole_picture(client: Client, photo: Path, unit: int, layer: str, token: int) -> None:
+    drawn = client.predict(handle_file(photo), MODEL, unit, layer, token, api_name="/annotate")
+    with Image.open(drawn) as picture:
+        assert picture.size == (420, 300)
+
+
+def test_compare_yields_measurements_until_it_is_complete(client: Client, photo: Path) -> None:
+    job = client.submit(handle_file(photo), MODEL, BASELINE, 1, api_name="/compare")
+    last = job.result(timeout=240)
+    assert (last["stage"], last["progress"], last["batch_size"]) == ("Done", 1.0, 1)
+    assert last["model"]["latency"]["median_ms"] > 0 and last["baseline"]["images_per_second"] > 0
+    assert last["model"]["macs"] < last["model"]["macs_as_published"]
+    assert len(job.outputs()) > 3
+
+
+def damaged(folder: Path) -> Path:
+    (folder / "notes.jpg").write_text("these are words")
+    return folder / "notes.jpg"
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "arguments", "message"),
+    [
+        ("/classify", ("damaged", MODEL, BASELINE), "not an image"),
+        ("/classify", (None, MODEL, BASELINE), "Send a picture"),
+        ("/classify", ("photo", "resnet50", BASELINE), "not in the list of choices"),
+        ("/classify", ("photo", BASELINE, MODEL), "not in the list of choices"),
+        ("/annotate", ("photo", MODEL, 7, "STGM 2", 0), "There are: 1 'STGM 1'"),
+        ("/annotate", ("photo", MODEL, 1, "<script>", 0), "There is no layer"),
+        ("/annotate", ("photo", MODEL, 1, "STGM 1", 37), "give 1 to 36"),
+        ("/compare", ("photo", MODEL, BASELINE, 3), "not in the list of choices"),
+    ],
+)
+def test_a_fault_of_the_caller_gets_one_specific_message_and_the_server_goes_on(
+    client: Client, photo: Path, tmp_path: Path, endpoint: str, arguments: tuple, message: str
+) -> None:
+    files = {"damaged": handle_file(damaged(tmp_path)), "photo": handle_file(photo)}
+    with pytest.raises(AppError, match=message):
+        client.predict(*(files.get(value, value) for value in arguments), api_name=endpoint)
+    assert client.predict(api_name="/models")
+
+
+def post(url: str, data: object) -> str:
+    request = urllib.request.Request(url, json.dumps(data).encode(), {"Content-Type": "application/json"})
+    with urllib.request.urlopen(request) as answer:
+        return answer.read().decode()
+
+
+@pytest.mark.parametrize("extra", [{}, {"meta": {"_type": "gradio.FileData"}}])
+def test_a_path_on_the_server_is_no_picture(client: Client, photo: Path, extra: dict) -> None:
+    call = f"{client.src}gradio_api/call/classify"
+    event = json.loads(post(call, {"data": [{"path": str(photo), **extra}, MODEL, BASELINE]}))["event_id"]
+    with urllib.request.urlopen(f"{call}/{event}") as answer:
+        told = answer.read().decode()
+    assert "event: error" in told and "predictions" not in told

@@ -1,0 +1,152 @@
+from __future__ import annotations
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from unittest.mock import Mock
+
+import numpy as np
+import pytest
+import torch
+
+import demo.engine
+import demo.store
+from demo.engine import Engine, top_predictions
+from demo.media import MediaError
+from demo.roster import BASELINES, MODELS, UnknownModel, find, published_figures
+from demo.store import ModelStore
+from tests.demo.conftest import BASELINE, MODEL
+from weights import CATALOGUE, ResolvedWeights, WeightsUnavailable
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def no_weights(monkeypatch: pytest.MonkeyPatch) -> Mock:
+    """The Hub is down; returns the stand-in for ``resolve``."""
+    resolve = Mock(side_effect=WeightsUnavailable("hub down", "The Hub is out of order.", "Wait a minute."))
+    monkeypatch.setattr(demo.store, "resolve", resolve)
+    return resolve
+
+
+def test_both_models_predict_five_classes_best_first(engine: Engine, photo: Path) -> None:
+    run = engine.classify_file(photo, MODEL, BASELINE)
+    for result in (run.model, run.baseline):
+        probabilities = [entry.probability for entry in result.predictions]
+        assert len(probabilities) == 5
+        assert probabilities == sorted(probabilities, reverse=True)
+        assert 0 < sum(probabilities) <= 1.0001
+        assert all(entry.label for entry in result.predictions)
+    assert run.picture.decode_ms > 0 and run.picture.preprocess_ms > 0 and run.model.model_ms > 0
+
+
+def test_both_models_get_the_same_pixels(engine: Engine, photo: Path) -> None:
+    seen = []
+    for name in (MODEL, BASELINE):
+        engine.store.get(name).network.register_forward_pre_hook(lambda _, arguments: seen.append(arguments[0]))
+    run = engine.classify_file(photo, MODEL, BASELINE)
+    assert len(seen) >= 2
+    assert all(torch.equal(images, run.picture.images.to(engine.precision)) for images in seen)
+
+
+def test_only_semantic_token_models_have_clusters(engine: Engine, photo: Path) -> None:
+    run = engine.classify_file(photo, MODEL, BASELINE)
+    assert run.baseline.clusters == ()
+    assert [entry.unit for entry in run.model.clusters] == [1, 1, 1, 2, 2, 2, 3, 3, 3]
+    for entry in run.model.clusters:
+        assert entry.attention.shape == (36, 14, 14) and entry.attention.dtype == np.float32
+        assert len(np.unique(entry.assignment)) > 1
+
+
+def test_labels_are_those_of_imagenet() -> None:
+    logits = torch.zeros(1000)
+    logits[347] = 20.0
+    best = top_predictions(logits)[0]
+    assert (best.index, best.label) == (347, "bison")
+    assert best.probability > 0.99
+
+
+def test_predictions_in_bfloat16_stay_close_to_float32(with_weights: None, photo: Path) -> None:
+    probabilities = {}
+    for precision in (torch.float32, torch.bfloat16):
+        engine = Engine(CPU, precision)
+        images = engine.open_picture(photo).images
+        found = engine.classify(images, MODEL)
+        assert found.device.endswith(str(precision).removeprefix("torch."))
+        probabilities[precision] = {entry.index: entry.probability for entry in found.predictions}
+    exact, fast = probabilities[torch.float32], probabilities[torch.bfloat16]
+    shared = exact.keys() & fast.keys()
+    assert len(shared) >= 3
+    assert all(fast[index] == pytest.approx(exact[index], rel=0.15, abs=0.01) for index in shared)
+
+
+def test_without_weights_there_are_clusters_but_no_predictions(no_weights: Mock, photo: Path) -> None:
+    run = Engine(CPU).classify_file(photo, MODEL, BASELINE)
+    assert run.model.predictions == run.baseline.predictions == ()
+    assert run.model.weights == "The Hub is out of order. Wait a minute."
+    assert all(len(np.unique(entry.assignment)) > 1 for entry in run.model.clusters)
+
+
+def test_weights_that_do_not_fit_are_a_problem_that_names_the_file_only(
+    weight_files: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wrong = ResolvedWeights(weight_files[MODEL], "cache", "")
+    monkeypatch.setattr(demo.store, "resolve", lambda record, progress=None: wrong)
+    loaded = ModelStore(CPU, torch.float32).get(BASELINE)
+    assert "does not fit" in loaded.problem
+    assert weight_files[MODEL].name in loaded.problem and str(weight_files[MODEL].parent) not in loaded.problem
+
+
+def test_an_unreadable_file_is_a_media_error_and_the_engine_goes_on(
+    engine: Engine, photo: Path, tmp_path: Path
+) -> None:
+    text = tmp_path / "text.jpg"
+    text.write_text("no picture")
+    with pytest.raises(MediaError):
+        engine.classify_file(text, MODEL, BASELINE)
+    assert engine.classify_file(photo, MODEL, BASELINE).model.predictions
+
+
+def test_an_unknown_model_is_refused_with_the_names_on_offer(engine: Engine) -> None:
+    with pytest.raises(UnknownModel, match=MODEL):
+        engine.store.get("../../etc/passwd")
+
+
+def test_the_store_keeps_to_its_budget(no_weights: Mock) -> None:
+    store = ModelStore(CPU, torch.float32, budget_bytes=100_000_000)
+    tiny, small = store.get("deit_tiny_patch16_224"), store.get("deit_small_patch16_224")
+    assert tiny.num_bytes < store.budget_bytes < tiny.num_bytes + small.num_bytes
+    assert store.get("deit_small_patch16_224") is small
+    assert store.get("deit_tiny_patch16_224") is not tiny
+
+
+def test_two_visitors_cause_one_download(no_weights: Mock) -> None:
+    store = ModelStore(CPU, torch.float32)
+    with ThreadPoolExecutor(2) as pool:
+        first, second = pool.map(store.get, [BASELINE, BASELINE])
+    assert first is second
+    assert no_weights.call_count == 1
+
+
+def test_a_failed_download_is_tried_again_only_when_asked_and_after_a_while(
+    no_weights: Mock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = ModelStore(CPU, torch.float32)
+    store.get(BASELINE)
+    store.get(BASELINE, retry=True)
+    assert no_weights.call_count == 1
+    later = time.monotonic() + demo.store.RETRY_AFTER_S + 1
+    monkeypatch.setattr(demo.store.time, "monotonic", lambda: later)
+    store.get(BASELINE)
+    assert no_weights.call_count == 1
+    store.get(BASELINE, retry=True)
+    assert no_weights.call_count == 2
+
+
+def test_every_model_on_offer_has_a_record_and_figures_that_agree_with_it() -> None:
+    for choice in MODELS + BASELINES:
+        published, record = published_figures(choice.name), CATALOGUE[choice.name]
+        assert find(choice.name) is choice
+        assert published["top1"] == record.published["top1"]
+        assert published["gmacs"] == record.published["gmacs"]
+        assert published["throughput"] == record.published["v100_images_per_s"]
