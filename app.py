@@ -7,14 +7,24 @@ Environment: ``GRADIO_SERVER_PORT`` or ``PORT`` (default 7860), ``GRADIO_SERVER_
 from __future__ import annotations
 
 import os
+import signal
+from tempfile import TemporaryDirectory
 
 DEFAULT_PORT = 7860
 MAX_UPLOAD = "50mb"
 
 
 def main() -> None:
-    """Build the page and serve it until interrupted."""
+    """Serve the page until interrupted; uploads and results go with it."""
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with TemporaryDirectory(prefix="stvit-", ignore_cleanup_errors=True) as folder:
+        os.environ.setdefault("GRADIO_TEMP_DIR", folder)
+        serve()
+
+
+def serve() -> None:
+    """Build the page and block while it is served."""
     if os.environ.get("SPACES_ZERO_GPU"):
         import spaces  # noqa: F401 - patches torch, so it has to come before it
 

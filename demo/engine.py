@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from demo.geometry import InputGeometry, preprocess
 from demo.media import SourceImage, read_image
 from demo.store import ModelStore
-from demo.types import Classification, ClusterMap, Prediction
+from demo.types import Classification, ClusterMap, Prediction, ReductionMap
 from stvit import TokenTrace
 from stvit.measure.timing import best_precision, device_name
 
@@ -117,6 +117,7 @@ class Engine:
             clusters=cluster_maps(trace) if trace else (),
             device=self.device_words(),
             model_ms=model_ms,
+            reductions=reduction_maps(trace, fuses=hasattr(loaded.network, "fuse_inattentive")) if trace else (),
         )
 
     @contextmanager
@@ -154,6 +155,25 @@ def cluster_maps(trace: TokenTrace) -> tuple[ClusterMap, ...]:
             attention=layer.semantic_to_image()[0].unflatten(1, layer.image_grid_hw).float().cpu().numpy(),
         )
         for layer in trace.cluster_layers()
+    )
+
+
+def reduction_maps(trace: TokenTrace, fuses: bool) -> tuple[ReductionMap, ...]:
+    """Where image tokens were dropped, fused or merged, for the first image of the batch; empty for other networks.
+
+    Args:
+        fuses: all that does not go on by itself becomes one token, as in EViT.
+    """
+    return tuple(
+        ReductionMap(
+            layer=layer.name,
+            image_grid_hw=layer.image_grid_hw,
+            assignment=layer.assignment[0].view(layer.image_grid_hw).to(torch.int16).cpu().numpy(),
+            group_sizes=layer.group_sizes()[0].cpu().numpy(),
+            one_colour=fuses,
+        )
+        for layer in trace.layers
+        if layer.assignment is not None
     )
 
 

@@ -12,9 +12,9 @@ import torch
 
 from demo.engine import ClassifyRun
 from demo.geometry import InputGeometry
-from demo.overlay import draw_attention, draw_clusters
+from demo.overlay import draw_attention, draw_clusters, draw_reduction
 from demo.race import Racer, RaceState
-from demo.types import Classification, ClusterMap, StageTimes
+from demo.types import Classification, ClusterMap, ReductionMap, StageTimes
 
 DISPLAY_SIDE = 1280  # longest side of pictures that are shown or handed out; the token map itself has 14 x 14 cells
 JPEG_QUALITY = 90
@@ -41,17 +41,23 @@ def jpeg_bytes(pixels: np.ndarray) -> bytes:
 
 
 def annotated_picture(
-    pixels: np.ndarray, geometry: InputGeometry, clusters: ClusterMap, token: int | None = None
+    pixels: np.ndarray, geometry: InputGeometry, clusters: ClusterMap | ReductionMap, token: int | None = None
 ) -> bytes:
-    """The picture with the regions of one layer drawn on it, or with where one of its tokens looks, as JPEG."""
+    """The picture with what one layer did drawn on it, or with where one of its semantic tokens looks, as JPEG."""
+    if isinstance(clusters, ReductionMap):
+        return jpeg_bytes(draw_reduction(pixels, clusters, geometry))
     if token is None:
         return jpeg_bytes(draw_clusters(pixels, clusters, geometry))
     return jpeg_bytes(draw_attention(pixels, clusters, token, geometry))
 
 
-def final_regions(clusters: tuple[ClusterMap, ...]) -> ClusterMap:
-    """The layer that shows best what the tokens stand for: the last one that makes semantic tokens."""
-    return next(entry for entry in reversed(clusters) if entry.layer.startswith("STGM"))
+def final_regions(maps: tuple[ClusterMap, ...] | tuple[ReductionMap, ...]) -> ClusterMap | ReductionMap:
+    """The layer that shows best what the tokens stand for: the last one that makes semantic tokens, or the very last.
+
+    Raises:
+        IndexError: a full-token model has no such layers.
+    """
+    return next((entry for entry in reversed(maps) if entry.layer.startswith("STGM")), maps[-1])
 
 
 def classification_json(run: ClassifyRun, times: tuple[StageTimes, StageTimes]) -> dict[str, Any]:
@@ -96,6 +102,16 @@ def _classification(result: Classification, times: StageTimes) -> dict[str, Any]
         "device": result.device,
         "times_ms": {**asdict(times), "total_ms": times.total_ms},
         "clusters": [_clusters(entry) for entry in result.clusters],
+        "reductions": [_reduction(entry) for entry in result.reductions],
+    }
+
+
+def _reduction(reduction: ReductionMap) -> dict[str, Any]:
+    return {
+        "layer": reduction.layer,
+        "tokens": reduction.num_tokens,
+        "image_grid_hw": list(reduction.image_grid_hw),
+        "assignment": reduction.assignment.tolist(),
     }
 
 

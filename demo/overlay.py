@@ -13,11 +13,14 @@ import cv2
 import numpy as np
 
 from demo.geometry import InputGeometry
-from demo.types import ClusterMap
+from demo.types import ClusterMap, ReductionMap
 
 OUTSIDE_BRIGHTNESS = 0.3
 HEAT_OPACITY = 0.55
 LINE_COLOUR = (255, 255, 255)
+FUSED_COLOUR = (214, 138, 38)
+DROPPED_COLOUR = (9, 14, 22)
+DROPPED_OPACITY = 0.78
 
 # Candidate colours in CIELAB: bright and strong enough to be told apart through the picture, never neon.
 _LIGHTNESSES = (50, 60, 70, 80)
@@ -100,6 +103,44 @@ def draw_attention(pixels: np.ndarray, clusters: ClusterMap, token: int, geometr
     heat = cv2.applyColorMap(levels, cv2.COLORMAP_INFERNO)[..., ::-1]
     drawn = _tint(pixels, heat, geometry, HEAT_OPACITY)
     drawn[_borders(label_map(clusters, geometry) == token)] = LINE_COLOUR
+    return drawn
+
+
+def group_colours(reduction: ReductionMap) -> np.ndarray:
+    """(T, 3) uint8 RGB: a colour for each token of the layer, only meant for those that stand for several image tokens.
+
+    A group is coloured by its first image token, so that it keeps its colour while it grows from layer to layer.
+    """
+    if reduction.one_colour:
+        return np.tile(np.array(FUSED_COLOUR, np.uint8), (reduction.num_tokens, 1))
+    rows, columns = reduction.image_grid_hw
+    first = np.zeros(reduction.num_tokens, np.int64)
+    tokens, cells = np.unique(reduction.assignment, return_index=True)
+    first[tokens[tokens >= 0]] = cells[tokens >= 0]
+    return token_colours(rows * columns, columns)[first]
+
+
+def draw_reduction(
+    pixels: np.ndarray, reduction: ReductionMap, geometry: InputGeometry, *, opacity: float = 0.55
+) -> np.ndarray:
+    """The picture with image tokens that go on by themselves left clear, dropped ones dark, joined ones tinted.
+
+    Args:
+        pixels: (H, W, 3) uint8 RGB, the picture that ``geometry`` belongs to.
+        opacity: of the tint, in [0, 1].
+
+    Returns:
+        (H, W, 3) uint8 RGB.
+    """
+    together, dropped = reduction.together(), reduction.assignment < 0
+    colours = np.where(dropped[..., None], DROPPED_COLOUR, group_colours(reduction)[reduction.assignment])
+    clear = _tint(pixels, colours.astype(np.uint8), geometry, 0.0)
+    drawn = clear.copy()
+    for cells, strength in ((together, opacity), (dropped, DROPPED_OPACITY)):
+        where = geometry.spread(cells.astype(np.uint8), outside=0).astype(bool)
+        drawn[where] = _tint(pixels, colours.astype(np.uint8), geometry, strength)[where]
+    labels = geometry.spread(np.where(together, reduction.assignment, -1).astype(np.int16), outside=-2)
+    drawn[_borders(labels) & (geometry.spread(together.astype(np.uint8), outside=0) > 0)] = LINE_COLOUR
     return drawn
 
 

@@ -17,7 +17,7 @@ BATCH_SIZES = (1, 4, 8, 16, 32, 64, 128)
 MAX_BATCH_SIZE_ON_CPU = 32  # more only takes longer there, and a pass under way cannot be cancelled
 LATENCY_ROUNDS, LATENCY_SECONDS = 60, 8.0
 THROUGHPUT_ROUNDS, THROUGHPUT_SECONDS = 20, 25.0
-MIN_ROUNDS = 5  # fewer give no quartiles worth showing
+MIN_ROUNDS = 5  # fewer give no median worth a verdict
 WARMUP_ROUNDS = 1
 REPORT_EVERY_S = 0.4
 
@@ -79,13 +79,13 @@ class RaceState:
         return self.baseline.macs / self.model.macs
 
     def speedup(self, batched: bool) -> float | None:
-        """Baseline time over model time, above 1 where the model is faster; ``None`` before there are medians."""
+        """Baseline time over model time, above 1 where the model is faster; ``None`` before there are runs enough."""
         mine, theirs = (
             (self.model.batch_latency, self.baseline.batch_latency)
             if batched
             else (self.model.latency, self.baseline.latency)
         )
-        return theirs.median_ms / mine.median_ms if mine and theirs else None
+        return theirs.median_ms / mine.median_ms if mine and theirs and mine.runs >= MIN_ROUNDS else None
 
     def images_per_second(self, racer: Racer) -> float | None:
         """Throughput at the chosen batch size; ``None`` before it is measured."""

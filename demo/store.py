@@ -13,11 +13,12 @@ from timm.layers import LayerScale
 from torch import nn
 
 import stvit
-from demo.roster import find
+from demo.roster import ModelChoice, find
 from stvit.checkpoint import CheckpointError, load_checkpoint
 from weights import CATALOGUE, WeightsUnavailable, resolve
 
 MODEL_BUDGET_BYTES = 2 * 1024**3
+RANDOM = "none: randomly initialised"
 RETRY_AFTER_S = 3  # a Hub that is down takes some seconds to say so
 
 Progress = Callable[[int, "int | None"], None]
@@ -28,10 +29,10 @@ class LoadedModel:
     """A model ready to run.
 
     Attributes:
-        name: registered name.
+        name: name in the roster.
         network: in evaluation mode, on the device and in its precision, without gradients.
         weights: where its weights came from, in words.
-        problem: why there are none; then the network is randomly initialised and predicts nothing. Empty when the
+        problem: why there are none, one sentence; then the network is randomly initialised and predicts nothing. Empty when the
             weights are in place.
         next_step: what to do about the problem.
         loaded_at: ``time.monotonic()`` when it was made.
@@ -71,22 +72,23 @@ class ModelStore:
         Raises:
             UnknownModel: the page does not offer it.
         """
-        find(name)
+        choice = find(name)
         with self._lock:
             loading = self._loading[name]
         with loading:  # two visitors, one download
             with self._lock:
                 loaded = self._models.get(name)
-            if loaded is None or (retry and loaded.problem and time.monotonic() - loaded.loaded_at > RETRY_AFTER_S):
-                loaded = self._load(name, progress)
+            again = retry and choice.weights and loaded and loaded.problem
+            if loaded is None or (again and time.monotonic() - loaded.loaded_at > RETRY_AFTER_S):
+                loaded = self._load(choice, progress)
             self._keep(loaded)
             return loaded
 
     def is_ready(self, name: str) -> bool:
-        """Whether the model is in memory with its weights."""
+        """Whether the model is in memory with its weights, or has none that could still come."""
         with self._lock:
             loaded = self._models.get(name)
-        return loaded is not None and not loaded.problem
+        return loaded is not None and not (loaded.problem and find(name).weights)
 
     def _keep(self, loaded: LoadedModel) -> None:
         with self._lock:
@@ -95,23 +97,30 @@ class ModelStore:
             while len(self._models) > 1 and sum(model.num_bytes for model in self._models.values()) > self.budget_bytes:
                 self._models.popitem(last=False)
 
-    def _load(self, name: str, progress: Progress | None) -> LoadedModel:
+    def _load(self, choice: ModelChoice, progress: Progress | None) -> LoadedModel:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)  # without weights, every start shows the same picture
-            network = stvit.create_model(name)
-        try:
-            resolved = resolve(CATALOGUE[name], progress=progress)
-            load_checkpoint(network, resolved.path)
-            weights, problem, next_step = f"{CATALOGUE[name].repo} ({resolved.origin})", "", ""
-        except WeightsUnavailable as error:
-            weights, problem, next_step = "none: randomly initialised", error.message, error.next_step
-        except CheckpointError as error:
-            problem = str(error).replace(str(resolved.path), resolved.path.name)  # no folders of the server on the page
-            weights, next_step = "none: randomly initialised", ""
+            network = stvit.create_model(choice.model, **choice.options)
+        weights, problem, next_step = _fill(network, choice, progress)
         if problem:
             _wake_layer_scale(network)
         network = network.to(self.device, self.precision).eval().requires_grad_(False)
-        return LoadedModel(name, network, weights, problem, next_step, time.monotonic())
+        return LoadedModel(choice.name, network, weights, problem, next_step, time.monotonic())
+
+
+def _fill(network: nn.Module, choice: ModelChoice, progress: Progress | None) -> tuple[str, str, str]:
+    """Load the weights of a model; returns where they came from, or what the problem is and what to do about it."""
+    if choice.weights is None:
+        return RANDOM, choice.no_weights, "It can be measured and its structure shown, but it predicts nothing."
+    record = CATALOGUE[choice.weights]
+    try:
+        resolved = resolve(record, progress=progress)
+        load_checkpoint(network, resolved.path)
+    except WeightsUnavailable as error:
+        return RANDOM, error.message, error.next_step
+    except CheckpointError as error:  # no folders of the server on the page
+        return RANDOM, str(error).replace(str(resolved.path), resolved.path.name), ""
+    return f"{record.repo} ({resolved.origin})", "", ""
 
 
 def _wake_layer_scale(network: nn.Module) -> None:

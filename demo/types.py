@@ -51,6 +51,43 @@ class ClusterMap:
 
 
 @dataclass(frozen=True)
+class ReductionMap:
+    """What has become of every image token by the end of one layer of a network that drops, fuses or merges them.
+
+    Attributes:
+        layer: name of the layer, e.g. ``"Layer 4"``.
+        image_grid_hw: rows and columns of the image-token grid.
+        assignment: (h, w) int16, number of the token that stands for each image token now, -1 where it was dropped.
+        group_sizes: (T,) int64, how many image tokens each of the layer's tokens stands for.
+        one_colour: whether all tokens that stand for several are drawn alike (EViT fuses into one) or each in a colour
+            of its own (ToMe merges into many).
+        unit: always 0: these networks have no units.
+    """
+
+    layer: str
+    image_grid_hw: tuple[int, int]
+    assignment: np.ndarray
+    group_sizes: np.ndarray
+    one_colour: bool
+    unit: int = 0
+
+    def __post_init__(self) -> None:
+        if self.assignment.shape != self.image_grid_hw:
+            raise ValueError(f"assignment is {self.assignment.shape}, the image grid {self.image_grid_hw}")
+        if self.assignment.min() < -1 or self.assignment.max() >= len(self.group_sizes):
+            raise ValueError(f"assignment names tokens outside [-1, {len(self.group_sizes)})")
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens that go on from this layer, a class token left out."""
+        return len(self.group_sizes)
+
+    def together(self) -> np.ndarray:
+        """(h, w) bool: image tokens that share their token with others."""
+        return (self.assignment >= 0) & (self.group_sizes[self.assignment] > 1)
+
+
+@dataclass(frozen=True)
 class StageTimes:
     """Where the time of one request went, in milliseconds."""
 
@@ -69,12 +106,13 @@ class Classification:
     """What one model says about one image.
 
     Attributes:
-        model: registered name, e.g. ``"stvit_r_swin_small_224"``.
+        model: name in the roster, e.g. ``"stvit_r_swin_small_224"``.
         predictions: best first; empty when no weights were to be had, because random weights predict nothing.
         weights: where the weights came from, in words, or why there are none.
-        clusters: one entry per layer that ties semantic tokens to image regions; empty for full-token models.
+        clusters: one entry per layer that ties semantic tokens to image regions; empty for models without them.
         device: device and precision in words, e.g. ``"CPU, bfloat16"``.
         model_ms: wall-clock time of the traced forward pass.
+        reductions: one entry per layer of a model that drops, fuses or merges image tokens; empty for others.
     """
 
     model: str
@@ -83,3 +121,9 @@ class Classification:
     clusters: tuple[ClusterMap, ...]
     device: str
     model_ms: float
+    reductions: tuple[ReductionMap, ...] = ()
+
+    @property
+    def maps(self) -> tuple[ClusterMap, ...] | tuple[ReductionMap, ...]:
+        """All that can be drawn on the picture, in order of execution; empty for full-token models."""
+        return self.clusters or self.reductions

@@ -42,10 +42,15 @@ START_SECONDS = 120
 
 @dataclass(frozen=True)
 class App:
-    """A running server, its address and the folder of its temporary files."""
+    """A running server, its address, and the folder that is its TMPDIR."""
 
     url: str
-    files: Path
+    folder: Path
+    process: subprocess.Popen
+
+    def files(self) -> list[Path]:
+        """What it keeps of visitors now."""
+        return [path for path in self.folder.glob("stvit-*/**/*") if path.is_file()]
 
 
 def add_released_weights(hub: HubServer) -> None:
@@ -76,10 +81,9 @@ def start_app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[st
     def start(hub_url: str) -> App:
         home, port = tmp_path_factory.mktemp("app"), _free_port()
         environment = {
-            **os.environ,
+            **{name: value for name, value in os.environ.items() if name != "GRADIO_TEMP_DIR"},
             "HF_ENDPOINT": hub_url,
             "HF_HOME": str(home / "hub"),
-            "GRADIO_TEMP_DIR": str(home / "files"),
             "TMPDIR": str(home),
             "GRADIO_SERVER_NAME": "127.0.0.1",
             "GRADIO_SERVER_PORT": str(port),
@@ -87,8 +91,8 @@ def start_app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[st
         log = (home / "log.txt").open("w")
         process = subprocess.Popen([sys.executable, "app.py"], cwd=ROOT, env=environment, stdout=log, stderr=log)
         processes.append(process)
-        app = App(f"http://127.0.0.1:{port}", home / "files")
-        _wait_until_healthy(app, process, home / "log.txt")
+        app = App(f"http://127.0.0.1:{port}", home, process)
+        _wait_until_healthy(app, home / "log.txt")
         return app
 
     yield start
@@ -132,9 +136,9 @@ def _free_port() -> int:
         return probe.getsockname()[1]
 
 
-def _wait_until_healthy(app: App, process: subprocess.Popen, log: Path) -> None:
+def _wait_until_healthy(app: App, log: Path) -> None:
     deadline = time.monotonic() + START_SECONDS
-    while time.monotonic() < deadline and process.poll() is None:
+    while time.monotonic() < deadline and app.process.poll() is None:
         try:
             with urllib.request.urlopen(f"{app.url}/health", timeout=2) as answer:
                 if json.load(answer) == {"status": "ok"}:

@@ -210,7 +210,7 @@ def test_a_bad_file_gets_a_message_and_leaves_nothing_behind(
     expect(shown.get_by_role("alert").filter(has_text=message)).to_be_visible()
     expect(shown.locator("#predictions ol")).to_have_count(0)
     expect(shown.locator(".cv.filled")).to_have_count(0)
-    assert {entry.name for entry in app.files.parent.iterdir()} <= {"files", "hub", "log.txt"}
+    assert {entry.name.split("-")[0] for entry in app.folder.iterdir()} <= {"stvit", "hub", "log.txt"}
     shown.locator("#examples button").first.click()
     expect(shown.locator("#predictions ol")).to_have_count(2)
 
@@ -238,6 +238,17 @@ def test_without_weights_the_page_says_so_and_shows_all_but_predictions(
         page.get_by_role("button", name="Classify").click()
         expect(page.locator("#predictions ol")).to_have_count(2)
         expect(page.get_by_role("alert")).to_have_count(0)
+
+
+def test_a_server_that_is_told_to_stop_leaves_no_file_behind(page: Page, start_app: Callable[[str], App]) -> None:
+    app = start_app("http://127.0.0.1:9")
+    page.goto(app.url)
+    page.set_input_files(UPLOAD, PHOTO)
+    expect(page.locator(".cv.filled")).to_be_visible()
+    assert app.files()
+    app.process.terminate()
+    app.process.wait(30)
+    assert not app.files()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

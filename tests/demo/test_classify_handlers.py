@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+import re
+import sys
+import time
+from base64 import b64decode
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import gradio as gr
+import numpy as np
+import pytest
+from gradio.data_classes import ImageData
+from gradio.utils import get_upload_folder
+
+import demo.store
+from demo.engine import Engine
+from demo.export import display_copy, final_regions
+from demo.ui import runtime
+from demo.ui.classify_handlers import ClassifyHandlers
+from demo.ui.cluster_view import cluster_payload
+from demo.ui.inputs import load_examples, uploaded_path
+from demo.ui.runtime import Runtime
+from tests.demo.conftest import BASELINE, MODEL
+from weights import CheckpointRecord, ResolvedWeights
+
+
+@pytest.fixture
+def handlers(engine: Engine) -> ClassifyHandlers:
+    return ClassifyHandlers(Runtime(engine), load_examples())
+
+
+def test_loading_reports_the_download_and_ends_without_a_notice(
+    handlers: ClassifyHandlers, photo: Path, weight_files: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    notices: list[str] = []
+
+    def resolve(record: CheckpointRecord, progress: Any) -> ResolvedWeights:
+        progress(50_000_000, 200_000_000)
+        while not any("50 of 200 MB" in notice for notice in notices):
+            time.sleep(0.01)  # until the page has asked how far it is
+        return ResolvedWeights(weight_files[record.name], "Hub", "")
+
+    monkeypatch.setattr(demo.store, "resolve", resolve)
+    for notice in handlers.load(str(photo), MODEL, BASELINE):
+        notices.append(notice)
+    assert re.search(r"Downloading the weights of STViT-R-Swin-S: 50 of 200 MB.*value=\"0.250\"", "".join(notices))
+    assert notices[-1] == ""
+
+
+@pytest.mark.parametrize("sent", [None, {}, [], "1", {"index": -1}, {"index": 10**9}, {"index": "0"}, {"index": True}])
+def test_an_example_that_does_not_exist_is_refused(handlers: ClassifyHandlers, sent: Any) -> None:
+    with pytest.raises(gr.Error, match="no such example"):
+        handlers.choose_example(gr.EventData(None, sent))
+
+
+def test_an_example_is_chosen_by_its_index(handlers: ClassifyHandlers) -> None:
+    assert handlers.choose_example(gr.EventData(None, {"index": 1})) == str(handlers.examples[1].path)
+
+
+@pytest.mark.parametrize("pair", [("resnet50", BASELINE), (BASELINE, MODEL), (None, BASELINE), (MODEL, ["x"])])
+def test_a_model_that_is_not_on_offer_is_refused(handlers: ClassifyHandlers, photo: Path, pair: tuple) -> None:
+    with pytest.raises(gr.Error, match="is not offered here"):
+        handlers.classify(str(photo), *pair)
+
+
+@pytest.mark.parametrize("path", ["/etc/passwd", "../secret.png", None, f"{get_upload_folder()}/../other.png"])
+def test_only_files_of_the_upload_folder_count_as_pictures(path: str | None) -> None:
+    with pytest.raises(gr.Error, match="uploaded file"):
+        uploaded_path(ImageData(path=path, url="data:image/png;base64,AAAA"))
+
+
+def test_the_browser_gets_maps_that_equal_the_models(engine: Engine, photo: Path) -> None:
+    run = engine.classify_file(photo, MODEL, BASELINE)
+    pixels, geometry = display_copy(run)
+    payload = cluster_payload(pixels, geometry, run.model.clusters, "STViT")
+    assert [(layer["unit"], layer["name"]) for layer in payload["layers"]] == [
+        (unit, name) for unit in (1, 2, 3) for name in ("STGM 1", "STGM 2", "Recovery")
+    ]
+    for layer, clusters in zip(payload["layers"], run.model.clusters, strict=True):
+        assignment = np.frombuffer(b64decode(layer["assignment"]), "<u2").reshape(clusters.image_grid_hw)
+        levels = np.frombuffer(b64decode(layer["attention"]), np.uint8).reshape(clusters.attention.shape)
+        strongest = np.array(layer["strongest"])
+        np.testing.assert_array_equal(assignment, clusters.assignment)
+        np.testing.assert_allclose(
+            levels / 255 * strongest[:, None, None], clusters.attention, atol=strongest.max() / 255 + 1e-5
+        )
+        assert len(b64decode(layer["colours"])) == 36 * 3
+    assert cluster_payload(pixels, geometry, run.baseline.clusters, "Swin") is None
+
+
+def test_a_large_picture_is_shown_smaller_with_the_crop_in_its_place(engine: Engine, photo: Path) -> None:
+    run = engine.classify_file(photo, MODEL, BASELINE)
+    large = np.zeros((3000, 4200, 3), np.uint8)
+    geometry = replace(run.picture.geometry, source_hw=(3000, 4200))
+    source = replace(run.picture.source, pixels=large)
+    pixels, shown = display_copy(replace(run, picture=replace(run.picture, source=source, geometry=geometry)))
+    assert pixels.shape == (914, 1280, 3)
+    corners = np.array([[0.0, 0.0], [224.0, 224.0]])
+    np.testing.assert_allclose(shown.to_source(corners) / (1280, 914), geometry.to_source(corners) / (4200, 3000))
+
+
+def test_the_picture_to_keep_shows_the_last_semantic_tokens(engine: Engine, photo: Path) -> None:
+    clusters = engine.classify_one(photo, MODEL)[1].clusters
+    assert (final_regions(clusters).unit, final_regions(clusters).layer) == (3, "STGM 2")
+
+
+def test_on_zero_gpu_every_run_borrows_a_gpu(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    borrowed = []
+    spaces = SimpleNamespace(GPU=lambda duration: lambda function: borrowed.append(duration) or function)
+    monkeypatch.setitem(sys.modules, "spaces", spaces)
+    Runtime(engine)
+    assert borrowed == []
+    monkeypatch.setenv("SPACES_ZERO_GPU", "1")
+    assert Runtime(engine).device_words.startswith("ZeroGPU")
+    assert borrowed == [runtime.GPU_SECONDS] * 3
