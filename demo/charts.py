@@ -5,7 +5,7 @@ Every text that is put in is escaped here; every bar has its number beside it as
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 
 from demo.race import Racer, RaceState
@@ -38,9 +38,8 @@ def _prediction_column(result: Classification, side: str) -> str:
         f'<header><i class="dot {side}"></i><b>{escape(choice.label)}</b><small>{escape(choice.about)}</small></header>'
     )
     if not result.predictions:
-        return (
-            f'<section class="card">{head}<p class="none">No predictions: this model has no weights here.</p></section>'
-        )
+        why = choice.no_weights or "This model has no weights here."
+        return f'<section class="card">{head}<p class="none">No predictions. {escape(why)}</p></section>'
     rows = "".join(
         f'<li title="{escape(entry.label)}"><span>{escape(short_label(entry.label))}</span>'
         f"<data value='{entry.probability:.4f}'>{percent(entry.probability)}</data>"
@@ -198,21 +197,30 @@ def _chart(title: str, unit: str, rows: str) -> str:
 
 
 def _published(state: RaceState) -> str:
-    """The paper's own figures, never mixed with what was measured here."""
+    """The papers' own figures, never mixed with what was measured here; nothing where they print none."""
     names = (state.model.name, state.baseline.name)
     mine, theirs = (published_figures(name) for name in names)
+    if not (mine or theirs):
+        return ""
     rows = "".join(
-        f'<tr><th scope="row">{title}</th><td>{mine[key]:,}</td><td>{theirs[key]:,}</td></tr>'
+        f'<tr><th scope="row">{title}</th><td>{_figure(mine, key)}</td><td>{_figure(theirs, key)}</td></tr>'
         for title, key in (("Top-1, %", "top1"), ("Multiply-adds, G", "gmacs"), ("Throughput, images/s", "throughput"))
     )
-    ratio = mine["throughput"] / theirs["throughput"]
+    title = "Published in the papers"
+    if "throughput" in mine and "throughput" in theirs:
+        ratio = mine["throughput"] / theirs["throughput"]
+        title = f"Published (paper, V100, batch 128): {ratio:.2f}× the throughput"
     heads = "".join(f'<th scope="col">{escape(find(name).label)}</th>' for name in names)
     return (
-        f'<details class="card published"><summary>Published (paper, V100, batch 128): {ratio:.2f}× the throughput'
-        f"</summary>"
+        f'<details class="card published"><summary>{title}</summary>'
         f"<table><thead><tr><th></th>{heads}</tr></thead><tbody>{rows}</tbody></table>"
-        f'<p class="fine">Figures of the STViT paper, Tables 1 to 3; not measured here.</p></details>'
+        f'<p class="fine">Figures of the STViT paper, Tables 1 to 3, and of the EViT paper; not measured here.</p>'
+        f"</details>"
     )
+
+
+def _figure(figures: Mapping[str, float], key: str) -> str:
+    return f"{figures[key]:,}" if key in figures else "not printed"
 
 
 def speed_words(speedup: float, baseline_label: str) -> str:

@@ -26,12 +26,16 @@ class BadBatchSize(ValueError):
     """A batch size that is not offered; the message is for the user."""
 
 
+class SameModel(ValueError):
+    """A model against itself; the message is for the user."""
+
+
 @dataclass(frozen=True)
 class Racer:
     """One model and what is known of it so far; ``None`` where nothing is measured yet.
 
     Attributes:
-        name: registered name.
+        name: name in the roster.
         parameters: number of learned values.
         macs: multiply-adds that this implementation computes for one image.
         macs_as_published: the same counted the paper's way.
@@ -56,8 +60,8 @@ class RaceState:
     Attributes:
         stage: what is being measured now, in words; ``"Done"`` at the end.
         progress: part of the work that is done, in [0, 1].
-        model: the model with semantic tokens.
-        baseline: the full-token model.
+        model: the one whose speed-up is asked for.
+        baseline: what it is compared with.
         batch_size: images in a batch.
         device: device and precision, in words.
     """
@@ -115,8 +119,11 @@ def race(engine: Engine, images: Tensor, model: str, baseline: str, batch_size: 
 
     Raises:
         UnknownModel, BadBatchSize: see ``demo.roster`` and ``check_batch_size``.
+        SameModel: there is only one model to measure.
     """
     check_batch_size(batch_size)
+    if model == baseline:
+        raise SameModel("Both sides are the same model: choose two different ones to compare.")
     loaded = {name: engine.store.get(name) for name in (model, baseline)}
     state = RaceState(
         "Counting multiply-adds", 0.0, *(_racer(entry) for entry in loaded.values()), batch_size, engine.device_words()

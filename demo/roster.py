@@ -18,7 +18,9 @@ KEEP_RATES = (0.9, 0.7, 0.5)
 MERGES = (8, 13, 16)
 
 NEVER_PUBLISHED = "Its weights were never published."
-NOT_ON_THE_HUB = "Its authors did not put its weights on the Hugging Face Hub, the only place that this page takes any from."
+NOT_ON_THE_HUB = (
+    "Its authors did not put its weights on the Hugging Face Hub, the only place that this page takes any from."
+)
 NOT_RETRAINED = "DeiT's weights, not retrained"
 
 
@@ -46,7 +48,7 @@ METHODS = (
     Method("STViT-Swin", "Tokens per window"),
     Method("STViT-DeiT", "Semantic tokens"),
     Method("EViT-DeiT", "Keep rate"),
-    Method("ToMe-DeiT", "Merged in each layer"),
+    Method("ToMe-DeiT", "Merged per layer"),
     Method("STViT-LV-ViT", "Semantic tokens"),
     Method("EViT-LV-ViT", "Keep rate"),
     Method("Swin", full_tokens=True),
@@ -267,9 +269,7 @@ def _every_choice() -> Iterator[ModelChoice]:
         model, published = _deit(size), tables["table1_stvit_deit"][size]["base"]
         yield _full("DeiT", size, model, "all 196 tokens", weights=model, published=published)
     published = {key: tables["evit_lvvit_small"]["base"][key] for key in ("top1", "gmacs")}
-    yield _full(
-        "LV-ViT", "small", "lvvit_small_224", "all 196 tokens", no_weights=NOT_ON_THE_HUB, published=published
-    )
+    yield _full("LV-ViT", "small", "lvvit_small_224", "all 196 tokens", no_weights=NOT_ON_THE_HUB, published=published)
 
 
 CHOICES = tuple(_every_choice())

@@ -32,8 +32,8 @@ class LoadedModel:
         name: name in the roster.
         network: in evaluation mode, on the device and in its precision, without gradients.
         weights: where its weights came from, in words.
-        problem: why there are none, one sentence; then the network is randomly initialised and predicts nothing. Empty when the
-            weights are in place.
+        problem: why there are none, one sentence; then the network is randomly initialised and predicts nothing. Empty
+            when the weights are in place.
         next_step: what to do about the problem.
         loaded_at: ``time.monotonic()`` when it was made.
     """

@@ -6,9 +6,11 @@ Shapes: B batch, Q queries, K keys, C channels, h heads.
 from __future__ import annotations
 
 import torch
-from timm.layers import DropPath, LayerScale, Mlp, use_fused_attn
+from timm.layers import DropPath, LayerScale, Mlp, trunc_normal_, use_fused_attn
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from .windows import window_partition, window_reverse
 
 
 def attend(
@@ -130,8 +132,24 @@ class CrossAttentionLayer(nn.Module):
 class SemanticLayer(CrossAttentionLayer):
     """Self-attention among semantic tokens, with the layout of the cross-attention layers around it."""
 
+    kind = "semantic"
+
     def forward(self, tokens: Tensor) -> Tensor:
         """(B, M, C) -> (B, M, C)."""
         normalised = self.norm1(tokens)
         tokens, _ = self.attend_from(tokens, normalised, self.keys_values(normalised))
         return self.feed_forward(tokens)
+
+    def in_windows(self, semantic_map: Tensor, window_size: int) -> Tensor:
+        """The same inside disjoint windows of a map (B, H, W, C) of semantic tokens."""
+        windows = window_partition(semantic_map, window_size)
+        attended = self(windows.flatten(0, 1)).view(windows.shape)
+        return window_reverse(attended, window_size, tuple(semantic_map.shape[1:3]))
+
+
+def init_weights(module: nn.Module) -> None:
+    """Initialisation of every transformer here: truncated normal of deviation 0.02, zero biases."""
+    if isinstance(module, nn.Linear):
+        trunc_normal_(module.weight, std=0.02)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)

@@ -8,7 +8,7 @@ from typing import Any
 import timm
 from torch import nn
 
-from . import swin_r  # noqa: F401 - registers its models with timm
+from . import deit, evit, lvvit, stvit_swin, swin_r, tome  # noqa: F401 - each registers its models with timm
 from .checkpoint import load_checkpoint
 
 

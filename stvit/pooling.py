@@ -30,6 +30,19 @@ class AdaptivePooling(nn.Module):
         return pooled.flatten(2).transpose(1, 2)
 
 
+class LearnedCentres(nn.Module):
+    """Centres that do not look at the image: the single global initialisation of Table 7."""
+
+    def __init__(self, dim: int, centres: int) -> None:
+        super().__init__()
+        self.global_centres = nn.Parameter(torch.empty(1, centres**2, dim))
+        nn.init.trunc_normal_(self.global_centres, std=0.02)
+
+    def forward(self, token_map: Tensor) -> Tensor:
+        """(B, H, W, C) -> (B, m * m, C), the same for every image."""
+        return self.global_centres.expand(token_map.shape[0], -1, -1)
+
+
 class CellScores(nn.Module):
     """``Conv(GELU(LayerNorm(DepthwiseConv(x))))`` of Eq. 4: one or more scores per cell of a map."""
 
@@ -46,21 +59,30 @@ class CellScores(nn.Module):
         return self.score(self.act(self.norm(local)))
 
 
-def bin_cells(length: int, bins: int, layout: Layout) -> Tensor:
-    """(bins, k) int64: which of ``length`` cells each bin holds, -1 where a bin has fewer than k cells.
+def bin_cells(length: int, bins: int, layout: Layout) -> list[list[int]]:
+    """Which of ``length`` cells each bin holds; every bin is filled up to the same length with -1.
 
     ``tile`` cuts equal tiles of ``ceil(length / bins)`` cells out of the symmetrically padded axis; ``map`` takes
     adaptive bins, ``floor(i * length / bins)`` to ``ceil((i + 1) * length / bins)``, which may overlap.
     """
     if layout == "tile":
         k = math.ceil(length / bins)
-        cells = torch.arange(bins * k).view(bins, k) - (bins * k - length) // 2
-        return torch.where((cells >= 0) & (cells < length), cells, -1)
-    starts = [i * length // bins for i in range(bins)]
-    stops = [-(-(i + 1) * length // bins) for i in range(bins)]
-    k = max(stop - start for start, stop in zip(starts, stops, strict=True))
-    rows = [[c if c < stop else -1 for c in range(start, start + k)] for start, stop in zip(starts, stops, strict=True)]
-    return torch.tensor(rows)
+        first = -((bins * k - length) // 2)
+        spans = [(start, start + k) for start in range(first, first + bins * k, k)]
+    else:
+        spans = [(i * length // bins, -(-(i + 1) * length // bins)) for i in range(bins)]
+        k = max(stop - start for start, stop in spans)
+    return [[c if c < min(stop, length) and c >= 0 else -1 for c in range(start, start + k)] for start, stop in spans]
+
+
+def has_empty_bin(grid_hw: tuple[int, int], centres: int, layout: Layout) -> bool:
+    """Whether some bin of the map would hold no token."""
+    return any(max(cells) < 0 for length in grid_hw for cells in bin_cells(length, centres, layout))
+
+
+def fitting_layout(grid_hw: tuple[int, int], centres: int) -> Layout:
+    """``tile``, which the author described, where every tile holds a token; else ``map``."""
+    return "map" if has_empty_bin(grid_hw, centres, "tile") else "tile"
 
 
 class IntraInterPooling(nn.Module):
@@ -78,16 +100,21 @@ class IntraInterPooling(nn.Module):
         grid_hw: rows and columns of the token map.
         centres: m, centres per side.
         layout: see above.
+        fused_sum: take weighted sums as matrix products. ``False`` multiplies and adds, as the author's code does: the
+            same output, slower, at a cost that the papers' counter does not see.
 
     Raises:
         ValueError: a bin would hold no token.
     """
 
-    def __init__(self, dim: int, grid_hw: tuple[int, int], centres: int, layout: Layout) -> None:
+    def __init__(
+        self, dim: int, grid_hw: tuple[int, int], centres: int, layout: Layout, fused_sum: bool = True
+    ) -> None:
         super().__init__()
-        rows, columns = (bin_cells(length, centres, layout) for length in grid_hw)
-        if (rows < 0).all(1).any() or (columns < 0).all(1).any():
+        self.fused_sum = fused_sum
+        if has_empty_bin(grid_hw, centres, layout):
             raise ValueError(f"layout {layout!r} leaves some of the {centres}x{centres} bins of a {grid_hw} map empty")
+        rows, columns = (torch.tensor(bin_cells(length, centres, layout)) for length in grid_hw)
         self.centres, self.grid_hw, self.layout = centres, grid_hw, layout
         self.tile_hw = rows.shape[1], columns.shape[1]
         inside = (rows >= 0)[:, None, :, None] & (columns >= 0)[None, :, None, :]
@@ -107,14 +134,17 @@ class IntraInterPooling(nn.Module):
         else:
             scores = self.intra(token_map).flatten(1)[:, self.cells.flatten()].view(B, *self.cells.shape)
         scores = scores.masked_fill(self.outside, -100.0)
-        provisional = weighted_sum(scores, tiles)
+        provisional = weighted_sum(scores, tiles, self.fused_sum)
         offsets = self.inter(provisional.view(B, self.centres, self.centres, C)).view(B, *self.cells.shape)
-        return weighted_sum(scores + offsets, tiles)
+        return weighted_sum(scores + offsets, tiles, self.fused_sum)
 
 
-def weighted_sum(scores: Tensor, tiles: Tensor) -> Tensor:
+def weighted_sum(scores: Tensor, tiles: Tensor, fused: bool = True) -> Tensor:
     """Softmax (B, M, k) scores over the k cells of every tile and sum the (B, M, k, C) tokens: (B, M, C)."""
-    return (scores.softmax(dim=-1).unsqueeze(-2) @ tiles).squeeze(-2)
+    weights = scores.softmax(dim=-1)
+    if fused:
+        return (weights.unsqueeze(-2) @ tiles).squeeze(-2)
+    return (weights.unsqueeze(-1) * tiles).sum(dim=-2)
 
 
 def initial_centres(

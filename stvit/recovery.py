@@ -7,11 +7,12 @@ from torch import Tensor, nn
 from .attention import CrossAttentionLayer, SemanticLayer
 from .stgm import GlobalSTGMLayer, SpatialSTGMLayer
 from .trace import LayerTrace
-from .windows import window_partition, window_reverse
 
 
 class RecoveryLayer(CrossAttentionLayer):
     """Image tokens attend the semantic tokens (Eq. 6): full resolution, with high-level context."""
+
+    kind = "recovery"
 
     def forward(
         self, image_tokens: Tensor, semantic_tokens: Tensor, return_attention: bool = False
@@ -57,7 +58,8 @@ class DumbbellUnit(nn.Module):
         semantic_map, spatial_weights = self.stgm_spatial(image_map, return_trace)
         image_tokens, spatial = image_map.flatten(1, 2), semantic_map.flatten(1, 2)
         clustered, global_weights = self.stgm_global(spatial, image_tokens, return_trace)
-        local = self._local_layer(clustered, semantic_map.shape)
+        clustered_map = clustered.view(semantic_map.shape)
+        local = self.semantic_local.in_windows(clustered_map, self.stgm_spatial.centres).flatten(1, 2)
         refined = self.semantic_global(local)
         recovered, recovery_weights = self.recovery(image_tokens, refined, return_trace)
         recovered_map = recovered.view(image_map.shape)
@@ -75,10 +77,3 @@ class DumbbellUnit(nn.Module):
             LayerTrace("Global semantic layer", "semantic", refined, image_hw, semantic_hw, unit=number),
             LayerTrace("Recovery", "recovery", recovered, image_hw, semantic_hw, recovery_weights, unit=number),
         )
-
-    def _local_layer(self, semantic_tokens: Tensor, map_shape: tuple[int, ...]) -> Tensor:
-        """Self-attention inside the m x m semantic tokens of each window: (B, M, C) -> (B, M, C)."""
-        m = self.stgm_spatial.centres
-        windows = window_partition(semantic_tokens.view(map_shape), m)
-        attended = self.semantic_local(windows.flatten(0, 1)).view(windows.shape)
-        return window_reverse(attended, m, tuple(map_shape[1:3])).flatten(1, 2)

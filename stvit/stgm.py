@@ -11,6 +11,33 @@ from .attention import CrossAttentionLayer
 from .windows import gather_neighbourhoods, scatter_neighbourhoods, window_partition, window_reverse
 
 
+class WholeMapSTGMLayer(CrossAttentionLayer):
+    """First layer of a network with global attention (Eq. 1): the centres attend all image tokens, and these only.
+
+    Args:
+        dim: channels C.
+        num_heads: attention heads.
+        pooling: maps the image tokens (B, H, W, C) to the initial centres (B, M, C).
+        layer: arguments of :class:`CrossAttentionLayer`.
+    """
+
+    kind = "stgm"
+
+    def __init__(self, dim: int, num_heads: int, pooling: nn.Module, **layer: Any) -> None:
+        super().__init__(dim, num_heads, **layer)
+        self.pooling = pooling
+
+    def forward(
+        self, image_tokens: Tensor, grid_hw: tuple[int, int], return_attention: bool = False
+    ) -> tuple[Tensor, Tensor | None]:
+        """(B, N, C) image tokens in raster order of ``grid_hw`` -> semantic tokens (B, M, C) and, if asked for, the
+        softmax weights (B, h, M, N)."""
+        centres = self.pooling(image_tokens.unflatten(1, grid_hw))
+        keys_values = self.keys_values(self.norm1(image_tokens))
+        tokens, weights = self.attend_from(centres, self.norm1(centres), keys_values, return_attention)
+        return self.feed_forward(tokens), weights
+
+
 class SpatialSTGMLayer(CrossAttentionLayer):
     """First layer (Eq. 1): every window's pooled centres attend the image tokens around the window.
 
@@ -26,6 +53,8 @@ class SpatialSTGMLayer(CrossAttentionLayer):
             projects each copy, as the released code does: the same output at the published, higher cost.
         layer: arguments of :class:`CrossAttentionLayer`.
     """
+
+    kind = "stgm"
 
     def __init__(
         self,
@@ -97,13 +126,20 @@ class GlobalSTGMLayer(CrossAttentionLayer):
     """Later layers (Eq. 2): semantic tokens attend themselves and the whole image, ``Concat(S, X)``.
 
     Args:
-        num_global_centres: number of learned global cluster centres G that are added to the queries, and to nothing
-            else; 0 for none, as in the released STViT-R weights.
+        num_global_centres: number of learned global cluster centres G that are added to the queries; 0 for none, as in
+            the released STViT-R weights.
+        centres_in_keys: add G to the keys too, which makes it a learned position (the last row of Table 7). Values are
+            projected together with the keys, so they see it as well.
         layer: arguments of :class:`CrossAttentionLayer`.
     """
 
-    def __init__(self, dim: int, num_heads: int, *, num_global_centres: int = 0, **layer: Any) -> None:
+    kind = "stgm"
+
+    def __init__(
+        self, dim: int, num_heads: int, *, num_global_centres: int = 0, centres_in_keys: bool = False, **layer: Any
+    ) -> None:
         super().__init__(dim, num_heads, **layer)
+        self.centres_in_keys = centres_in_keys
         self.global_centres = None
         if num_global_centres:
             self.global_centres = nn.Parameter(torch.empty(1, num_global_centres, dim))
@@ -117,11 +153,10 @@ class GlobalSTGMLayer(CrossAttentionLayer):
         Returns:
             (B, M, C) and, if asked for, the softmax weights (B, h, M, M + N), semantic keys first.
         """
-        keys = self.norm1(torch.cat([semantic_tokens, image_tokens], dim=1))
-        if self.global_centres is None:
-            queries = keys[:, : semantic_tokens.shape[1]]
-        else:
-            queries = self.norm1(semantic_tokens + self.global_centres)
+        guided = semantic_tokens if self.global_centres is None else semantic_tokens + self.global_centres
+        own_keys = guided if self.centres_in_keys else semantic_tokens
+        keys = self.norm1(torch.cat([own_keys, image_tokens], dim=1))
+        queries = keys[:, : guided.shape[1]] if own_keys is guided else self.norm1(guided)
         tokens, weights = self.attend_from(semantic_tokens, queries, self.keys_values(keys), return_attention)
         return self.feed_forward(tokens), weights
 

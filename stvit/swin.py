@@ -124,6 +124,11 @@ class SwinLayer(nn.Module):
         return token_map.roll((shift, shift), dims=(1, 2)) if shift else token_map
 
 
+def swin_layers(dim: int, num_heads: int, drop_paths: list[float]) -> list[SwinLayer]:
+    """The layers of one stage, one for each rate of stochastic depth; every second one shifts its windows."""
+    return [SwinLayer(dim, num_heads, shifted=i % 2 == 1, drop_path=rate) for i, rate in enumerate(drop_paths)]
+
+
 class PatchMerging(nn.Module):
     """Halve the map and double the channels: (B, H, W, C) -> (B, H/2, W/2, 2C)."""
 
@@ -140,15 +145,45 @@ class PatchMerging(nn.Module):
 
 
 class SwinStage(nn.Module):
-    """Swin layers, every second one shifted, then an optional :class:`PatchMerging`."""
+    """Swin layers, then an optional :class:`PatchMerging`."""
 
-    def __init__(self, layers: list[nn.Module], downsample: nn.Module | None = None) -> None:
+    def __init__(self, layers: list[SwinLayer], downsample: nn.Module | None = None) -> None:
         super().__init__()
         self.layers = nn.Sequential(*layers)
         self.downsample = downsample or nn.Identity()
 
     def forward(self, token_map: Tensor) -> Tensor:
         return self.downsample(self.layers(token_map))
+
+
+class TokenMapClassifier(nn.Module):
+    """A network that ends in ``norm`` over a token map, the mean of the map and a linear ``head``; timm's interface."""
+
+    norm: nn.LayerNorm
+    head: nn.Module
+    num_features: int
+    num_classes: int
+    global_pool: str
+
+    def forward_head(self, token_map: Tensor, pre_logits: bool = False) -> Tensor:
+        """Pool a (B, H, W, C) map over its tokens and classify it."""
+        pooled = token_map.mean(dim=(1, 2)) if self.global_pool else token_map
+        return pooled if pre_logits else self.head(pooled)
+
+    def get_classifier(self) -> nn.Module:
+        return self.head
+
+    def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
+        """Replace the head by a fresh one for ``num_classes`` classes; 0 removes it."""
+        self.num_classes = num_classes
+        self.global_pool = self.global_pool if global_pool is None else global_pool
+        reference = self.norm.weight
+        head = nn.Linear(self.num_features, num_classes) if num_classes else nn.Identity()
+        self.head = head.to(reference.device, reference.dtype)
+
+    @torch.jit.ignore
+    def no_weight_decay(self) -> set[str]:
+        return {n for n, _ in self.named_parameters() if "relative_position_bias_table" in n or "global_centres" in n}
 
 
 def check_swin_input(images_hw: tuple[int, int], window_size: int = 7) -> None:

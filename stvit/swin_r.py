@@ -11,16 +11,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from timm.layers import trunc_normal_
 from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
 from timm.models._features import feature_take_indices
 from torch import Tensor, nn
 
-from .attention import SemanticLayer
+from .attention import SemanticLayer, init_weights
 from .pooling import PoolingName, initial_centres
 from .recovery import DumbbellUnit, RecoveryLayer
 from .stgm import GlobalSTGMLayer, SpatialSTGMLayer
-from .swin import ConvStem, PatchMerging, SwinLayer, SwinStage, check_swin_input
+from .swin import ConvStem, PatchMerging, SwinLayer, SwinStage, TokenMapClassifier, check_swin_input, swin_layers
 from .trace import LayerTrace, TokenTrace
 
 WINDOW = 7
@@ -65,7 +64,7 @@ class DumbbellStage(nn.Module):
         return self.downsample(token_map), tuple(trace)
 
 
-class STViTRSwin(nn.Module):
+class STViTRSwin(TokenMapClassifier):
     """STViT-R on Swin: conv stem, Swin stages 1, 2 and 4, a third stage of dumbbell units.
 
     Args:
@@ -98,7 +97,6 @@ class STViTRSwin(nn.Module):
         super().__init__()
         if depths[2] % LAYERS_PER_UNIT:
             raise ValueError(f"stage 3 has {depths[2]} layers, not a multiple of the {LAYERS_PER_UNIT} of a unit")
-        self.num_classes, self.global_pool = num_classes, global_pool
         dims = [embed_dim * 2**i for i in range(4)]
         self.num_features = self.head_hidden_size = dims[-1]
         self.feature_info = [
@@ -121,11 +119,10 @@ class STViTRSwin(nn.Module):
                 ]
                 stages.append(DumbbellStage(units, downsample))
             else:
-                layers = [SwinLayer(dim, heads, shifted=j % 2 == 1, drop_path=rates[j]) for j in range(depth)]
-                stages.append(SwinStage(layers, downsample))
+                stages.append(SwinStage(swin_layers(dim, heads, rates), downsample))
         self.stages = nn.ModuleList(stages)
         self.norm = nn.LayerNorm(dims[-1])
-        self.head = nn.Linear(dims[-1], num_classes) if num_classes else nn.Identity()
+        self.reset_classifier(num_classes, global_pool)
         self.apply(init_weights)
 
     def forward(self, images: Tensor, return_trace: bool = False) -> Tensor | tuple[Tensor, TokenTrace]:
@@ -148,11 +145,6 @@ class STViTRSwin(nn.Module):
     def forward_features(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) -> normalised token map (B, H/32, W/32, C)."""
         return self.norm(self._run_stages(images)[0])
-
-    def forward_head(self, token_map: Tensor, pre_logits: bool = False) -> Tensor:
-        """Pool a (B, H, W, C) map over its tokens and classify it."""
-        pooled = token_map.mean(dim=(1, 2)) if self.global_pool else token_map
-        return pooled if pre_logits else self.head(pooled)
 
     def _run_stages(self, images: Tensor, return_trace: bool = False) -> tuple[Tensor, tuple[LayerTrace, ...]]:
         check_swin_input(tuple(images.shape[-2:]), WINDOW)
@@ -180,21 +172,6 @@ class STViTRSwin(nn.Module):
                 feature = self.norm(token_map) if norm and i == len(self.stages) - 1 else token_map
                 taken.append(feature.permute(0, 3, 1, 2).contiguous() if output_fmt == "NCHW" else feature)
         return taken if intermediates_only else (self.norm(token_map), taken)
-
-    def get_classifier(self) -> nn.Module:
-        return self.head
-
-    def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
-        """Replace the head by a fresh one for ``num_classes`` classes; 0 removes it."""
-        self.num_classes = num_classes
-        self.global_pool = self.global_pool if global_pool is None else global_pool
-        reference = self.norm.weight
-        head = nn.Linear(self.num_features, num_classes) if num_classes else nn.Identity()
-        self.head = head.to(reference.device, reference.dtype)
-
-    @torch.jit.ignore
-    def no_weight_decay(self) -> set[str]:
-        return {n for n, _ in self.named_parameters() if "relative_position_bias_table" in n or "global_centres" in n}
 
     @torch.jit.ignore
     def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
@@ -244,14 +221,6 @@ def build_unit(
         SemanticLayer(dim, num_heads, drop_path=drop_paths[4], **common),
         RecoveryLayer(dim, num_heads, drop_path=drop_paths[5], **common),
     )
-
-
-def init_weights(module: nn.Module) -> None:
-    """Swin's initialisation: truncated normal of deviation 0.02, zero biases."""
-    if isinstance(module, nn.Linear):
-        trunc_normal_(module.weight, std=0.02)
-        if module.bias is not None:
-            nn.init.zeros_(module.bias)
 
 
 #: buffers of the released files that are functions of the input size

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+import torch
 from torch import Tensor
 
 LayerKind = Literal["image", "stgm", "semantic", "recovery", "reduction"]
@@ -19,15 +20,18 @@ class LayerTrace:
 
     Attributes:
         name: human-readable and unique within its unit, e.g. ``"STGM 1"``.
-        kind: the part that the layer plays.
-        tokens: (B, T, C), what the layer put out: semantic tokens in raster order of ``semantic_grid_hw`` for
-            ``stgm`` and ``semantic`` layers, image tokens in raster order of ``image_grid_hw`` otherwise.
+        kind: the part that the layer plays; ``reduction`` drops, fuses or merges image tokens (EViT, ToMe).
+        tokens: (B, T, C), what the layer put out, a class token left out: semantic tokens in raster order of
+            ``semantic_grid_hw`` for ``stgm`` and ``semantic`` layers, image tokens otherwise, in raster order of
+            ``image_grid_hw`` unless ``assignment`` says where they went.
         image_grid_hw: rows and columns of the image-token grid.
         semantic_grid_hw: rows and columns of the semantic-token grid; ``None`` for ``image`` layers.
         attention: (B, heads, M, N) for ``stgm`` layers, softmax weight of semantic token m on image token n (0 outside
             its key window; rows sum to one minus the weight on semantic keys); (B, heads, N, M) for ``recovery``
             layers, weight of image token n on semantic token m (rows sum to one). ``None`` for other layers.
         unit: 1-based dumbbell unit; 0 where the network has no units.
+        assignment: (B, N) int64, for networks that reduce image tokens: the position in ``tokens`` of the token that
+            each image token is represented by after this layer, -1 where it was dropped. ``None`` for other networks.
     """
 
     name: str
@@ -37,11 +41,25 @@ class LayerTrace:
     semantic_grid_hw: tuple[int, int] | None = None
     attention: Tensor | None = None
     unit: int = 0
+    assignment: Tensor | None = None
 
     @property
     def num_tokens(self) -> int:
-        """Tokens that the layer's feed-forward network processes."""
+        """Tokens that the layer's feed-forward network processes, a class token left out."""
         return self.tokens.shape[1]
+
+    def group_sizes(self) -> Tensor:
+        """(B, T) int64: how many image tokens each token stands for. One means a token kept as it is, more a fused or
+        merged one.
+
+        Raises:
+            ValueError: the network does not reduce image tokens.
+        """
+        if self.assignment is None:
+            raise ValueError(f"layer {self.name!r} is not of a network that drops, fuses or merges image tokens")
+        sizes = self.assignment.new_zeros(self.tokens.shape[0], self.num_tokens)
+        kept = self.assignment >= 0
+        return sizes.scatter_add(1, self.assignment.clamp(min=0), kept.long())
 
     def semantic_to_image(self) -> Tensor:
         """Head-averaged map (B, M, N): how strongly semantic token m is tied to image token n, in either direction.
@@ -57,6 +75,16 @@ class LayerTrace:
     def clusters(self) -> Tensor:
         """(B, N) int64: the semantic token that each image token belongs to, the one it is tied to most strongly."""
         return self.semantic_to_image().argmax(dim=1)
+
+
+def follow(assignment: Tensor, moved_to: Tensor) -> Tensor:
+    """Where each image token is represented after one more step.
+
+    Args:
+        assignment: (B, N), position of its representative before the step, -1 for dropped ones.
+        moved_to: (B, T), position after the step of what stood at each of the T positions before, -1 for dropped ones.
+    """
+    return torch.where(assignment >= 0, moved_to.gather(1, assignment.clamp(min=0)), -1)
 
 
 @dataclass(frozen=True)

@@ -91,6 +91,7 @@ CATALOGUE: dict[str, CheckpointRecord] = {
     for record in (
         _stvit_r("small", "S", _published(82.7, 5.83, 717)),
         _stvit_r("base", "B", _published(83.2, 10.26, 539)),
+        _timm("swin_tiny_patch4_window7_224", "ms_in1k", "MIT", _published(81.3, 4.5, 878)),
         _timm("swin_small_patch4_window7_224", "ms_in1k", "MIT", _published(83.0, 8.7, 551)),
         _timm("swin_base_patch4_window7_224", "ms_in1k", "MIT", _published(83.5, 15.4, 415)),
         _timm("deit_tiny_patch16_224", "fb_in1k", "Apache-2.0", _published(72.2, 1.26, 2752)),

@@ -12,25 +12,30 @@ from gradio.utils import get_upload_folder
 
 from demo.export import annotated_picture, classification_json, final_regions, race_json
 from demo.media import MediaError
-from demo.race import BadBatchSize, check_batch_size
-from demo.roster import BASELINES, MODELS, UnknownModel, find, published_figures
-from demo.types import ClusterMap, StageTimes
+from demo.race import BadBatchSize, SameModel, check_batch_size
+from demo.roster import BASELINES, CHOICES, MODELS, ModelChoice, UnknownModel, find
+from demo.types import Classification, ClusterMap, ReductionMap, StageTimes
 from demo.ui.runtime import DEVICE_QUEUE, Runtime
 from weights import CATALOGUE
 
 DESCRIPTIONS = {
-    "models": "The models and baselines on offer: name, label, weights, licence, and the paper's published figures.",
+    "models": (
+        "The models on offer: name, label, method, size, setting, weights (null where none were published), licence, "
+        "and the papers' published figures. Any name goes in for `model` and `baseline`."
+    ),
     "classify": (
-        "Top-5 ImageNet classes of a model and a baseline on one picture, the region of every semantic token, and "
-        "where the time went (ms). Predictions are empty, and `weights` says why, when weights cannot be had."
+        "Top-5 ImageNet classes of any two models on one picture, the region of every semantic token or where image "
+        "tokens were dropped, fused or merged, and where the time went (ms). Predictions are empty, and `weights` says "
+        "why, when weights cannot be had."
     ),
     "annotate": (
-        "The picture with the regions of the semantic tokens drawn on it (JPEG), for one dumbbell unit (1 to 3) and "
-        "layer ('STGM 1', 'STGM 2', 'Recovery'); unit 0 stands for the last STGM layer. A token number (from 1, in "
-        "raster order) draws where that token looks instead; 0 draws the regions."
+        "The picture with what one layer did to its tokens drawn on it (JPEG). STViT-R: a dumbbell unit (1 to 3) and "
+        "layer ('STGM 1', 'STGM 2', 'Recovery'). Models without units: unit 0 and a layer ('STGM 1', 'Layer 7'). Unit "
+        "0 without such a layer stands for the last. A token number (from 1, in raster order) draws where that "
+        "semantic token looks instead; 0 draws the regions."
     ),
     "compare": (
-        "Interleaved measurement of a model and a baseline on one picture: latency at batch 1, throughput at the batch "
+        "Interleaved measurement of any two models on one picture: latency at batch 1, throughput at the batch "
         "size, multiply-adds, parameters, peak device memory. Yields what is known so far; the last value is complete."
     ),
 }
@@ -56,26 +61,26 @@ class Endpoints:
 
     def annotate(self, image: str | None, model: str, unit: int, layer: str, token: int) -> str:
         try:
-            find(model, MODELS)
+            find(model)
             self.runtime.engine.store.get(model)
             picture, result = self.runtime.classify_one(_given(image), model)
         except (MediaError, UnknownModel) as error:
             raise _refusal(str(error)) from error
-        regions = _layer(result.clusters, unit, layer)
+        regions = _layer(result, unit, layer)
         content = annotated_picture(picture.source.pixels, picture.geometry, regions, _token(regions, token))
         return save_bytes_to_cache(content, "tokens.jpg", get_upload_folder())
 
     def compare(self, image: str | None, model: str, baseline: str, batch_size: int) -> Iterator[dict[str, Any]]:
         try:
-            names = find(model, MODELS).name, find(baseline, BASELINES).name
+            names = find(model).name, find(baseline).name
             for state in self.runtime.race_file(_given(image), *names, check_batch_size(batch_size)):
                 yield race_json(state)
-        except (MediaError, UnknownModel, BadBatchSize) as error:
+        except (MediaError, UnknownModel, BadBatchSize, SameModel) as error:
             raise _refusal(str(error)) from error
 
     def _run(self, image: str | None, model: str, baseline: str):
         try:
-            names = find(model, MODELS).name, find(baseline, BASELINES).name
+            names = find(model).name, find(baseline).name
             for name in names:
                 self.runtime.engine.store.get(name)  # a first download is no part of the timed run
             return self.runtime.classify_file(_given(image), *names)
@@ -83,11 +88,13 @@ class Endpoints:
             raise _refusal(str(error)) from error
 
 
-def build(
-    runtime: Runtime, picture: gr.Image, model: gr.Dropdown, baseline: gr.Dropdown, batch_size: gr.Dropdown
-) -> None:
+def build(runtime: Runtime, picture: gr.Image, batch_size: gr.Dropdown) -> None:
     """Register the endpoints; call inside ``gr.Blocks``."""
     endpoints = Endpoints(runtime)
+    model, baseline = (
+        gr.Dropdown([(choice.label, choice.name) for choice in CHOICES], value=first.name, label=label, visible=False)
+        for label, first in (("Model", MODELS[0]), ("Baseline", BASELINES[0]))
+    )
     pair = [picture, model, baseline]
     unit = gr.Number(0, label="Dumbbell unit", precision=0, visible=False)
     layer = gr.Textbox("STGM 2", label="Layer", visible=False)
@@ -109,16 +116,20 @@ def _refusal(message: str) -> gr.Error:
     return gr.Error(message, print_exception=False)
 
 
-def _described(choice, role: str) -> dict[str, Any]:
-    record = CATALOGUE[choice.name]
+def _described(choice: ModelChoice, role: str) -> dict[str, Any]:
+    record = CATALOGUE[choice.weights] if choice.weights else None
     return {
         "name": choice.name,
         "label": choice.label,
         "about": choice.about,
         "role": role,
-        "weights": record.source_url,
-        "licence": record.licence,
-        "published": published_figures(choice.name),
+        "method": choice.method,
+        "size": choice.size,
+        "setting": choice.setting,
+        "weights": record.source_url if record else None,
+        "no_weights": choice.no_weights,
+        "licence": record.licence if record else None,
+        "published": dict(choice.published),
     }
 
 
@@ -128,18 +139,24 @@ def _given(image: str | None) -> str:
     return image
 
 
-def _token(regions: ClusterMap, number: int) -> int | None:
+def _token(regions: ClusterMap | ReductionMap, number: int) -> int | None:
+    if isinstance(regions, ReductionMap):
+        if number != 0:
+            raise _refusal("This model has no semantic tokens: give token 0 for what became of its image tokens.")
+        return None
     tokens = len(regions.attention)
     if not isinstance(number, int) or not 0 <= number <= tokens:
         raise _refusal(f"There is no token {str(number)[:10]}: give 1 to {tokens}, or 0 for the regions of all.")
     return number - 1 if number else None
 
 
-def _layer(clusters: tuple[ClusterMap, ...], unit: int, layer: str) -> ClusterMap:
-    if unit == 0:
-        return final_regions(clusters)
-    for entry in clusters:
+def _layer(result: Classification, unit: int, layer: str) -> ClusterMap | ReductionMap:
+    if not result.maps:
+        raise _refusal(f"{find(result.model).label} keeps all its image tokens: there is nothing to draw.")
+    for entry in result.maps:
         if entry.unit == unit and entry.layer.lower() == layer.strip().lower():
             return entry
-    known = ", ".join(f"{entry.unit} {entry.layer!r}" for entry in clusters)
+    if unit == 0:
+        return final_regions(result.maps)
+    known = ", ".join(f"{entry.unit} {entry.layer!r}" for entry in result.maps)
     raise _refusal(f"There is no layer {layer[:40]!r} in unit {str(unit)[:10]}. There are: {known}.")

@@ -7,14 +7,25 @@ from dataclasses import dataclass
 
 import gradio as gr
 
+from demo import cost_charts, paper_charts
 from demo.race import BATCH_SIZES, MAX_BATCH_SIZE_ON_CPU
-from demo.roster import BASELINES, MODELS
+from demo.roster import MODELS, find
 from demo.ui import api
 from demo.ui.classify_handlers import EMPTY_PREDICTIONS, ClassifyHandlers
 from demo.ui.cluster_view import cluster_view
-from demo.ui.inputs import Example, example_gallery, load_examples, model_picker, picture_input
+from demo.ui.inputs import (
+    AGAINST_THE_ROSTER,
+    Example,
+    ModelPicker,
+    connect_picker,
+    example_gallery,
+    load_examples,
+    model_picker,
+    picture_input,
+)
 from demo.ui.runtime import DEVICE_QUEUE, LOADING_QUEUE, Runtime
 
+COMPARED_WITH = find("swin_small_patch4_window7_224")
 EMPTY_RACE = (
     '<p class="placeholder">Both models run in turns on the same pixels, in the same precision. Latency of one image '
     "and throughput of a batch are measured apart.</p>"
@@ -27,12 +38,13 @@ class Parts:
 
     picture: gr.Image
     examples: gr.HTML
-    model: gr.Dropdown
-    baseline: gr.Dropdown
+    model: ModelPicker
+    baseline: ModelPicker
     run: gr.Button
     notice: gr.HTML
     predictions: gr.HTML
     clusters: gr.HTML
+    breakdown: gr.HTML
     request: gr.HTML
     download_picture: gr.DownloadButton
     download_json: gr.DownloadButton
@@ -42,13 +54,18 @@ class Parts:
     race: gr.HTML
     race_state: gr.State
 
+    @property
+    def pick(self) -> list[gr.Image | gr.Dropdown]:
+        """The picture and the names of the two models."""
+        return [self.picture, self.model.setting, self.baseline.setting]
+
 
 def build(runtime: Runtime) -> None:
     """Lay the tab out and connect it; call inside a ``gr.Tab``."""
     examples = load_examples()
     parts = _lay_out(runtime.engine.device.type == "cuda", examples)
     handlers = ClassifyHandlers(runtime, examples)
-    api.build(runtime, parts.picture, parts.model, parts.baseline, parts.batch_size)  # first, for their names
+    api.build(runtime, parts.picture, parts.batch_size)  # first, for their names
     _connect_classification(parts, handlers)
     _connect_comparison(parts, handlers)
 
@@ -58,17 +75,21 @@ def _lay_out(on_gpu: bool, examples: Sequence[Example]) -> Parts:
         with gr.Column(elem_classes="inputs"):
             picture = picture_input()
             gallery = example_gallery(examples)
-            model = model_picker("Model", MODELS, "model")
-            baseline = model_picker("Full-token baseline", BASELINES, "baseline")
+            model = model_picker("Model", MODELS[0], "model")
+            baseline = model_picker("Compared with", COMPARED_WITH, "baseline")
             run = gr.Button("Classify", variant="primary", elem_id="run")
         with gr.Column(elem_classes="results"):
             notice = gr.HTML(elem_id="notice", apply_default_css=False)
             predictions = gr.HTML(EMPTY_PREDICTIONS, elem_id="predictions", apply_default_css=False)
-            _heading("What each token stands for", "Regions by attention, drawn on the source pixels")
+            _heading("What each token stands for", "Regions by attention; or tokens kept, dropped, fused, merged")
             clusters = cluster_view()
             with gr.Row(elem_classes="downloads"):
                 download_picture = gr.DownloadButton("Annotated picture (JPEG)", size="sm", interactive=False)
                 download_json = gr.DownloadButton("Result (JSON)", size="sm", interactive=False)
+    _heading("Where the multiply-adds go", "Layer by layer, for one image; no picture and no weights needed")
+    breakdown = gr.HTML(
+        cost_charts.breakdown(MODELS[0].name, COMPARED_WITH.name), elem_id="breakdown", apply_default_css=False
+    )
     _heading("What it saves", "Measured here and now; the models' time and the whole request apart")
     request = gr.HTML(elem_id="request", apply_default_css=False)
     with gr.Row(elem_classes="race-controls"):
@@ -82,6 +103,8 @@ def _lay_out(on_gpu: bool, examples: Sequence[Example]) -> Parts:
         compare = gr.Button("Run the comparison", variant="primary", elem_id="compare")
         cancel = gr.Button("Cancel", interactive=False, elem_id="cancel")
     race = gr.HTML(EMPTY_RACE, elem_id="race", apply_default_css=False)
+    _heading("Accuracy against cost", "What the papers print for every method, and what was measured with this code")
+    gr.HTML(paper_charts.section(), elem_id="published", apply_default_css=False)
     return Parts(
         picture=picture,
         examples=gallery,
@@ -91,6 +114,7 @@ def _lay_out(on_gpu: bool, examples: Sequence[Example]) -> Parts:
         notice=notice,
         predictions=predictions,
         clusters=clusters,
+        breakdown=breakdown,
         request=request,
         download_picture=download_picture,
         download_json=download_json,
@@ -107,7 +131,6 @@ def _heading(title: str, subtitle: str) -> None:
 
 
 def _connect_classification(parts: Parts, handlers: ClassifyHandlers) -> None:
-    pick = [parts.picture, parts.model, parts.baseline]
     outputs = [
         parts.notice,
         parts.predictions,
@@ -116,37 +139,44 @@ def _connect_classification(parts: Parts, handlers: ClassifyHandlers) -> None:
         parts.download_picture,
         parts.download_json,
     ]
-    loading = {"inputs": pick, "outputs": parts.notice, "api_visibility": "private", "show_progress": "hidden"}
-    chosen = gr.on(
-        [parts.picture.change, parts.model.input, parts.baseline.input],
-        handlers.load,
-        trigger_mode="always_last",
-        **loading,
-        **LOADING_QUEUE,
-    )
+    loading = {"inputs": parts.pick, "outputs": parts.notice, "api_visibility": "private", "show_progress": "hidden"}
+    newest = {"trigger_mode": "always_last"}
+    chosen = gr.on([part.change for part in parts.pick], handlers.load, **newest, **loading, **LOADING_QUEUE)
     pressed = parts.run.click(handlers.load_again, **loading, **LOADING_QUEUE)
     for event in (chosen, pressed):
         event.success(
             handlers.classify,
-            pick,
+            parts.pick,
             outputs,
             api_visibility="private",
             show_progress_on=parts.predictions,
             **DEVICE_QUEUE,
         )
+    for picker in (parts.model, parts.baseline):
+        connect_picker(picker)
+    gr.on(
+        [part.change for part in parts.pick[1:]],
+        handlers.break_down,
+        parts.pick[1:],
+        parts.breakdown,
+        api_visibility="private",
+        show_progress="hidden",
+        queue=False,
+        **AGAINST_THE_ROSTER,
+        **newest,
+    )
     parts.examples.pick(handlers.choose_example, None, parts.picture, api_visibility="private", queue=False)
 
 
 def _connect_comparison(parts: Parts, handlers: ClassifyHandlers) -> None:
-    pick = [parts.picture, parts.model, parts.baseline]
     buttons = [parts.compare, parts.cancel]
     quiet = {"api_visibility": "private", "show_progress": "hidden"}
     started = parts.compare.click(handlers.race_started, None, buttons, queue=False, **quiet)
-    loaded = started.then(handlers.load, pick, parts.notice, **quiet, **LOADING_QUEUE)
+    loaded = started.then(handlers.load, parts.pick, parts.notice, **quiet, **LOADING_QUEUE)
     racing = loaded.success(
-        handlers.compare, [*pick, parts.batch_size], [parts.race, parts.race_state], **quiet, **DEVICE_QUEUE
+        handlers.compare, [*parts.pick, parts.batch_size], [parts.race, parts.race_state], **quiet, **DEVICE_QUEUE
     )
-    other_wishes = [parts.picture.change, parts.model.input, parts.baseline.input, parts.run.click]
+    other_wishes = [*(part.change for part in parts.pick), parts.run.click]
     stopped = gr.on([parts.cancel.click, *other_wishes], None, cancels=[loaded, racing], api_visibility="private")
     for over in (racing.then, racing.failure, loaded.failure, stopped.then):  # a failure does not count as an end
         over(handlers.race_ended, parts.race_state, [*buttons, parts.race], queue=False, **quiet)

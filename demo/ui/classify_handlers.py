@@ -13,18 +13,23 @@ import gradio as gr
 from gradio.processing_utils import save_bytes_to_cache
 from gradio.utils import get_upload_folder
 
-from demo import charts
+from demo import charts, cost_charts
 from demo.engine import ClassifyRun
 from demo.export import annotated_picture, classification_json, display_copy, final_regions
 from demo.media import MediaError
-from demo.race import BadBatchSize, RaceState, check_batch_size
-from demo.roster import BASELINES, MODELS, UnknownModel, find
+from demo.race import BadBatchSize, RaceState, SameModel, check_batch_size
+from demo.roster import ModelChoice, UnknownModel, find
+from demo.store import LoadedModel
 from demo.types import StageTimes
 from demo.ui.cluster_view import cluster_payload
 from demo.ui.inputs import Example
 from demo.ui.runtime import Runtime
 
 RANDOM_WEIGHTS_NOTE = "Random weights: the regions show how the mechanism works, not what training taught it."
+ARCHITECTURE_ONLY = (
+    "It is built to the paper and given random weights: its structure, speed and multiply-adds are real, the regions "
+    "show only how the mechanism works."
+)
 CHOOSE_FIRST = "Choose a picture first: both models are measured on its pixels."
 EMPTY_PREDICTIONS = '<p class="placeholder">Choose a picture, and both models say what they see.</p>'
 POLL_S = 0.2
@@ -91,8 +96,13 @@ class ClassifyHandlers:
         try:
             for state in self.runtime.race_file(path, *names, check_batch_size(batch_size)):
                 yield charts.comparison(state), state
-        except (MediaError, BadBatchSize) as error:
+        except (MediaError, BadBatchSize, SameModel) as error:
             yield charts.notice(str(error), "error"), None
+
+    @staticmethod
+    def break_down(model: str, baseline: str) -> str:
+        """Where the multiply-adds of both models go."""
+        return cost_charts.breakdown(*(choice.name for choice in _checked_pair(model, baseline)))
 
     @staticmethod
     def race_started() -> tuple[gr.Button, gr.Button]:
@@ -108,21 +118,31 @@ class ClassifyHandlers:
 
     def _weights_notice(self, *names: str) -> str:
         """Why some models predict nothing, in one sentence; beneath it the next step and what works all the same."""
-        missing = [entry for entry in map(self.engine.store.get, names) if entry.problem]
-        if not missing:
-            return ""
-        labels = " and ".join(find(entry.name).label for entry in missing)
-        return charts.notice(
-            f"No predictions from {labels}: {missing[0].problem}",
-            "warning",
-            f"{missing[0].next_step} Press Classify to try again. Regions, timing and multiply-adds are still shown, "
-            "on the same architecture with random weights.",
-        )
+        entries = [entry for entry in map(self.engine.store.get, dict.fromkeys(names)) if entry.problem]
+        none = [entry for entry in entries if not find(entry.name).weights]
+        missing = [entry for entry in entries if find(entry.name).weights]
+        notices = ""
+        if none:
+            notices += charts.notice(
+                f"No predictions from {_labels(none)}: {none[0].problem}", "info", ARCHITECTURE_ONLY
+            )
+        if missing:
+            notices += charts.notice(
+                f"No predictions from {_labels(missing)}: {missing[0].problem}",
+                "warning",
+                f"{missing[0].next_step} Press Classify to try again. Regions, timing and multiply-adds are still "
+                "shown, on the same architecture with random weights.",
+            )
+        return notices
 
 
-def _checked_pair(model: object, baseline: object):
+def _labels(entries: Sequence[LoadedModel]) -> str:
+    return " and ".join(find(entry.name).label for entry in entries)
+
+
+def _checked_pair(model: object, baseline: object) -> tuple[ModelChoice, ModelChoice]:
     try:
-        return find(model, MODELS), find(baseline, BASELINES)
+        return find(model), find(baseline)
     except UnknownModel as error:
         raise gr.Error(str(error), print_exception=False) from error
 
@@ -137,8 +157,12 @@ def _loading_notice(label: str, done: int, total: int | None) -> str:
 
 
 def _cleared(notice: str = "") -> tuple[Any, ...]:
-    no_file = gr.DownloadButton(value=None, interactive=False)
-    return notice, EMPTY_PREDICTIONS, None, "", no_file, no_file
+    return notice, EMPTY_PREDICTIONS, None, "", no_file(), no_file()
+
+
+def no_file() -> gr.DownloadButton:
+    """A button with nothing to download."""
+    return gr.DownloadButton(value=None, interactive=False)
 
 
 def _shown(run: ClassifyRun, notice: str) -> tuple[Any, ...]:
@@ -146,9 +170,10 @@ def _shown(run: ClassifyRun, notice: str) -> tuple[Any, ...]:
     predictions = charts.predictions(run.model, run.baseline)
     panel_ms = (time.perf_counter() - start) * 1e3
     pixels, geometry = display_copy(run)
-    note = "" if run.model.predictions else RANDOM_WEIGHTS_NOTE
-    payload = cluster_payload(pixels, geometry, run.model.clusters, find(run.model.model).label, note)
-    picture = annotated_picture(pixels, geometry, final_regions(run.model.clusters))
+    drawn = run.model if run.model.maps else run.baseline
+    note = "" if drawn.predictions else RANDOM_WEIGHTS_NOTE
+    payload = cluster_payload(pixels, geometry, drawn.maps, find(drawn.model).label, note)
+    picture = annotated_picture(pixels, geometry, final_regions(drawn.maps)) if drawn.maps else None
     draw_ms = (time.perf_counter() - start) * 1e3
     decoding = run.picture.decode_ms, run.picture.preprocess_ms
     times = (
@@ -160,7 +185,7 @@ def _shown(run: ClassifyRun, notice: str) -> tuple[Any, ...]:
         predictions,
         payload,
         charts.request_times((run.model.model, run.baseline.model), times),
-        _download("tokens.jpg", picture),
+        _download("tokens.jpg", picture) if picture else no_file(),
         _download("result.json", json.dumps(classification_json(run, times), indent=1).encode()),
     )
 

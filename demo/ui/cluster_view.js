@@ -1,12 +1,15 @@
-// Draws the regions of semantic tokens and where a token looks. Runs once for the component; gr.HTML gives `element`,
-// `props` and `watch`. Text only ever enters the page through textContent.
+// Draws the regions of semantic tokens and where a token looks; or, for models that drop, fuse or merge image tokens,
+// what has become of each ("reduction" layers, where the tokens to point at are the image tokens). Runs once for the
+// component; gr.HTML gives `element`, `props` and `watch`. Text only ever enters the page through textContent.
 
 const find = (selector) => element.querySelector(selector);
 const canvas = find(".cv-canvas");
 const picture = new Image();
 const uid = Math.random().toString(36).slice(2); // radio groups of two views on one page stay apart
-const view = { data: null, unit: 0, layer: "", opacity: 0.55, boundaries: true, pinned: null, hovered: null };
+const view = { data: null, unit: 0, layer: "", opacity: 0.55, boundaries: true, pinned: null, hovered: null, reducing: false };
 
+const MOST_SEGMENTS = 4; // more layers than these get a slider
+const DROPPED = -1, OUTSIDE = -2;
 const HEAT_STOPS = [[20, 11, 52], [120, 28, 109], [229, 92, 48], [251, 180, 26], [252, 255, 164]];
 const HEAT = Array.from({ length: 256 }, (_, level) => {
   const at = (level / 255) * (HEAT_STOPS.length - 1);
@@ -20,10 +23,10 @@ const HEAT = Array.from({ length: 256 }, (_, level) => {
 const bytes = (text) => Uint8Array.from(atob(text), (character) => character.charCodeAt(0));
 
 function unpack(layer) {
-  const assignment = new Uint16Array(bytes(layer.assignment).buffer);
+  const assignment = new Int16Array(bytes(layer.assignment).buffer);
   const colours = bytes(layer.colours);
-  const counts = new Array(layer.semanticGrid[0] * layer.semanticGrid[1]).fill(0);
-  assignment.forEach((token) => { counts[token] += 1; });
+  const counts = new Array(layer.tokens ?? layer.semanticGrid[0] * layer.semanticGrid[1]).fill(0);
+  assignment.forEach((token) => { if (token !== DROPPED) counts[token] += 1; });
   return {
     ...layer, assignment, counts,
     attention: bytes(layer.attention),
@@ -40,6 +43,8 @@ function receive() {
   if (view.data) {
     const units = view.data.layers.map((layer) => layer.unit);
     if (!units.includes(view.unit)) view.unit = Math.max(...units);
+    if (Boolean(view.data.layers[0].reduction) !== view.reducing) view.pinned = null; // it named another kind of token
+    view.reducing = Boolean(view.data.layers[0].reduction);
     picture.onload = fit;
     picture.src = view.data.image;
     find(".cv-note").textContent = view.data.note;
@@ -53,13 +58,16 @@ const layersOfUnit = () => view.data.layers.filter((layer) => layer.unit === vie
 function current() {
   if (!view.data) return null;
   const layers = layersOfUnit();
-  return layers.find((layer) => layer.name === view.layer) || layers[Math.min(1, layers.length - 1)];
+  return layers.find((layer) => layer.name === view.layer) || layers[layers[0].reduction ? layers.length - 1 : Math.min(1, layers.length - 1)];
 }
+
+const joined = (layer, group) => group !== DROPPED && layer.counts[group] > 1;
 
 function activeToken() {
   const layer = current();
   const token = view.hovered ?? view.pinned;
-  return layer && token !== null && token < layer.counts.length ? token : null;
+  const tokens = layer ? layer.semanticGrid[0] * layer.semanticGrid[1] : 0;
+  return token !== null && token < tokens ? token : null;
 }
 
 // ---- drawing ----------------------------------------------------------------------------------------------------
@@ -88,29 +96,49 @@ function paint(target, width, height, unitPixel) {
   context.rect(0, 0, width, height);
   context.rect(xs[0], ys[0], xs[columns] - xs[0], ys[rows] - ys[0]);
   context.fill("evenodd");
-  if (token !== null) {
-    context.globalAlpha = 0.25 + 0.5 * view.opacity;
-    context.fillStyle = "rgb(9, 14, 22)";
-    context.fillRect(xs[0], ys[0], xs[columns] - xs[0], ys[rows] - ys[0]);
-  }
+  (layer.reduction ? fillReduction : fillClusters)(context, layer, lattice, token);
+  context.globalAlpha = 1;
+  if (view.boundaries) stroke(context, lattice, unitPixel, token === null || layer.reduction ? 0.9 : 0.3, 1.25, null);
+  if (token !== null) stroke(context, lattice, unitPixel, 1, 2.5, layer.reduction ? layer.assignment[token] : token);
+}
+
+function fillCells(context, { xs, ys, rows, columns }, style) { // style(cell): colour and opacity
   for (let cell = 0; cell < rows * columns; cell += 1) {
     const row = Math.floor(cell / columns), column = cell % columns;
-    const level = token === null ? 0 : layer.attention[token * rows * columns + cell];
-    context.globalAlpha = token === null ? view.opacity : (0.2 + 0.8 * view.opacity) * (level / 255);
-    context.fillStyle = token === null ? layer.colours[layer.assignment[cell]] : HEAT[level];
+    [context.fillStyle, context.globalAlpha] = style(cell);
     context.fillRect(xs[column], ys[row], xs[column + 1] - xs[column], ys[row + 1] - ys[row]);
   }
-  context.globalAlpha = 1;
-  if (view.boundaries) stroke(context, lattice, unitPixel, token === null ? 0.9 : 0.3, 1.25, null);
-  if (token !== null) stroke(context, lattice, unitPixel, 1, 2.5, token);
+}
+
+function fillClusters(context, layer, lattice, token) {
+  const cells = lattice.rows * lattice.columns;
+  if (token === null) {
+    fillCells(context, lattice, (cell) => [layer.colours[layer.assignment[cell]], view.opacity]);
+    return;
+  }
+  fillCells(context, lattice, () => ["rgb(9, 14, 22)", 0.25 + 0.5 * view.opacity]);
+  fillCells(context, lattice, (cell) => {
+    const level = layer.attention[token * cells + cell];
+    return [HEAT[level], (0.2 + 0.8 * view.opacity) * (level / 255)];
+  });
+}
+
+function fillReduction(context, layer, lattice) { // kept: clear, dropped: dark, fused or merged: tinted
+  fillCells(context, lattice, (cell) => {
+    const group = layer.assignment[cell];
+    if (group === DROPPED) return ["rgb(9, 14, 22)", 0.3 + 0.6 * view.opacity];
+    return [layer.colours[group], joined(layer, group) ? view.opacity : 0];
+  });
 }
 
 // Lines between regions, or around the region of one token; a dark line beneath keeps them visible on white.
 function stroke(context, { xs, ys, rows, columns }, unitPixel, alpha, width, only) {
-  const { assignment } = current();
+  const layer = current();
   const at = (row, column) =>
-    row < 0 || column < 0 || row >= rows || column >= columns ? -1 : assignment[row * columns + column];
-  const divides = (a, b) => (only === null ? a !== b && a >= 0 && b >= 0 : a !== b && (a === only || b === only));
+    row < 0 || column < 0 || row >= rows || column >= columns ? OUTSIDE : layer.assignment[row * columns + column];
+  const drawn = (a, b) => !layer.reduction || [a, b].some((group) => group === DROPPED || joined(layer, group));
+  const divides = (a, b) =>
+    a !== b && (only === null ? a !== OUTSIDE && b !== OUTSIDE && drawn(a, b) : a === only || b === only);
   context.beginPath();
   for (let row = 0; row <= rows; row += 1) {
     for (let column = 0; column <= columns; column += 1) {
@@ -166,13 +194,25 @@ function refreshControls() {
   find(".cv").dataset.state = state;
   const focused = document.activeElement && element.contains(document.activeElement) ? document.activeElement : null;
   const [name, value] = [focused?.name, focused?.value];
+  find(".cv-unit-choice").hidden = units.length < 2;
   segments(find(".cv-units"), units, view.unit, (unit) => { view.unit = unit; });
-  segments(find(".cv-layers"), names, current().name, (layer) => { view.layer = layer; });
+  const many = names.length > MOST_SEGMENTS, stepper = find(".cv-step input");
+  find(".cv-layer-choice").hidden = many;
+  find(".cv-step").hidden = !many;
+  segments(find(".cv-layers"), many ? [] : names, current().name, (layer) => { view.layer = layer; });
+  Object.assign(stepper, { max: names.length, value: names.indexOf(current().name) + 1 });
+  find(".cv-step output").textContent = current().name.replace(/^Layer /, "") + " of " + names.length;
   if (name) element.querySelector("input[name='" + name + "']:checked")?.focus();
 }
 
 function refreshTokens() {
   const layer = current(), box = find(".cv-tokens"), token = activeToken();
+  find(".cv-legend").hidden = Boolean(layer.reduction);
+  find(".cv-kinds").hidden = !layer.reduction;
+  if (layer.reduction) {
+    refreshKinds(layer);
+    return;
+  }
   box.style.gridTemplateColumns = "repeat(" + layer.semanticGrid[1] + ", 1fr)";
   while (box.children.length > layer.counts.length) box.lastChild.remove();
   while (box.children.length < layer.counts.length) box.append(document.createElement("i"));
@@ -182,6 +222,17 @@ function refreshTokens() {
     swatch.classList.toggle("idle", count === 0);
     swatch.classList.toggle("active", index === token);
   });
+}
+
+function fates(layer) { // how many image tokens are kept as they are, joined with others, dropped
+  const all = [...layer.assignment];
+  const together = all.filter((group) => joined(layer, group)).length, dropped = all.filter((group) => group === DROPPED).length;
+  return { kept: all.length - together - dropped, [layer.reduction]: together, dropped };
+}
+
+function refreshKinds(layer) {
+  find(".cv-kinds").replaceChildren(...Object.entries(fates(layer)).filter(([kind, count]) => count || kind === "kept")
+    .map(([kind, count]) => line("cv-kind " + kind, "", String(count), " " + kind)));
 }
 
 function line(className, ...parts) {
@@ -195,12 +246,34 @@ function line(className, ...parts) {
   return paragraph;
 }
 
+const place = (index, width) => "row " + (Math.floor(index / width) + 1) + ", column " + ((index % width) + 1);
+
+function refreshReductionReadout(layer, token) {
+  const cells = layer.assignment.length;
+  canvas.setAttribute("aria-label", "Image tokens of " + view.data.title + " after " + layer.name + ": " + layer.tokens + " of " +
+    cells + " go on. Arrow keys choose an image token, Escape lets it go.");
+  if (token === null) {
+    find(".cv-readout").replaceChildren(
+      line("cv-name", "After " + layer.name.toLowerCase() + ", ", layer.tokens + " of " + cells + " tokens", " go on"),
+      line("cv-hint", "Step through the layers; point at a token, or use the arrow keys, to see what became of it."));
+    return;
+  }
+  const group = layer.assignment[token], others = group === DROPPED ? 0 : layer.counts[group] - 1;
+  const fate = group === DROPPED ? "dropped" : others ? layer.reduction + " with " + others + (others > 1 ? " others" : " other") : "kept";
+  find(".cv-readout").replaceChildren(
+    line("cv-name", "", "Image token " + (token + 1), " · " + place(token, layer.imageGrid[1])),
+    line("cv-fact", "By the end of " + layer.name.toLowerCase() + ": ", fate));
+}
+
 function refreshReadout() {
   const layer = current(), token = activeToken();
+  if (layer.reduction) {
+    refreshReductionReadout(layer, token);
+    return;
+  }
   const [rows, columns] = layer.semanticGrid, cells = layer.imageGrid[0] * layer.imageGrid[1];
-  const place = (index, width) => "row " + (Math.floor(index / width) + 1) + ", column " + ((index % width) + 1);
-  canvas.setAttribute("aria-label", "Regions of " + rows * columns + " semantic tokens of " + view.data.title + ", unit " +
-    layer.unit + ", " + layer.name + ". Arrow keys choose a token, Escape lets it go.");
+  canvas.setAttribute("aria-label", "Regions of " + rows * columns + " semantic tokens of " + view.data.title +
+    (layer.unit ? ", unit " + layer.unit : "") + ", " + layer.name + ". Arrow keys choose a token, Escape lets it go.");
   find(".cv-strongest").textContent = token === null ? "strongest" : layer.strongest[token].toFixed(3);
   if (token === null) {
     const used = layer.counts.filter((count) => count > 0).length;
@@ -235,7 +308,9 @@ function tokenAt(event) {
   const x = ((event.clientX - box.left) / box.width) * canvas.width, y = ((event.clientY - box.top) / box.height) * canvas.height;
   const column = xs.findIndex((edge, i) => i < columns && x >= edge && x < xs[i + 1]);
   const row = ys.findIndex((edge, i) => i < rows && y >= edge && y < ys[i + 1]);
-  return row < 0 || column < 0 ? null : current().assignment[row * columns + column];
+  if (row < 0 || column < 0) return null;
+  const cell = row * columns + column;
+  return current().reduction ? cell : current().assignment[cell];
 }
 
 function hover(token) {
@@ -275,7 +350,7 @@ function save() {
   copy.toBlob((blob) => {
     const link = document.createElement("a");
     link.href = URL.createObjectURL(blob);
-    link.download = "tokens_unit" + view.unit + "_" + current().name.toLowerCase().replace(/\W+/g, "_") + ".png";
+    link.download = "tokens_" + (view.unit ? "unit" + view.unit + "_" : "") + current().name.toLowerCase().replace(/\W+/g, "_") + ".png";
     link.click();
     setTimeout(() => URL.revokeObjectURL(link.href), 1000);
   });
@@ -292,7 +367,11 @@ find(".cv-tokens").addEventListener("pointerleave", () => hover(null));
 find(".cv-tokens").addEventListener("click", (event) => swatchOf(event) >= 0 && pin(swatchOf(event)));
 find(".cv-opacity").addEventListener("input", (event) => {
   view.opacity = event.target.value / 100;
-  find(".cv-slider output").textContent = event.target.value + " %";
+  find(".cv-mix output").textContent = event.target.value + " %";
+  refresh();
+});
+find(".cv-step input").addEventListener("input", (event) => {
+  view.layer = layersOfUnit()[event.target.value - 1].name;
   refresh();
 });
 find(".cv-boundaries").addEventListener("change", (event) => { view.boundaries = event.target.checked; refresh(); });

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from base64 import b64encode
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,8 @@ import numpy as np
 
 from demo.export import jpeg_bytes
 from demo.geometry import InputGeometry
-from demo.overlay import token_colours
-from demo.types import ClusterMap
+from demo.overlay import group_colours, token_colours
+from demo.types import ClusterMap, ReductionMap
 
 HERE = Path(__file__).resolve().parent
 
@@ -28,9 +29,13 @@ def cluster_view() -> gr.HTML:
 
 
 def cluster_payload(
-    pixels: np.ndarray, geometry: InputGeometry, clusters: tuple[ClusterMap, ...], title: str, note: str = ""
+    pixels: np.ndarray,
+    geometry: InputGeometry,
+    maps: Sequence[ClusterMap] | Sequence[ReductionMap],
+    title: str,
+    note: str = "",
 ) -> dict[str, Any] | None:
-    """All that the browser needs to draw every unit and layer; ``None`` when a model has no semantic tokens.
+    """All that the browser needs to draw every unit and layer; ``None`` when a model keeps all its tokens.
 
     The crop that the model saw is given by its edges in pixels of ``pixels``, as real numbers; the token grid divides
     it evenly. Maps are bytes in base64: for each token its attention, scaled to its own maximum, which goes along.
@@ -41,7 +46,7 @@ def cluster_payload(
         title: the model's label.
         note: shown beneath the picture, e.g. that the weights are random.
     """
-    if not clusters:
+    if not maps:
         return None
     side_h, side_w = geometry.input_hw
     (left, top), (right, bottom) = geometry.to_source(np.array([[0.0, 0.0], [side_w, side_h]])).tolist()
@@ -51,7 +56,7 @@ def cluster_payload(
         "crop": [left, top, right, bottom],
         "title": title,
         "note": note,
-        "layers": [_layer(entry) for entry in clusters],
+        "layers": [_reduction(entry) if isinstance(entry, ReductionMap) else _layer(entry) for entry in maps],
     }
 
 
@@ -63,10 +68,26 @@ def _layer(clusters: ClusterMap) -> dict[str, Any]:
         "name": clusters.layer,
         "semanticGrid": list(clusters.semantic_grid_hw),
         "imageGrid": list(clusters.image_grid_hw),
-        "assignment": _base64(clusters.assignment.astype("<u2").tobytes()),
+        "assignment": _base64(clusters.assignment.astype("<i2").tobytes()),
         "attention": _base64(np.rint(clusters.attention * scale[:, None, None]).astype(np.uint8).tobytes()),
         "strongest": [round(float(value), 5) for value in strongest],
         "colours": _base64(token_colours(len(strongest), clusters.semantic_grid_hw[1]).tobytes()),
+    }
+
+
+def _reduction(reduction: ReductionMap) -> dict[str, Any]:
+    """As for clusters, but for attention; the view's tokens are the image tokens, and -1 stands for dropped."""
+    return {
+        "reduction": "fused" if reduction.one_colour else "merged",
+        "unit": reduction.unit,
+        "name": reduction.layer,
+        "semanticGrid": list(reduction.image_grid_hw),
+        "imageGrid": list(reduction.image_grid_hw),
+        "assignment": _base64(reduction.assignment.astype("<i2").tobytes()),
+        "attention": "",
+        "strongest": [],
+        "tokens": reduction.num_tokens,
+        "colours": _base64(group_colours(reduction).tobytes()),
     }
 
 

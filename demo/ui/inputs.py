@@ -9,16 +9,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
+from typing import Any
 
 import gradio as gr
 from gradio.data_classes import ImageData
 from gradio.utils import get_upload_folder
 from PIL import Image, ImageOps
 
-from demo.roster import ModelChoice
+from demo.roster import METHODS, SIZE_NAMES, ModelChoice, UnknownModel, find, method_of, settings_of, sizes_of
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "assets" / "examples"
 THUMBNAIL_SIDE = 160
+#: for events of the pickers: Gradio would check a value against the choices of a list that may just have changed
+AGAINST_THE_ROSTER = {"preprocess": False}
 HERE = Path(__file__).resolve().parent
 
 
@@ -73,15 +76,89 @@ def uploaded_path(payload: ImageData | None) -> str | None:
     return payload.path
 
 
-def model_picker(label: str, choices: Sequence[ModelChoice], elem_id: str) -> gr.Dropdown:
-    """A labelled list of models; the first is chosen."""
-    return gr.Dropdown(
-        [(choice.label, choice.name) for choice in choices],
-        value=choices[0].name,
-        label=label,
-        elem_id=elem_id,
-        filterable=False,
-    )
+@dataclass(frozen=True)
+class ModelPicker:
+    """Method, size and setting of one side; the value of ``setting`` is the name of the chosen model."""
+
+    method: gr.Dropdown
+    size: gr.Dropdown
+    setting: gr.Dropdown
+
+
+def model_picker(label: str, chosen: ModelChoice, elem_id: str) -> ModelPicker:
+    """Three lists that lead to one model; the choices of the second and third follow from the ones before."""
+    with gr.Group(elem_id=elem_id, elem_classes="picker"):
+        gr.HTML(f"<h3>{escape(label)}</h3>", apply_default_css=False)
+        method = gr.Dropdown(
+            [method.name for method in METHODS],
+            value=chosen.method,
+            label="Method",
+            elem_id=f"{elem_id}-method",
+            filterable=False,
+        )
+        with gr.Row():
+            size = gr.Dropdown(**_size_list(chosen), elem_id=f"{elem_id}-size", min_width=90, filterable=False)
+            setting = gr.Dropdown(**_setting_list(chosen), elem_id=f"{elem_id}-setting", min_width=90, filterable=False)
+    return ModelPicker(method, size, setting)
+
+
+def connect_picker(picker: ModelPicker) -> None:
+    """Let later lists follow earlier ones; whatever is chosen, ``setting`` changes."""
+    quiet = {**AGAINST_THE_ROSTER, "api_visibility": "private", "show_progress": "hidden", "queue": False}
+    both = [picker.size, picker.setting]
+    picker.method.input(method_chosen, [picker.method, picker.setting], both, **quiet)
+    picker.size.input(size_chosen, [picker.size, picker.setting], picker.setting, **quiet)
+
+
+def method_chosen(method: str, model: str) -> tuple[gr.Dropdown, gr.Dropdown]:
+    """Sizes and settings of a method; the size stays as it was where the method comes in it.
+
+    Raises:
+        gr.Error: no such method or model.
+    """
+    try:
+        sizes, before = sizes_of(method_of(method).name), find(model)
+    except UnknownModel as error:
+        raise gr.Error(str(error), print_exception=False) from error
+    chosen = settings_of(method, before.size if before.size in sizes else sizes[0])[0]
+    return gr.Dropdown(**_size_list(chosen)), gr.Dropdown(**_setting_list(chosen))
+
+
+def size_chosen(size: str, model: str) -> gr.Dropdown:
+    """Settings of a size; the setting stays as it was.
+
+    Raises:
+        gr.Error: no such size or model.
+    """
+    try:
+        before = find(model)
+    except UnknownModel as error:
+        raise gr.Error(str(error), print_exception=False) from error
+    offered = settings_of(before.method, size)
+    if not offered:
+        raise gr.Error(f"There is no {before.method} of the size {str(size)[:20]!r}.", print_exception=False)
+    alike = [choice for choice in offered if choice.setting == before.setting]
+    return gr.Dropdown(**_setting_list((alike or offered)[0]))
+
+
+def _size_list(chosen: ModelChoice) -> dict[str, Any]:
+    sizes = sizes_of(chosen.method)
+    return {
+        "choices": [(SIZE_NAMES[size], size) for size in sizes],
+        "value": chosen.size,
+        "label": "Size",
+        "interactive": len(sizes) > 1,
+    }
+
+
+def _setting_list(chosen: ModelChoice) -> dict[str, Any]:
+    settings = settings_of(chosen.method, chosen.size)
+    return {
+        "choices": [(choice.setting, choice.name) for choice in settings],
+        "value": chosen.name,
+        "label": method_of(chosen.method).setting,
+        "interactive": len(settings) > 1,
+    }
 
 
 def example_gallery(examples: Sequence[Example]) -> gr.HTML:

@@ -14,7 +14,7 @@ HERE = Path(__file__).resolve().parent
 TITLE = "STViT: semantic tokens, live"
 INTRODUCTION = (
     "STViT-R lets 36 semantic tokens do the work of 196 image tokens in its deepest stage. Drop a photo: see what it "
-    "predicts, which region each token stands for, and what that really saves beside a full-token model."
+    "predicts, which region each token stands for, and what that really saves beside a full-token model, EViT or ToMe."
 )
 TABS = (("Classify", "classify", classify.build),)
 PAPER_URL = "https://arxiv.org/abs/2303.08685"

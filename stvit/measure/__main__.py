@@ -1,4 +1,8 @@
-"""``python -m stvit.measure MODEL BASELINE [BASELINE ...]``: an interleaved comparison, printed and saved as JSON."""
+"""Interleaved comparisons, printed and saved as JSON.
+
+``python -m stvit.measure MODEL BASELINE [BASELINE ...]`` measures the first model against the others;
+``python -m stvit.measure --suite paper`` every method of the papers against its full-token model.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +17,7 @@ import torch
 from timm.models import is_model
 
 from ..factory import create_model
+from . import suite
 from .compare import Comparison, SpeedUp, compare
 from .timing import best_precision
 
@@ -24,30 +29,35 @@ def main(arguments: list[str] | None = None) -> int:
     device = torch.device(options.device)
     precision = PRECISIONS.get(options.precision, best_precision(device))
     torch.manual_seed(0)
-    comparison = compare(
-        {name: create_model(name).to(device, precision) for name in options.models},
-        batch_size=options.batch_size,
-        rounds=options.rounds,
-        progress=show_progress,
-    )
-    print(file=sys.stderr)
-    print(report(comparison))
-    if options.output:
-        options.output.parent.mkdir(parents=True, exist_ok=True)
-        options.output.write_text(json.dumps(as_json(comparison), indent=1) + "\n", encoding="utf-8")
+    how = {"batch_size": options.batch_size, "rounds": options.rounds, "progress": show_progress}
+    if options.suite:
+        figures = {}
+        for name, comparison in suite.run_suite(options.groups, device, precision, **how):
+            print("\n" + suite.table(name, comparison), flush=True)
+            figures[name] = suite.as_json(comparison)
+            save(options.output, figures)
+    else:
+        comparison = compare({n: create_model(n).to(device, precision) for n in options.models}, **how)
+        print("\n" + report(comparison))
+        save(options.output, as_json(comparison))
     return 0
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m stvit.measure", description=__doc__)
-    parser.add_argument("models", nargs="+", metavar="MODEL", help="the model, then its baselines (names in timm)")
+    parser.add_argument("models", nargs="*", metavar="MODEL", help="the model, then its baselines (names in timm)")
+    parser.add_argument("--suite", choices=["paper"], help="measure the papers' comparison instead of named models")
+    every = list(suite.groups())
+    parser.add_argument("--groups", nargs="+", choices=every, default=every, help="parts of the suite (default: all)")
     parser.add_argument("--batch-size", type=positive, default=32, help="for throughput; latency is of batch 1")
     parser.add_argument("--rounds", type=positive, default=30, help="timed rounds (default: 30)")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", choices=["cpu", "cuda"])
     parser.add_argument("--precision", default="auto", choices=["auto", *PRECISIONS], help="default: the fastest here")
     parser.add_argument("--output", type=Path, help="also save the figures as JSON in this file")
     options = parser.parse_args(arguments)
-    if len(options.models) < 2:
+    if options.suite and options.models:
+        parser.error("name models or a suite, not both")
+    if not options.suite and len(options.models) < 2:
         parser.error("name a model and at least one baseline")
     if len(set(options.models)) < len(options.models):
         parser.error("name each model once")
@@ -67,6 +77,13 @@ def positive(text: str) -> int:
 
 def show_progress(phase: str, done: int, total: int) -> None:
     print(f"\r{phase} {done}/{total} ", end="", file=sys.stderr, flush=True)
+
+
+def save(output: Path | None, figures: dict[str, Any]) -> None:
+    """Write the figures to the file, if one was named."""
+    if output:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        output.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
 
 
 def speed_ups(comparison: Comparison) -> dict[str, dict[str, SpeedUp]]:

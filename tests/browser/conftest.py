@@ -37,6 +37,7 @@ CHROMIUM_FLAGS = [
     "--no-first-run",
 ]
 MODEL, BASELINE = "stvit_r_swin_small_224", "swin_small_patch4_window7_224"
+FULL_TOKEN_DEIT = "deit_tiny_patch16_224"
 START_SECONDS = 120
 
 
@@ -62,8 +63,8 @@ def add_released_weights(hub: HubServer) -> None:
     torch.save(container, buffer)
     hub.add_file(CATALOGUE[MODEL].repo, CATALOGUE[MODEL].filename, buffer.getvalue())
     torch.manual_seed(0)
-    baseline = timm.create_model(BASELINE).state_dict()
-    hub.add_file(CATALOGUE[BASELINE].repo, CATALOGUE[BASELINE].filename, save(baseline))
+    for name in (BASELINE, FULL_TOKEN_DEIT):
+        hub.add_file(CATALOGUE[name].repo, CATALOGUE[name].filename, save(timm.create_model(name).state_dict()))
 
 
 @pytest.fixture(scope="session")

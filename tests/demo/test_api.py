@@ -19,6 +19,9 @@ from demo.ui.runtime import Runtime
 from tests.demo.conftest import BASELINE, MODEL
 from weights import ResolvedWeights
 
+EVIT = "evit_deit_tiny_patch16_224:keep_rate=0.7"
+SEMANTIC = "stvit_deit_tiny_patch16_224:num_semantic_tokens=16"
+
 
 @pytest.fixture(scope="module")
 def client(weight_files: dict[str, Path]) -> Iterator[Client]:
@@ -45,8 +48,11 @@ def test_endpoints_are_named_and_described(client: Client) -> None:
 
 def test_models_lists_what_is_on_offer(client: Client) -> None:
     models = client.predict(api_name="/models")
-    assert [entry["label"] for entry in models if entry["role"] == "model"] == ["STViT-R-Swin-S", "STViT-R-Swin-B"]
-    assert all(entry["weights"].startswith("https://") and entry["published"]["top1"] > 70 for entry in models)
+    assert [entry["label"] for entry in models][:2] == ["STViT-R-Swin-S", "STViT-R-Swin-B"]
+    assert {entry["method"] for entry in models if entry["role"] == "baseline"} == {"Swin", "DeiT", "LV-ViT"}
+    assert all(entry["weights"].startswith("https://") if entry["weights"] else entry["no_weights"] for entry in models)
+    published = {entry["name"]: entry["published"] for entry in models}
+    assert published["stvit_deit_small_patch16_224:num_semantic_tokens=16"]["gmacs"] == 1.91
 
 
 def test_classify_returns_predictions_clusters_and_times(client: Client, photo: Path) -> None:
@@ -56,6 +62,22 @@ def test_classify_returns_predictions_clusters_and_times(client: Client, photo: 
     assert len(result["model"]["clusters"]) == 9 and result["baseline"]["clusters"] == []
     assert set(result["model"]["times_ms"]) >= {"decode_ms", "preprocess_ms", "model_ms", "total_ms"}
     json.dumps(result)
+
+
+def test_classify_takes_any_two_models(client: Client, photo: Path) -> None:
+    result = client.predict(handle_file(photo), EVIT, SEMANTIC, api_name="/classify")
+    assert len(result["model"]["predictions"]) == 5 and result["model"]["clusters"] == []
+    assert [layer["tokens"] for layer in result["model"]["reductions"]] == [196] * 3 + [139] * 3 + [99] * 3 + [71] * 3
+    assert result["baseline"]["predictions"] == []
+    assert result["baseline"]["weights"].startswith("Its weights were never published.")
+    assert [layer["layer"] for layer in result["baseline"]["clusters"]] == ["STGM 1", "STGM 2"]
+
+
+@pytest.mark.parametrize(("model", "layer"), [("EVIT", "Layer 4"), ("SEMANTIC", "STGM 1")])
+def test_annotate_draws_models_without_units(client: Client, photo: Path, model: str, layer: str) -> None:
+    drawn = client.predict(handle_file(photo), globals()[model], 0, layer, 0, api_name="/annotate")
+    with Image.open(drawn) as picture:
+        assert picture.size == (420, 300)
 
 
 @pytest.mark.parametrize(("unit", "layer", "token"), [(0, "STGM 2", 0), (1, "stgm 1", 0), (2, "Recovery", 36)])
@@ -85,7 +107,10 @@ def damaged(folder: Path) -> Path:
         ("/classify", ("damaged", MODEL, BASELINE), "not an image"),
         ("/classify", (None, MODEL, BASELINE), "Send a picture"),
         ("/classify", ("photo", "resnet50", BASELINE), "not in the list of choices"),
-        ("/classify", ("photo", BASELINE, MODEL), "not in the list of choices"),
+        ("/classify", ("photo", "evit_deit_tiny_patch16_224:keep_rate=0.71", BASELINE), "not in the list of choices"),
+        ("/annotate", ("photo", BASELINE, 0, "STGM 2", 0), "keeps all its image tokens"),
+        ("/annotate", ("photo", EVIT, 0, "Layer 4", 1), "has no semantic tokens"),
+        ("/compare", ("photo", MODEL, MODEL, 1), "choose two different ones"),
         ("/annotate", ("photo", MODEL, 7, "STGM 2", 0), "There are: 1 'STGM 1'"),
         ("/annotate", ("photo", MODEL, 1, "<script>", 0), "There is no layer"),
         ("/annotate", ("photo", MODEL, 1, "STGM 1", 37), "give 1 to 36"),

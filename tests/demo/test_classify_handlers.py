@@ -60,7 +60,7 @@ def test_an_example_is_chosen_by_its_index(handlers: ClassifyHandlers) -> None:
     assert handlers.choose_example(gr.EventData(None, {"index": 1})) == str(handlers.examples[1].path)
 
 
-@pytest.mark.parametrize("pair", [("resnet50", BASELINE), (BASELINE, MODEL), (None, BASELINE), (MODEL, ["x"])])
+@pytest.mark.parametrize("pair", [("resnet50", BASELINE), (None, BASELINE), (MODEL, ["x"])])
 def test_a_model_that_is_not_on_offer_is_refused(handlers: ClassifyHandlers, photo: Path, pair: tuple) -> None:
     with pytest.raises(gr.Error, match="is not offered here"):
         handlers.classify(str(photo), *pair)
@@ -80,7 +80,7 @@ def test_the_browser_gets_maps_that_equal_the_models(engine: Engine, photo: Path
         (unit, name) for unit in (1, 2, 3) for name in ("STGM 1", "STGM 2", "Recovery")
     ]
     for layer, clusters in zip(payload["layers"], run.model.clusters, strict=True):
-        assignment = np.frombuffer(b64decode(layer["assignment"]), "<u2").reshape(clusters.image_grid_hw)
+        assignment = np.frombuffer(b64decode(layer["assignment"]), "<i2").reshape(clusters.image_grid_hw)
         levels = np.frombuffer(b64decode(layer["attention"]), np.uint8).reshape(clusters.attention.shape)
         strongest = np.array(layer["strongest"])
         np.testing.assert_array_equal(assignment, clusters.assignment)
@@ -105,6 +105,44 @@ def test_a_large_picture_is_shown_smaller_with_the_crop_in_its_place(engine: Eng
 def test_the_picture_to_keep_shows_the_last_semantic_tokens(engine: Engine, photo: Path) -> None:
     clusters = engine.classify_one(photo, MODEL)[1].clusters
     assert (final_regions(clusters).unit, final_regions(clusters).layer) == (3, "STGM 2")
+
+
+EVIT = "evit_deit_tiny_patch16_224:keep_rate=0.7"
+SEMANTIC = "stvit_deit_tiny_patch16_224:num_semantic_tokens=16"
+
+
+def test_the_browser_gets_what_became_of_every_image_token(engine: Engine, photo: Path) -> None:
+    run = engine.classify_file(photo, EVIT, BASELINE)
+    payload = cluster_payload(*display_copy(run), run.model.maps, "EViT")
+    assert [layer["tokens"] for layer in payload["layers"]] == [196] * 3 + [139] * 3 + [99] * 3 + [71] * 3
+    for layer, reduction in zip(payload["layers"], run.model.reductions, strict=True):
+        assignment = np.frombuffer(b64decode(layer["assignment"]), "<i2").reshape(14, 14)
+        np.testing.assert_array_equal(assignment, reduction.assignment)
+        assert (layer["reduction"], len(b64decode(layer["colours"]))) == ("fused", 3 * layer["tokens"])
+
+
+def test_a_model_without_published_weights_is_said_to_have_none_and_not_offered_to_try_again(
+    handlers: ClassifyHandlers, photo: Path
+) -> None:
+    *_, notice = handlers.load(str(photo), SEMANTIC, BASELINE)
+    assert "No predictions from STViT-DeiT-T, 16 tokens: Its weights were never published." in notice
+    assert "try again" not in notice
+    shown = handlers.classify(str(photo), SEMANTIC, BASELINE)
+    assert shown[0] == notice
+    assert shown[1].count("<ol") == 1 and "Its weights were never published." in shown[1]
+    assert [layer["name"] for layer in shown[2]["layers"]] == ["STGM 1", "STGM 2"]
+    assert "Random weights" in shown[2]["note"]
+
+
+def test_the_other_side_is_drawn_where_the_model_keeps_all_tokens(handlers: ClassifyHandlers, photo: Path) -> None:
+    assert handlers.classify(str(photo), BASELINE, EVIT)[2]["title"] == "EViT-DeiT-T, keep 0.7"
+    *_, payload, _, picture, _ = handlers.classify(str(photo), BASELINE, BASELINE)
+    assert payload is None and not picture.interactive
+
+
+def test_a_model_against_itself_is_no_comparison(handlers: ClassifyHandlers, photo: Path) -> None:
+    notice, state = list(handlers.compare(str(photo), BASELINE, BASELINE, 1))[-1]
+    assert "choose two different ones" in notice and state is None
 
 
 def test_on_zero_gpu_every_run_borrows_a_gpu(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,10 +13,10 @@ import demo.engine
 import demo.store
 from demo.engine import Engine, top_predictions
 from demo.media import MediaError
-from demo.roster import BASELINES, MODELS, UnknownModel, find, published_figures
+from demo.roster import UnknownModel
 from demo.store import ModelStore
 from tests.demo.conftest import BASELINE, MODEL
-from weights import CATALOGUE, ResolvedWeights, WeightsUnavailable
+from weights import ResolvedWeights, WeightsUnavailable
 
 CPU = torch.device("cpu")
 
@@ -143,10 +143,34 @@ def test_a_failed_download_is_tried_again_only_when_asked_and_after_a_while(
     assert no_weights.call_count == 2
 
 
-def test_every_model_on_offer_has_a_record_and_figures_that_agree_with_it() -> None:
-    for choice in MODELS + BASELINES:
-        published, record = published_figures(choice.name), CATALOGUE[choice.name]
-        assert find(choice.name) is choice
-        assert published["top1"] == record.published["top1"]
-        assert published["gmacs"] == record.published["gmacs"]
-        assert published["throughput"] == record.published["v100_images_per_s"]
+def test_without_published_weights_nothing_is_fetched_and_the_reason_is_said(no_weights: Mock, photo: Path) -> None:
+    engine = Engine(CPU)
+    found = engine.classify(engine.open_picture(photo).images, "stvit_deit_tiny_patch16_224:num_semantic_tokens=16")
+    assert found.predictions == () and found.weights.startswith("Its weights were never published.")
+    assert [entry.layer for entry in found.clusters] == ["STGM 1", "STGM 2"]
+    assert engine.store.is_ready(found.model)
+    assert no_weights.call_count == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "tokens"),
+    [
+        ("evit_deit_tiny_patch16_224:keep_rate=0.7", [196] * 3 + [139] * 3 + [99] * 3 + [71] * 3),
+        (
+            "evit_deit_tiny_patch16_224:keep_rate=0.5,fuse_inattentive=False",
+            [196] * 3 + [98] * 3 + [49] * 3 + [25] * 3,
+        ),
+        ("tome_deit_tiny_patch16_224:r=13", [196 - 13 * layer for layer in range(1, 13)]),
+    ],
+)
+def test_reducing_models_predict_with_deits_weights_and_say_what_became_of_every_token(
+    engine: Engine, photo: Path, name: str, tokens: list[int]
+) -> None:
+    found = engine.classify(engine.open_picture(photo).images, name)
+    assert len(found.predictions) == 5 and "deit_tiny_patch16_224" in found.weights
+    assert [entry.num_tokens for entry in found.reductions] == tokens
+    assert found.clusters == () and found.maps == found.reductions
+    for entry in found.reductions:
+        shown = set(entry.assignment[entry.assignment >= 0].tolist())
+        assert shown == set(range(entry.num_tokens)) or entry.one_colour
+        assert (entry.assignment < 0).any() == ("fuse" in name and entry.num_tokens < 196)

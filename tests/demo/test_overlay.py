@@ -9,8 +9,18 @@ import numpy as np
 import pytest
 
 from demo.geometry import InputGeometry, preprocess
-from demo.overlay import HEAT_OPACITY, LINE_COLOUR, draw_attention, draw_clusters, label_map, token_colours
-from demo.types import ClusterMap
+from demo.overlay import (
+    FUSED_COLOUR,
+    HEAT_OPACITY,
+    LINE_COLOUR,
+    draw_attention,
+    draw_clusters,
+    draw_reduction,
+    group_colours,
+    label_map,
+    token_colours,
+)
+from demo.types import ClusterMap, ReductionMap
 
 SQUARE_GRIDS = range(3, 11)
 DEUTERANOPIA = np.array(  # Machado, Oliveira, Fernandes 2009, severity 1; on linear RGB
@@ -159,3 +169,33 @@ def test_a_detection_sized_picture_is_drawn_at_once():
         draw_clusters(pixels, clusters, geometry)
         times_ms.append((time.perf_counter() - start) * 1e3)
     assert np.median(times_ms) < 120  # 3 ms on a quiet machine
+
+
+def reduction_of(assignment: np.ndarray, one_colour: bool = True) -> ReductionMap:
+    sizes = np.bincount(assignment[assignment >= 0], minlength=assignment.max() + 1)
+    return ReductionMap("Layer 4", assignment.shape, assignment.astype(np.int16), sizes, one_colour)
+
+
+def test_kept_tokens_stay_clear_dropped_ones_go_dark_and_fused_ones_are_tinted():
+    pixels, geometry = np.full((256, 256, 3), 200, np.uint8), geometry_of(256, 256)
+    kept, dropped, fused = np.arange(8).reshape(2, 4), np.full((2, 2), -1), np.full((2, 2), 8)
+    assignment = np.vstack([kept, np.hstack([dropped, fused])])
+    drawn = draw_reduction(pixels, reduction_of(assignment), geometry, opacity=0.5)
+    assert drawn[60, 60].tolist() == [200, 200, 200]
+    assert drawn[180, 60].max() < 70
+    np.testing.assert_allclose(drawn[180, 180], (200 + np.array(FUSED_COLOUR)) / 2, atol=1)
+    assert drawn[2, 2].max() < 80  # outside the crop
+
+
+def test_a_merged_group_keeps_its_colour_while_it_grows():
+    before, after = np.arange(16).reshape(4, 4), np.arange(16).reshape(4, 4)
+    before[0, 1] = 0
+    after[0, 1] = after[1, 1] = 0
+    colours = [group_colours(reduction_of(layer, one_colour=False))[0] for layer in (before, after)]
+    np.testing.assert_array_equal(*colours)
+
+
+@pytest.mark.parametrize(("assignment", "sizes"), [([[0, 2]], [1, 1]), ([[0, -2]], [1]), ([[0], [0]], [2])])
+def test_a_reduction_that_contradicts_itself_is_refused(assignment, sizes):
+    with pytest.raises(ValueError):
+        ReductionMap("Layer 1", (1, 2), np.array(assignment, np.int16), np.array(sizes), True)

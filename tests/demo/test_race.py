@@ -126,6 +126,19 @@ def test_published_figures_are_labelled_as_the_papers(engine: Engine) -> None:
     assert "not measured here" in published
 
 
+def test_figures_that_no_paper_prints_are_not_made_up() -> None:
+    state = finished(10, 15)
+    evit, tome = (
+        f"{name}_deit_small_patch16_224:{option}" for name, option in (("evit", "keep_rate=0.7"), ("tome", "r=8"))
+    )
+    one = charts.comparison(replace(state, model=replace(state.model, name=evit)))
+    assert "Published in the papers" in one and "<td>not printed</td><td>551</td>" in one
+    both = replace(state, model=replace(state.model, name=evit), baseline=replace(state.baseline, name=tome))
+    assert "<td>78.5</td><td>not printed</td>" in charts.comparison(both)
+    none = replace(both, model=replace(state.model, name=tome.replace("r=8", "r=16")))
+    assert "Published" not in charts.comparison(none)
+
+
 def test_charts_escape_what_they_are_given() -> None:
     state = replace(finished(10, 15), stage="<script>1</script>", device="<img onerror=1>")
     assert "<script" not in charts.comparison(state) and "<img" not in charts.comparison(state)

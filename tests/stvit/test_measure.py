@@ -3,11 +3,14 @@
 import json
 
 import pytest
+import timm
 import torch
 from torch import nn
 
+from stvit.measure import suite
 from stvit.measure.__main__ import main
 from stvit.measure.compare import Comparison, ModelCost, SpeedUp, compare
+from stvit.measure.macs import count_macs
 from stvit.measure.timing import Round, best_precision, interleave, peak_memory_bytes, quartiles, summarise
 
 
@@ -101,9 +104,38 @@ def test_command_prints_and_saves(tmp_path, capsys):
         (["deit_tiny_patch16_224", "no_such_model"], "unknown models: no_such_model"),
         (["deit_tiny_patch16_224", "deit_tiny_patch16_224"], "each model once"),
         (["a", "b", "--rounds", "0"], "not a whole number from 1 on"),
+        (["a", "--suite", "paper"], "not both"),
     ],
 )
 def test_command_refuses_what_it_cannot_do(arguments, message, capsys):
     with pytest.raises(SystemExit):
         main(arguments)
     assert message in capsys.readouterr().err
+
+
+def test_the_suite_names_every_method_of_the_papers():
+    assert list(suite.groups()) == [f"{family}_{size}" for family in ("deit", "swin") for size in suite.SIZES]
+    labels = [contestant.label for contestant in suite.deit_group("tiny")]
+    semantic = [f"STViT, {n} tokens" for n in (16, 36, 64, 100)]
+    assert labels[:7] == ["DeiT", *semantic, "EViT, 0.7", "EViT, 0.5"]
+    assert [contestant.label for contestant in suite.swin_group("base")][-1] == "STViT-R"
+
+
+def test_tome_is_set_to_the_cost_it_is_compared_at():
+    target = suite.Contestant("STViT, 64 tokens", "stvit_deit_tiny_patch16_224", {"num_semantic_tokens": 64})
+    with torch.device("meta"):
+        goal = count_macs(timm.create_model(target.model, **target.options))
+        costs = [abs(count_macs(timm.create_model("tome_deit_tiny_patch16_224", r=r)) - goal) for r in range(17)]
+    assert suite.merges_nearest_in_cost("tome_deit_tiny_patch16_224", target) == costs.index(min(costs))
+
+
+def test_suite_command_prints_ratio_allowance_and_quotient(tmp_path, capsys):
+    output = tmp_path / "suite.json"
+    assert main(f"--suite paper --groups swin_tiny --rounds 2 --batch-size 1 --output {output}".split()) == 0
+    printed = capsys.readouterr().out
+    assert "STViT, 9 per window" in printed and "quotient" in printed
+    saved = json.loads(output.read_text())["swin_tiny"]
+    assert saved["full_token_model"] == "Swin"
+    ratio = saved["speed_up_over_full_tokens"]["STViT, 9 per window"]
+    assert ratio["quotient"] == pytest.approx(ratio["measured"][1] / ratio["allowed_by_macs"])
+    assert 1.3 < ratio["allowed_by_macs"] < 1.4

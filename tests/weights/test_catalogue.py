@@ -11,7 +11,7 @@ BASELINES = sorted(CATALOGUE.keys() - set(STVIT_R))
 
 
 def test_the_catalogue_holds_the_published_classifiers_and_their_baselines() -> None:
-    swin = [f"swin_{size}_patch4_window7_224" for size in ("small", "base")]
+    swin = [f"swin_{size}_patch4_window7_224" for size in ("tiny", "small", "base")]
     deit = [f"deit_{size}_patch16_224" for size in ("tiny", "small", "base")]
     assert sorted(CATALOGUE) == sorted(STVIT_R + swin + deit)
 

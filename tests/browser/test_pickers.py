@@ -1,0 +1,73 @@
+"""Other models than the first ones: pickers that follow each other, overlays and pictures that fit the method."""
+
+from __future__ import annotations
+
+import re
+
+from playwright.sync_api import Page, expect
+
+from tests.browser.conftest import ROOT, App
+
+PHOTO = ROOT / "assets" / "examples" / "bison.jpg"
+
+expect.set_options(timeout=60_000)
+
+
+def choose(page: Page, side: str, list_name: str, option: str) -> None:
+    """Pick an option of one of a side's three lists."""
+    field = page.locator(f"#{side}-{list_name} input")
+    field.click()
+    page.get_by_role("option", name=option, exact=True).click()
+    expect(field).to_have_value(option)
+
+
+def test_evit_runs_on_deits_weights_and_its_tokens_can_be_followed_through_the_layers(page: Page, app: App) -> None:
+    page.goto(app.url)
+    choose(page, "model", "method", "EViT-DeiT")
+    expect(page.locator("#model-setting")).to_contain_text("Keep rate")
+    choose(page, "model", "size", "Tiny")
+    expect(page.locator("#breakdown")).to_contain_text("EViT-DeiT-T, keep 0.9")
+    choose(page, "model", "setting", "0.5")
+    expect(page.locator("#breakdown")).to_contain_text("196 → 99 → 51 → 27")
+    page.set_input_files("#picture input[type=file]", PHOTO)
+    expect(page.get_by_role("list", name="Predictions of EViT-DeiT-T, keep 0.5")).to_be_visible()
+    expect(page.locator("#predictions")).to_contain_text("DeiT's weights, not retrained")
+    expect(page.locator(".cv-unit-choice, .cv-layer-choice, .cv-legend").locator("visible=true")).to_have_count(0)
+
+    stepper, readout = page.get_by_label("Layer", exact=True), page.locator(".cv-readout")
+    expect(readout).to_contain_text("After layer 12, 27 of 196 tokens go on")
+    seen = set()
+    for layer, tokens in ((1, 196), (4, 99), (7, 51), (10, 27)):
+        stepper.fill(str(layer))
+        expect(readout).to_contain_text(f"After layer {layer}, {tokens} of 196 tokens go on")
+        seen.add(page.locator(".cv-canvas").evaluate("canvas => canvas.toDataURL()"))
+    assert len(seen) == 4
+    expect(page.locator(".cv-kinds")).to_have_text(re.compile(r"\d+ kept\s*\d+ fused"))
+    page.locator(".cv-canvas").focus()
+    page.keyboard.press("ArrowRight")
+    expect(readout).to_contain_text(re.compile(r"Image token \d+ · row \d, column \d.*(kept|fused with \d+ others)"))
+
+
+def test_a_model_whose_weights_were_never_published_shows_its_structure_and_predicts_nothing(
+    page: Page, app: App
+) -> None:
+    page.goto(app.url)
+    choose(page, "model", "method", "STViT-DeiT")
+    choose(page, "baseline", "method", "DeiT")
+    choose(page, "baseline", "size", "Tiny")
+    choose(page, "model", "size", "Tiny")
+    expect(page.locator("#model-setting input")).to_have_value("16")
+    lanes = page.locator("#breakdown .lane")
+    expect(lanes.nth(0)).to_contain_text("STViT-DeiT-T, 16 tokens")
+    expect(lanes.nth(0).locator(".tokens")).to_have_text("Tokens: 196 → 16")
+    expect(lanes.nth(1).locator(".tokens")).to_have_text("Tokens: 196")
+    page.set_input_files("#picture input[type=file]", PHOTO)
+    expect(page.locator(".notice")).to_contain_text(
+        "No predictions from STViT-DeiT-T, 16 tokens: Its weights were never published."
+    )
+    expect(page.locator("#predictions ol")).to_have_count(1)
+    expect(page.locator(".cv.filled")).to_be_visible()
+    expect(page.get_by_role("radio", name="STGM 2")).to_be_checked()
+    expect(page.locator(".cv-unit-choice")).to_be_hidden()
+    expect(page.locator(".cv-note")).to_contain_text("Random weights")
+    expect(page.locator("#published svg")).to_have_count(3)
