@@ -18,7 +18,7 @@ from .deit import STVIT_PAPER
 from .pooling import PoolingName, initial_centres
 from .stgm import GlobalSTGMLayer, SpatialSTGMLayer
 from .swin import ConvStem, PatchMerging, SwinStage, TokenMapClassifier, check_swin_input, swin_layers
-from .trace import LayerTrace, TokenTrace
+from .trace import LayerTrace
 from .vit import build_reducing_model, check_image_size
 
 WINDOW = 7
@@ -155,28 +155,8 @@ class STViTSwin(TokenMapClassifier):
         self.reset_classifier(num_classes, global_pool)
         self.apply(init_weights)
 
-    def forward(self, images: Tensor, return_trace: bool = False) -> Tensor | tuple[Tensor, TokenTrace]:
-        """Classify normalised images.
-
-        Args:
-            images: (B, 3, H, W) of the size that the model was made for, ImageNet mean and deviation.
-            return_trace: also return what every layer of stages 3 and 4 did.
-
-        Returns:
-            Logits (B, num_classes), and the :class:`TokenTrace` if asked for.
-
-        Raises:
-            ValueError: images of another size.
-        """
-        token_map, trace = self._run_stages(images, return_trace)
-        logits = self.forward_head(self.norm(token_map))
-        return (logits, TokenTrace(trace)) if return_trace else logits
-
-    def forward_features(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) -> normalised map of semantic tokens (B, H/112*m, W/112*m, C)."""
-        return self.norm(self._run_stages(images)[0])
-
     def _run_stages(self, images: Tensor, return_trace: bool = False) -> tuple[Tensor, tuple[LayerTrace, ...]]:
+        """Images of the model's own size -> semantic tokens (B, H/112*m, W/112*m, C), and what stages 3 and 4 did."""
         check_image_size(images, self.img_hw)
         token_map = self.stages[1](self.stages[0](self.stem(images)))
         image_hw = tuple(token_map.shape[1:3])

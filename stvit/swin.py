@@ -7,6 +7,7 @@ from timm.layers import DropPath, Mlp, trunc_normal_, use_fused_attn
 from torch import Tensor, nn
 
 from .attention import attend, merge_heads, split_heads
+from .trace import LayerTrace, TokenTrace
 from .windows import window_partition, window_reverse
 
 #: added to the logits of token pairs that a cyclic shift brings together though they are not neighbours
@@ -164,6 +165,31 @@ class TokenMapClassifier(nn.Module):
     num_features: int
     num_classes: int
     global_pool: str
+
+    def _run_stages(self, images: Tensor, return_trace: bool = False) -> tuple[Tensor, tuple[LayerTrace, ...]]:
+        """Images (B, 3, H, W) -> the last token map (B, h, w, C) and, if asked for, what the layers did."""
+        raise NotImplementedError
+
+    def forward(self, images: Tensor, return_trace: bool = False) -> Tensor | tuple[Tensor, TokenTrace]:
+        """Classify normalised images.
+
+        Args:
+            images: (B, 3, H, W) with ImageNet mean and deviation, of a size that fits the model's windows.
+            return_trace: also return what every layer did that deals with semantic tokens.
+
+        Returns:
+            Logits (B, num_classes), and the :class:`TokenTrace` if asked for.
+
+        Raises:
+            ValueError: images of a size that does not fit.
+        """
+        token_map, trace = self._run_stages(images, return_trace)
+        logits = self.forward_head(self.norm(token_map))
+        return (logits, TokenTrace(trace)) if return_trace else logits
+
+    def forward_features(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) -> the normalised last token map (B, h, w, C)."""
+        return self.norm(self._run_stages(images)[0])
 
     def forward_head(self, token_map: Tensor, pre_logits: bool = False) -> Tensor:
         """Pool a (B, H, W, C) map over its tokens and classify it."""

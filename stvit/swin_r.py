@@ -20,7 +20,7 @@ from .pooling import PoolingName, initial_centres
 from .recovery import DumbbellUnit, RecoveryLayer
 from .stgm import GlobalSTGMLayer, SpatialSTGMLayer
 from .swin import ConvStem, PatchMerging, SwinLayer, SwinStage, TokenMapClassifier, check_swin_input, swin_layers
-from .trace import LayerTrace, TokenTrace
+from .trace import LayerTrace
 
 WINDOW = 7
 CENTRES = 3  # semantic tokens per window side, w_s
@@ -125,28 +125,8 @@ class STViTRSwin(TokenMapClassifier):
         self.reset_classifier(num_classes, global_pool)
         self.apply(init_weights)
 
-    def forward(self, images: Tensor, return_trace: bool = False) -> Tensor | tuple[Tensor, TokenTrace]:
-        """Classify normalised images.
-
-        Args:
-            images: (B, 3, H, W), H and W multiples of 224, ImageNet mean and deviation.
-            return_trace: also return what every layer of the dumbbell units did.
-
-        Returns:
-            Logits (B, num_classes), and the :class:`TokenTrace` if asked for.
-
-        Raises:
-            ValueError: the input does not fit the window grid.
-        """
-        token_map, trace = self._run_stages(images, return_trace)
-        logits = self.forward_head(self.norm(token_map))
-        return (logits, TokenTrace(trace)) if return_trace else logits
-
-    def forward_features(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) -> normalised token map (B, H/32, W/32, C)."""
-        return self.norm(self._run_stages(images)[0])
-
     def _run_stages(self, images: Tensor, return_trace: bool = False) -> tuple[Tensor, tuple[LayerTrace, ...]]:
+        """Images, height and width multiples of 224 -> (B, H/32, W/32, C), and what the dumbbell units did."""
         check_swin_input(tuple(images.shape[-2:]), WINDOW)
         token_map = self.stem(images)
         token_map = self.stages[1](self.stages[0](token_map))
