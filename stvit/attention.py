@@ -63,7 +63,7 @@ class CrossAttention(nn.Module):
         self.proj = nn.Linear(dim, dim)
 
     def forward(
-        self, queries: Tensor, keys_values: Tensor, return_attention: bool = False
+        self, queries: Tensor, keys_values: Tensor, return_attention: bool = False, bias: Tensor | None = None
     ) -> tuple[Tensor, Tensor | None]:
         """Attend projected keys and values.
 
@@ -71,10 +71,11 @@ class CrossAttention(nn.Module):
             queries: (B, Q, C), normalised tokens, not yet projected.
             keys_values: (B, K, 2C), what :attr:`kv` made of the normalised key tokens.
             return_attention: also return the softmax weights (B, h, Q, K).
+            bias: added to the scaled logits; broadcasts to (B, h, Q, K).
         """
         (q,) = split_heads(self.q(queries), self.num_heads)
         k, v = split_heads(keys_values, self.num_heads, parts=2)
-        attended, weights = attend(q, k, v, fused=self.fused and not return_attention)
+        attended, weights = attend(q, k, v, bias=bias, fused=self.fused and not return_attention)
         return self.proj(merge_heads(attended)), weights if return_attention else None
 
 
@@ -112,6 +113,7 @@ class CrossAttentionLayer(nn.Module):
         queries: Tensor,
         keys_values: Tensor,
         return_attention: bool = False,
+        bias: Tensor | None = None,
     ) -> tuple[Tensor, Tensor | None]:
         """Attention with its residual: ``shortcut + MHA(queries, keys_values)``.
 
@@ -119,8 +121,9 @@ class CrossAttentionLayer(nn.Module):
             shortcut: (B, Q, C) residual input, or ``None`` for no residual (and hence no stochastic depth).
             queries: (B, Q, C), already normalised.
             keys_values: (B, K, 2C) from :meth:`keys_values`.
+            bias: added to the scaled logits; broadcasts to (B, h, Q, K).
         """
-        attended, weights = self.attn(queries, keys_values, return_attention)
+        attended, weights = self.attn(queries, keys_values, return_attention, bias)
         attended = self.ls1(attended)
         return attended if shortcut is None else shortcut + self.drop_path(attended), weights
 

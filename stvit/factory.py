@@ -8,7 +8,7 @@ from typing import Any
 import timm
 from torch import nn
 
-from . import deit, evit, lvvit, stvit_swin, swin_r, tome  # noqa: F401 - each registers its models with timm
+from . import deit, detection, evit, lvvit, stvit_swin, swin_r, tome  # noqa: F401 - each registers its models
 from .checkpoint import load_checkpoint
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from timm.layers import DropPath, Mlp, trunc_normal_, use_fused_attn
 from torch import Tensor, nn
 
 from .attention import attend, merge_heads, split_heads
 from .trace import LayerTrace, TokenTrace
-from .windows import window_partition, window_reverse
+from .windows import pad_to_multiple, window_partition, window_reverse
 
 #: added to the logits of token pairs that a cyclic shift brings together though they are not neighbours
 SHIFT_MASK = -100.0
@@ -32,6 +34,19 @@ class ConvStem(nn.Module):
         images = images.contiguous(memory_format=torch.channels_last)  # so that the tokens come out contiguous
         features = self.act(self.bn1(self.conv1(images)))
         return self.act(self.bn2(self.conv2(features))).permute(0, 2, 3, 1).contiguous()
+
+
+class PatchStem(nn.Module):
+    """Swin's own stem, a projection of 4x4-pixel patches with LayerNorm: (B, 3, 4H, 4W) -> (B, H, W, C)."""
+
+    def __init__(self, in_chans: int, dim: int) -> None:
+        super().__init__()
+        self.proj = nn.Conv2d(in_chans, dim, 4, stride=4)
+        self.norm = nn.LayerNorm(dim)
+
+    def forward(self, images: Tensor) -> Tensor:
+        images = images.contiguous(memory_format=torch.channels_last)  # so that the tokens come out contiguous
+        return self.norm(self.proj(images).permute(0, 2, 3, 1))
 
 
 def relative_position_index(window_size: int) -> Tensor:
@@ -87,7 +102,12 @@ class WindowAttention(nn.Module):
 
 
 class SwinLayer(nn.Module):
-    """Pre-norm Swin layer; shifts its windows by half a window if asked to and if the map is larger than a window."""
+    """Pre-norm Swin layer; maps that do not fit the window grid are padded with zeros, which take part as they are.
+
+    Args:
+        shifted: shift the windows by half a window, if the map is larger than one.
+        shift_any: shift on a map of a single window too, as Swin's code for dense tasks does.
+    """
 
     def __init__(
         self,
@@ -96,12 +116,13 @@ class SwinLayer(nn.Module):
         *,
         window_size: int = 7,
         shifted: bool = False,
+        shift_any: bool = False,
         mlp_ratio: float = 4.0,
         qkv_bias: bool = True,
         drop_path: float = 0.0,
     ) -> None:
         super().__init__()
-        self.window_size, self.shifted = window_size, shifted
+        self.window_size, self.shifted, self.shift_any = window_size, shifted, shift_any
         self.norm1 = nn.LayerNorm(dim)
         self.attn = WindowAttention(dim, num_heads, window_size, qkv_bias)
         self.norm2 = nn.LayerNorm(dim)
@@ -114,24 +135,28 @@ class SwinLayer(nn.Module):
         return token_map + self.drop_path(self.mlp(self.norm2(token_map)))
 
     def _attention(self, token_map: Tensor) -> Tensor:
+        H, W = token_map.shape[1:3]
+        token_map = pad_to_multiple(token_map, self.window_size)
         grid_hw = tuple(token_map.shape[1:3])
-        shift = self.window_size // 2 if self.shifted and min(grid_hw) > self.window_size else 0
+        shifts = self.shifted and (self.shift_any or min(grid_hw) > self.window_size)
+        shift = self.window_size // 2 if shifts else 0
         mask = None
         if shift:
             token_map = token_map.roll((-shift, -shift), dims=(1, 2))
             mask = shifted_window_mask(grid_hw, self.window_size, shift, token_map.device)
         windows = self.attn(window_partition(token_map, self.window_size), mask)
         token_map = window_reverse(windows, self.window_size, grid_hw)
-        return token_map.roll((shift, shift), dims=(1, 2)) if shift else token_map
+        token_map = token_map.roll((shift, shift), dims=(1, 2)) if shift else token_map
+        return token_map[:, :H, :W]
 
 
-def swin_layers(dim: int, num_heads: int, drop_paths: list[float]) -> list[SwinLayer]:
+def swin_layers(dim: int, num_heads: int, drop_paths: list[float], **layer: Any) -> list[SwinLayer]:
     """The layers of one stage, one for each rate of stochastic depth; every second one shifts its windows."""
-    return [SwinLayer(dim, num_heads, shifted=i % 2 == 1, drop_path=rate) for i, rate in enumerate(drop_paths)]
+    return [SwinLayer(dim, num_heads, shifted=i % 2 == 1, drop_path=rate, **layer) for i, rate in enumerate(drop_paths)]
 
 
 class PatchMerging(nn.Module):
-    """Halve the map and double the channels: (B, H, W, C) -> (B, H/2, W/2, 2C)."""
+    """Halve the map and double the channels: (B, H, W, C) -> (B, H/2, W/2, 2C), odd sides rounded up."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()
@@ -139,9 +164,10 @@ class PatchMerging(nn.Module):
         self.reduction = nn.Linear(4 * dim, 2 * dim, bias=False)
 
     def forward(self, token_map: Tensor) -> Tensor:
+        token_map = pad_to_multiple(token_map, 2)
         B, H, W, C = token_map.shape
         # neighbours in the order (row, column) = (0, 0), (1, 0), (0, 1), (1, 1), as Swin's weights expect
-        merged = token_map.view(B, H // 2, 2, W // 2, 2, C).permute(0, 1, 3, 4, 2, 5).flatten(3)
+        merged = token_map.reshape(B, H // 2, 2, W // 2, 2, C).permute(0, 1, 3, 4, 2, 5).flatten(3)
         return self.reduction(self.norm(merged))
 
 
@@ -154,7 +180,11 @@ class SwinStage(nn.Module):
         self.downsample = downsample or nn.Identity()
 
     def forward(self, token_map: Tensor) -> Tensor:
-        return self.downsample(self.layers(token_map))
+        return self.downsample(self.run_layers(token_map)[0])
+
+    def run_layers(self, token_map: Tensor, return_trace: bool = False) -> tuple[Tensor, tuple[LayerTrace, ...]]:
+        """All but the merging, (B, H, W, C) -> (B, H, W, C); nothing here deals with semantic tokens."""
+        return self.layers(token_map), ()
 
 
 class TokenMapClassifier(nn.Module):

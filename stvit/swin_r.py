@@ -57,11 +57,16 @@ class DumbbellStage(nn.Module):
         self.downsample = downsample
 
     def forward(self, token_map: Tensor, return_trace: bool = False) -> tuple[Tensor, tuple[LayerTrace, ...]]:
+        token_map, trace = self.run_layers(token_map, return_trace)
+        return self.downsample(token_map), trace
+
+    def run_layers(self, token_map: Tensor, return_trace: bool = False) -> tuple[Tensor, tuple[LayerTrace, ...]]:
+        """All but the merging: (B, H, W, C) -> (B, H, W, C) and, if asked for, what the units did."""
         trace: list[LayerTrace] = []
         for number, unit in enumerate(self.units, start=1):
             token_map, layers = unit(token_map, number, return_trace)
             trace.extend(layers)
-        return self.downsample(token_map), tuple(trace)
+        return token_map, tuple(trace)
 
 
 class STViTRSwin(TokenMapClassifier):
@@ -208,12 +213,13 @@ RECOMPUTED = ("relative_position_index", "attn_mask")
 UNIT_LAYERS = ("image_layer", "stgm_spatial", "stgm_global", "semantic_local", "semantic_global", "recovery")
 
 
-def rename_released(name: str) -> str:
-    """The name here of a parameter of the authors' ``layers.{stage}.blocks.{layer}`` tree."""
+def rename_released(name: str, dumbbell_units: bool = True) -> str:
+    """The name here of a parameter of the authors' ``layers.{stage}.blocks.{layer}`` tree; without dumbbell units, of
+    Swin's, which is named alike."""
     name = name.replace("patch_embed.proj.0.c.", "stem.conv1.").replace("patch_embed.proj.0.bn.", "stem.bn1.")
     name = name.replace("patch_embed.proj.2.c.", "stem.conv2.").replace("patch_embed.proj.2.bn.", "stem.bn2.")
     name = re.sub(r"\.layer_scale_([12])$", r".ls\1.gamma", name)
-    if match := re.match(r"layers\.2\.blocks\.(\d+)\.(.*)", name):
+    if dumbbell_units and (match := re.match(r"layers\.2\.blocks\.(\d+)\.(.*)", name)):
         unit, layer = divmod(int(match[1]), LAYERS_PER_UNIT)
         return f"stages.2.units.{unit}.{UNIT_LAYERS[layer]}.{match[2]}"
     name = re.sub(r"^layers\.(\d)\.blocks\.", r"stages.\1.layers.", name)

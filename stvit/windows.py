@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 
 def window_partition(token_map: Tensor, window_size: int) -> Tensor:
@@ -23,6 +24,13 @@ def window_reverse(windows: Tensor, window_size: int, grid_hw: tuple[int, int]) 
     w = window_size
     B, C = windows.shape[0], windows.shape[-1]
     return windows.view(B, H // w, W // w, w, w, C).transpose(2, 3).reshape(B, H, W, C)
+
+
+def pad_to_multiple(token_map: Tensor, multiple: int) -> Tensor:
+    """(B, H, W, C) -> (B, H', W', C): zeros at the bottom and on the right, up to multiples of ``multiple``."""
+    H, W = token_map.shape[1:3]
+    below, right = -H % multiple, -W % multiple
+    return F.pad(token_map, (0, 0, 0, right, 0, below)) if below or right else token_map
 
 
 def neighbourhood_corners(grid_hw: tuple[int, int], window_size: int, neighbourhood: int) -> list[tuple[int, int]]:
@@ -60,3 +68,42 @@ def scatter_neighbourhoods(weights: Tensor, window_size: int, neighbourhood: int
     for i, (r, c) in enumerate(neighbourhood_corners(grid_hw, window_size, neighbourhood)):
         whole[:, i, ..., r : r + height, c : c + width] = weights[:, i].unflatten(-1, (height, width))
     return whole.flatten(-2)
+
+
+def halo_widths(window_size: int, neighbourhood: int) -> tuple[int, int]:
+    """How far a neighbourhood reaches beyond its window: before it (top, left) and after it (bottom, right)."""
+    reach = neighbourhood - window_size
+    return reach // 2, reach - reach // 2
+
+
+def gather_with_halo(token_map: Tensor, window_size: int, neighbourhood: int, halo: Tensor) -> Tensor:
+    """(B, H, W, C) -> (B, nW, neighbourhood**2, C): the square around every window, which may reach out of the map.
+
+    Unlike :func:`gather_neighbourhoods`, every window stands at the same place in its square.
+
+    Args:
+        halo: (C,), what stands outside of the map.
+    """
+    before, after = halo_widths(window_size, neighbourhood)
+    B, H, W, C = token_map.shape
+    framed = halo.expand(B, H + before + after, W + before + after, C).clone()
+    framed[:, before : before + H, before : before + W] = token_map
+    squares = framed.unfold(1, neighbourhood, window_size).unfold(2, neighbourhood, window_size)
+    return squares.permute(0, 1, 2, 4, 5, 3).reshape(B, -1, neighbourhood**2, C)
+
+
+def scatter_without_halo(weights: Tensor, window_size: int, neighbourhood: int, grid_hw: tuple[int, int]) -> Tensor:
+    """(B, nW, Q, neighbourhood**2) -> (B, nW, Q, H*W): lay each window's weights over the whole map and drop what lies
+    outside of it.
+
+    The counterpart of :func:`gather_with_halo` for attention weights.
+    """
+    before, after = halo_widths(window_size, neighbourhood)
+    H, W = grid_hw
+    B, nW, Q, _ = weights.shape
+    framed = weights.new_zeros(B, nW, Q, H + before + after, W + before + after)
+    for i in range(nW):
+        row, column = (window_size * j for j in divmod(i, W // window_size))
+        square = weights[:, i].unflatten(-1, (neighbourhood, neighbourhood))
+        framed[:, i, :, row : row + neighbourhood, column : column + neighbourhood] = square
+    return framed[..., before : before + H, before : before + W].flatten(3)

@@ -24,8 +24,8 @@ def draw(name: str, shape: tuple[int, ...]) -> np.ndarray:
     return np.asarray(generator.standard_normal(shape)).astype(np.float32)
 
 
-def fill_value(name: str, shape: tuple[int, ...]) -> np.ndarray:
-    """The values of one parameter or running statistic."""
+def fill_value(name: str, shape: tuple[int, ...], attention_gain: float = 1.5) -> np.ndarray:
+    """The values of one parameter or running statistic; the gain sharpens attention, the detectors' set has none."""
     noise = draw(name, shape)
     owner, _, last = name.rpartition(".")
     owner = owner.rpartition(".")[2]
@@ -38,25 +38,25 @@ def fill_value(name: str, shape: tuple[int, ...]) -> np.ndarray:
     if last == "weight" and len(shape) == 1:
         return 1.0 + 0.1 * noise
     if last == "weight":
-        gain = 1.5 if owner in ("q", "kv", "qkv") else 1.0
+        gain = attention_gain if owner in ("q", "kv", "qkv") else 1.0
         return gain * noise / math.sqrt(math.prod(shape[1:]))
     return 0.5 * noise
 
 
-def fill(shapes: dict[str, tuple[int, ...]]) -> dict[str, Tensor]:
+def fill(shapes: dict[str, tuple[int, ...]], attention_gain: float = 1.5) -> dict[str, Tensor]:
     """A state dict of these names and shapes."""
     return {
-        name: torch.from_numpy(np.ascontiguousarray(fill_value(name, tuple(shape))))
+        name: torch.from_numpy(np.ascontiguousarray(fill_value(name, tuple(shape), attention_gain)))
         for name, shape in shapes.items()
         if name.rpartition(".")[2] not in NOT_FILLED
     }
 
 
-def structured_images(batch: int = 2, size: int = 224, seed: int = 0) -> Tensor:
-    """(B, 3, size, size): noise at several scales, so that tokens in different places differ."""
+def structured_images(batch: int = 2, height: int = 224, width: int = 224, seed: int = 0) -> Tensor:
+    """(B, 3, height, width): noise at several scales, so that tokens in different places differ."""
     generator = np.random.RandomState((zlib.crc32(b"inputs") + seed) % 2**32)
-    images = 0.5 * generator.standard_normal((batch, 3, size, size))
+    images = 0.5 * generator.standard_normal((batch, 3, height, width))
     for cell, scale in ((5, 0.5), (24, 0.5), (80, 0.6)):
-        cells = scale * generator.standard_normal((batch, 3, -(-size // cell), -(-size // cell)))
-        images = images + np.repeat(np.repeat(cells, cell, axis=2), cell, axis=3)[:, :, :size, :size]
+        cells = scale * generator.standard_normal((batch, 3, -(-height // cell), -(-width // cell)))
+        images = images + np.repeat(np.repeat(cells, cell, axis=2), cell, axis=3)[:, :, :height, :width]
     return torch.from_numpy(np.ascontiguousarray(images.astype(np.float32)))

@@ -1,0 +1,192 @@
+"""Cascade Mask R-CNN on STViT-R-Swin, and on full-token Swin: an image in, boxes, labels, scores and masks out.
+
+The published weights (COCO, 51.8 and 52.2 box AP) need nothing but PyTorch here. The way through the detector is five
+calls: :meth:`~CascadeMaskRCNN.prepare`, :meth:`~CascadeMaskRCNN.extract_features`, :meth:`~CascadeMaskRCNN.propose`,
+:meth:`~CascadeMaskRCNN.classify`, :meth:`~CascadeMaskRCNN.segment`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
+from torch import Tensor, nn
+from torchvision.ops import clip_boxes_to_image
+
+from ..dense import DenseBackbone, dense_backbone
+from .boxes import decode_deltas
+from .cascade import STAGE_STDS, CascadeRoIHead, select_detections
+from .fpn import FPN
+from .preprocess import PreparedImage, prepare
+from .rpn import RPNHead, anchors_of, flatten_predictions, select_proposals
+from .types import Detections
+
+TEST_SCALE = (1333, 800)
+TEST_SCORE = 0.05
+
+
+class CascadeMaskRCNN(nn.Module):
+    """Detector and instance segmenter of any backbone with four maps.
+
+    Args:
+        backbone: name, see :func:`stvit.dense.dense_backbone`.
+        num_classes: without background; 80 for COCO.
+        fpn_channels: width of the feature pyramid and of the heads' convolutions.
+        box_hidden: width of the box heads' hidden layer.
+        backbone_options: options of the backbone.
+    """
+
+    def __init__(
+        self,
+        backbone: str,
+        *,
+        num_classes: int = 80,
+        fpn_channels: int = 256,
+        box_hidden: int = 1024,
+        **backbone_options: Any,
+    ) -> None:
+        super().__init__()
+        self.num_classes = num_classes
+        self.backbone: DenseBackbone = dense_backbone(backbone, **backbone_options)
+        self.neck = FPN(self.backbone.channels, fpn_channels)
+        self.rpn_head = RPNHead(fpn_channels)
+        self.roi_head = CascadeRoIHead(num_classes, fpn_channels, box_hidden)
+
+    @torch.inference_mode()
+    def predict(
+        self, image: np.ndarray | Tensor, scale: tuple[int, int] = TEST_SCALE, score_threshold: float = TEST_SCORE
+    ) -> Detections:
+        """Find the objects in one image.
+
+        Args:
+            image: (H, W, 3) uint8 RGB.
+            scale: bounds of the long and the short side that the image is resized to, in pixels.
+            score_threshold: lower bound of the scores, exclusive.
+
+        Raises:
+            ValueError: not such an image or scale.
+        """
+        prepared = self.prepare(image, scale)
+        features = self.extract_features(prepared.images)
+        proposals = self.propose(features, prepared.network_hw)
+        boxes, scores, labels = self.classify(features, proposals, prepared, score_threshold)
+        masks = self.segment(features, boxes, labels, prepared)
+        return Detections(boxes, scores, labels, masks, prepared.source_hw)
+
+    forward = predict
+
+    def prepare(self, image: np.ndarray | Tensor, scale: tuple[int, int] = TEST_SCALE) -> PreparedImage:
+        """Resize, normalise and pad an image (H, W, 3) of uint8 on the detector's device; raises as ``predict``."""
+        return prepare(image, scale, self.rpn_head.rpn_cls.weight.device)
+
+    def extract_features(self, images: Tensor) -> tuple[Tensor, ...]:
+        """(B, 3, H, W), sides multiples of 32 -> the pyramid, five maps (B, C, H_i, W_i) at strides 4 to 64."""
+        return self.neck(self.backbone(images.to(self.rpn_head.rpn_cls.weight.dtype)))
+
+    def propose(self, features: Sequence[Tensor], network_hw: tuple[int, int]) -> Tensor:
+        """At most 1000 regions (P, 4) of the image that the maps (1, C, H_i, W_i) are of, in network pixels."""
+        predictions = [flatten_predictions(*level) for level in self.rpn_head(features)]
+        of_image = [(logits[0], deltas[0]) for logits, deltas in predictions]
+        return select_proposals(of_image, anchors_of(features), network_hw)[0]
+
+    def classify(
+        self,
+        features: Sequence[Tensor],
+        proposals: Tensor,
+        prepared: PreparedImage,
+        score_threshold: float = TEST_SCORE,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Refine and name the proposals (P, 4).
+
+        Returns:
+            Boxes (N, 4) in source pixels, scores (N,) and labels (N,), best first, N at most 100.
+        """
+        regions, deltas, logits = self.roi_head.refine(features, proposals, prepared.network_hw)
+        boxes = clip_boxes_to_image(decode_deltas(regions, deltas, STAGE_STDS[-1]), prepared.network_hw)
+        scores = logits.softmax(dim=-1)[:, :-1]
+        return select_detections(boxes / prepared.scale_factors, scores, score_threshold)
+
+    def segment(self, features: Sequence[Tensor], boxes: Tensor, labels: Tensor, prepared: PreparedImage) -> Tensor:
+        """Mask probabilities (N, 28, 28) inside boxes (N, 4), given in source pixels."""
+        return self.roi_head.masks(features, boxes * prepared.scale_factors, labels)
+
+    def convert_released_state_dict(self, state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Rename the parameters of the published detectors to ours; ours are returned as they are."""
+        if not any(name.startswith("backbone.patch_embed.") for name in state_dict):
+            return state_dict
+        prefix = "backbone."
+        backbone = {n.removeprefix(prefix): t for n, t in state_dict.items() if n.startswith(prefix)}
+        renamed = {prefix + n: t for n, t in self.backbone.convert_released_state_dict(backbone).items()}
+        return renamed | {rename_head(n): t for n, t in state_dict.items() if not n.startswith(prefix)}
+
+    def load_pretrained(self, checkpoint_path: str, prefix: str = "") -> None:
+        """timm's hook for weight files of a custom format: the authors' published ``.pth``."""
+        from ..checkpoint import load_checkpoint
+
+        load_checkpoint(self, checkpoint_path)
+
+
+def rename_head(name: str) -> str:
+    """The name here of a parameter of the published neck and heads."""
+    name = name.replace(".shared_fcs.0.", ".shared_fc.")
+    name = re.sub(r"(shared_convs|mask_head\.\d\.convs)\.(\d)\.conv\.", r"\1.\2.0.", name)
+    name = re.sub(r"shared_convs\.(\d)\.bn\.", r"shared_convs.\1.1.", name)
+    return re.sub(r"^(neck\.\w+\.\d)\.conv\.", r"\1.", name)
+
+
+def _cfg(size: str) -> dict[str, Any]:
+    return {
+        "hf_hub_id": "csncsn/STViT-R",
+        "hf_hub_filename": (
+            f"cascade_mask_rcnn_swin_{size}_patch4_window7_mstrain_480-800_giou_4conv1f_adamw_3x_coco.pth"
+        ),
+        "custom_load": True,
+        "num_classes": 80,
+        "paper_ids": "arXiv:2303.08685",
+        "origin_url": "https://github.com/changsn/STViT-R-Object-Detection",
+    }
+
+
+default_cfgs = generate_default_cfgs(
+    {
+        "stvit_r_swin_small_cascade_mask_rcnn.coco": _cfg("small"),
+        "stvit_r_swin_base_cascade_mask_rcnn.coco": _cfg("base"),
+        "swin_small_cascade_mask_rcnn": {"num_classes": 80},
+        "swin_base_cascade_mask_rcnn": {"num_classes": 80},
+    }
+)
+
+
+def _create(variant: str, pretrained: bool, **kwargs: Any) -> CascadeMaskRCNN:
+    backbone = variant.removesuffix("_cascade_mask_rcnn")
+    return build_model_with_cfg(
+        CascadeMaskRCNN, variant, pretrained, kwargs_filter=("in_chans", "global_pool"), backbone=backbone, **kwargs
+    )
+
+
+@register_model
+def stvit_r_swin_small_cascade_mask_rcnn(pretrained: bool = False, **kwargs: Any) -> CascadeMaskRCNN:
+    """STViT-R-Swin-S: published 51.8 box and 44.7 mask AP on COCO, backbone at 134 G multiply-adds (Table 5)."""
+    return _create("stvit_r_swin_small_cascade_mask_rcnn", pretrained, **kwargs)
+
+
+@register_model
+def stvit_r_swin_base_cascade_mask_rcnn(pretrained: bool = False, **kwargs: Any) -> CascadeMaskRCNN:
+    """STViT-R-Swin-B: published 52.2 box and 45.2 mask AP on COCO, backbone at 233 G multiply-adds (Table 5)."""
+    return _create("stvit_r_swin_base_cascade_mask_rcnn", pretrained, **kwargs)
+
+
+@register_model
+def swin_small_cascade_mask_rcnn(pretrained: bool = False, **kwargs: Any) -> CascadeMaskRCNN:
+    """The same detector on full-token Swin-S, backbone at 194 G multiply-adds; no weights are offered here."""
+    return _create("swin_small_cascade_mask_rcnn", pretrained, **kwargs)
+
+
+@register_model
+def swin_base_cascade_mask_rcnn(pretrained: bool = False, **kwargs: Any) -> CascadeMaskRCNN:
+    """The same detector on full-token Swin-B, backbone at 343 G multiply-adds; no weights are offered here."""
+    return _create("swin_base_cascade_mask_rcnn", pretrained, **kwargs)
