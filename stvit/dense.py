@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .attention import CrossAttentionLayer, SemanticLayer, init_weights
+from .attention import CrossAttentionLayer, SemanticLayer, attend, init_weights
 from .pooling import AdaptivePooling
 from .swin import ConvStem, PatchMerging, PatchStem, SwinLayer, SwinStage, swin_layers
 from .swin_r import CENTRES, LAYERS_PER_UNIT, RECOMPUTED, WINDOW, DumbbellStage, rename_released
@@ -30,125 +30,191 @@ LAYER_SCALE = 1e-5
 
 
 @dataclass(frozen=True)
-class HiddenKeys:
-    """Bias of (nW, 1, 1, K), -inf on the keys that a window must not see; ``None`` where it sees all.
+class Strip:
+    """One row of windows in recovery.
 
     Attributes:
-        spatial, global_: of the image tokens, for the two STGM layers.
-        recovery: of the semantic tokens.
+        queries: rows of the image tokens.
+        keys: rows of the semantic tokens that they may see.
+        bias: (1, 1, Q, K + 1), 0 or -inf on the semantic tokens; the last key stands for all tokens outside of the map,
+            which are alike, so its bias is the logarithm of their number.
+    """
+
+    queries: slice
+    keys: slice
+    bias: Tensor
+
+
+@dataclass(frozen=True)
+class VisibleKeys:
+    """What the windows of one map see; worked out once for all layers.
+
+    Attributes:
+        spatial, global_: (nW, 1, K) for the two STGM layers, 0 or -inf on the tokens of a window's square; ``None``
+            where all are seen.
+        recovery: the windows row by row.
     """
 
     spatial: Tensor | None
     global_: Tensor | None
-    recovery: Tensor | None
+    recovery: tuple[Strip, ...]
 
 
-def hidden_keys(grid_hw: tuple[int, int], strict: bool, device: torch.device) -> HiddenKeys:
-    """Which keys the windows of a map of image tokens must not see.
+def visible_keys(grid_hw: tuple[int, int], strict: bool, device: torch.device) -> VisibleKeys:
+    """Which keys the windows of a map of image tokens see.
+
+    Args:
+        grid_hw: rows and columns of the map before it is padded to windows.
+        strict: see :func:`hidden_keys`.
+    """
+
+    def bias(neighbourhood: int) -> Tensor | None:
+        hidden = hidden_keys(grid_hw, WINDOW, neighbourhood, strict, device)
+        return torch.zeros(hidden.shape, device=device).masked_fill(hidden, -torch.inf).unsqueeze(1)
+
+    no_mask = not strict and not any(side % WINDOW for side in grid_hw)
+    return VisibleKeys(
+        spatial=None if no_mask else bias(SPATIAL_NEIGHBOURHOOD),
+        global_=None if no_mask else bias(GLOBAL_NEIGHBOURHOOD),
+        recovery=_strips(grid_hw, hidden_keys(grid_hw, CENTRES, RECOVERY_NEIGHBOURHOOD, strict, device)),
+    )
+
+
+def hidden_keys(
+    grid_hw: tuple[int, int], tokens_per_window: int, neighbourhood: int, strict: bool, device: torch.device
+) -> Tensor:
+    """(nW, K) bool: the keys in the square around each window that it must not see.
 
     The released weights were trained with masks that hide the padding only where exactly one axis is padded: with both
     padded they hide the bottom right corner alone, with none the tokens outside of the map are not hidden either, and
     the widths, counted in image tokens, are applied to the map of semantic tokens as they are.
 
     Args:
-        grid_hw: rows and columns of the map before it is padded to windows.
+        grid_hw: rows and columns of the map of image tokens before it is padded to windows.
+        tokens_per_window: tokens per window side in the map of the keys: image or semantic tokens.
+        neighbourhood: side of the square in the same tokens.
         strict: hide exactly the padding and what lies outside of the map, as the paper means it.
     """
     below, right = (-side % WINDOW for side in grid_hw)
-    windows_hw = [-(-side // WINDOW) for side in grid_hw]
-
-    def bias(tokens_per_window: int, neighbourhood: int, padding: bool) -> Tensor | None:
-        if not (strict or below or right):
-            return None
-        H, W = (side * tokens_per_window for side in windows_hw)
-        hidden = torch.zeros(1, H, W, 1, dtype=torch.bool, device=device)
-        if not strict:
-            hidden[:, -below or None :, -right or None :] = True
-        elif padding:
-            hidden[:, H - below :] = True
-            hidden[:, :, W - right :] = True
-        outside = hidden.new_ones(1)
-        keys = gather_with_halo(hidden, tokens_per_window, neighbourhood, outside)[0, :, None, None, :, 0]
-        keys = keys & ~keys.all(dim=-1, keepdim=True)  # the same penalty on all keys cancels out
-        return torch.zeros(keys.shape, device=device).masked_fill(keys, -torch.inf)
-
-    return HiddenKeys(
-        spatial=bias(WINDOW, SPATIAL_NEIGHBOURHOOD, padding=True),
-        global_=bias(WINDOW, GLOBAL_NEIGHBOURHOOD, padding=True),
-        recovery=bias(CENTRES, RECOVERY_NEIGHBOURHOOD, padding=False),
-    )
+    H, W = (-(-side // WINDOW) * tokens_per_window for side in grid_hw)
+    hidden = torch.zeros(1, H, W, 1, dtype=torch.bool, device=device)
+    if not strict:
+        hidden[:, -below or None :, -right or None :] = True
+    elif tokens_per_window == WINDOW:
+        hidden[:, H - below :] = True
+        hidden[:, :, W - right :] = True
+    keys = gather_with_halo(hidden, tokens_per_window, neighbourhood, hidden.new_ones(1))[0, :, :, 0]
+    return keys & ~keys.all(dim=-1, keepdim=True)  # the same penalty on all keys cancels out
 
 
-class NeighbourhoodLayer(CrossAttentionLayer):
-    """Every window's queries attend the tokens of a map in a square around the window.
+def _strips(grid_hw: tuple[int, int], hidden: Tensor) -> tuple[Strip, ...]:
+    """Recovery row by row of windows: neighbouring windows share most of their keys, so a row attends one slice of the
+    semantic map instead of a gathered copy for every window."""
+    H, W = grid_hw
+    windows_hw = tuple(-(-side // WINDOW) for side in grid_hw)
+    semantic_hw = tuple(side * CENTRES for side in windows_hw)
+    seen = (~hidden).float()
+    inside = scatter_without_halo(seen[None, :, None], CENTRES, RECOVERY_NEIGHBOURHOOD, semantic_hw)[0, :, 0]
+    outside = seen.sum(dim=1) - inside.sum(dim=1)
+    inside, outside = inside.log().view(*windows_hw, *semantic_hw), outside.log().view(*windows_hw, 1)
+    reach = RECOVERY_NEIGHBOURHOOD // CENTRES // 2
+    strips = []
+    for row in range(windows_hw[0]):
+        keys = slice(max(row - reach, 0) * CENTRES, (row + reach + 1) * CENTRES)
+        queries = slice(row * WINDOW, min((row + 1) * WINDOW, H))
+        of_windows = torch.cat([inside[row, :, keys].flatten(1), outside[row]], dim=1)
+        of_columns = of_windows.repeat_interleave(WINDOW, dim=0)[:W]
+        strips.append(Strip(queries, keys, of_columns.repeat(queries.stop - queries.start, 1)[None, None]))
+    return tuple(strips)
+
+
+class DenseSTGMLayer(CrossAttentionLayer):
+    """STGM layer (Eq. 1 and 2): a window's semantic tokens attend the image tokens in a square around the window.
 
     Args:
         dim: channels C.
         num_heads: attention heads.
-        key_window: side of a window in tokens of the keys' map.
-        neighbourhood: side of the square in the same tokens.
+        neighbourhood: side of the square in image tokens, w_k.
         layer: arguments of :class:`CrossAttentionLayer`.
     """
 
-    def __init__(self, dim: int, num_heads: int, *, key_window: int, neighbourhood: int, **layer: Any) -> None:
-        super().__init__(dim, num_heads, **layer)
-        self.key_window, self.neighbourhood = key_window, neighbourhood
-
-    def attend_around(
-        self, windows: Tensor, key_map: Tensor, hidden: Tensor | None, return_attention: bool = False
-    ) -> tuple[Tensor, Tensor | None]:
-        """Attention with its residual.
-
-        Args:
-            windows: (B, nW, Q, C), the queries.
-            key_map: (B, h, w, C), ``key_window`` tokens per window side.
-            hidden: see :class:`HiddenKeys`.
-
-        Returns:
-            (B, nW, Q, C) and, if asked for, the softmax weights (B, nW, Q, K), head-averaged.
-        """
-        B = len(windows)
-        outside = self.keys_values(self.norm1(key_map.new_zeros(key_map.shape[-1])))
-        keys_values = self.keys_values(self.norm1(key_map))
-        around = gather_with_halo(keys_values, self.key_window, self.neighbourhood, outside)
-        attended, weights = self.attend_from(
-            windows.flatten(0, 1),
-            self.norm1(windows).flatten(0, 1),
-            around.flatten(0, 1),
-            return_attention,
-            None if hidden is None else hidden.to(windows.dtype).repeat(B, 1, 1, 1),
-        )
-        return attended.view(windows.shape), None if weights is None else weights.mean(1).unflatten(0, (B, -1))
-
-
-class DenseSTGMLayer(NeighbourhoodLayer):
-    """STGM layer (Eq. 1 and 2): a window's semantic tokens attend the image tokens around it."""
-
     kind = "stgm"
 
+    def __init__(self, dim: int, num_heads: int, *, neighbourhood: int, **layer: Any) -> None:
+        super().__init__(dim, num_heads, **layer)
+        self.neighbourhood = neighbourhood
+
     def forward(
-        self, semantic_windows: Tensor, image_map: Tensor, hidden: Tensor | None, return_attention: bool = False
+        self, semantic_windows: Tensor, image_map: Tensor, visible: Tensor | None, return_attention: bool = False
     ) -> tuple[Tensor, Tensor | None]:
-        """(B, nW, m*m, C) -> (B, nW, m*m, C) and, if asked for, the weights (B, nW, m*m, K)."""
-        tokens, weights = self.attend_around(semantic_windows, image_map, hidden, return_attention)
-        return self.feed_forward(tokens), weights
+        """Update the semantic tokens.
+
+        Args:
+            semantic_windows: (B, nW, m*m, C).
+            image_map: (B, H, W, C), not padded.
+            visible: see :class:`VisibleKeys`.
+
+        Returns:
+            (B, nW, m*m, C) and, if asked for, the softmax weights (B, nW, m*m, K), head-averaged.
+        """
+        heads = self.attn.num_heads
+        outside = self.keys_values(self.norm1(image_map.new_zeros(1, 1, 1, image_map.shape[-1])))
+        keys_values = self.keys_values(self.norm1(image_map))
+        around = gather_with_halo(  # heads first, so that attention finds its operands as it wants them
+            heads_first(keys_values, 2 * heads),
+            WINDOW,
+            self.neighbourhood,
+            heads_first(outside, 2 * heads).repeat(len(image_map), 1, 1, 1),
+        )
+        keys, values = around.unflatten(0, (-1, 2, heads)).unbind(1)
+        queries = heads_first(self.attn.q(self.norm1(semantic_windows)), heads)
+        bias = None if visible is None else visible.to(queries.dtype)
+        attended, weights = attend(
+            queries, keys.flatten(0, 1), values.flatten(0, 1), bias=bias, fused=self.attn.fused and not return_attention
+        )
+        attended = self.ls1(self.attn.proj(heads_last(attended, heads)))
+        tokens = self.feed_forward(semantic_windows + self.drop_path(attended))
+        return tokens, weights.unflatten(0, (-1, heads)).mean(1) if return_attention else None
 
 
-class DenseRecoveryLayer(NeighbourhoodLayer):
-    """Recovery (Eq. 6): a window's image tokens attend the semantic tokens of the windows around it."""
+def heads_first(tokens: Tensor, heads: int) -> Tensor:
+    """(B, r, c, heads * d) -> (B * heads, r, c, d)."""
+    return tokens.unflatten(-1, (heads, -1)).permute(0, 3, 1, 2, 4).flatten(0, 1)
+
+
+def heads_last(tokens: Tensor, heads: int) -> Tensor:
+    """(B * heads, r, c, d) -> (B, r, c, heads * d), the inverse of :func:`heads_first`."""
+    return tokens.unflatten(0, (-1, heads)).permute(0, 2, 3, 1, 4).flatten(3)
+
+
+class DenseRecoveryLayer(CrossAttentionLayer):
+    """Recovery (Eq. 6): image tokens attend the semantic tokens of their window and of those up to four away."""
 
     kind = "recovery"
 
     def forward(
-        self, image_map: Tensor, semantic_map: Tensor, hidden: Tensor | None, return_attention: bool = False
+        self, image_map: Tensor, semantic_map: Tensor, strips: tuple[Strip, ...], return_attention: bool = False
     ) -> tuple[Tensor, Tensor | None]:
-        """(B, H, W, C) image and (B, h, w, C) semantic tokens -> (B, H, W, C) and, if asked for, the weights
-        (B, nW, w*w, K)."""
-        H, W = image_map.shape[1:3]
-        padded = pad_to_multiple(image_map, WINDOW)
-        windows, weights = self.attend_around(window_partition(padded, WINDOW), semantic_map, hidden, return_attention)
-        recovered = window_reverse(windows, WINDOW, tuple(padded.shape[1:3]))[:, :H, :W]
-        return self.feed_forward(recovered), weights
+        """(B, H, W, C) image and (B, h, w, C) semantic tokens -> (B, H, W, C) and, if asked for, the softmax weights
+        (B, H*W, h*w), head-averaged, without those on tokens outside of the map."""
+        queries, keys_values = self.norm1(image_map), self.keys_values(self.norm1(semantic_map))
+        outside = self.keys_values(self.norm1(image_map.new_zeros(len(image_map), 1, image_map.shape[-1])))
+        rows, maps = [], []
+        for strip in strips:
+            attended, weights = self.attend_from(
+                None,
+                queries[:, strip.queries].flatten(1, 2),
+                torch.cat([keys_values[:, strip.keys].flatten(1, 2), outside], dim=1),
+                return_attention,
+                strip.bias.to(queries.dtype),
+            )
+            rows.append(attended)
+            if return_attention:
+                whole = weights.new_zeros(*attended.shape[:2], *semantic_map.shape[1:3])
+                whole[:, :, strip.keys] = weights.mean(1)[..., :-1].unflatten(-1, (-1, semantic_map.shape[2]))
+                maps.append(whole.flatten(2))
+        recovered = image_map + self.drop_path(torch.cat(rows, dim=1).view(image_map.shape))
+        return self.feed_forward(recovered), torch.cat(maps, dim=1) if return_attention else None
 
 
 class DenseDumbbellUnit(nn.Module):
@@ -164,34 +230,29 @@ class DenseDumbbellUnit(nn.Module):
     def __init__(self, dim: int, num_heads: int, drop_paths: list[float]) -> None:
         super().__init__()
         sizes = {"dim": dim, "num_heads": num_heads, "layer_scale": LAYER_SCALE}
-        image = {"key_window": WINDOW, **sizes}
         rates = iter(drop_paths)
         self.image_layer = SwinLayer(dim, num_heads, window_size=WINDOW, drop_path=next(rates))
         self.pooling = AdaptivePooling(CENTRES, "max")
-        self.stgm_spatial = DenseSTGMLayer(neighbourhood=SPATIAL_NEIGHBOURHOOD, drop_path=next(rates), **image)
-        self.stgm_global = DenseSTGMLayer(neighbourhood=GLOBAL_NEIGHBOURHOOD, drop_path=next(rates), **image)
+        self.stgm_spatial = DenseSTGMLayer(neighbourhood=SPATIAL_NEIGHBOURHOOD, drop_path=next(rates), **sizes)
+        self.stgm_global = DenseSTGMLayer(neighbourhood=GLOBAL_NEIGHBOURHOOD, drop_path=next(rates), **sizes)
         self.semantic_local = SemanticLayer(drop_path=next(rates), **sizes)
         self.semantic_global = SemanticLayer(drop_path=next(rates), **sizes)
-        self.recovery = DenseRecoveryLayer(
-            key_window=CENTRES, neighbourhood=RECOVERY_NEIGHBOURHOOD, drop_path=next(rates), **sizes
-        )
+        self.recovery = DenseRecoveryLayer(drop_path=next(rates), **sizes)
 
     def forward(
-        self, image_map: Tensor, hidden: HiddenKeys, number: int = 1, return_trace: bool = False
+        self, image_map: Tensor, visible: VisibleKeys, number: int = 1, return_trace: bool = False
     ) -> tuple[Tensor, tuple[LayerTrace, ...]]:
         """(B, H, W, C) -> (B, H, W, C) and, if asked for, what every layer of this unit (its 1-based number) did."""
         image_map = self.image_layer(image_map)
-        padded = pad_to_multiple(image_map, WINDOW)
-        semantic_hw = tuple(side // WINDOW * CENTRES for side in padded.shape[1:3])
-        spatial, spatial_weights = self.stgm_spatial(
-            self._initial_centres(padded), padded, hidden.spatial, return_trace
-        )
-        clustered, global_weights = self.stgm_global(spatial, padded, hidden.global_, return_trace)
+        centres = self._initial_centres(image_map)
+        spatial, spatial_weights = self.stgm_spatial(centres, image_map, visible.spatial, return_trace)
+        clustered, global_weights = self.stgm_global(spatial, image_map, visible.global_, return_trace)
         local = self.semantic_local(clustered.flatten(0, 1)).view(clustered.shape)
+        semantic_hw = tuple(-(-side // WINDOW) * CENTRES for side in image_map.shape[1:3])
         local_map = window_reverse(local, CENTRES, semantic_hw)
         refined = self.semantic_global(local_map.flatten(1, 2))
         refined_map = refined.view(local_map.shape)
-        recovered, recovery_weights = self.recovery(image_map, refined_map, hidden.recovery, return_trace)
+        recovered, recovery_weights = self.recovery(image_map, refined_map, visible.recovery, return_trace)
         if not return_trace:
             return recovered, ()
 
@@ -202,7 +263,6 @@ class DenseDumbbellUnit(nn.Module):
             attention = None if weights is None else _stgm_attention(weights, image_hw)
             return LayerTrace(name, kind, tokens, image_hw, semantic_hw, attention, unit=number)
 
-        recovery_attention = _recovery_attention(recovery_weights, image_hw, semantic_hw)
         return recovered, (
             LayerTrace("Image layer", "image", image_map.flatten(1, 2), image_hw, unit=number),
             semantic("STGM 1", "stgm", spatial, spatial_weights),
@@ -210,46 +270,42 @@ class DenseDumbbellUnit(nn.Module):
             semantic("Local semantic layer", "semantic", local),
             LayerTrace("Global semantic layer", "semantic", refined, image_hw, semantic_hw, unit=number),
             LayerTrace(
-                "Recovery", "recovery", recovered.flatten(1, 2), image_hw, semantic_hw, recovery_attention, unit=number
+                "Recovery",
+                "recovery",
+                recovered.flatten(1, 2),
+                image_hw,
+                semantic_hw,
+                recovery_weights.unsqueeze(1),
+                unit=number,
             ),
         )
 
-    def _initial_centres(self, padded: Tensor) -> Tensor:
-        """(B, H, W, C) -> (B, nW, m*m, C), pooled in every window, padding included."""
-        windows = window_partition(padded, WINDOW)
+    def _initial_centres(self, image_map: Tensor) -> Tensor:
+        """(B, H, W, C) -> (B, nW, m*m, C), pooled in every window, zero padding included."""
+        windows = window_partition(pad_to_multiple(image_map, WINDOW), WINDOW)
         return self.pooling(windows.flatten(0, 1).unflatten(1, (WINDOW, WINDOW))).unflatten(0, windows.shape[:2])
 
 
 def _stgm_attention(weights: Tensor, image_hw: tuple[int, int]) -> Tensor:
     """(B, nW, m*m, K) -> (B, 1, M, H*W): every semantic token's weights on the image tokens, padding left out."""
-    H, W = image_hw
     neighbourhood = round(weights.shape[-1] ** 0.5)
-    padded_hw = tuple(-(-side // WINDOW) * WINDOW for side in image_hw)
-    whole = scatter_without_halo(weights, WINDOW, neighbourhood, padded_hw)
-    raster = window_reverse(whole, CENTRES, tuple(side // WINDOW * CENTRES for side in padded_hw))
-    return raster.unflatten(-1, padded_hw)[..., :H, :W].flatten(1, 2).flatten(2).unsqueeze(1)
-
-
-def _recovery_attention(weights: Tensor, image_hw: tuple[int, int], semantic_hw: tuple[int, int]) -> Tensor:
-    """(B, nW, w*w, K) -> (B, 1, H*W, M): every image token's weights on the semantic tokens, padding left out."""
-    H, W = image_hw
-    padded_hw = tuple(side // CENTRES * WINDOW for side in semantic_hw)
-    whole = scatter_without_halo(weights, CENTRES, RECOVERY_NEIGHBOURHOOD, semantic_hw)
-    return window_reverse(whole, WINDOW, padded_hw)[:, :H, :W].flatten(1, 2).unsqueeze(1)
+    whole = scatter_without_halo(weights, WINDOW, neighbourhood, image_hw)
+    semantic_hw = tuple(-(-side // WINDOW) * CENTRES for side in image_hw)
+    return window_reverse(whole, CENTRES, semantic_hw).flatten(1, 2).unsqueeze(1)
 
 
 class DenseDumbbellStage(DumbbellStage):
-    """Dumbbell units for any input size; the keys to hide are worked out once for all of them."""
+    """Dumbbell units for any input size; which keys are seen is worked out once for all of them."""
 
     def __init__(self, units: list[DenseDumbbellUnit], downsample: nn.Module, strict_masks: bool) -> None:
         super().__init__(units, downsample)
         self.strict_masks = strict_masks
 
     def run_layers(self, token_map: Tensor, return_trace: bool = False) -> tuple[Tensor, tuple[LayerTrace, ...]]:
-        hidden = hidden_keys(tuple(token_map.shape[1:3]), self.strict_masks, token_map.device)
+        visible = visible_keys(tuple(token_map.shape[1:3]), self.strict_masks, token_map.device)
         trace: list[LayerTrace] = []
         for number, unit in enumerate(self.units, start=1):
-            token_map, layers = unit(token_map, hidden, number, return_trace)
+            token_map, layers = unit(token_map, visible, number, return_trace)
             trace.extend(layers)
         return token_map, tuple(trace)
 

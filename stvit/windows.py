@@ -70,23 +70,18 @@ def scatter_neighbourhoods(weights: Tensor, window_size: int, neighbourhood: int
     return whole.flatten(-2)
 
 
-def halo_widths(window_size: int, neighbourhood: int) -> tuple[int, int]:
-    """How far a neighbourhood reaches beyond its window: before it (top, left) and after it (bottom, right)."""
-    reach = neighbourhood - window_size
-    return reach // 2, reach - reach // 2
-
-
 def gather_with_halo(token_map: Tensor, window_size: int, neighbourhood: int, halo: Tensor) -> Tensor:
     """(B, H, W, C) -> (B, nW, neighbourhood**2, C): the square around every window, which may reach out of the map.
 
-    Unlike :func:`gather_neighbourhoods`, every window stands at the same place in its square.
+    Unlike :func:`gather_neighbourhoods`, every window stands at the same place in its square, and the last windows need
+    not lie inside the map.
 
     Args:
-        halo: (C,), what stands outside of the map.
+        halo: broadcasts to (B, 1, 1, C), what stands outside of the map.
     """
-    before, after = halo_widths(window_size, neighbourhood)
     B, H, W, C = token_map.shape
-    framed = halo.expand(B, H + before + after, W + before + after, C).clone()
+    before, (height, width) = _frame((H, W), window_size, neighbourhood)
+    framed = halo.expand(B, height, width, C).clone()
     framed[:, before : before + H, before : before + W] = token_map
     squares = framed.unfold(1, neighbourhood, window_size).unfold(2, neighbourhood, window_size)
     return squares.permute(0, 1, 2, 4, 5, 3).reshape(B, -1, neighbourhood**2, C)
@@ -98,12 +93,18 @@ def scatter_without_halo(weights: Tensor, window_size: int, neighbourhood: int, 
 
     The counterpart of :func:`gather_with_halo` for attention weights.
     """
-    before, after = halo_widths(window_size, neighbourhood)
     H, W = grid_hw
-    B, nW, Q, _ = weights.shape
-    framed = weights.new_zeros(B, nW, Q, H + before + after, W + before + after)
-    for i in range(nW):
-        row, column = (window_size * j for j in divmod(i, W // window_size))
+    before, frame_hw = _frame(grid_hw, window_size, neighbourhood)
+    framed = weights.new_zeros(*weights.shape[:3], *frame_hw)
+    for i in range(weights.shape[1]):
+        row, column = (window_size * j for j in divmod(i, -(-W // window_size)))
         square = weights[:, i].unflatten(-1, (neighbourhood, neighbourhood))
         framed[:, i, :, row : row + neighbourhood, column : column + neighbourhood] = square
     return framed[..., before : before + H, before : before + W].flatten(3)
+
+
+def _frame(grid_hw: tuple[int, int], window_size: int, neighbourhood: int) -> tuple[int, tuple[int, int]]:
+    """How far the squares reach beyond the first windows, and the size of the map that holds them all."""
+    reach = neighbourhood - window_size  # the odd token lies after the window
+    height, width = (-(-side // window_size) * window_size + reach for side in grid_hw)
+    return reach // 2, (height, width)

@@ -137,7 +137,7 @@ def test_detections_lie_in_the_source_image_best_first(name, photo):
     boxes, scores = detections.boxes, detections.scores
     assert (boxes >= 0).all() and (boxes[:, 0::2] <= 640).all() and (boxes[:, 1::2] <= 300).all()
     assert (scores > 0.2).all() and (scores[:-1] >= scores[1:]).all()
-    assert 0 <= detections.labels.min() and detections.labels.max() < 5
+    assert detections.labels.min() >= 0 and detections.labels.max() < 5
     masks = detections.masks()
     assert masks.shape == (len(detections), 300, 640)
     outside = torch.ones_like(masks)
