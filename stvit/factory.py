@@ -10,6 +10,7 @@ from torch import nn
 
 from . import deit, detection, evit, lvvit, stvit_swin, swin_r, tome  # noqa: F401 - each registers its models
 from .checkpoint import load_checkpoint
+from .segmentation import upernet  # noqa: F401 - likewise
 
 
 def create_model(

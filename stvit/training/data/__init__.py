@@ -1,0 +1,30 @@
+"""Training data that can be had anywhere: Fashion-MNIST garments composed with photographs, every label exact.
+
+The garments come with Debian's package ``dataset-fashion-mnist`` or from torchvision's download (see :mod:`.items`);
+the photographs may be any folder of pictures. ``python -m stvit.training.data preview`` shows what comes out.
+"""
+
+from .backgrounds import BackgroundError, Backgrounds, load_backgrounds
+from .coco import coco_annotations
+from .datasets import MOTIONS, GarmentClassification, GarmentClips, GarmentScenes, Sources
+from .idx import IdxError, read_idx
+from .items import CLASS_NAMES, SPLITS, Items, Split, load_items
+
+__all__ = [
+    "CLASS_NAMES",
+    "MOTIONS",
+    "SPLITS",
+    "BackgroundError",
+    "Backgrounds",
+    "GarmentClassification",
+    "GarmentClips",
+    "GarmentScenes",
+    "IdxError",
+    "Items",
+    "Sources",
+    "Split",
+    "coco_annotations",
+    "load_backgrounds",
+    "load_items",
+    "read_idx",
+]
