@@ -23,6 +23,7 @@ from .cascade import STAGE_STDS, CascadeRoIHead, select_detections
 from .fpn import FPN
 from .preprocess import PreparedImage, prepare
 from .rpn import RPNHead, anchors_of, flatten_predictions, select_proposals
+from .training import DetectionTarget, detector_losses
 from .types import Detections
 
 TEST_SCALE = (1333, 800)
@@ -113,6 +114,11 @@ class CascadeMaskRCNN(nn.Module):
     def segment(self, features: Sequence[Tensor], boxes: Tensor, labels: Tensor, prepared: PreparedImage) -> Tensor:
         """Mask probabilities (N, 28, 28) inside boxes (N, 4), given in source pixels."""
         return self.roi_head.masks(features, boxes * prepared.scale_factors, labels)
+
+    def losses(self, images: Tensor, targets: Sequence[DetectionTarget]) -> dict[str, Tensor]:
+        """The losses of a batch (B, 3, H, W) under their published names; their sum is what is minimised. See
+        :func:`stvit.detection.training.detector_losses`."""
+        return detector_losses(self, images, targets)
 
     def convert_released_state_dict(self, state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
         """Rename the parameters of the published detectors to ours; ours are returned as they are."""
