@@ -1,0 +1,85 @@
+"""``python -m stvit.training classify|detect|segment|video --recipe NAME --output DIR``: train, or go on training."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from importlib import import_module
+from pathlib import Path
+from typing import get_args
+
+from ..checkpoint import CheckpointError
+from .checkpoints import ResumeError
+from .recipe import Recipe, RecipeError, TaskName, load_recipe, names
+
+TASKS = {"classify": ("classify", "ClassifyTask")}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    options = parse(arguments)
+    try:
+        recipe = load_recipe(options.recipe, options.set)
+        if recipe.task != options.task:
+            raise RecipeError(f"{options.recipe} is a recipe for {recipe.task}, not for {options.task}")
+        train(recipe, options)
+    except (RecipeError, ResumeError, CheckpointError, ValueError, FloatingPointError) as error:
+        print(f"stvit.training: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def train(recipe: Recipe, options: argparse.Namespace) -> None:
+    from .loop import Run, RunOptions  # imports accelerate: seconds that --help saves
+    from .tasks import Places
+
+    module, name = TASKS[recipe.task]
+    task_class = getattr(import_module(f".{module}", __package__), name)
+    how = RunOptions(
+        accumulation=options.accumulation,
+        workers=options.workers,
+        precision=options.precision,
+        cpu=options.cpu,
+        checkpoint_every=options.checkpoint_every,
+        log_every=options.log_every,
+    )
+    Run(recipe, task_class(recipe, Places(dict(options.place))), options.output, how).train()
+
+
+def parse(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m stvit.training",
+        description="Train a model by a recipe. Called again with the same output folder, the run goes on where it was "
+        "stopped. Several processes: accelerate launch -m stvit.training ...",
+        epilog=f"Recipes: {', '.join(names())}",
+    )
+    parser.add_argument("task", choices=get_args(TaskName))
+    parser.add_argument("--recipe", required=True, help="name of a recipe, or a .toml file")
+    parser.add_argument("--output", required=True, type=Path, help="folder for state, weights and logs")
+    parser.add_argument(
+        "--place",
+        type=place,
+        action="append",
+        default=[],
+        metavar="NAME=PATH",
+        help="where something is on this machine: backgrounds, items, folder, shards, annotations, start, teacher",
+    )
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change an entry of the recipe")
+    parser.add_argument("--accumulation", type=int, default=1, help="passes per step; more need less memory")
+    parser.add_argument("--workers", type=int, default=0, help="processes per device that prepare data")
+    parser.add_argument("--precision", choices=("no", "bf16"), default="no", help="no is float32")
+    parser.add_argument("--cpu", action="store_true", help="stay on the CPU")
+    parser.add_argument("--checkpoint-every", type=int, default=0, help="steps between states on disk; 0: every epoch")
+    parser.add_argument("--log-every", type=int, default=20, help="steps between lines in the log")
+    return parser.parse_args(arguments)
+
+
+def place(text: str) -> tuple[str, Path]:
+    """``NAME=PATH``."""
+    name, found, path = text.partition("=")
+    if not found or not path:
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=PATH")
+    return name, Path(path)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

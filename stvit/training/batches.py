@@ -1,0 +1,128 @@
+"""Batches in an order that depends on seed, epoch and position alone, so that a run can stop and go on anywhere."""
+
+from __future__ import annotations
+
+import random
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+
+@dataclass(frozen=True)
+class Share:
+    """What one process takes of every batch.
+
+    Attributes:
+        rank, world: number of the process, and of how many.
+        samples: per process and pass; the batch of a step is ``samples * world * passes``.
+        passes: batches whose gradients are accumulated to one step.
+    """
+
+    rank: int
+    world: int
+    samples: int
+    passes: int
+
+
+def seed_everything(*key: int | str) -> None:
+    """Seed Python's, NumPy's and PyTorch's generators from a key; the same key, the same numbers, on every machine."""
+    number = zlib.crc32(repr(key).encode())
+    random.seed(number)
+    np.random.seed(number)
+    torch.manual_seed(number)
+
+
+class Seeded(Dataset):
+    """Samples of a data set, each drawn with generators seeded by (seed, epoch, index)."""
+
+    def __init__(self, dataset: Dataset, seed: int, epoch: int) -> None:
+        self.dataset, self.seed, self.epoch = dataset, seed, epoch
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> Any:
+        seed_everything("sample", self.seed, self.epoch, index)
+        return self.dataset[index]
+
+
+class Order(Sampler[list[int]]):
+    """The indices of one process's passes over one epoch, from a given step on; an incomplete last step is dropped."""
+
+    def __init__(self, length: int, share: Share, seed: int, epoch: int, first_step: int = 0) -> None:
+        self.share, self.first_step = share, first_step
+        self.steps = steps_per_epoch(length, share)
+        generator = torch.Generator().manual_seed(zlib.crc32(repr(("order", seed, epoch)).encode()))
+        self.permutation = torch.randperm(length, generator=generator)
+
+    def __len__(self) -> int:
+        return (self.steps - self.first_step) * self.share.passes
+
+    def __iter__(self) -> Iterator[list[int]]:
+        share = self.share
+        of_step = share.samples * share.world * share.passes
+        for step in range(self.first_step, self.steps):
+            samples = self.permutation[step * of_step : (step + 1) * of_step]
+            for chunk in samples.view(share.passes, share.world, share.samples)[:, share.rank]:
+                yield chunk.tolist()
+
+
+def steps_per_epoch(length: int, share: Share) -> int:
+    """Whole steps in one pass over a data set.
+
+    Raises:
+        ValueError: the data set is smaller than one batch.
+    """
+    batch = share.samples * share.world * share.passes
+    if length < batch:
+        raise ValueError(f"the training set of {length} samples is smaller than one batch of {batch}")
+    return length // batch
+
+
+def training_batches(
+    dataset: Dataset,
+    share: Share,
+    *,
+    seed: int,
+    epoch: int,
+    first_step: int = 0,
+    workers: int = 0,
+    collate: Callable[[list[Any]], Any] | None = None,
+) -> Iterator[Any]:
+    """One process's batches of one epoch.
+
+    Args:
+        dataset: a map-style data set.
+        first_step: the first step that is not done yet.
+        workers: processes that prepare samples.
+        collate: joins samples to a batch; PyTorch's default by default.
+    """
+    order = Order(len(dataset), share, seed, epoch, first_step)
+    samples = Seeded(dataset, seed, epoch)
+    yield from DataLoader(
+        samples, batch_sampler=order, num_workers=workers, collate_fn=collate, worker_init_fn=_one_thread
+    )
+
+
+def evaluation_batches(
+    dataset: Dataset,
+    share: Share,
+    *,
+    workers: int = 0,
+    collate: Callable[[list[Any]], Any] | None = None,
+) -> Iterator[Any]:
+    """One process's part of a data set, every sample once, in order."""
+    own = range(share.rank, len(dataset), share.world)
+    chunks = [list(own[i : i + share.samples]) for i in range(0, len(own), share.samples)]
+    yield from DataLoader(
+        dataset, batch_sampler=chunks, num_workers=workers, collate_fn=collate, worker_init_fn=_one_thread
+    )
+
+
+def _one_thread(worker: int) -> None:
+    torch.set_num_threads(1)

@@ -1,0 +1,262 @@
+"""The one training loop, on accelerate: a CPU, a GPU, several of them, or several machines."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Iterator
+from copy import deepcopy
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import DistributedDataParallelKwargs
+from timm.optim import create_optimizer_v2
+from timm.scheduler import CosineLRScheduler, MultiStepLRScheduler, PolyLRScheduler
+from timm.scheduler.scheduler import Scheduler
+from timm.utils import ModelEmaV3
+from torch import Tensor, nn
+from torch.utils.tensorboard import SummaryWriter
+from tqdm import tqdm
+
+from .batches import Share, seed_everything
+from .checkpoints import MetricsLog, ResumeError, load_state, save_state, save_weights
+from .recipe import Recipe
+from .tasks import Task
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """How a recipe is run; nothing of it changes what comes out, up to rounding.
+
+    Attributes:
+        accumulation: passes per step; more of them need less memory.
+        workers: processes per device that prepare data.
+        precision: ``no`` (float32) or ``bf16``.
+        cpu: stay on the CPU even where there is a GPU.
+        checkpoint_every: steps between states on disk; 0 for once an epoch.
+        log_every: steps between lines in the log.
+    """
+
+    accumulation: int = 1
+    workers: int = 0
+    precision: str = "no"
+    cpu: bool = False
+    checkpoint_every: int = 0
+    log_every: int = 20
+
+
+class LossModule(nn.Module):
+    """The model and its loss as one module: what is wrapped for several processes is what is called."""
+
+    def __init__(self, task: Task, model: nn.Module) -> None:
+        super().__init__()
+        self.task, self.model = task, model
+
+    def forward(self, batch: Any) -> dict[str, Tensor]:
+        return self.task.losses(self.model, batch)
+
+
+class Run:
+    """One training run in an output folder: starts, or goes on where it was stopped.
+
+    Args:
+        recipe: what to train.
+        task: made from the recipe; knows data, loss and metrics.
+        output: folder for state, weights, log and TensorBoard files.
+        options: how to run it.
+
+    Raises:
+        ResumeError: the folder holds a run of another recipe.
+        ValueError: the batch does not divide among processes and passes, or the data is too small.
+    """
+
+    def __init__(self, recipe: Recipe, task: Task, output: Path, options: RunOptions) -> None:
+        self.recipe, self.task, self.output, self.options = recipe, task, output, options
+        self.accelerator = Accelerator(
+            cpu=options.cpu,
+            mixed_precision=options.precision,
+            gradient_accumulation_steps=options.accumulation,
+            kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=task.may_skip_parameters)],
+        )
+        self.share = self._share()
+        self.steps_per_epoch = task.data.steps_per_epoch(self.share)
+        self.total_steps = self.steps_per_epoch * recipe.epochs
+        seed_everything("weights", recipe.seed)
+        model = task.build_model()
+        optimizer = create_optimizer_v2(
+            model, "adamw", lr=recipe.learning_rate, weight_decay=recipe.weight_decay, betas=recipe.betas
+        )
+        self.schedule = make_schedule(recipe, optimizer, self.steps_per_epoch)
+        if task.teacher is not None:
+            task.teacher.to(self.accelerator.device)
+        self.losses, self.optimizer = self.accelerator.prepare(LossModule(task, model), optimizer)
+        self.model = self.accelerator.unwrap_model(self.losses).model
+        self.average = ModelEmaV3(self.model, decay=recipe.ema_decay) if recipe.ema_decay else None
+        self.step = self._resume()
+
+    def train(self) -> dict[str, float]:
+        """Run to the end; returns the last evaluation's metrics, which are also in the log, and leaves the weights."""
+        main = self.accelerator.is_main_process
+        self.log = MetricsLog(self.output, self.step) if main else None
+        self.board = SummaryWriter(str(self.output / "tensorboard"), purge_step=self.step) if main else None
+        metrics: dict[str, float] = {}
+        if self.step == 0 and self.recipe.start:
+            self._evaluate()  # what the weights that were taken over are worth without any training
+        progress = tqdm(total=self.total_steps, initial=self.step, unit="step", disable=not main)
+        for epoch in range(self.step // self.steps_per_epoch, self.recipe.epochs):
+            self._train_epoch(epoch, progress)
+            metrics = self._evaluate()
+            self._save()
+        progress.close()
+        metrics = metrics or self._evaluate()
+        if main:
+            save_weights(self.output, self._evaluated().state_dict())
+            self.board.close()
+        self.accelerator.wait_for_everyone()
+        self.accelerator.end_training()
+        return metrics
+
+    def _share(self) -> Share:
+        world, passes = self.accelerator.num_processes, self.options.accumulation
+        samples, rest = divmod(self.recipe.batch_size, world * passes)
+        if rest or not samples:
+            raise ValueError(
+                f"a batch of {self.recipe.batch_size} does not divide among {world} processes with {passes} passes each"
+            )
+        return Share(self.accelerator.process_index, world, samples, passes)
+
+    def _train_epoch(self, epoch: int, progress: tqdm) -> None:
+        first = self.step % self.steps_per_epoch
+        batches = self.task.data.training_batches(epoch, first, self.share, self.options.workers, self.recipe.seed)
+        self.losses.train()
+        started, first_logged, sums = time.perf_counter(), self.step, {}
+        for _ in range(first, self.steps_per_epoch):
+            terms = self._step(batches)
+            progress.update()
+            sums = {name: sums.get(name, 0.0) + value for name, value in terms.items()}
+            if self.step % self.options.log_every == 0 or self.step % self.steps_per_epoch == 0:
+                steps = self.step - first_logged
+                means = {name: round(value / steps, 6) for name, value in sums.items()}
+                rate = steps * self.recipe.batch_size / (time.perf_counter() - started)
+                self._report(epoch, means, rate, progress)
+                started, first_logged, sums = time.perf_counter(), self.step, {}
+            if self.options.checkpoint_every and self.step % self.options.checkpoint_every == 0:
+                self._save()
+
+    def _step(self, batches: Iterator[Any]) -> dict[str, float]:
+        """One optimiser step; returns the means of the loss terms."""
+        self.schedule.step_update(self.step)
+        sums: dict[str, Tensor] = {}
+        for index in range(self.share.passes):
+            batch = to_device(next(batches), self.accelerator.device)
+            seed_everything("step", self.recipe.seed, self.step, index, self.share.rank)
+            with self.accelerator.accumulate(self.losses):
+                terms = self.losses(batch)
+                loss = sum(terms.values())
+                self.accelerator.backward(loss)
+                if self.recipe.clip_norm and self.accelerator.sync_gradients:
+                    self.accelerator.clip_grad_norm_(self.losses.parameters(), self.recipe.clip_norm)
+                self.optimizer.step()
+                self.optimizer.zero_grad()
+            for name, term in terms.items():
+                sums[name] = sums.get(name, 0.0) + term.detach() / self.share.passes
+        self.step += 1
+        if self.average is not None:
+            self.average.update(self.model)
+        means = self.accelerator.reduce(torch.stack([t.float() for t in sums.values()]), reduction="mean").tolist()
+        by_name = dict(zip(sums, means, strict=True))
+        if not all(map(math.isfinite, means)):
+            raise FloatingPointError(f"the loss is no longer finite at step {self.step}: {by_name}")
+        return by_name
+
+    def _report(self, epoch: int, means: dict[str, float], rate: float, progress: tqdm) -> None:
+        if self.log is None:
+            return
+        learning_rate = self.optimizer.param_groups[0]["lr"]
+        self.log.write(
+            step=self.step, epoch=epoch, learning_rate=learning_rate, samples_per_second=round(rate, 1), **means
+        )
+        for name, value in {**means, "learning_rate": learning_rate, "samples_per_second": rate}.items():
+            self.board.add_scalar(f"training/{name}", value, self.step)
+        progress.set_postfix(loss=f"{sum(means.values()):.3f}", samples_per_s=f"{rate:.0f}")
+
+    def _evaluate(self) -> dict[str, float]:
+        model = self._evaluated().eval()
+        batches = self.task.data.evaluation_batches("validation", self.share, self.options.workers)
+        with torch.inference_mode(), self.accelerator.autocast():
+            metrics = self.task.evaluate(model, batches, self.accelerator)
+        if self.log is not None:
+            self.log.write(step=self.step, epoch=self.step / self.steps_per_epoch, evaluation=metrics)
+            for name, value in metrics.items():
+                self.board.add_scalar(f"validation/{name}", value, self.step)
+            tqdm.write(f"step {self.step}: " + ", ".join(f"{k} {v:.4g}" for k, v in metrics.items()))
+        return metrics
+
+    def _evaluated(self) -> nn.Module:
+        """The weights that count: their moving average, if there is one."""
+        return self.average.module if self.average is not None else self.model
+
+    def _save(self) -> None:
+        if not self.accelerator.is_main_process:
+            return
+        state = {
+            "step": self.step,
+            "recipe": plain(self.recipe),
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+        }
+        if self.average is not None:
+            state["average"] = self.average.module.state_dict()
+        save_state(self.output, state)
+
+    def _resume(self) -> int:
+        self.output.mkdir(parents=True, exist_ok=True)
+        state = load_state(self.output, plain(self.recipe))
+        if state is None:
+            return 0
+        try:
+            self.model.load_state_dict(state["model"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            if self.average is not None:
+                self.average.module.load_state_dict(state["average"])
+        except (KeyError, ValueError, RuntimeError) as error:
+            raise ResumeError(f"the state in {self.output} does not fit the model: {error}") from error
+        return state["step"]
+
+
+def make_schedule(recipe: Recipe, optimizer: torch.optim.Optimizer, steps_per_epoch: int) -> Scheduler:
+    """The learning rate as a function of the step alone."""
+    warmup = {
+        "warmup_t": round(recipe.warmup_epochs * steps_per_epoch),
+        "warmup_lr_init": recipe.warmup_learning_rate,
+        "t_in_epochs": False,
+    }
+    total = recipe.epochs * steps_per_epoch
+    if recipe.schedule == "steps":
+        steps = [milestone * steps_per_epoch for milestone in recipe.milestones]
+        return MultiStepLRScheduler(optimizer, steps, decay_rate=0.1, **warmup)
+    after = total - warmup["warmup_t"]
+    common = {"lr_min": recipe.min_learning_rate, "warmup_prefix": True, "cycle_limit": 1, **warmup}
+    if recipe.schedule == "polynomial":
+        return PolyLRScheduler(optimizer, after, power=1.0, **common)
+    return CosineLRScheduler(optimizer, after, **common)
+
+
+def plain(recipe: Recipe) -> dict[str, Any]:
+    """A recipe as it reads from a file, to compare with another run's."""
+    return json.loads(json.dumps(asdict(deepcopy(recipe))))
+
+
+def to_device(batch: Any, device: torch.device) -> Any:
+    """A batch of tensors in tuples, lists and dictionaries, on a device."""
+    if isinstance(batch, Tensor):
+        return batch.to(device, non_blocking=True)
+    if isinstance(batch, dict):
+        return {key: to_device(value, device) for key, value in batch.items()}
+    if isinstance(batch, (list, tuple)):
+        return type(batch)(to_device(value, device) for value in batch)
+    return batch

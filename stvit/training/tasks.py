@@ -1,0 +1,114 @@
+"""What a task has to know for the loop to train it: its data, its loss and its metrics."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import timm
+from accelerate import Accelerator
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+
+from ..factory import create_model
+from .batches import Share, evaluation_batches, steps_per_epoch, training_batches
+from .recipe import Recipe, RecipeError
+
+
+class Places:
+    """Folders and files on this machine, by the names that recipes ask for."""
+
+    def __init__(self, paths: Mapping[str, Path]) -> None:
+        self.paths = paths
+
+    def get(self, name: str) -> Path | None:
+        """The path of that name, if one was given.
+
+        Raises:
+            RecipeError: there is nothing at it.
+        """
+        path = self.paths.get(name)
+        if path is not None and not path.exists():
+            raise RecipeError(f"--place {name}: there is no {path}")
+        return path
+
+    def need(self, name: str) -> Path:
+        """The path of that name.
+
+        Raises:
+            RecipeError: none was given, or there is nothing at it.
+        """
+        path = self.get(name)
+        if path is None:
+            raise RecipeError(f"this recipe needs --place {name}=PATH")
+        return path
+
+
+class Data(Protocol):
+    """Where batches come from; every process takes its own share."""
+
+    def steps_per_epoch(self, share: Share) -> int: ...
+
+    def training_batches(self, epoch: int, first_step: int, share: Share, workers: int, seed: int) -> Iterator[Any]: ...
+
+    def evaluation_batches(self, split: str, share: Share, workers: int) -> Iterator[Any]: ...
+
+
+class MapData(ABC):
+    """Data whose samples have numbers."""
+
+    collate: Callable[[list[Any]], Any] | None = None
+
+    @abstractmethod
+    def dataset(self, split: str, epoch: int) -> Dataset:
+        """The ``train`` samples of an epoch, or those of ``validation`` or ``test``."""
+
+    def steps_per_epoch(self, share: Share) -> int:
+        return steps_per_epoch(len(self.dataset("train", 0)), share)
+
+    def training_batches(self, epoch: int, first_step: int, share: Share, workers: int, seed: int) -> Iterator[Any]:
+        dataset = self.dataset("train", epoch)
+        where = {"epoch": epoch, "first_step": first_step}
+        return training_batches(dataset, share, seed=seed, **where, workers=workers, collate=self.collate)
+
+    def evaluation_batches(self, split: str, share: Share, workers: int) -> Iterator[Any]:
+        return evaluation_batches(self.dataset(split, 0), share, workers=workers, collate=self.collate)
+
+
+class Task(ABC):
+    """One kind of training.
+
+    Args:
+        recipe: what to train.
+        places: where data and weights are on this machine.
+    """
+
+    data: Data
+    teacher: nn.Module | None = None  # moved to the device by the loop
+    may_skip_parameters = False  # whether a batch may leave parameters without a gradient
+
+    def __init__(self, recipe: Recipe, places: Places) -> None:
+        self.recipe, self.places = recipe, places
+
+    def build_model(self) -> nn.Module:
+        """The model at the start of the run: fresh, or with the weights of the full-token model that the recipe names
+        as its ``start``."""
+        model = timm.create_model(self.recipe.model, **self.recipe.model_options)
+        if self.recipe.start:
+            model.initialise_from(self.trained("start").state_dict())
+        return model
+
+    def trained(self, role: str) -> nn.Module:
+        """The model that the recipe names as ``start`` or ``teacher``, with the weights at the place of that name."""
+        entry: Mapping[str, Any] = getattr(self.recipe, role)
+        return create_model(entry["model"], checkpoint=self.places.need(role), **entry.get("options", {}))
+
+    @abstractmethod
+    def losses(self, model: nn.Module, batch: Any) -> dict[str, Tensor]:
+        """The terms of the loss of one batch; their sum is minimised."""
+
+    @abstractmethod
+    def evaluate(self, model: nn.Module, batches: Iterator[Any], accelerator: Accelerator) -> dict[str, float]:
+        """Metrics over this process's share of a split, the same on every process."""

@@ -1,0 +1,80 @@
+"""The order of training: each sample once, the same for any number of processes, and from any step on."""
+
+import functools
+import operator
+import random
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import Dataset
+
+from stvit.training.batches import Order, Seeded, Share, evaluation_batches, steps_per_epoch, training_batches
+
+
+class Noise(Dataset):
+    """Samples that use every generator there is."""
+
+    def __len__(self) -> int:
+        return 23
+
+    def __getitem__(self, index: int) -> torch.Tensor:
+        return torch.tensor([index, random.random(), np.random.rand(), torch.rand(()).item()], dtype=torch.float64)
+
+
+def indices(share: Share, **where) -> list[list[int]]:
+    return list(Order(23, share, seed=1, **{"epoch": 0, **where}))
+
+
+def test_every_sample_comes_at_most_once_and_an_incomplete_step_is_left_out():
+    seen = functools.reduce(operator.iadd, indices(Share(0, 1, 5, 1)), [])
+    assert len(seen) == len(set(seen)) == 20
+
+
+@pytest.mark.parametrize(("world", "passes"), [(2, 1), (1, 2), (2, 2), (4, 1)])
+def test_steps_hold_the_same_samples_however_they_are_shared(world, passes):
+    whole = [set(chunk) for chunk in indices(Share(0, 1, 8, 1))]
+    parts = [indices(Share(rank, world, 8 // world // passes, passes)) for rank in range(world)]
+    for step, expected in enumerate(whole):
+        of_step = [chunk for part in parts for chunk in part[step * passes : (step + 1) * passes]]
+        assert set(functools.reduce(operator.iadd, of_step, [])) == expected and sum(map(len, of_step)) == 8
+
+
+def test_going_on_continues_the_order():
+    share = Share(1, 2, 2, 2)
+    assert indices(share, first_step=1) == indices(share)[2:]
+
+
+def test_epochs_and_seeds_differ():
+    share = Share(0, 1, 5, 1)
+    assert indices(share) != indices(share, epoch=1)
+    assert indices(share) != list(Order(23, share, seed=2, epoch=0))
+
+
+def test_too_little_data_is_named():
+    with pytest.raises(ValueError, match="training set of 23 samples is smaller than one batch of 24"):
+        steps_per_epoch(23, Share(0, 2, 6, 2))
+
+
+def test_a_sample_does_not_depend_on_what_was_drawn_before_it():
+    samples = Seeded(Noise(), seed=3, epoch=2)
+    first = samples[7]
+    samples[8]
+    torch.rand(5)
+    assert torch.equal(samples[7], first)
+    assert not torch.equal(Seeded(Noise(), seed=3, epoch=3)[7], first)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_batches_are_the_same_with_and_without_workers(workers):
+    share = Share(0, 1, 4, 1)
+    batches = list(training_batches(Noise(), share, seed=0, epoch=1, first_step=2, workers=workers))
+    alone = list(training_batches(Noise(), share, seed=0, epoch=1))
+    assert len(batches) == 3 and all(torch.equal(a, b) for a, b in zip(batches, alone[2:], strict=True))
+
+
+@pytest.mark.parametrize("world", [1, 2, 3])
+def test_evaluation_sees_every_sample_once(world):
+    parts = [evaluation_batches(Noise(), Share(rank, world, 4, 1)) for rank in range(world)]
+    seen = sorted(int(row[0]) for part in parts for batch in part for row in batch)
+    assert seen == list(range(23))
