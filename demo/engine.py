@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from demo.geometry import InputGeometry, preprocess
 from demo.media import SourceImage, read_image
+from demo.roster import find
 from demo.store import ModelStore
 from demo.types import Classification, ClusterMap, Prediction, ReductionMap
 from stvit import TokenTrace
@@ -101,12 +102,11 @@ class Engine:
 
     def classify(self, images: Tensor, name: str) -> Classification:
         """What one model says about one preprocessed image (1, 3, H, W); no predictions if it has no weights."""
-        loaded = self.store.get(name)
+        loaded = self.store.get(find(name).name)
         images = images.to(self.device, self.precision)
         with self.exclusive():
-            if loaded.network not in self._warm:
+            if self.first_use(loaded.network):
                 self._forward(loaded.network, images)
-                self._warm.add(loaded.network)
             start = time.perf_counter()
             logits, trace = self._forward(loaded.network, images)
             model_ms = (time.perf_counter() - start) * 1e3
@@ -119,6 +119,12 @@ class Engine:
             model_ms=model_ms,
             reductions=reduction_maps(trace, fuses=hasattr(loaded.network, "fuse_inattentive")) if trace else (),
         )
+
+    def first_use(self, network: nn.Module) -> bool:
+        """Whether a network has not been asked for before; its first pass is slow and shall not be timed."""
+        first = network not in self._warm
+        self._warm.add(network)
+        return first
 
     @contextmanager
     def exclusive(self) -> Iterator[None]:

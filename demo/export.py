@@ -10,11 +10,14 @@ import cv2
 import numpy as np
 import torch
 
+from demo.coco import coco_json
+from demo.detection import DetectRun
 from demo.engine import ClassifyRun
 from demo.geometry import InputGeometry
 from demo.overlay import draw_attention, draw_clusters, draw_reduction
 from demo.race import Racer, RaceState
-from demo.types import Classification, ClusterMap, ReductionMap, StageTimes
+from demo.types import Classification, ClusterMap, ReductionMap, RegionMap, StageTimes
+from stvit.detection import COCO_CLASSES, Detections
 
 DISPLAY_SIDE = 1280  # longest side of pictures that are shown or handed out; the token map itself has 14 x 14 cells
 JPEG_QUALITY = 90
@@ -22,14 +25,18 @@ JPEG_QUALITY = 90
 
 def display_copy(run: ClassifyRun) -> tuple[np.ndarray, InputGeometry]:
     """The source picture, at most ``DISPLAY_SIDE`` on its long side, and the geometry that belongs to the copy."""
-    pixels, geometry = run.picture.source.pixels, run.picture.geometry
+    pixels = for_display(run.picture.source.pixels)
+    return pixels, replace(run.picture.geometry, source_hw=pixels.shape[:2])
+
+
+def for_display(pixels: np.ndarray) -> np.ndarray:
+    """A picture (H, W, 3), at most ``DISPLAY_SIDE`` on its long side; itself if it is not larger."""
     height, width = pixels.shape[:2]
     scale = DISPLAY_SIDE / max(height, width)
     if scale >= 1:
-        return pixels, geometry
+        return pixels
     copy_hw = max(1, round(height * scale)), max(1, round(width * scale))
-    copy = cv2.resize(pixels, copy_hw[::-1], interpolation=cv2.INTER_AREA)
-    return copy, replace(geometry, source_hw=copy_hw)
+    return cv2.resize(pixels, copy_hw[::-1], interpolation=cv2.INTER_AREA)
 
 
 def jpeg_bytes(pixels: np.ndarray) -> bytes:
@@ -83,6 +90,56 @@ def race_json(state: RaceState) -> dict[str, Any]:
         "speedup_batch_1": state.speedup(batched=False),
         "speedup_batched": state.speedup(batched=True),
         "speedup_macs_allow": state.allowed_speedup,
+    }
+
+
+def detection_json(run: DetectRun) -> dict[str, Any]:
+    """A detection as plain JSON values: boxes XYXY in source pixels, masks as COCO's run lengths, times in ms.
+
+    ``objects`` is ``null`` without weights.
+    """
+    result = run.result
+    return {
+        "image": {"size_hw": list(run.source.pixels.shape[:2]), "note": run.source.note},
+        "detector": result.model,
+        "weights": result.weights,
+        "device": result.device,
+        "input": {
+            "asked_short_side": result.asked_short_side,
+            "short_side": result.short_side,
+            "network_hw": list(result.network_hw),
+            "padded_hw": list(result.padded_hw),
+        },
+        "objects": None if result.found is None else _objects(result.found),
+        "times_ms": {**asdict(result.times), "total_ms": result.times.total_ms},
+        "regions": [_regions(entry) for entry in result.regions],
+        "versions": {"python": platform.python_version(), "torch": torch.__version__},
+    }
+
+
+def _objects(found: Detections) -> list[dict[str, Any]]:
+    return [
+        {
+            "name": COCO_CLASSES[label],
+            "category_id": annotation["category_id"],
+            "score": annotation["score"],
+            "box_xyxy": [round(side, 2) for side in box],
+            "mask_area": annotation["area"],
+            "segmentation": annotation["segmentation"],
+        }
+        for label, box, annotation in zip(
+            found.labels.tolist(), found.boxes.tolist(), coco_json(found)["annotations"], strict=True
+        )
+    ]
+
+
+def _regions(regions: RegionMap) -> dict[str, Any]:
+    return {
+        "unit": regions.unit,
+        "layer": regions.layer,
+        "semantic_grid_hw": list(regions.semantic_grid_hw),
+        "image_grid_hw": list(regions.image_grid_hw),
+        "assignment": regions.assignment.tolist(),
     }
 
 

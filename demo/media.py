@@ -21,7 +21,7 @@ __all__ = ["InputGeometry", "MediaError", "SourceImage", "preprocess", "read_ima
 MAX_BYTES = 50 * 2**20
 MAX_PIXELS = 64_000_000  # the largest common cameras; decoded, about 200 MB
 MIN_SIDE = 8
-MAX_ASPECT = 20  # the model sees the central square only, and the shorter side sets the scale
+MAX_ASPECT = 20  # classifiers see the central square only; for all models, the shorter side sets the scale
 FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "GIF", "BMP", "TIFF")  # Pillow's other, rarer decoders stay closed
 
 _READABLE = "JPEG, PNG, WebP, AVIF, GIF, BMP or TIFF"
@@ -173,8 +173,8 @@ def _check_size(width: int, height: int) -> None:
         raise MediaError(f"{size}; each side needs at least {MIN_SIDE}. Upload a larger version.")
     if long > MAX_ASPECT * short:
         raise MediaError(
-            f"{size}, one side more than {MAX_ASPECT} times the other. The model sees only the square in the middle: "
-            "crop the image to the part that matters, and upload that."
+            f"{size}, one side more than {MAX_ASPECT} times the other. Crop the image to the part that matters, and "
+            "upload that."
         )
 
 

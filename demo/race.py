@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 import stvit
 from demo.engine import INPUT_SIZE, Engine
-from demo.store import LoadedModel
 from stvit.measure.timing import LatencySummary, interleave, peak_memory_bytes, summarise
 
 BATCH_SIZES = (1, 4, 8, 16, 32, 64, 128)
@@ -125,39 +124,43 @@ def race(engine: Engine, images: Tensor, model: str, baseline: str, batch_size: 
     if model == baseline:
         raise SameModel("Both sides are the same model: choose two different ones to compare.")
     loaded = {name: engine.store.get(name) for name in (model, baseline)}
-    state = RaceState(
-        "Counting multiply-adds", 0.0, *(_racer(entry) for entry in loaded.values()), batch_size, engine.device_words()
-    )
-    yield state
     networks = {name: entry.network for name, entry in loaded.items()}
+    racers = (racer(name, network, (3, INPUT_SIZE, INPUT_SIZE)) for name, network in networks.items())
+    state = RaceState("Counting multiply-adds", 0.0, *racers, batch_size, engine.device_words())
+    yield state
     images = images.to(engine.device, engine.precision)
     state = yield from _latency_states(engine, networks, images, state)
     batch = images.expand(batch_size, -1, -1, -1).contiguous()
     state = yield from _batch_states(engine, networks, batch, state)
-    if engine.device.type == "cuda":
-        with engine.exclusive():
-            peaks = [peak_memory_bytes(network, batch) for network in networks.values()]
-        state = replace(
-            state,
-            model=replace(state.model, peak_memory_bytes=peaks[0]),
-            baseline=replace(state.baseline, peak_memory_bytes=peaks[1]),
-        )
-    yield replace(state, stage="Done", progress=1.0)
+    yield replace(with_peak_memory(engine, networks, batch, state), stage="Done", progress=1.0)
 
 
-def _racer(loaded: LoadedModel) -> Racer:
-    shape = (3, INPUT_SIZE, INPUT_SIZE)
+def racer(name: str, network: nn.Module, input_shape: tuple[int, ...]) -> Racer:
+    """What is known of a network before it runs; ``input_shape`` is (C, H, W)."""
     return Racer(
-        loaded.name,
-        loaded.num_parameters,
-        stvit.count_macs(loaded.network, shape),
-        stvit.count_macs(loaded.network, shape, as_published=True),
+        name,
+        sum(parameter.numel() for parameter in network.parameters()),
+        stvit.count_macs(network, input_shape),
+        stvit.count_macs(network, input_shape, as_published=True),
+    )
+
+
+def with_peak_memory(engine: Engine, networks: dict[str, nn.Module], images: Tensor, state: RaceState) -> RaceState:
+    """The state with the peak device memory of one pass over ``images``; unchanged off CUDA."""
+    if engine.device.type != "cuda":
+        return state
+    with engine.exclusive():
+        model, baseline = (peak_memory_bytes(network, images) for network in networks.values())
+    return replace(
+        state,
+        model=replace(state.model, peak_memory_bytes=model),
+        baseline=replace(state.baseline, peak_memory_bytes=baseline),
     )
 
 
 def _latency_states(engine: Engine, networks: dict[str, nn.Module], images: Tensor, state: RaceState) -> States:
     yield replace(state, stage="Warming up, one image at a time")
-    for part, (model, baseline) in _summaries(engine, networks, images, LATENCY_ROUNDS, LATENCY_SECONDS):
+    for part, (model, baseline) in measured(engine, networks, images, LATENCY_ROUNDS, LATENCY_SECONDS):
         state = replace(
             state,
             stage="Latency, one image at a time",
@@ -171,7 +174,7 @@ def _latency_states(engine: Engine, networks: dict[str, nn.Module], images: Tens
 
 def _batch_states(engine: Engine, networks: dict[str, nn.Module], batch: Tensor, state: RaceState) -> States:
     yield replace(state, stage=f"Warming up, batches of {len(batch)}", progress=0.3)
-    for part, (model, baseline) in _summaries(engine, networks, batch, THROUGHPUT_ROUNDS, THROUGHPUT_SECONDS):
+    for part, (model, baseline) in measured(engine, networks, batch, THROUGHPUT_ROUNDS, THROUGHPUT_SECONDS):
         state = replace(
             state,
             stage=f"Throughput, batches of {len(batch)}",
@@ -183,10 +186,11 @@ def _batch_states(engine: Engine, networks: dict[str, nn.Module], batch: Tensor,
     return state
 
 
-def _summaries(
+def measured(
     engine: Engine, networks: dict[str, nn.Module], images: Tensor, max_rounds: int, max_seconds: float
 ) -> Iterator[tuple[float, tuple[LatencySummary, LatencySummary]]]:
-    """(part done, summary of each model) every now and then, until the rounds or the seconds are used up."""
+    """Run two networks in turns; (part done, summary of each) every now and then, until the rounds or the seconds are
+    used up."""
     times: dict[str, list[float]] = {name: [] for name in networks}
     rounds = interleave(networks, images, rounds=max_rounds, warmup=WARMUP_ROUNDS)
     start = reported = time.perf_counter()

@@ -13,12 +13,16 @@ from timm.layers import LayerScale
 from torch import nn
 
 import stvit
-from demo.roster import ModelChoice, find
+from demo.memory import OutOfMemory, is_out_of_memory, release_memory
+from demo.roster import EVERY_MODEL, ModelChoice, find
 from stvit.checkpoint import CheckpointError, load_checkpoint
 from weights import CATALOGUE, WeightsUnavailable, resolve
 
 MODEL_BUDGET_BYTES = 2 * 1024**3
 RANDOM = "none: randomly initialised"
+NO_ROOM = (
+    "The device has not enough memory for this model. Try again when other visitors are done, or choose a smaller one."
+)
 RETRY_AFTER_S = 3  # a Hub that is down takes some seconds to say so
 
 Progress = Callable[[int, "int | None"], None]
@@ -71,8 +75,9 @@ class ModelStore:
 
         Raises:
             UnknownModel: the page does not offer it.
+            OutOfMemory: the device has no room for it, even alone.
         """
-        choice = find(name)
+        choice = find(name, EVERY_MODEL)
         with self._lock:
             loading = self._loading[name]
         with loading:  # two visitors, one download
@@ -88,7 +93,7 @@ class ModelStore:
         """Whether the model is in memory with its weights, or has none that could still come."""
         with self._lock:
             loaded = self._models.get(name)
-        return loaded is not None and not (loaded.problem and find(name).weights)
+        return loaded is not None and not (loaded.problem and find(name, EVERY_MODEL).weights)
 
     def _keep(self, loaded: LoadedModel) -> None:
         with self._lock:
@@ -104,8 +109,25 @@ class ModelStore:
         weights, problem, next_step = _fill(network, choice, progress)
         if problem:
             _wake_layer_scale(network)
-        network = network.to(self.device, self.precision).eval().requires_grad_(False)
+        network = self._place(network).eval().requires_grad_(False)
         return LoadedModel(choice.name, network, weights, problem, next_step, time.monotonic())
+
+    def _place(self, network: nn.Module) -> nn.Module:
+        """The network on the device, in its precision; where memory is short, the other models are given up for it."""
+        try:
+            return network.to(self.device, self.precision)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+        with self._lock:
+            self._models.clear()
+        release_memory(self.device)
+        try:
+            return network.to(self.device, self.precision)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            raise OutOfMemory(NO_ROOM) from error
 
 
 def _fill(network: nn.Module, choice: ModelChoice, progress: Progress | None) -> tuple[str, str, str]:

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from stvit.detection import Detections
+
 
 @dataclass(frozen=True)
 class Prediction:
@@ -127,3 +129,78 @@ class Classification:
     def maps(self) -> tuple[ClusterMap, ...] | tuple[ReductionMap, ...]:
         """All that can be drawn on the picture, in order of execution; empty for full-token models."""
         return self.clusters or self.reductions
+
+
+@dataclass(frozen=True)
+class RegionMap:
+    """The image regions that the semantic tokens of one layer of a dense backbone stand for.
+
+    Attributes:
+        unit: 1-based dumbbell unit.
+        layer: name of the layer, e.g. ``"STGM 1"``.
+        semantic_grid_hw: rows and columns of the semantic-token grid.
+        image_grid_hw: rows and columns of the image-token grid, which covers the padded input.
+        assignment: (h, w) int16, index of the semantic token that each image token belongs to.
+    """
+
+    unit: int
+    layer: str
+    semantic_grid_hw: tuple[int, int]
+    image_grid_hw: tuple[int, int]
+    assignment: np.ndarray
+
+    def __post_init__(self) -> None:
+        if self.assignment.shape != self.image_grid_hw:
+            raise ValueError(f"assignment is {self.assignment.shape}, the image grid {self.image_grid_hw}")
+        if self.assignment.min() < 0 or self.assignment.max() >= self.num_tokens:
+            raise ValueError(f"assignment names tokens outside [0, {self.num_tokens})")
+
+    @property
+    def num_tokens(self) -> int:
+        return self.semantic_grid_hw[0] * self.semantic_grid_hw[1]
+
+
+@dataclass(frozen=True)
+class DetectionTimes:
+    """Where the time of one detection went, in milliseconds; each step measured with the device at rest around it."""
+
+    decode_ms: float
+    prepare_ms: float
+    backbone_ms: float
+    proposals_ms: float
+    heads_ms: float
+    masks_ms: float
+    draw_ms: float = 0.0
+
+    @property
+    def total_ms(self) -> float:
+        return sum(vars(self).values())
+
+
+@dataclass(frozen=True)
+class DetectionResult:
+    """What a detector says about one picture.
+
+    Attributes:
+        model: name in the roster.
+        found: the objects, on the CPU; ``None`` when no weights were to be had, because random weights find nothing.
+        weights: where the weights came from, in words, or why there are none.
+        regions: one entry per layer that ties semantic tokens to image regions.
+        device: device and precision in words.
+        asked_short_side: of the input, as the visitor chose it, pixels.
+        short_side: what there was memory for.
+        network_hw: size of the picture as the network sees it, without padding.
+        padded_hw: size of the network's input.
+        times: without drawing.
+    """
+
+    model: str
+    found: Detections | None
+    weights: str
+    regions: tuple[RegionMap, ...]
+    device: str
+    asked_short_side: int
+    short_side: int
+    network_hw: tuple[int, int]
+    padded_hw: tuple[int, int]
+    times: DetectionTimes

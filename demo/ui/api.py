@@ -10,10 +10,12 @@ import gradio as gr
 from gradio.processing_utils import save_bytes_to_cache
 from gradio.utils import get_upload_folder
 
-from demo.export import annotated_picture, classification_json, final_regions, race_json
+from demo.detection import SHORT_SIDES, BadSize
+from demo.export import annotated_picture, classification_json, detection_json, final_regions, race_json
 from demo.media import MediaError
+from demo.memory import OutOfMemory
 from demo.race import BadBatchSize, SameModel, check_batch_size
-from demo.roster import BASELINES, CHOICES, MODELS, ModelChoice, UnknownModel, find
+from demo.roster import BASELINES, CHOICES, DETECTORS, MODELS, ModelChoice, UnknownModel, find
 from demo.types import Classification, ClusterMap, ReductionMap, StageTimes
 from demo.ui.runtime import DEVICE_QUEUE, Runtime
 from weights import CATALOGUE
@@ -21,7 +23,8 @@ from weights import CATALOGUE
 DESCRIPTIONS = {
     "models": (
         "The models on offer: name, label, method, size, setting, weights (null where none were published), licence, "
-        "and the papers' published figures. Any name goes in for `model` and `baseline`."
+        "and the papers' published figures. Any name goes in for `model` and `baseline`, but for those of the role "
+        "'detector', which go in for `detector`."
     ),
     "classify": (
         "Top-5 ImageNet classes of any two models on one picture, the region of every semantic token or where image "
@@ -38,6 +41,15 @@ DESCRIPTIONS = {
         "Interleaved measurement of any two models on one picture: latency at batch 1, throughput at the batch "
         "size, multiply-adds, parameters, peak device memory. Yields what is known so far; the last value is complete."
     ),
+    "detect": (
+        "Objects of COCO's 80 classes in one picture: name, score (0.05 and more), box (XYXY, source pixels), mask "
+        "(COCO run lengths); the region of every semantic token; where the time went (ms). `short_side` bounds the "
+        "shorter side of the network's input. `objects` is null, and `weights` says why, when weights cannot be had."
+    ),
+    "compare_backbones": (
+        "Interleaved measurement of a detector's backbone and the full-token Swin backbone of its size on one picture: "
+        "latency, multiply-adds, parameters, peak device memory. Yields what is known so far; the last is complete."
+    ),
 }
 
 
@@ -49,9 +61,8 @@ class Endpoints:
 
     @staticmethod
     def models() -> list[dict[str, Any]]:
-        return [
-            _described(choice, role) for role, group in (("model", MODELS), ("baseline", BASELINES)) for choice in group
-        ]
+        groups = {"model": MODELS, "baseline": BASELINES, "detector": DETECTORS}
+        return [_described(choice, role) for role, group in groups.items() for choice in group]
 
     def classify(self, image: str | None, model: str, baseline: str) -> dict[str, Any]:
         run = self._run(image, model, baseline)
@@ -78,6 +89,20 @@ class Endpoints:
         except (MediaError, UnknownModel, BadBatchSize, SameModel) as error:
             raise _refusal(str(error)) from error
 
+    def detect(self, image: str | None, detector: str, short_side: int) -> dict[str, Any]:
+        try:
+            self.runtime.engine.store.get(find(detector, DETECTORS).name)
+            return detection_json(self.runtime.detect_file(_given(image), detector, short_side))
+        except (MediaError, UnknownModel, BadSize, OutOfMemory) as error:
+            raise _refusal(str(error)) from error
+
+    def compare_backbones(self, image: str | None, detector: str, short_side: int) -> Iterator[dict[str, Any]]:
+        try:
+            for state in self.runtime.race_backbones(_given(image), detector, short_side):
+                yield race_json(state)
+        except (MediaError, UnknownModel, BadSize, OutOfMemory) as error:
+            raise _refusal(str(error)) from error
+
     def _run(self, image: str | None, model: str, baseline: str):
         try:
             names = find(model).name, find(baseline).name
@@ -96,6 +121,11 @@ def build(runtime: Runtime, picture: gr.Image, batch_size: gr.Dropdown) -> None:
         for label, first in (("Model", MODELS[0]), ("Baseline", BASELINES[0]))
     )
     pair = [picture, model, baseline]
+    detecting = [
+        picture,
+        gr.Dropdown([choice.name for choice in DETECTORS], value=DETECTORS[0].name, label="Detector", visible=False),
+        gr.Dropdown(list(SHORT_SIDES), value=SHORT_SIDES[0], label="Short side", visible=False),
+    ]
     unit = gr.Number(0, label="Dumbbell unit", precision=0, visible=False)
     layer = gr.Textbox("STGM 2", label="Layer", visible=False)
     token = gr.Number(0, label="Token", precision=0, visible=False)
@@ -106,6 +136,8 @@ def build(runtime: Runtime, picture: gr.Image, batch_size: gr.Dropdown) -> None:
         ("classify", pair, answer, DEVICE_QUEUE),
         ("annotate", [picture, model, unit, layer, token], drawing, DEVICE_QUEUE),
         ("compare", [*pair, batch_size], answer, DEVICE_QUEUE),
+        ("detect", detecting, answer, DEVICE_QUEUE),
+        ("compare_backbones", detecting, answer, DEVICE_QUEUE),
     ):
         gr.Button(visible=False).click(
             getattr(endpoints, name), inputs, output, api_name=name, api_description=DESCRIPTIONS[name], **queue

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 
 import gradio as gr
 
-from demo import cost_charts, paper_charts
+from demo import charts, cost_charts, paper_charts
 from demo.race import BATCH_SIZES, MAX_BATCH_SIZE_ON_CPU
 from demo.roster import MODELS, find
 from demo.ui import api
 from demo.ui.classify_handlers import EMPTY_PREDICTIONS, ClassifyHandlers
 from demo.ui.cluster_view import cluster_view
+from demo.ui.comparison import Comparison, connect_comparison
 from demo.ui.inputs import (
     AGAINST_THE_ROSTER,
     Example,
@@ -23,6 +24,7 @@ from demo.ui.inputs import (
     model_picker,
     picture_input,
 )
+from demo.ui.parts import heading
 from demo.ui.runtime import DEVICE_QUEUE, LOADING_QUEUE, Runtime
 
 COMPARED_WITH = find("swin_small_patch4_window7_224")
@@ -49,10 +51,7 @@ class Parts:
     download_picture: gr.DownloadButton
     download_json: gr.DownloadButton
     batch_size: gr.Dropdown
-    compare: gr.Button
-    cancel: gr.Button
-    race: gr.HTML
-    race_state: gr.State
+    comparison: Comparison
 
     @property
     def pick(self) -> list[gr.Image | gr.Dropdown]:
@@ -67,31 +66,40 @@ def build(runtime: Runtime) -> None:
     handlers = ClassifyHandlers(runtime, examples)
     api.build(runtime, parts.picture, parts.batch_size)  # first, for their names
     _connect_classification(parts, handlers)
-    _connect_comparison(parts, handlers)
+    connect_comparison(
+        parts.comparison,
+        load=handlers.load,
+        loaded_from=parts.pick,
+        notice=parts.notice,
+        run=handlers.compare,
+        run_on=[*parts.pick, parts.batch_size],
+        draw=charts.comparison,
+        other_wishes=[*(part.change for part in parts.pick), parts.run.click],
+    )
 
 
 def _lay_out(on_gpu: bool, examples: Sequence[Example]) -> Parts:
     with gr.Row(elem_classes="workspace"):
         with gr.Column(elem_classes="inputs"):
-            picture = picture_input()
-            gallery = example_gallery(examples)
+            picture = picture_input("picture")
+            gallery = example_gallery(examples, "examples")
             model = model_picker("Model", MODELS[0], "model")
             baseline = model_picker("Compared with", COMPARED_WITH, "baseline")
             run = gr.Button("Classify", variant="primary", elem_id="run")
         with gr.Column(elem_classes="results"):
-            notice = gr.HTML(elem_id="notice", apply_default_css=False)
+            notice = gr.HTML(elem_id="notice", elem_classes="notices", apply_default_css=False)
             predictions = gr.HTML(EMPTY_PREDICTIONS, elem_id="predictions", apply_default_css=False)
-            _heading("What each token stands for", "Regions by attention; or tokens kept, dropped, fused, merged")
+            heading("What each token stands for", "Regions by attention; or tokens kept, dropped, fused, merged")
             clusters = cluster_view()
             with gr.Row(elem_classes="downloads"):
                 download_picture = gr.DownloadButton("Annotated picture (JPEG)", size="sm", interactive=False)
                 download_json = gr.DownloadButton("Result (JSON)", size="sm", interactive=False)
-    _heading("Where the multiply-adds go", "Layer by layer, for one image; no picture and no weights needed")
+    heading("Where the multiply-adds go", "Layer by layer, for one image; no picture and no weights needed")
     breakdown = gr.HTML(
         cost_charts.breakdown(MODELS[0].name, COMPARED_WITH.name), elem_id="breakdown", apply_default_css=False
     )
-    _heading("What it saves", "Measured here and now; the models' time and the whole request apart")
-    request = gr.HTML(elem_id="request", apply_default_css=False)
+    heading("What it saves", "Measured here and now; the models' time and the whole request apart")
+    request = gr.HTML(elem_id="request", elem_classes="notices", apply_default_css=False)
     with gr.Row(elem_classes="race-controls"):
         batch_size = gr.Dropdown(
             [size for size in BATCH_SIZES if on_gpu or size <= MAX_BATCH_SIZE_ON_CPU],
@@ -103,7 +111,7 @@ def _lay_out(on_gpu: bool, examples: Sequence[Example]) -> Parts:
         compare = gr.Button("Run the comparison", variant="primary", elem_id="compare")
         cancel = gr.Button("Cancel", interactive=False, elem_id="cancel")
     race = gr.HTML(EMPTY_RACE, elem_id="race", apply_default_css=False)
-    _heading("Accuracy against cost", "What the papers print for every method, and what was measured with this code")
+    heading("Accuracy against cost", "What the papers print for every method, and what was measured with this code")
     gr.HTML(paper_charts.section(), elem_id="published", apply_default_css=False)
     return Parts(
         picture=picture,
@@ -119,15 +127,8 @@ def _lay_out(on_gpu: bool, examples: Sequence[Example]) -> Parts:
         download_picture=download_picture,
         download_json=download_json,
         batch_size=batch_size,
-        compare=compare,
-        cancel=cancel,
-        race=race,
-        race_state=gr.State(None),
+        comparison=Comparison(compare, cancel, race, gr.State(None)),
     )
-
-
-def _heading(title: str, subtitle: str) -> None:
-    gr.HTML(f'<div class="section-head"><h2>{title}</h2><p>{subtitle}</p></div>', apply_default_css=False)
 
 
 def _connect_classification(parts: Parts, handlers: ClassifyHandlers) -> None:
@@ -166,17 +167,3 @@ def _connect_classification(parts: Parts, handlers: ClassifyHandlers) -> None:
         **newest,
     )
     parts.examples.pick(handlers.choose_example, None, parts.picture, api_visibility="private", queue=False)
-
-
-def _connect_comparison(parts: Parts, handlers: ClassifyHandlers) -> None:
-    buttons = [parts.compare, parts.cancel]
-    quiet = {"api_visibility": "private", "show_progress": "hidden"}
-    started = parts.compare.click(handlers.race_started, None, buttons, queue=False, **quiet)
-    loaded = started.then(handlers.load, parts.pick, parts.notice, **quiet, **LOADING_QUEUE)
-    racing = loaded.success(
-        handlers.compare, [*parts.pick, parts.batch_size], [parts.race, parts.race_state], **quiet, **DEVICE_QUEUE
-    )
-    other_wishes = [*(part.change for part in parts.pick), parts.run.click]
-    stopped = gr.on([parts.cancel.click, *other_wishes], None, cancels=[loaded, racing], api_visibility="private")
-    for over in (racing.then, racing.failure, loaded.failure, stopped.then):  # a failure does not count as an end
-        over(handlers.race_ended, parts.race_state, [*buttons, parts.race], queue=False, **quiet)

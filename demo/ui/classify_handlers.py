@@ -5,24 +5,21 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
-from dataclasses import replace
 from typing import Any
 
 import gradio as gr
-from gradio.processing_utils import save_bytes_to_cache
-from gradio.utils import get_upload_folder
 
-from demo import charts, cost_charts
+from demo import bars, charts, cost_charts
 from demo.engine import ClassifyRun
 from demo.export import annotated_picture, classification_json, display_copy, final_regions
 from demo.media import MediaError
 from demo.race import BadBatchSize, RaceState, SameModel, check_batch_size
 from demo.roster import ModelChoice, UnknownModel, find
-from demo.store import LoadedModel
 from demo.types import StageTimes
 from demo.ui.cluster_view import cluster_payload
-from demo.ui.inputs import Example
+from demo.ui.inputs import Example, chosen_example
+from demo.ui.loading import labels, load_models, without_weights
+from demo.ui.parts import no_file, offered_file
 from demo.ui.runtime import Runtime
 
 RANDOM_WEIGHTS_NOTE = "Random weights: the regions show how the mechanism works, not what training taught it."
@@ -32,7 +29,6 @@ ARCHITECTURE_ONLY = (
 )
 CHOOSE_FIRST = "Choose a picture first: both models are measured on its pixels."
 EMPTY_PREDICTIONS = '<p class="placeholder">Choose a picture, and both models say what they see.</p>'
-POLL_S = 0.2
 
 
 class ClassifyHandlers:
@@ -45,10 +41,7 @@ class ClassifyHandlers:
 
     def choose_example(self, event: gr.EventData) -> str:
         """The path of an example, from the index that the browser sent."""
-        index = event._data.get("index") if isinstance(event._data, dict) else None
-        if not isinstance(index, int) or isinstance(index, bool) or not 0 <= index < len(self.examples):
-            raise gr.Error("There is no such example.", print_exception=False)
-        return str(self.examples[index].path)
+        return str(chosen_example(self.examples, event).path)
 
     def load(self, path: str | None, model: str, baseline: str, retry: bool = False) -> Iterator[str]:
         """Bring both models into memory, with a notice on the progress; so no download falls into a timed request."""
@@ -56,18 +49,7 @@ class ClassifyHandlers:
             yield ""
             return
         pair = _checked_pair(model, baseline)
-        for choice in pair:
-            if self.engine.store.is_ready(choice.name):
-                continue
-            done: list[tuple[int, int | None]] = []
-            with ThreadPoolExecutor(1) as pool:
-                loading = pool.submit(
-                    self.engine.store.get, choice.name, lambda *progress, seen=done: seen.append(progress), retry=retry
-                )
-                while not loading.done():
-                    yield _loading_notice(choice.label, *(done[-1] if done else (0, None)))
-                    wait([loading], POLL_S)
-                loading.result()
+        yield from load_models(self.engine.store, pair, retry)
         yield self._weights_notice(*(choice.name for choice in pair))
 
     def load_again(self, path: str | None, model: str, baseline: str) -> Iterator[str]:
@@ -81,8 +63,8 @@ class ClassifyHandlers:
         try:
             run = self.runtime.classify_file(path, *(choice.name for choice in _checked_pair(model, baseline)))
         except MediaError as error:
-            return _cleared(charts.notice(str(error), "error"))
-        notice = self._weights_notice(model, baseline) or charts.notice(run.picture.source.note)
+            return _cleared(bars.notice(str(error), "error"))
+        notice = self._weights_notice(model, baseline) or bars.notice(run.picture.source.note)
         return _shown(run, notice)
 
     def compare(
@@ -90,54 +72,34 @@ class ClassifyHandlers:
     ) -> Iterator[tuple[str, RaceState | None]]:
         """A comparison under way, drawn anew at every step."""
         if path is None:
-            yield charts.notice(CHOOSE_FIRST, "warning"), None
+            yield bars.notice(CHOOSE_FIRST, "warning"), None
             return
         names = [choice.name for choice in _checked_pair(model, baseline)]
         try:
             for state in self.runtime.race_file(path, *names, check_batch_size(batch_size)):
                 yield charts.comparison(state), state
         except (MediaError, BadBatchSize, SameModel) as error:
-            yield charts.notice(str(error), "error"), None
+            yield bars.notice(str(error), "error"), None
 
     @staticmethod
     def break_down(model: str, baseline: str) -> str:
         """Where the multiply-adds of both models go."""
         return cost_charts.breakdown(*(choice.name for choice in _checked_pair(model, baseline)))
 
-    @staticmethod
-    def race_started() -> tuple[gr.Button, gr.Button]:
-        return gr.Button(interactive=False), gr.Button(interactive=True)
-
-    @staticmethod
-    def race_ended(state: RaceState | None) -> tuple[Any, ...]:
-        """Buttons back; what was measured before a stop stays, and is called incomplete."""
-        shown = gr.skip()
-        if state is not None and not state.done:
-            shown = charts.comparison(replace(state, stage="Stopped: incomplete"))
-        return gr.Button(interactive=True), gr.Button(interactive=False), shown
-
     def _weights_notice(self, *names: str) -> str:
         """Why some models predict nothing, in one sentence; beneath it the next step and what works all the same."""
-        entries = [entry for entry in map(self.engine.store.get, dict.fromkeys(names)) if entry.problem]
-        none = [entry for entry in entries if not find(entry.name).weights]
-        missing = [entry for entry in entries if find(entry.name).weights]
+        none, missing = without_weights(self.engine.store, names)
         notices = ""
         if none:
-            notices += charts.notice(
-                f"No predictions from {_labels(none)}: {none[0].problem}", "info", ARCHITECTURE_ONLY
-            )
+            notices += bars.notice(f"No predictions from {labels(none)}: {none[0].problem}", "info", ARCHITECTURE_ONLY)
         if missing:
-            notices += charts.notice(
-                f"No predictions from {_labels(missing)}: {missing[0].problem}",
+            notices += bars.notice(
+                f"No predictions from {labels(missing)}: {missing[0].problem}",
                 "warning",
                 f"{missing[0].next_step} Press Classify to try again. Regions, timing and multiply-adds are still "
                 "shown, on the same architecture with random weights.",
             )
         return notices
-
-
-def _labels(entries: Sequence[LoadedModel]) -> str:
-    return " and ".join(find(entry.name).label for entry in entries)
 
 
 def _checked_pair(model: object, baseline: object) -> tuple[ModelChoice, ModelChoice]:
@@ -147,22 +109,8 @@ def _checked_pair(model: object, baseline: object) -> tuple[ModelChoice, ModelCh
         raise gr.Error(str(error), print_exception=False) from error
 
 
-def _loading_notice(label: str, done: int, total: int | None) -> str:
-    if not done:
-        return charts.notice(f"Loading {label}…", "busy")
-    megabytes = f"{done / 1e6:.0f} of {total / 1e6:.0f} MB" if total else f"{done / 1e6:.0f} MB"
-    return charts.notice(
-        f"Downloading the weights of {label}: {megabytes}", "busy", progress=done / total if total else None
-    )
-
-
 def _cleared(notice: str = "") -> tuple[Any, ...]:
     return notice, EMPTY_PREDICTIONS, None, "", no_file(), no_file()
-
-
-def no_file() -> gr.DownloadButton:
-    """A button with nothing to download."""
-    return gr.DownloadButton(value=None, interactive=False)
 
 
 def _shown(run: ClassifyRun, notice: str) -> tuple[Any, ...]:
@@ -185,11 +133,6 @@ def _shown(run: ClassifyRun, notice: str) -> tuple[Any, ...]:
         predictions,
         payload,
         charts.request_times((run.model.model, run.baseline.model), times),
-        _download("tokens.jpg", picture) if picture else no_file(),
-        _download("result.json", json.dumps(classification_json(run, times), indent=1).encode()),
+        offered_file("tokens.jpg", picture) if picture else no_file(),
+        offered_file("result.json", json.dumps(classification_json(run, times), indent=1).encode()),
     )
-
-
-def _download(name: str, content: bytes) -> gr.DownloadButton:
-    """A button for a file in Gradio's cache, which is cleared on schedule."""
-    return gr.DownloadButton(value=save_bytes_to_cache(content, name, get_upload_folder()), interactive=True)

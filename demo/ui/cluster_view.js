@@ -1,11 +1,9 @@
 // Draws the regions of semantic tokens and where a token looks; or, for models that drop, fuse or merge image tokens,
 // what has become of each ("reduction" layers, where the tokens to point at are the image tokens). Runs once for the
-// component; gr.HTML gives `element`, `props` and `watch`. Text only ever enters the page through textContent.
+// component, after view_parts.js; gr.HTML gives `element`, `props` and `watch`.
 
-const find = (selector) => element.querySelector(selector);
 const canvas = find(".cv-canvas");
 const picture = new Image();
-const uid = Math.random().toString(36).slice(2); // radio groups of two views on one page stay apart
 const view = { data: null, unit: 0, layer: "", opacity: 0.55, boundaries: true, pinned: null, hovered: null, reducing: false };
 
 const MOST_SEGMENTS = 4; // more layers than these get a slider
@@ -19,8 +17,6 @@ const HEAT = Array.from({ length: 256 }, (_, level) => {
 });
 
 // ---- data -------------------------------------------------------------------------------------------------------
-
-const bytes = (text) => Uint8Array.from(atob(text), (character) => character.charCodeAt(0));
 
 function unpack(layer) {
   const assignment = new Int16Array(bytes(layer.assignment).buffer);
@@ -71,10 +67,6 @@ function activeToken() {
 }
 
 // ---- drawing ----------------------------------------------------------------------------------------------------
-
-function edges(from, to, parts) { // token borders, rounded once so that neighbours share them
-  return Array.from({ length: parts + 1 }, (_, i) => Math.round(from + ((to - from) * i) / parts));
-}
 
 function grid(width, height) {
   const [rows, columns] = current().imageGrid;
@@ -139,53 +131,17 @@ function stroke(context, { xs, ys, rows, columns }, unitPixel, alpha, width, onl
   const drawn = (a, b) => !layer.reduction || [a, b].some((group) => group === DROPPED || joined(layer, group));
   const divides = (a, b) =>
     a !== b && (only === null ? a !== OUTSIDE && b !== OUTSIDE && drawn(a, b) : a === only || b === only);
-  context.beginPath();
-  for (let row = 0; row <= rows; row += 1) {
-    for (let column = 0; column <= columns; column += 1) {
-      if (column < columns && divides(at(row - 1, column), at(row, column))) {
-        context.moveTo(xs[column], ys[row]);
-        context.lineTo(xs[column + 1], ys[row]);
-      }
-      if (row < rows && divides(at(row, column - 1), at(row, column))) {
-        context.moveTo(xs[column], ys[row]);
-        context.lineTo(xs[column], ys[row + 1]);
-      }
-    }
-  }
-  context.lineCap = "round";
-  for (const [colour, extra] of [["rgba(9, 14, 22, " + 0.55 * alpha + ")", 1.5], ["rgba(255, 255, 255, " + alpha + ")", 0]]) {
-    context.strokeStyle = colour;
-    context.lineWidth = (width + extra) * unitPixel;
-    context.stroke();
-  }
+  traceBorders(context, { xs, ys, rows, columns }, at, divides);
+  strokeTwice(context, unitPixel, alpha, width);
 }
 
-function fit() { // as large as the column allows, sharp on dense screens
+function fit() {
   if (!view.data || !picture.naturalWidth) return;
-  const [height, width] = view.data.size;
-  const room = find(".cv-picture").clientWidth, tallest = Math.max(260, Math.min(window.innerHeight * 0.75, 620));
-  const scale = Math.min(room / width, tallest / height);
-  const ratio = window.devicePixelRatio || 1;
-  canvas.style.width = Math.round(width * scale) + "px";
-  canvas.width = Math.round(width * scale * ratio);
-  canvas.height = Math.round(height * scale * ratio);
+  fitCanvas(canvas, view.data.size, find(".cv-picture").clientWidth);
   refresh();
 }
 
 // ---- words and controls -----------------------------------------------------------------------------------------
-
-function segments(box, entries, chosen, choose) {
-  const group = box.className + uid;
-  box.replaceChildren(...entries.map((entry) => {
-    const label = document.createElement("label"), input = document.createElement("input");
-    Object.assign(input, { type: "radio", name: group, value: String(entry), checked: entry === chosen });
-    input.addEventListener("change", () => { choose(entry); refresh(); });
-    const text = document.createElement("span");
-    text.textContent = String(entry);
-    label.append(input, text);
-    return label;
-  }));
-}
 
 function refreshControls() {
   const units = [...new Set(view.data.layers.map((layer) => layer.unit))], names = layersOfUnit().map((layer) => layer.name);
@@ -195,11 +151,11 @@ function refreshControls() {
   const focused = document.activeElement && element.contains(document.activeElement) ? document.activeElement : null;
   const [name, value] = [focused?.name, focused?.value];
   find(".cv-unit-choice").hidden = units.length < 2;
-  segments(find(".cv-units"), units, view.unit, (unit) => { view.unit = unit; });
+  segments(find(".cv-units"), units, view.unit, (unit) => { view.unit = unit; refresh(); });
   const many = names.length > MOST_SEGMENTS, stepper = find(".cv-step input");
   find(".cv-layer-choice").hidden = many;
   find(".cv-step").hidden = !many;
-  segments(find(".cv-layers"), many ? [] : names, current().name, (layer) => { view.layer = layer; });
+  segments(find(".cv-layers"), many ? [] : names, current().name, (layer) => { view.layer = layer; refresh(); });
   Object.assign(stepper, { max: names.length, value: names.indexOf(current().name) + 1 });
   find(".cv-step output").textContent = current().name.replace(/^Layer /, "") + " of " + names.length;
   if (name) element.querySelector("input[name='" + name + "']:checked")?.focus();
@@ -234,19 +190,6 @@ function refreshKinds(layer) {
   find(".cv-kinds").replaceChildren(...Object.entries(fates(layer)).filter(([kind, count]) => count || kind === "kept")
     .map(([kind, count]) => line("cv-kind " + kind, "", String(count), " " + kind)));
 }
-
-function line(className, ...parts) {
-  const paragraph = document.createElement("p");
-  paragraph.className = className;
-  parts.forEach((part, index) => {
-    const piece = document.createElement(index % 2 ? "b" : "span");
-    piece.textContent = part;
-    paragraph.append(piece);
-  });
-  return paragraph;
-}
-
-const place = (index, width) => "row " + (Math.floor(index / width) + 1) + ", column " + ((index % width) + 1);
 
 function refreshReductionReadout(layer, token) {
   const cells = layer.assignment.length;
@@ -327,17 +270,9 @@ function pin(token) {
 
 function onKey(event) {
   if (!view.data) return;
-  const [rows, columns] = current().semanticGrid;
-  const steps = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] };
   if (event.key === "Escape") view.pinned = null;
-  else if (!steps[event.key]) return;
-  else {
-    const token = activeToken();
-    const [down, right] = token === null ? [0, 0] : steps[event.key];
-    const from = token ?? Math.floor(rows / 2) * columns + Math.floor(columns / 2);
-    const row = Math.min(rows - 1, Math.max(0, Math.floor(from / columns) + down));
-    view.pinned = row * columns + Math.min(columns - 1, Math.max(0, (from % columns) + right));
-  }
+  else if (event.key.startsWith("Arrow")) view.pinned = nextToken(event, activeToken(), current().semanticGrid);
+  else return;
   view.hovered = null;
   event.preventDefault();
   refresh();
@@ -347,17 +282,10 @@ function save() {
   const copy = document.createElement("canvas");
   [copy.height, copy.width] = view.data.size;
   paint(copy, copy.width, copy.height, Math.max(1, copy.width / 640));
-  copy.toBlob((blob) => {
-    const link = document.createElement("a");
-    link.href = URL.createObjectURL(blob);
-    link.download = "tokens_" + (view.unit ? "unit" + view.unit + "_" : "") + current().name.toLowerCase().replace(/\W+/g, "_") + ".png";
-    link.click();
-    setTimeout(() => URL.revokeObjectURL(link.href), 1000);
-  });
+  saveCanvas(copy, "tokens_" + (view.unit ? "unit" + view.unit + "_" : "") + current().name.toLowerCase().replace(/\W+/g, "_") + ".png");
 }
 
 const swatchOf = (event) => [...find(".cv-tokens").children].indexOf(event.target);
-const byMouse = (event) => event.pointerType !== "touch";
 canvas.addEventListener("pointermove", (event) => byMouse(event) && hover(tokenAt(event)));
 canvas.addEventListener("pointerleave", () => hover(null));
 canvas.addEventListener("click", (event) => pin(tokenAt(event)));

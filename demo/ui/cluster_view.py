@@ -22,10 +22,15 @@ def cluster_view() -> gr.HTML:
     """The component; it draws in the browser, so that every choice acts at once, without a request."""
     return gr.HTML(
         html_template=(HERE / "cluster_view.html").read_text(encoding="utf-8"),
-        js_on_load=(HERE / "cluster_view.js").read_text(encoding="utf-8"),
+        js_on_load=script("view_parts.js", "cluster_view.js"),
         apply_default_css=False,
         elem_id="clusters",
     )
+
+
+def script(*parts: str) -> str:
+    """Files of JavaScript beside this one as one script: a component takes a single text."""
+    return "\n".join((HERE / part).read_text(encoding="utf-8") for part in parts)
 
 
 def cluster_payload(
@@ -51,7 +56,7 @@ def cluster_payload(
     side_h, side_w = geometry.input_hw
     (left, top), (right, bottom) = geometry.to_source(np.array([[0.0, 0.0], [side_w, side_h]])).tolist()
     return {
-        "image": f"data:image/jpeg;base64,{_base64(jpeg_bytes(pixels))}",
+        "image": f"data:image/jpeg;base64,{base64(jpeg_bytes(pixels))}",
         "size": list(pixels.shape[:2]),
         "crop": [left, top, right, bottom],
         "title": title,
@@ -68,10 +73,10 @@ def _layer(clusters: ClusterMap) -> dict[str, Any]:
         "name": clusters.layer,
         "semanticGrid": list(clusters.semantic_grid_hw),
         "imageGrid": list(clusters.image_grid_hw),
-        "assignment": _base64(clusters.assignment.astype("<i2").tobytes()),
-        "attention": _base64(np.rint(clusters.attention * scale[:, None, None]).astype(np.uint8).tobytes()),
+        "assignment": base64(clusters.assignment.astype("<i2").tobytes()),
+        "attention": base64(np.rint(clusters.attention * scale[:, None, None]).astype(np.uint8).tobytes()),
         "strongest": [round(float(value), 5) for value in strongest],
-        "colours": _base64(token_colours(len(strongest), clusters.semantic_grid_hw[1]).tobytes()),
+        "colours": base64(token_colours(len(strongest), clusters.semantic_grid_hw[1]).tobytes()),
     }
 
 
@@ -83,13 +88,14 @@ def _reduction(reduction: ReductionMap) -> dict[str, Any]:
         "name": reduction.layer,
         "semanticGrid": list(reduction.image_grid_hw),
         "imageGrid": list(reduction.image_grid_hw),
-        "assignment": _base64(reduction.assignment.astype("<i2").tobytes()),
+        "assignment": base64(reduction.assignment.astype("<i2").tobytes()),
         "attention": "",
         "strongest": [],
         "tokens": reduction.num_tokens,
-        "colours": _base64(group_colours(reduction).tobytes()),
+        "colours": base64(group_colours(reduction).tobytes()),
     }
 
 
-def _base64(data: bytes) -> str:
+def base64(data: bytes) -> str:
+    """Bytes as text."""
     return b64encode(data).decode("ascii")

@@ -45,7 +45,7 @@ def load_examples(folder: Path = EXAMPLES) -> tuple[Example, ...]:
     )
 
 
-def picture_input() -> gr.Image:
+def picture_input(elem_id: str) -> gr.Image:
     """Upload, paste or webcam; hands over the path of the file as it was sent."""
     picture = gr.Image(
         label="Picture",
@@ -54,7 +54,7 @@ def picture_input() -> gr.Image:
         sources=["upload", "clipboard", "webcam"],
         buttons=["fullscreen"],
         height=280,
-        elem_id="picture",
+        elem_id=elem_id,
         placeholder="Drop a photo here\n- or -\nClick to choose one",
         webcam_options=gr.WebcamOptions(mirror=False),
     )
@@ -161,7 +161,7 @@ def _setting_list(chosen: ModelChoice) -> dict[str, Any]:
     }
 
 
-def example_gallery(examples: Sequence[Example]) -> gr.HTML:
+def example_gallery(examples: Sequence[Example], elem_id: str) -> gr.HTML:
     """Thumbnails with their licences; ``pick`` is triggered with the index of the chosen one."""
     items = "".join(
         f'<li><button type="button" data-index="{index}" title="{escape(_credit(example))}">'
@@ -173,8 +173,21 @@ def example_gallery(examples: Sequence[Example]) -> gr.HTML:
         f'<h3>Examples</h3><ul class="examples">{items}</ul>',
         js_on_load=(HERE / "examples.js").read_text(encoding="utf-8"),
         apply_default_css=False,
-        elem_id="examples",
+        elem_id=elem_id,
+        elem_classes="gallery",
     )
+
+
+def chosen_example(examples: Sequence[Example], event: gr.EventData) -> Example:
+    """The example of the index that the browser sent.
+
+    Raises:
+        gr.Error: there is no such example.
+    """
+    index = event._data.get("index") if isinstance(event._data, dict) else None
+    if not isinstance(index, int) or isinstance(index, bool) or not 0 <= index < len(examples):
+        raise gr.Error("There is no such example.", print_exception=False)
+    return examples[index]
 
 
 def _credit(example: Example) -> str:

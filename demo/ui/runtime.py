@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, TypeVar
 
+from demo.detection import detect_file
+from demo.detection_race import race_backbones
 from demo.engine import Engine
 from demo.race import RaceState, race
 
@@ -29,6 +32,8 @@ class Runtime:
 
     Attributes:
         classify_file, classify_one: of the engine.
+        detect_file: (path, detector, short_side) -> ``DetectRun``, see ``demo.detection.detect_file``.
+        race_backbones: (path, detector, short_side) -> iterator of ``RaceState``, see ``demo.detection_race``.
         race_file: (path, model, baseline, batch_size) -> iterator of ``RaceState``, see ``demo.race.race``.
     """
 
@@ -36,10 +41,15 @@ class Runtime:
         def race_file(path: str, model: str, baseline: str, batch_size: int) -> Iterator[RaceState]:
             yield from race(engine, engine.open_picture(path).images, model, baseline, batch_size)
 
+        def race_both(path: str, detector: str, short_side: int) -> Iterator[RaceState]:
+            yield from race_backbones(engine, path, detector, short_side)
+
         self.engine = engine
         self.classify_file = _with_device(engine.classify_file)
         self.classify_one = _with_device(engine.classify_one)
         self.race_file = _with_device(race_file)
+        self.detect_file = _with_device(partial(detect_file, engine))
+        self.race_backbones = _with_device(race_both)
 
     @property
     def device_words(self) -> str:

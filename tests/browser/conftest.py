@@ -76,10 +76,10 @@ def hub() -> Iterator[HubServer]:
 
 @pytest.fixture(scope="session")
 def start_app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], App]]:
-    """Starts servers with an empty cache of their own, whose weights come from a given address."""
+    """Starts servers with an empty cache of their own, whose weights come from a given address; by default app.py."""
     processes = []
 
-    def start(hub_url: str) -> App:
+    def start(hub_url: str, *program: str) -> App:
         home, port = tmp_path_factory.mktemp("app"), _free_port()
         environment = {
             **{name: value for name, value in os.environ.items() if name != "GRADIO_TEMP_DIR"},
@@ -90,7 +90,9 @@ def start_app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[st
             "GRADIO_SERVER_PORT": str(port),
         }
         log = (home / "log.txt").open("w")
-        process = subprocess.Popen([sys.executable, "app.py"], cwd=ROOT, env=environment, stdout=log, stderr=log)
+        process = subprocess.Popen(
+            [sys.executable, *(program or ("app.py",))], cwd=ROOT, env=environment, stdout=log, stderr=log
+        )
         processes.append(process)
         app = App(f"http://127.0.0.1:{port}", home, process)
         _wait_until_healthy(app, home / "log.txt")

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -14,8 +15,9 @@ from safetensors.torch import save_file
 import demo.store
 from demo.engine import Engine
 from stvit.swin_r import rename_released
+from tests import narrow_detector
 from tests.golden.fill import fill
-from weights import CheckpointRecord, ResolvedWeights
+from weights import CheckpointRecord, ResolvedWeights, WeightsUnavailable
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
 MODEL, BASELINE = "stvit_r_swin_small_224", "deit_tiny_patch16_224"
@@ -23,7 +25,7 @@ MODEL, BASELINE = "stvit_r_swin_small_224", "deit_tiny_patch16_224"
 
 @pytest.fixture(scope="session")
 def weight_files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Files of made-up weights for one model and one baseline, by the model's name."""
+    """Files of made-up weights for one model, one baseline and one narrow detector, by the model's name."""
     folder = tmp_path_factory.mktemp("weights")
     files = {name: folder / f"{name}.safetensors" for name in (MODEL, BASELINE)}
     shapes = json.loads((GOLDEN / "released_shapes_small.json").read_text())
@@ -32,6 +34,8 @@ def weight_files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     save_file(released | counters, files[MODEL])
     torch.manual_seed(0)
     save_file(timm.create_model(BASELINE).state_dict(), files[BASELINE])
+    files[narrow_detector.DETECTOR] = folder / "detector.pth"
+    files[narrow_detector.DETECTOR].write_bytes(narrow_detector.checkpoint())
     return files
 
 
@@ -46,8 +50,22 @@ def with_weights(weight_files: dict[str, Path], monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.fixture
+def no_weights(monkeypatch: pytest.MonkeyPatch) -> Mock:
+    """The Hub is down; returns the stand-in for ``resolve``."""
+    resolve = Mock(side_effect=WeightsUnavailable("hub down", "The Hub is out of order.", "Wait a minute."))
+    monkeypatch.setattr(demo.store, "resolve", resolve)
+    return resolve
+
+
+@pytest.fixture
 def engine(with_weights: None) -> Engine:
     return Engine(torch.device("cpu"))
+
+
+@pytest.fixture
+def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The page's detectors are narrow."""
+    narrow_detector.make_narrow_for(monkeypatch)
 
 
 @pytest.fixture

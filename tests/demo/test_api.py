@@ -10,13 +10,17 @@ import torch
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image
+from pycocotools import mask as coco_mask
 
+import demo.detection_race
 import demo.race
 import demo.store
 from demo.engine import Engine
 from demo.ui import layout
 from demo.ui.runtime import Runtime
+from stvit.detection import COCO_CLASSES
 from tests.demo.conftest import BASELINE, MODEL
+from tests.narrow_detector import DETECTOR, make_narrow_for
 from weights import ResolvedWeights
 
 EVIT = "evit_deit_tiny_patch16_224:keep_rate=0.7"
@@ -32,6 +36,8 @@ def client(weight_files: dict[str, Path]) -> Iterator[Client]:
         )
         for limit in ("LATENCY_SECONDS", "THROUGHPUT_SECONDS", "REPORT_EVERY_S"):
             patch.setattr(demo.race, limit, 1e-6)
+        patch.setattr(demo.detection_race, "SECONDS", 1e-6)
+        make_narrow_for(patch)
         page = layout.build(Runtime(Engine(torch.device("cpu"))))
         _, url, _ = page.launch(prevent_thread_lock=True, quiet=True, run_history=False, share=False)
         yield Client(url, verbose=False)
@@ -40,7 +46,14 @@ def client(weight_files: dict[str, Path]) -> Iterator[Client]:
 
 def test_endpoints_are_named_and_described(client: Client) -> None:
     endpoints = client.view_api(return_format="dict", print_info=False)["named_endpoints"]
-    assert set(endpoints) == {"/models", "/classify", "/annotate", "/compare"}
+    assert set(endpoints) == {
+        "/models",
+        "/classify",
+        "/annotate",
+        "/compare",
+        "/detect",
+        "/compare_backbones",
+    }
     assert all(len(endpoint["description"]) > 40 for endpoint in endpoints.values())
     names = [parameter["parameter_name"] for parameter in endpoints["/classify"]["parameters"]]
     assert names == ["image", "model", "baseline"]
@@ -96,6 +109,30 @@ def test_compare_yields_measurements_until_it_is_complete(client: Client, photo:
     assert len(job.outputs()) > 3
 
 
+def test_detect_returns_objects_masks_regions_and_times(client: Client, photo: Path) -> None:
+    result = client.predict(handle_file(photo), DETECTOR, 320, api_name="/detect")
+    assert result["input"] == {
+        "asked_short_side": 320,
+        "short_side": 320,
+        "network_hw": [320, 448],
+        "padded_hw": [320, 448],
+    }
+    assert 0 < len(result["objects"]) <= 100
+    for entry in result["objects"]:
+        assert entry["segmentation"]["size"] == [300, 420] == result["image"]["size_hw"]
+        assert coco_mask.area(entry["segmentation"]) == entry["mask_area"]
+        assert 0.05 < entry["score"] <= 1 and entry["name"] in COCO_CLASSES
+    assert [layer["layer"] for layer in result["regions"]] == ["STGM 1", "STGM 2", "Recovery"]
+    assert result["times_ms"]["total_ms"] > 0
+    json.dumps(result)
+
+
+def test_compare_backbones_yields_measurements_until_it_is_complete(client: Client, photo: Path) -> None:
+    last = client.submit(handle_file(photo), DETECTOR, 320, api_name="/compare_backbones").result(timeout=240)
+    assert last["stage"] == "Done" and last["speedup_batch_1"] > 0
+    assert last["baseline"]["name"] == "swin_small_cascade_mask_rcnn"
+
+
 def damaged(folder: Path) -> Path:
     (folder / "notes.jpg").write_text("these are words")
     return folder / "notes.jpg"
@@ -115,6 +152,11 @@ def damaged(folder: Path) -> Path:
         ("/annotate", ("photo", MODEL, 1, "<script>", 0), "There is no layer"),
         ("/annotate", ("photo", MODEL, 1, "STGM 1", 37), "give 1 to 36"),
         ("/compare", ("photo", MODEL, BASELINE, 3), "not in the list of choices"),
+        ("/detect", (None, DETECTOR, 320), "Send a picture"),
+        ("/detect", ("damaged", DETECTOR, 320), "not an image"),
+        ("/detect", ("photo", MODEL, 320), "not in the list of choices"),
+        ("/detect", ("photo", DETECTOR, 801), "not in the list of choices"),
+        ("/compare_backbones", ("damaged", DETECTOR, 320), "not an image"),
     ],
 )
 def test_a_fault_of_the_caller_gets_one_specific_message_and_the_server_goes_on(

@@ -13,20 +13,13 @@ import demo.engine
 import demo.store
 from demo.engine import Engine, top_predictions
 from demo.media import MediaError
+from demo.memory import OutOfMemory
 from demo.roster import UnknownModel
 from demo.store import ModelStore
 from tests.demo.conftest import BASELINE, MODEL
-from weights import ResolvedWeights, WeightsUnavailable
+from weights import ResolvedWeights
 
 CPU = torch.device("cpu")
-
-
-@pytest.fixture
-def no_weights(monkeypatch: pytest.MonkeyPatch) -> Mock:
-    """The Hub is down; returns the stand-in for ``resolve``."""
-    resolve = Mock(side_effect=WeightsUnavailable("hub down", "The Hub is out of order.", "Wait a minute."))
-    monkeypatch.setattr(demo.store, "resolve", resolve)
-    return resolve
 
 
 def test_both_models_predict_five_classes_best_first(engine: Engine, photo: Path) -> None:
@@ -118,6 +111,26 @@ def test_the_store_keeps_to_its_budget(no_weights: Mock) -> None:
     assert tiny.num_bytes < store.budget_bytes < tiny.num_bytes + small.num_bytes
     assert store.get("deit_small_patch16_224") is small
     assert store.get("deit_tiny_patch16_224") is not tiny
+
+
+def test_where_memory_is_short_a_new_model_takes_the_place_of_the_others(
+    no_weights: Mock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = ModelStore(CPU, torch.float32)
+    tiny = store.get(BASELINE)
+    moves = iter([torch.OutOfMemoryError("CUDA out of memory."), None, *[MemoryError()] * 2])
+    move = torch.nn.Module.to
+
+    def cramped(network: torch.nn.Module, *where: object) -> torch.nn.Module:
+        if error := next(moves, None):
+            raise error
+        return move(network, *where)
+
+    monkeypatch.setattr(torch.nn.Module, "to", cramped)
+    assert store.get("deit_small_patch16_224").name == "deit_small_patch16_224"
+    with pytest.raises(OutOfMemory, match="not enough memory for this model"):
+        store.get(BASELINE)
+    assert store.get(BASELINE) is not tiny
 
 
 def test_two_visitors_cause_one_download(no_weights: Mock) -> None:

@@ -233,7 +233,7 @@ REFUSED = {
     "header-only": (PNG_BYTES[:20], "begins as a PNG image.*damaged"),
     "no-pixels": (png_with_header(0, 0), "begins as a PNG image.*no pixels"),
     "tiny": (encoded(Image.new("RGB", (5, 100)), "PNG"), "5×100 pixels; each side needs at least 8"),
-    "ribbon": (encoded(Image.new("RGB", (2000, 10)), "PNG"), "2000×10 pixels.*crop the image"),
+    "ribbon": (encoded(Image.new("RGB", (2000, 10)), "PNG"), "2000×10 pixels.*Crop the image"),
     "enormous": (png_with_header(12_000, 12_000), r"12000×12000 pixels \(144 megapixels\); the limit is 64"),
     "bomb": (png_with_header(60_000, 60_000), "far more than 64 megapixels"),
     "float": (encoded(Image.new("F", (16, 16)), "TIFF"), "as floating-point numbers"),

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 import demo.race
-from demo import charts
+from demo import bars, charts
 from demo.engine import Engine
 from demo.export import race_json
 from demo.race import BadBatchSize, Racer, RaceState, check_batch_size, race
@@ -142,7 +142,7 @@ def test_figures_that_no_paper_prints_are_not_made_up() -> None:
 def test_charts_escape_what_they_are_given() -> None:
     state = replace(finished(10, 15), stage="<script>1</script>", device="<img onerror=1>")
     assert "<script" not in charts.comparison(state) and "<img" not in charts.comparison(state)
-    assert "<b>x</b>" not in charts.notice("<b>x</b>", detail="<b>x</b>")
+    assert "<b>x</b>" not in bars.notice("<b>x</b>", detail="<b>x</b>")
 
 
 def test_a_race_as_json_has_plain_values(engine: Engine) -> None:

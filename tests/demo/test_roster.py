@@ -5,14 +5,17 @@ import pytest
 import timm
 import torch
 
-import stvit  # noqa: F401 - registers its models with timm
+import stvit
 from demo.roster import (
     BASELINES,
     CHOICES,
+    DETECTORS,
     METHODS,
     MODELS,
     UnknownModel,
     find,
+    full_token_peer,
+    label_of,
     method_of,
     published_figures,
     settings_of,
@@ -35,6 +38,25 @@ def test_every_entry_is_reached_through_the_three_pickers() -> None:
     assert sorted(choice.name for choice in reached) == sorted(choice.name for choice in CHOICES)
 
 
+def test_detectors_are_on_offer_with_their_records_and_a_full_token_peer_without_weights() -> None:
+    records = {name: record for name, record in CATALOGUE.items() if record.task == "detection"}
+    assert [choice.name for choice in DETECTORS] == list(records)
+    for choice in DETECTORS:
+        assert choice.weights == choice.name and CATALOGUE[choice.name].published.items() <= choice.published.items()
+        peer = full_token_peer(choice)
+        assert peer.size == choice.size and peer.weights is None and "no public weights" in peer.no_weights
+        with torch.device("meta"):
+            assert stvit.create_model(choice.model).num_classes == stvit.create_model(peer.model).num_classes == 80
+
+
+def test_a_detector_is_no_classifier_and_the_other_way_round() -> None:
+    with pytest.raises(UnknownModel):
+        find(DETECTORS[0].name)
+    with pytest.raises(UnknownModel):
+        find(CHOICES[0].name, DETECTORS)
+    assert label_of(DETECTORS[0].name) == label_of(CHOICES[0].name) == "STViT-R-Swin-S"
+
+
 def test_every_setting_can_be_built() -> None:
     with torch.device("meta"):
         for choice in CHOICES:
@@ -48,7 +70,7 @@ def test_every_entry_has_weights_of_its_size_or_says_why_not() -> None:
         assert choice.weights is None or (choice.weights in CATALOGUE and choice.size in choice.weights)
 
 
-@pytest.mark.parametrize("name", CATALOGUE)
+@pytest.mark.parametrize("name", [name for name, record in CATALOGUE.items() if record.task == "classification"])
 def test_every_record_is_on_offer_with_the_papers_figures(name: str) -> None:
     record = CATALOGUE[name].published
     assert published_figures(name) == {

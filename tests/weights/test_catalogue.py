@@ -2,18 +2,20 @@ from __future__ import annotations
 
 import pytest
 import timm
+import torch
 
-import stvit  # noqa: F401 - registers its models with timm
+from stvit.detection.preprocess import prepare
 from weights import CATALOGUE
 
 STVIT_R = ["stvit_r_swin_small_224", "stvit_r_swin_base_224"]
-BASELINES = sorted(CATALOGUE.keys() - set(STVIT_R))
+DETECTORS = ["stvit_r_swin_small_cascade_mask_rcnn", "stvit_r_swin_base_cascade_mask_rcnn"]
+BASELINES = sorted(CATALOGUE.keys() - set(STVIT_R + DETECTORS))
 
 
-def test_the_catalogue_holds_the_published_classifiers_and_their_baselines() -> None:
+def test_the_catalogue_holds_the_published_models_and_the_classifiers_baselines() -> None:
     swin = [f"swin_{size}_patch4_window7_224" for size in ("tiny", "small", "base")]
     deit = [f"deit_{size}_patch16_224" for size in ("tiny", "small", "base")]
-    assert sorted(CATALOGUE) == sorted(STVIT_R + swin + deit)
+    assert sorted(CATALOGUE) == sorted(STVIT_R + DETECTORS + swin + deit)
 
 
 @pytest.mark.parametrize("name", CATALOGUE)
@@ -21,7 +23,7 @@ def test_every_record_names_a_model_that_can_be_built(name: str) -> None:
     record = CATALOGUE[name]
     assert record.name == name
     assert timm.is_model(record.model)
-    assert record.published["top1"] > 70
+    assert record.published["box_ap" if record.task == "detection" else "top1"] > 50
 
 
 @pytest.mark.parametrize("name", BASELINES)
@@ -37,10 +39,19 @@ def test_baselines_agree_with_timm(name: str) -> None:
     assert (preprocessing.mean, preprocessing.std) == (cfg.mean, cfg.std)
 
 
-@pytest.mark.parametrize("name", STVIT_R)
+@pytest.mark.parametrize("name", STVIT_R + DETECTORS)
 def test_the_models_own_configuration_names_the_same_file(name: str) -> None:
     cfg = timm.get_pretrained_cfg(name)
     assert (cfg.hf_hub_id, cfg.hf_hub_filename) == (CATALOGUE[name].repo, CATALOGUE[name].filename)
+
+
+@pytest.mark.parametrize("name", DETECTORS)
+def test_detectors_are_prepared_for_as_they_prepare_themselves(name: str) -> None:
+    record, image = CATALOGUE[name], torch.zeros(90, 200, 3, dtype=torch.uint8)
+    prepared = prepare(image, record.preprocessing.scale)
+    assert all(side % record.preprocessing.divisor == 0 for side in prepared.images.shape[2:])
+    black = -torch.tensor(record.preprocessing.mean) / torch.tensor(record.preprocessing.std)
+    torch.testing.assert_close(prepared.images[0, :, 0, 0], black)
 
 
 def test_baselines_were_trained_on_the_same_images() -> None:

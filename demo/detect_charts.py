@@ -1,0 +1,78 @@
+"""Pictures of what a detector takes, as HTML: the steps of one detection, and two backbones side by side."""
+
+from __future__ import annotations
+
+from html import escape
+
+from demo.bars import bar_chart, latency_chart, legend, peak_memory_chart, speed_tile, stacked_bar, stage_line
+from demo.race import Racer, RaceState
+from demo.roster import EVERY_MODEL, find, label_of
+from demo.types import DetectionResult
+
+ONLY_BACKBONES = (
+    "The full-token Swin detector has no public weights, so only its backbone stands beside STViT-R's, with random "
+    "weights: its time and its multiply-adds do not depend on them. What follows the backbone is the same in both."
+)
+STEPS = {
+    "decode": "decode_ms",
+    "prepare": "prepare_ms",
+    "backbone + FPN": "backbone_ms",
+    "proposals": "proposals_ms",
+    "heads": "heads_ms",
+    "masks": "masks_ms",
+    "drawing": "draw_ms",
+}
+NOT_TIMED = "The backbone runs once more for the regions of the semantic tokens; that pass is not counted."
+UNTRAINED = "Random heads find other numbers of objects than trained ones: take proposals, heads and masks as a sketch."
+
+
+def step_times(result: DetectionResult) -> str:
+    """Where the time of one detection went."""
+    parts = {step: getattr(result.times, field) for step, field in STEPS.items()}
+    (height, width), (padded_h, padded_w) = result.network_hw, result.padded_hw
+    size = f"The network saw the picture at {height} × {width}, filled up to {padded_h} × {padded_w}."
+    note = " ".join(filter(None, (size, NOT_TIMED, UNTRAINED if result.found is None else "")))
+    return (
+        f'<div class="card request"><h4>This detection, step by step</h4>'
+        f"{stacked_bar(label_of(result.model), parts, result.times.total_ms)}{legend(parts)}"
+        f'<p class="fine">{escape(note)}</p></div>'
+    )
+
+
+def backbones(state: RaceState) -> str:
+    """Everything that a comparison of two backbones has measured so far, and what the paper prints for both."""
+    both = (state.model, state.baseline)
+    charts = (
+        latency_chart("Backbone time", "ms for one picture, median and middle half; shorter is better", both),
+        bar_chart(
+            "Backbone multiply-adds",
+            "G at this input, as computed here",
+            both,
+            [racer.macs / 1e9 for racer in both],
+            "{:.1f}",
+        ),
+        bar_chart("Backbone parameters", "million", both, [racer.parameters / 1e6 for racer in both], "{:.1f}"),
+        peak_memory_chart("Backbone peak memory", both),
+    )
+    return (
+        f'<div class="race" data-done="{str(state.done).lower()}">{stage_line(state)}'
+        f'<div class="tiles">{speed_tile(state, batched=False)}{_published(both)}</div>'
+        f'<div class="metrics">{"".join(charts)}</div><p class="fine">{ONLY_BACKBONES}</p></div>'
+    )
+
+
+def _published(both: tuple[Racer, Racer]) -> str:
+    figures = [find(racer.name, EVERY_MODEL).published for racer in both]
+    rows = "".join(
+        f'<tr><th scope="row">{title}</th>' + "".join(f"<td>{entry[key]}</td>" for entry in figures) + "</tr>"
+        for title, key in (
+            ("Box AP, COCO", "box_ap"),
+            ("Mask AP, COCO", "mask_ap"),
+            ("Backbone multiply-adds at 800 × 1333, G", "backbone_gmacs"),
+        )
+    )
+    heads = "".join(f'<th scope="col">{escape(label_of(racer.name))}</th>' for racer in both)
+    return (
+        f'<section class="tile published"><h4>Published (paper, Table 5), not measured here</h4>'
+        f"<table><thead><tr><td></td>{heads}</tr></thead><tbody>{rows}</tbody></table></section>"
+    )

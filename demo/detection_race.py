@@ -1,0 +1,60 @@
+"""Two backbones on the same picture, in turns: a detector's, and the full-token one of its size."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from torch import Tensor
+
+from demo.detection import check_short_side, prepare, sizes_from
+from demo.engine import Engine
+from demo.media import read_image
+from demo.memory import first_that_fits
+from demo.race import RaceState, measured, racer, with_peak_memory
+from demo.roster import DETECTORS, find, full_token_peer
+
+ROUNDS, SECONDS = 20, 25.0
+
+
+def race_backbones(engine: Engine, path: str | Path, name: str, short_side: int) -> Iterator[RaceState]:
+    """Measure both backbones, interleaved, on one picture at a time.
+
+    The backbones alone: the heads are the same, and how long they take hangs on what they find, which a full-token
+    detector without weights cannot. The device is held only while something runs on it, never across a ``yield``.
+
+    Raises:
+        MediaError: the file cannot be read as an image.
+        UnknownModel, BadSize: not on offer.
+        OutOfMemory: not even the smallest size fits.
+    """
+    choice, short_side = find(name, DETECTORS), check_short_side(short_side)
+    pixels = read_image(path).pixels
+    detectors = {entry.name: engine.store.get(entry.name).network for entry in (choice, full_token_peer(choice))}
+    backbones = {name: detector.backbone for name, detector in detectors.items()}
+
+    def run_once(side: int) -> Tensor:
+        with engine.exclusive():
+            images = prepare(detectors[choice.name], pixels, side, engine.precision).images
+            for backbone in backbones.values():
+                backbone(images)
+        return images
+
+    side, images = first_that_fits(sizes_from(short_side), run_once, engine.device)
+    shape = tuple(images.shape[1:])
+    fitted = "" if side == short_side else f", as there was not enough memory for {short_side}"
+    where = f"{engine.device_words()}; input {shape[1]} × {shape[2]}{fitted}"
+    racers = (racer(name, backbone, shape) for name, backbone in backbones.items())
+    state = RaceState("Counted multiply-adds, warming up", 0.0, *racers, 1, where)
+    yield state
+    for part, (model, baseline) in measured(engine, backbones, images, ROUNDS, SECONDS):
+        state = replace(
+            state,
+            stage="Both backbones in turns",
+            progress=part,
+            model=replace(state.model, latency=model),
+            baseline=replace(state.baseline, latency=baseline),
+        )
+        yield state
+    yield replace(with_peak_memory(engine, backbones, images, state), stage="Done", progress=1.0)

@@ -1,0 +1,138 @@
+"""The Detect tab: its components and what happens when they are used."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import gradio as gr
+
+from demo import detect_charts
+from demo.detection import SHORT_SIDES, scale_of
+from demo.roster import DETECTORS
+from demo.ui.comparison import Comparison, connect_comparison
+from demo.ui.detect_handlers import DetectHandlers
+from demo.ui.detect_view import detect_view
+from demo.ui.inputs import Example, example_gallery, load_examples, picture_input
+from demo.ui.parts import heading
+from demo.ui.runtime import DEVICE_QUEUE, LOADING_QUEUE, Runtime
+
+SIZE_ON_CPU = 480
+EMPTY_RACE = (
+    '<p class="placeholder">The full-token Swin detector has no public weights, so it cannot be shown detecting. What '
+    "can be shown is what its backbone costs: both backbones run in turns on the same picture, in the same precision. "
+    "All that follows the backbone is the same in both detectors.</p>"
+)
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The components that events connect."""
+
+    picture: gr.Image
+    examples: gr.HTML
+    detector: gr.Dropdown
+    short_side: gr.Dropdown
+    run: gr.Button
+    notice: gr.HTML
+    detections: gr.HTML
+    steps: gr.HTML
+    download_picture: gr.DownloadButton
+    download_coco: gr.DownloadButton
+    comparison: Comparison
+
+    @property
+    def pick(self) -> list[gr.Image | gr.Dropdown]:
+        """The picture, the detector and the size of its input."""
+        return [self.picture, self.detector, self.short_side]
+
+
+def build(runtime: Runtime) -> None:
+    """Lay the tab out and connect it; call inside a ``gr.Tab``."""
+    examples = load_examples()
+    parts = _lay_out(runtime.engine.device.type == "cuda", examples)
+    handlers = DetectHandlers(runtime, examples)
+    _connect_detection(parts, handlers)
+    connect_comparison(
+        parts.comparison,
+        load=handlers.load_both,
+        loaded_from=parts.pick,
+        notice=parts.notice,
+        run=handlers.compare,
+        run_on=parts.pick,
+        draw=detect_charts.backbones,
+        other_wishes=[*(part.change for part in parts.pick), parts.run.click],
+    )
+
+
+def _lay_out(on_gpu: bool, examples: Sequence[Example]) -> Parts:
+    with gr.Row(elem_classes="workspace"):
+        with gr.Column(elem_classes="inputs"):
+            picture = picture_input("detect-picture")
+            gallery = example_gallery(examples, "detect-examples")
+            detector = gr.Dropdown(
+                [(choice.label, choice.name) for choice in DETECTORS],
+                value=DETECTORS[0].name,
+                label="Detector (Cascade Mask R-CNN)",
+                elem_id="detector",
+                filterable=False,
+            )
+            short_side = gr.Dropdown(
+                [(_size_words(side), side) for side in SHORT_SIDES],
+                value=SHORT_SIDES[0] if on_gpu else SIZE_ON_CPU,
+                label="Input size: short and long side at most",
+                elem_id="short-side",
+                filterable=False,
+            )
+            run = gr.Button("Detect", variant="primary", elem_id="detect")
+        with gr.Column(elem_classes="results"):
+            notice = gr.HTML(elem_id="detect-notice", elem_classes="notices", apply_default_css=False)
+            detections = detect_view()
+            with gr.Row(elem_classes="downloads"):
+                download_picture = gr.DownloadButton(
+                    "Annotated picture, at least 50 % (JPEG)", size="sm", interactive=False
+                )
+                download_coco = gr.DownloadButton("All objects (COCO JSON)", size="sm", interactive=False)
+            steps = gr.HTML(elem_id="steps", elem_classes="notices", apply_default_css=False)
+    heading("What it saves", "The two backbones, measured here and now on this picture")
+    with gr.Row(elem_classes="race-controls"):
+        compare = gr.Button("Compare with full-token Swin", variant="primary", elem_id="compare-backbones")
+        cancel = gr.Button("Cancel", interactive=False, elem_id="cancel-backbones")
+    race = gr.HTML(EMPTY_RACE, elem_id="backbones", apply_default_css=False)
+    return Parts(
+        picture=picture,
+        examples=gallery,
+        detector=detector,
+        short_side=short_side,
+        run=run,
+        notice=notice,
+        detections=detections,
+        steps=steps,
+        download_picture=download_picture,
+        download_coco=download_coco,
+        comparison=Comparison(compare, cancel, race, gr.State(None)),
+    )
+
+
+def _size_words(short_side: int) -> str:
+    long, short = scale_of(short_side)
+    return f"{short} × {long}, as published" if short_side == SHORT_SIDES[0] else f"{short} × {long}"
+
+
+def _connect_detection(parts: Parts, handlers: DetectHandlers) -> None:
+    outputs = [parts.notice, parts.detections, parts.steps, parts.download_picture, parts.download_coco]
+    loading = {"inputs": parts.pick, "outputs": parts.notice, "api_visibility": "private", "show_progress": "hidden"}
+    chosen = gr.on(
+        [part.change for part in parts.pick], handlers.load, trigger_mode="always_last", **loading, **LOADING_QUEUE
+    )
+    pressed = parts.run.click(handlers.load_again, **loading, **LOADING_QUEUE)
+    for event in (chosen, pressed):
+        event.success(
+            handlers.detect,
+            parts.pick,
+            outputs,
+            api_visibility="private",
+            show_progress_on=parts.detections,
+            **DEVICE_QUEUE,
+        )
+    parts.examples.pick(handlers.choose_example, None, parts.picture, api_visibility="private", queue=False)

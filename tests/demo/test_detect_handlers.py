@@ -1,0 +1,129 @@
+from __future__ import annotations
+
+import json
+from base64 import b64decode
+from pathlib import Path
+from typing import Any
+from unittest.mock import Mock
+
+import cv2
+import gradio as gr
+import numpy as np
+import pytest
+
+import demo.detection_race
+import demo.race
+from demo.engine import Engine
+from demo.memory import OutOfMemory
+from demo.roster import DETECTORS
+from demo.ui.detect_handlers import DetectHandlers
+from demo.ui.inputs import load_examples
+from demo.ui.runtime import Runtime
+from tests.demo.conftest import MODEL
+from tests.narrow_detector import DETECTOR, PHOTO
+
+
+@pytest.fixture
+def handlers(engine: Engine, narrow: None) -> DetectHandlers:
+    return DetectHandlers(Runtime(engine), load_examples())
+
+
+@pytest.fixture
+def without_weights(no_weights: Mock, narrow: None) -> DetectHandlers:
+    return DetectHandlers(Runtime(Engine()), load_examples())
+
+
+def test_the_browser_gets_boxes_masks_and_token_maps_that_equal_the_results(handlers: DetectHandlers) -> None:
+    run = handlers.runtime.detect_file(PHOTO, DETECTOR, 320)
+    notice, payload, steps, picture, coco = handlers.detect(str(PHOTO), DETECTOR, 320)
+    found, side = run.result.found, payload["maskSide"]
+    assert notice == "" and payload["reason"] == payload["note"] == ""
+    assert len(payload["objects"]) == len(found) and payload["source"] == [675, 900]
+    np.testing.assert_allclose([entry["box"] for entry in payload["objects"]], found.boxes, atol=0.01)
+    masks = np.frombuffer(b64decode(payload["masks"]), np.uint8).reshape(-1, side, side)
+    np.testing.assert_allclose(masks / 255, found.mask_probabilities, atol=0.5 / 255 + 1e-6)
+    shares = found.masks().float().mean(dim=(1, 2))
+    np.testing.assert_allclose([entry["covers"] for entry in payload["objects"]], shares, atol=1e-6)
+    for layer, regions in zip(payload["layers"], run.result.regions, strict=True):
+        assignment = np.frombuffer(b64decode(layer["assignment"]), "<i2").reshape(regions.image_grid_hw)
+        np.testing.assert_array_equal(assignment, regions.assignment)
+        assert len(b64decode(layer["colours"])) == 3 * regions.num_tokens
+    assert payload["cells"] == [20, 427 / 16]
+    assert len(json.loads(Path(coco.value["path"] if isinstance(coco.value, dict) else coco.value).read_text())) == 3
+    assert picture.interactive and "backbone + FPN" in steps
+
+
+def test_what_is_sent_beside_the_picture_stays_small(handlers: DetectHandlers) -> None:
+    payload = handlers.detect(str(PHOTO), DETECTOR, 800)[1]
+    assert len(payload["objects"]) > 50
+    assert len(json.dumps({key: value for key, value in payload.items() if key != "image"})) < 400_000
+
+
+def test_a_large_picture_is_shown_smaller_with_boxes_in_source_pixels(handlers: DetectHandlers, tmp_path: Path) -> None:
+    large = cv2.resize(cv2.imread(str(PHOTO)), (2700, 2025))
+    cv2.imwrite(str(tmp_path / "large.jpg"), large)
+    payload = handlers.detect(str(tmp_path / "large.jpg"), DETECTOR, 320)[1]
+    assert (payload["size"], payload["source"]) == ([960, 1280], [2025, 2700])
+    assert max(entry["box"][2] for entry in payload["objects"]) > 1280
+
+
+def test_without_weights_random_objects_are_never_shown(without_weights: DetectHandlers) -> None:
+    *_, notice = without_weights.load(str(PHOTO), DETECTOR, 320)
+    assert "No detections from STViT-R-Swin-S: The Hub is out of order." in notice
+    shown = without_weights.detect(str(PHOTO), DETECTOR, 320)
+    assert shown[0] == notice
+    assert shown[1]["objects"] == [] and shown[1]["masks"] == ""
+    assert shown[1]["reason"].endswith("The Hub is out of order. Wait a minute.")
+    assert len(shown[1]["layers"]) == 3 and "Random weights" in shown[1]["note"]
+    assert "Random heads" in shown[2]
+    assert not shown[3].interactive and not shown[4].interactive
+
+
+def test_a_smaller_size_than_asked_for_is_said(handlers: DetectHandlers) -> None:
+    detector = handlers.store.get(DETECTOR).network
+    extract = detector.extract_features
+
+    def fail_if_large(images: Any) -> Any:
+        if max(images.shape) > 600:
+            raise RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 1 byte.")
+        return extract(images)
+
+    detector.extract_features = fail_if_large
+    notice = handlers.detect(str(PHOTO), DETECTOR, 480)[0]
+    assert "not enough memory for a short side of 480: this was found at 320" in notice
+
+
+def test_no_memory_at_all_is_a_message_and_no_crash(handlers: DetectHandlers) -> None:
+    handlers.runtime.detect_file = Mock(side_effect=OutOfMemory("The device is full."))
+    handlers.runtime.race_backbones = Mock(side_effect=OutOfMemory("The device is full."))
+    shown = handlers.detect(str(PHOTO), DETECTOR, 480)
+    assert "The device is full." in shown[0] and shown[1] is None
+    assert "The device is full." in next(handlers.compare(str(PHOTO), DETECTOR, 480))[0]
+
+
+@pytest.mark.parametrize(("detector", "size"), [(MODEL, 320), (None, 320), (DETECTOR, 333), (DETECTOR, "320")])
+def test_what_is_not_on_offer_is_refused(handlers: DetectHandlers, detector: Any, size: Any) -> None:
+    with pytest.raises(gr.Error, match="is not offered"):
+        handlers.detect(str(PHOTO), detector, size)
+
+
+def test_without_a_picture_there_is_nothing_to_show_or_compare(handlers: DetectHandlers) -> None:
+    assert list(handlers.load(None, DETECTOR, 320)) == [""]
+    assert handlers.detect(None, DETECTOR, 320)[1] is None
+    ((notice, state),) = handlers.compare(None, DETECTOR, 320)
+    assert "Choose a picture first" in notice and state is None
+
+
+def test_a_comparison_shows_published_figures_apart_from_measured_ones(
+    handlers: DetectHandlers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(demo.detection_race, "SECONDS", 1e-6)
+    *_, (chart, state) = handlers.compare(str(PHOTO), DETECTOR, 320)
+    assert state.done
+    measured, _, published = chart.partition("Published (paper, Table 5), not measured here")
+    assert "multiply-adds would allow" in measured
+    assert all(f"<td>{value}</td>" in published for value in (51.8, 44.7, 134, 194))
+
+
+def test_both_sizes_of_the_detector_are_offered() -> None:
+    assert [choice.label for choice in DETECTORS] == ["STViT-R-Swin-S", "STViT-R-Swin-B"]

@@ -1,0 +1,186 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from unittest.mock import Mock
+
+import numpy as np
+import pytest
+import torch
+
+import demo.detection_race
+import demo.race
+from demo.detection import SHORT_SIDES, BadSize, check_short_side, detect, detect_file, scale_of
+from demo.detection_race import race_backbones
+from demo.engine import Engine
+from demo.media import MediaError, read_image
+from demo.memory import OutOfMemory
+from demo.roster import DETECTORS, UnknownModel, full_token_peer
+from tests.demo.conftest import MODEL
+from tests.narrow_detector import DETECTOR, PHOTO
+
+CPU = torch.device("cpu")
+CUDA_ERROR = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+CPU_ERROR = RuntimeError("[enforce fail] . DefaultCPUAllocator: not enough memory: you tried to allocate 17 GB.")
+
+
+@pytest.fixture(autouse=True)
+def narrow_detectors(narrow: None) -> None:
+    """All tests here use narrow detectors."""
+
+
+@pytest.fixture
+def cramped(engine: Engine) -> Callable[[int, Exception], list[tuple[int, ...]]]:
+    """A device whose memory holds nothing longer than a number of pixels; returns the sizes that were tried."""
+
+    def cramp(longest: int, error: Exception) -> list[tuple[int, ...]]:
+        detector = engine.store.get(DETECTOR).network
+        extract, tried = detector.extract_features, []
+
+        def extract_if_it_fits(images: torch.Tensor) -> Any:
+            tried.append(tuple(images.shape[2:]))
+            if max(images.shape[2:]) > longest:
+                raise error
+            return extract(images)
+
+        detector.extract_features = extract_if_it_fits
+        engine.first_use(detector)
+        return tried
+
+    return cramp
+
+
+def test_the_result_is_that_of_the_detector_alone(with_weights: None, photo: Path) -> None:
+    engine = Engine(CPU, torch.float32)
+    run = detect_file(engine, photo, DETECTOR, 320)
+    expected = engine.store.get(DETECTOR).network.predict(run.source.pixels, scale_of(320))
+    found = run.result.found
+    assert 0 < len(found) == len(expected) <= 100
+    for name in ("boxes", "scores", "labels", "mask_probabilities"):
+        torch.testing.assert_close(getattr(found, name), getattr(expected, name))
+    assert found.image_hw == (300, 420)
+
+
+def test_in_bfloat16_the_sure_objects_stay_where_they_are(with_weights: None) -> None:
+    exact, fast = (
+        detect_file(Engine(CPU, precision), PHOTO, DETECTOR, 320).result.found
+        for precision in (torch.float32, torch.bfloat16)
+    )
+    sure = exact.scores > 0.5
+    assert sure.any()
+    distances = torch.cdist(exact.boxes[sure], fast.boxes, p=float("inf"))
+    assert (distances.min(dim=1).values < 6).all()
+
+
+def test_every_step_is_timed_and_the_size_is_said(engine: Engine, photo: Path) -> None:
+    result = detect_file(engine, photo, DETECTOR, 480).result
+    times = vars(result.times)
+    assert times.pop("draw_ms") == 0
+    assert all(value > 0 for value in times.values()) and result.times.total_ms == pytest.approx(sum(times.values()))
+    assert (result.network_hw, result.padded_hw) == ((480, 672), (480, 672))
+    assert result.device == engine.device_words()
+
+
+@pytest.mark.parametrize(("height", "width"), [(64, 64), (8, 160), (160, 8), (97, 251), (1333, 100)])
+def test_any_shape_gets_regions_that_cover_its_padded_input(with_weights: None, height: int, width: int) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    result = detect(Engine(CPU), pixels, DETECTOR, 320)
+    for regions in result.regions:
+        assert [16 * cells for cells in regions.image_grid_hw] == list(result.padded_hw)
+        assert regions.semantic_grid_hw == tuple(3 * -(-cells // 7) for cells in regions.image_grid_hw)
+    assert [(entry.unit, entry.layer) for entry in result.regions] == [
+        (1, name) for name in ("STGM 1", "STGM 2", "Recovery")
+    ]
+
+
+def test_without_weights_there_are_regions_and_times_but_no_objects(no_weights: Mock, photo: Path) -> None:
+    result = detect_file(Engine(CPU), photo, DETECTOR, 320).result
+    assert result.found is None and result.weights == "The Hub is out of order. Wait a minute."
+    assert len(result.regions) == 3 and result.times.backbone_ms > 0
+
+
+@pytest.mark.parametrize("error", [CUDA_ERROR, CPU_ERROR])
+def test_too_little_memory_leads_to_the_next_smaller_size(
+    engine: Engine, photo: Path, cramped: Callable, error: Exception
+) -> None:
+    tried = cramped(500, error)
+    result = detect_file(engine, photo, DETECTOR, 640).result
+    assert [min(size) for size in tried] == [640, 480, 320]
+    assert (result.asked_short_side, result.short_side) == (640, 320)
+    assert len(result.found) > 0
+
+
+def test_no_memory_even_for_the_smallest_size_is_one_message(engine: Engine, photo: Path, cramped: Callable) -> None:
+    cramped(100, CUDA_ERROR)
+    with pytest.raises(OutOfMemory, match="even at the smallest size"):
+        detect_file(engine, photo, DETECTOR, 640)
+
+
+def test_other_errors_are_not_taken_for_too_little_memory(engine: Engine, photo: Path, cramped: Callable) -> None:
+    cramped(100, RuntimeError("shapes do not match"))
+    with pytest.raises(RuntimeError, match="shapes do not match"):
+        detect_file(engine, photo, DETECTOR, 640)
+
+
+@pytest.mark.parametrize("size", [0, 799, "800", True, None, 800.0, 10**9])
+def test_sizes_that_are_not_offered_are_refused(size: object) -> None:
+    with pytest.raises(BadSize, match="Choose one of 800, 640, 480, 320"):
+        check_short_side(size)
+
+
+def test_sizes_keep_the_published_proportion() -> None:
+    assert [scale_of(side) for side in SHORT_SIDES] == [(1333, 800), (1066, 640), (800, 480), (533, 320)]
+
+
+def test_what_is_no_detector_or_no_picture_is_refused(engine: Engine, photo: Path, tmp_path: Path) -> None:
+    for name in (MODEL, full_token_peer(DETECTORS[0]).name, "../x"):
+        with pytest.raises(UnknownModel, match=DETECTOR):
+            detect_file(engine, photo, name, 320)
+    with pytest.raises(UnknownModel):
+        engine.classify(torch.zeros(1, 3, 224, 224), DETECTOR)
+    (tmp_path / "text.jpg").write_text("no picture")
+    with pytest.raises(MediaError):
+        detect_file(engine, tmp_path / "text.jpg", DETECTOR, 320)
+
+
+@pytest.fixture
+def short_races(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(demo.detection_race, "SECONDS", 1e-6)
+    monkeypatch.setattr(demo.race, "REPORT_EVERY_S", 1e-6)
+
+
+def test_both_backbones_run_on_the_same_input(engine: Engine, photo: Path, short_races: None) -> None:
+    seen: dict[str, list] = {}
+    for name in (DETECTOR, full_token_peer(DETECTORS[0]).name):
+        inputs = seen.setdefault(name, [])
+        backbone = engine.store.get(name).network.backbone
+        backbone.register_forward_pre_hook(lambda _, arguments, inputs=inputs: inputs.append(arguments[0]))
+    states = list(race_backbones(engine, photo, DETECTOR, 320))
+    ours, theirs = ([images for images in inputs if not images.is_meta] for inputs in seen.values())  # meta: counted
+    assert len(ours) == len(theirs) >= demo.race.MIN_ROUNDS
+    assert all(torch.equal(a, ours[0]) for a in (*ours, *theirs))
+    assert states[-1].done and states[-1].speedup(batched=False) > 0
+    assert "input 320 × 448" in states[-1].device
+    assert states[0].model.macs != states[0].baseline.macs and states[0].model.latency is None
+
+
+def test_a_race_falls_back_to_a_size_that_fits_and_says_so(
+    engine: Engine, photo: Path, short_races: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backbone = engine.store.get(full_token_peer(DETECTORS[0]).name).network.backbone
+
+    def fail_if_large(_: object, arguments: tuple) -> None:
+        if max(arguments[0].shape) > 500:
+            raise CUDA_ERROR
+
+    backbone.register_forward_pre_hook(fail_if_large)
+    last = list(race_backbones(engine, photo, DETECTOR, 480))[-1]
+    assert "input 320 × 448, as there was not enough memory for 480" in last.device
+
+
+def test_a_picture_of_the_largest_size_is_drawn_where_its_objects_are(engine: Engine, photo: Path) -> None:
+    pixels = np.repeat(np.repeat(read_image(photo).pixels, 8, axis=0), 8, axis=1)
+    found = detect(engine, pixels, DETECTOR, 320).found
+    assert found.image_hw == (2400, 3360)
+    assert found.boxes[:, 2].max() > 1000
