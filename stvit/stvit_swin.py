@@ -6,6 +6,7 @@ global layers) are used here. What else the paper leaves open is chosen so that 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 
 from .attention import SemanticLayer, init_weights
 from .deit import STVIT_PAPER
+from .initialise import initialise_from_swin
 from .pooling import PoolingName, initial_centres
 from .stgm import GlobalSTGMLayer, SpatialSTGMLayer
 from .swin import ConvStem, PatchMerging, SwinStage, TokenMapClassifier, check_swin_input, swin_layers
@@ -167,6 +169,21 @@ class STViTSwin(TokenMapClassifier):
             if return_trace:
                 trace = (*trace, LayerTrace(f"Stage 4, layer {i}", "semantic", tokens, image_hw, semantic_hw))
         return tokens.unflatten(1, semantic_hw), trace
+
+    def initialise_from(self, full_token: Mapping[str, Tensor]) -> list[str]:
+        """Take over the weights of timm's trained Swin; see :func:`stvit.initialise.initialise_from_swin`."""
+        third = self.stages[2]
+        layers = [
+            *([f"stages.{i}.layers.{j}" for j in range(len(self.stages[i].layers))] for i in range(2)),
+            [
+                *(f"stages.2.image_layers.{j}" for j in range(len(third.image_layers))),
+                "stages.2.stgm_spatial",
+                "stages.2.stgm_global",
+                *(f"stages.2.semantic_layers.{j}" for j in range(len(third.semantic_layers))),
+            ],
+            [f"stages.3.{j}" for j in range(len(self.stages[3]))],
+        ]
+        return initialise_from_swin(self, full_token, layers)
 
     @torch.jit.ignore
     def group_matcher(self, coarse: bool = False) -> dict[str, Any]:

@@ -7,6 +7,7 @@ and inter-window pooling, no residual in the first STGM layer, no global cluster
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +17,7 @@ from timm.models._features import feature_take_indices
 from torch import Tensor, nn
 
 from .attention import SemanticLayer, init_weights
+from .initialise import initialise_from_swin
 from .pooling import PoolingName, initial_centres
 from .recovery import DumbbellUnit, RecoveryLayer
 from .stgm import GlobalSTGMLayer, SpatialSTGMLayer
@@ -163,6 +165,16 @@ class STViTRSwin(TokenMapClassifier):
         """timm's grouping of parameters for layer-wise learning rates."""
         return {"stem": r"^stem", "blocks": r"^stages\.(\d+)" if coarse else r"^stages\.(\d+)\.(?:layers|units)\.(\d+)"}
 
+    def initialise_from(self, full_token: Mapping[str, Tensor]) -> list[str]:
+        """Take over the weights of timm's trained Swin; see :func:`stvit.initialise.initialise_from_swin`.
+
+        At its initial 1e-5, LayerScale holds back what the layers of semantic tokens take over: use
+        ``layer_scale=None`` and ``stgm_residual=True`` for it to count at once.
+        """
+        units = [f"stages.2.units.{i}.{layer}" for i in range(len(self.stages[2].units)) for layer in UNIT_LAYERS]
+        plain = {i: [f"stages.{i}.layers.{j}" for j in range(len(self.stages[i].layers))] for i in (0, 1, 3)}
+        return initialise_from_swin(self, full_token, [plain[0], plain[1], units, plain[3]])
+
     def convert_released_state_dict(self, state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
         """Rename the authors' parameters to ours; a dict that has our names already is returned as it is."""
         if not any(name.startswith("patch_embed.") for name in state_dict):
@@ -263,11 +275,11 @@ def _create(variant: str, pretrained: bool, **kwargs: Any) -> STViTRSwin:
 def stvit_r_swin_small_224(pretrained: bool = False, **kwargs: Any) -> STViTRSwin:
     """STViT-R-Swin-S: 49,625,518 parameters; published 82.7 % top-1 at 5.83 G multiply-adds (Table 3)."""
     sizes = {"embed_dim": 96, "depths": (2, 2, 18, 2), "num_heads": (3, 6, 12, 24)}
-    return _create("stvit_r_swin_small_224", pretrained, **sizes, **kwargs)
+    return _create("stvit_r_swin_small_224", pretrained, **sizes | kwargs)
 
 
 @register_model
 def stvit_r_swin_base_224(pretrained: bool = False, **kwargs: Any) -> STViTRSwin:
     """STViT-R-Swin-B: 87,812,336 parameters; published 83.2 % top-1 at 10.26 G multiply-adds (Table 3)."""
     sizes = {"embed_dim": 128, "depths": (2, 2, 18, 2), "num_heads": (4, 8, 16, 32)}
-    return _create("stvit_r_swin_base_224", pretrained, **sizes, **kwargs)
+    return _create("stvit_r_swin_base_224", pretrained, **sizes | kwargs)
