@@ -95,7 +95,9 @@ def _bar_row(racer: Racer, side: str, bars: str, value: str, note: str = "") -> 
 def peak_memory_chart(title: str, racers: Sequence[Racer]) -> str:
     """Peak memory of both sides; nothing where it is not known."""
     peaks = [racer.peak_memory_bytes / 2**20 if racer.peak_memory_bytes else None for racer in racers]
-    return bar_chart(title, "MiB on the device", racers, peaks, "{:,.0f}") if any(peaks) else ""
+    return (
+        bar_chart(title, "MiB held at once, beside weights and input", racers, peaks, "{:,.0f}") if any(peaks) else ""
+    )
 
 
 def _chart(title: str, unit: str, rows: str) -> str:

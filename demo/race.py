@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 import stvit
 from demo.engine import INPUT_SIZE, Engine
-from stvit.measure.timing import LatencySummary, interleave, peak_memory_bytes, summarise
+from stvit.measure.memory import peak_memory_bytes
+from stvit.measure.timing import LatencySummary, interleave, summarise
 
 BATCH_SIZES = (1, 4, 8, 16, 32, 64, 128)
 MAX_BATCH_SIZE_ON_CPU = 32  # more only takes longer there, and a pass under way cannot be cancelled
@@ -40,7 +41,7 @@ class Racer:
         macs_as_published: the same counted the paper's way.
         latency: one image at a time.
         batch_latency: the whole chosen batch.
-        peak_memory_bytes: of one pass over the chosen batch; CUDA only.
+        peak_memory_bytes: of one pass over the chosen batch, beside weights and input.
     """
 
     name: str
@@ -146,9 +147,7 @@ def racer(name: str, network: nn.Module, input_shape: tuple[int, ...]) -> Racer:
 
 
 def with_peak_memory(engine: Engine, networks: dict[str, nn.Module], images: Tensor, state: RaceState) -> RaceState:
-    """The state with the peak device memory of one pass over ``images``; unchanged off CUDA."""
-    if engine.device.type != "cuda":
-        return state
+    """The state with the peak memory of one pass over ``images``."""
     with engine.exclusive():
         model, baseline = (peak_memory_bytes(network, images) for network in networks.values())
     return replace(

@@ -37,7 +37,11 @@ def main(arguments: list[str] | None = None) -> int:
             figures[name] = suite.as_json(comparison)
             save(options.output, figures)
     else:
-        comparison = compare({n: create_model(n).to(device, precision) for n in options.models}, **how)
+        models = {name: create_model(name) for name in options.models}
+        if options.backbones:
+            models = {name: detector.backbone for name, detector in models.items()}
+        placed = {name: model.to(device, precision).eval() for name, model in models.items()}
+        comparison = compare(placed, input_shape=(3, *options.input_size), **how)
         print("\n" + report(comparison))
         save(options.output, as_json(comparison))
     return 0
@@ -46,6 +50,9 @@ def main(arguments: list[str] | None = None) -> int:
 def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m stvit.measure", description=__doc__)
     parser.add_argument("models", nargs="*", metavar="MODEL", help="the model, then its baselines (names in timm)")
+    parser.add_argument("--backbones", action="store_true", help="of detectors and segmenters, the backbones alone")
+    size = {"nargs": 2, "type": positive, "default": (224, 224), "metavar": ("HEIGHT", "WIDTH")}
+    parser.add_argument("--input-size", **size, help="pixels (default: 224 224)")
     parser.add_argument("--suite", choices=["paper"], help="measure the papers' comparison instead of named models")
     every = list(suite.groups())
     parser.add_argument("--groups", nargs="+", choices=every, default=every, help="parts of the suite (default: all)")
@@ -112,14 +119,14 @@ def report(comparison: Comparison) -> str:
         f"{comparison.device}, {comparison.precision}, input {'x'.join(map(str, comparison.input_shape))}, "
         f"batch {comparison.batch_size}; " + ", ".join(f"{k} {v}" for k, v in comparison.versions.items()),
         "",
-        f"{'model':34} {'GMACs':>7} {'paper':>7} {'M par.':>7} {'ms, batch 1 (IQR)':>26} {'images/s':>9} {'MiB':>9}",
+        f"{'model':34} {'GMACs':>7} {'paper':>7} {'M par.':>7} {'ms, batch 1 (IQR)':>26} "
+        f"{'images/s':>9} {'peak MiB':>9}",
     ]
     for name, cost in comparison.costs.items():
         spread = f"{cost.latency.median_ms:.1f} ({cost.latency.q1_ms:.1f} to {cost.latency.q3_ms:.1f})"
-        memory = "n/a" if cost.peak_memory_bytes is None else f"{cost.peak_memory_bytes / 2**20:.0f}"
         lines.append(
             f"{name:34} {cost.macs / 1e9:7.3f} {cost.macs_as_published / 1e9:7.3f} {cost.parameters / 1e6:7.2f} "
-            f"{spread:>26} {cost.images_per_second:9.1f} {memory:>9}"
+            f"{spread:>26} {cost.images_per_second:9.1f} {cost.peak_memory_bytes / 2**20:9.0f}"
         )
     first = next(iter(comparison.costs))
     for baseline, ratios in speed_ups(comparison).items():

@@ -13,7 +13,8 @@ import torchvision
 from torch import nn
 
 from .macs import count_macs
-from .timing import LatencySummary, Round, device_name, interleave, peak_memory_bytes, quartiles, summarise
+from .memory import peak_memory_bytes
+from .timing import LatencySummary, Round, device_name, interleave, quartiles, summarise
 
 Phase = Literal["latency", "throughput"]
 
@@ -29,7 +30,7 @@ class ModelCost:
         latency: of batch 1; ``None`` where only throughput was measured.
         throughput: of the larger batch, per forward pass.
         images_per_second: throughput batch size over its median time.
-        peak_memory_bytes: at the throughput batch size; ``None`` off CUDA.
+        peak_memory_bytes: at the throughput batch size, see :func:`stvit.measure.memory.peak_memory_bytes`.
     """
 
     macs: int
@@ -38,7 +39,7 @@ class ModelCost:
     latency: LatencySummary | None
     throughput: LatencySummary
     images_per_second: float
-    peak_memory_bytes: int | None
+    peak_memory_bytes: int
 
 
 @dataclass(frozen=True)

@@ -100,19 +100,6 @@ def time_cuda(model: Callable[[Tensor], Tensor], images: Tensor) -> float:
     return start.elapsed_time(stop)
 
 
-def peak_memory_bytes(model: nn.Module, images: Tensor) -> int | None:
-    """Most device memory that one forward pass holds beyond what was allocated before; ``None`` off CUDA."""
-    if images.device.type != "cuda":
-        return None
-    torch.cuda.synchronize(images.device)
-    before = torch.cuda.memory_allocated(images.device)
-    torch.cuda.reset_peak_memory_stats(images.device)
-    with torch.inference_mode():
-        model(images)
-    torch.cuda.synchronize(images.device)
-    return torch.cuda.max_memory_allocated(images.device) - before
-
-
 def best_precision(device: torch.device) -> torch.dtype:
     """The fastest precision that the device supports well: bfloat16 where there are units for it, else float16 on CUDA
     and float32 on the CPU."""

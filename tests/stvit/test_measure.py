@@ -11,7 +11,8 @@ from stvit.measure import suite
 from stvit.measure.__main__ import main
 from stvit.measure.compare import Comparison, ModelCost, SpeedUp, compare
 from stvit.measure.macs import count_macs
-from stvit.measure.timing import Round, best_precision, interleave, peak_memory_bytes, quartiles, summarise
+from stvit.measure.memory import peak_memory_bytes
+from stvit.measure.timing import Round, best_precision, interleave, quartiles, summarise
 
 
 class Recorder(nn.Module):
@@ -58,13 +59,17 @@ def test_nothing_to_summarise_is_an_error():
 def test_speed_up_is_taken_within_rounds():
     rounds = [Round(i, {"new": t, "old": 2 * t}) for i, t in enumerate([1.0, 50.0, 3.0])]
     summary = summarise([1.0])
-    costs = {name: ModelCost(macs, macs, 1, None, summary, 1.0, None) for name, macs in (("new", 10), ("old", 40))}
+    costs = {name: ModelCost(macs, macs, 1, None, summary, 1.0, 0) for name, macs in (("new", 10), ("old", 40))}
     comparison = Comparison("CPU", "float32", (3, 4, 4), 1, {}, costs, {"throughput": rounds})
     assert comparison.speed_up("new", "old", "throughput") == SpeedUp((2.0, 2.0, 2.0), 4.0, 0.5)
 
 
-def test_memory_is_not_claimed_on_the_cpu():
-    assert peak_memory_bytes(nn.Identity(), torch.zeros(1)) is None
+def test_peak_memory_is_what_is_alive_at_once():
+    """Of three layers in a row, the input and the output of one are alive together; views and weights are free."""
+    images = torch.zeros(4, 250)
+    layers = nn.Sequential(*(nn.Linear(250, 250, bias=False) for _ in range(3)), nn.Unflatten(1, (5, 50)))
+    assert peak_memory_bytes(layers, images) == 2 * 4 * 250 * 4
+    assert peak_memory_bytes(nn.Identity(), images) == 0
 
 
 def test_precision_on_the_cpu_follows_the_processor(monkeypatch):
