@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from .attention import init_weights
 from .pooling import LearnedCentres, PoolingName, fitting_layout, initial_centres
 from .stgm import GlobalSTGMLayer, WholeMapSTGMLayer
+from .takeover import take_over
 from .trace import LayerTrace
 from .vit import ReducingVisionTransformer, build_reducing_model
 
@@ -121,20 +122,12 @@ class SemanticTokenViT(ReducingVisionTransformer):
         Raises:
             ValueError: the names or shapes are not those of such a model; nothing is changed.
         """
-        own = self.state_dict()
         state = split_stgm_attention(full_token, range(self.stgm_position, self.stgm_position + self.stgm_layers))
         if self.cls_token is None and state.pop("cls_token", None) is not None:
             state["pos_embed"] = state["pos_embed"][:, 1:]
         state = {name: tensor for name, tensor in state.items() if not name.startswith("aux_head.")}
-        new = [name for name in own if ".pooling." in name or "global_centres" in name]
-        missing, unknown = sorted(own.keys() - state.keys() - set(new)), sorted(state.keys() - own.keys())
-        wrong = sorted(name for name in own.keys() & state.keys() if own[name].shape != state[name].shape)
-        if missing or unknown or wrong:
-            raise ValueError(
-                f"these are not the weights of the full-token model of {type(self).__name__}: missing {missing[:4]}, "
-                f"unknown {unknown[:4]}, of another shape {wrong[:4]}; take the model of the same size and image size"
-            )
-        self.load_state_dict(state, strict=False)
+        new = [name for name in self.state_dict() if ".pooling." in name or "global_centres" in name]
+        take_over(self, state, new, f"the full-token model of {type(self).__name__}")
         return new
 
     def set_input_size(self, *args: Any, **kwargs: Any) -> NoReturn:

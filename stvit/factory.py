@@ -8,7 +8,17 @@ from typing import Any
 import timm
 from torch import nn
 
-from . import deit, detection, evit, lvvit, stvit_swin, swin_r, tome  # noqa: F401 - each registers its models
+from . import (  # noqa: F401 - each registers its models
+    deit,
+    detection,
+    evit,
+    lvvit,
+    stvit_swin,
+    stvit_video_swin,
+    swin_r,
+    tome,
+    video_swin,
+)
 from .checkpoint import load_checkpoint
 from .segmentation import upernet  # noqa: F401 - likewise
 

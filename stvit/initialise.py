@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor, nn
 
+from .takeover import merging_after_stages, take_over
+
 #: parts that Swin has nothing for: its stem is another one, and it has no semantic tokens
 NEW_PARTS = (".stem.", ".pooling.", ".global_centres", ".expand.", ".ls1.", ".ls2.")
 #: parts of Swin that have no place here
@@ -34,29 +36,17 @@ def initialise_from_swin(
     """
     own = model.state_dict()
     state: dict[str, Tensor] = {}
-    unknown: list[str] = []
-    for name, tensor in full_token.items():
-        if any(part in name for part in LEFT_OUT):
-            continue
+    for name, tensor in merging_after_stages(full_token).items():
         new_name = _named_here(name, layers)
+        parts = {new_name: tensor}
         if new_name not in own and ".attn.qkv." in new_name:
             queries, keys_values = tensor.tensor_split([tensor.shape[0] // 3])
             parts = {new_name.replace("qkv", "q"): queries, new_name.replace("qkv", "kv"): keys_values}
-        else:
-            parts = {new_name: tensor}
-        if parts.keys() <= own.keys():
+        lacking = new_name not in own and any(part in new_name for part in NOT_EVERYWHERE)
+        if not lacking and not any(part in name for part in LEFT_OUT):
             state |= parts
-        elif not any(part in new_name for part in NOT_EVERYWHERE):
-            unknown.append(name)
     new = sorted(name for name in own if any(part in f".{name}" for part in NEW_PARTS))
-    missing = sorted(own.keys() - state.keys() - set(new))
-    wrong = sorted(name for name, tensor in state.items() if own[name].shape != tensor.shape)
-    if missing or unknown or wrong:
-        raise ValueError(
-            f"these are not the weights of the full-token Swin of {type(model).__name__}: missing {missing[:4]}, "
-            f"unknown {unknown[:4]}, of another shape {wrong[:4]}; take the model of the same size"
-        )
-    model.load_state_dict({**own, **state})
+    take_over(model, state, new, f"the full-token Swin of {type(model).__name__}")
     return new
 
 
@@ -66,8 +56,8 @@ def _named_here(name: str, layers: Sequence[Sequence[str]]) -> str:
     if kind != "layers":
         return name.replace("head.fc.", "head.")
     stage, part, rest = rest.split(".", 2)
-    if part == "downsample":  # timm merges before a stage, here it is done after one
-        return f"stages.{int(stage) - 1}.downsample.{rest}"
+    if part == "downsample":
+        return f"stages.{stage}.downsample.{rest}"
     layer, _, rest = rest.partition(".")
     if int(stage) < len(layers) and int(layer) < len(layers[int(stage)]):
         return f"{layers[int(stage)][int(layer)]}.{rest}"

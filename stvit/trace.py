@@ -32,6 +32,9 @@ class LayerTrace:
         unit: 1-based dumbbell unit; 0 where the network has no units.
         assignment: (B, N) int64, for networks that reduce image tokens: the position in ``tokens`` of the token that
             each image token is represented by after this layer, -1 where it was dropped. ``None`` for other networks.
+        frames: token frames of a clip. Where there are several, B of every tensor here is clips * frames, the frames of
+            the first clip first: ``clusters().unflatten(0, (-1, frames))``. A token frame stands for as many frames of
+            the clip as the network's patches are long.
     """
 
     name: str
@@ -42,10 +45,11 @@ class LayerTrace:
     attention: Tensor | None = None
     unit: int = 0
     assignment: Tensor | None = None
+    frames: int = 1
 
     @property
     def num_tokens(self) -> int:
-        """Tokens that the layer's feed-forward network processes, a class token left out."""
+        """Tokens that the layer's feed-forward network processes, for each frame of a clip, a class token left out."""
         return self.tokens.shape[1]
 
     def group_sizes(self) -> Tensor:
