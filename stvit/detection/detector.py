@@ -120,6 +120,11 @@ class CascadeMaskRCNN(nn.Module):
         :func:`stvit.detection.training.detector_losses`."""
         return detector_losses(self, images, targets)
 
+    @torch.jit.ignore
+    def no_weight_decay(self) -> set[str]:
+        """Names of the parameters that, as in the published configuration, do not decay; norms and biases never do."""
+        return {name for name, _ in self.named_parameters() if name.endswith("relative_position_bias_table")}
+
     def convert_released_state_dict(self, state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
         """Rename the parameters of the published detectors to ours; ours are returned as they are."""
         if not any(name.startswith("backbone.patch_embed.") for name in state_dict):

@@ -145,6 +145,11 @@ class UperNet(nn.Module):
             "auxiliary": AUXILIARY_WEIGHT * segmentation_loss(self.auxiliary_head(maps[AUXILIARY_STAGE]), labels),
         }
 
+    @torch.jit.ignore
+    def no_weight_decay(self) -> set[str]:
+        """Names of the parameters that, as in the published configuration, do not decay; norms and biases never do."""
+        return {name for name, _ in self.named_parameters() if name.endswith("relative_position_bias_table")}
+
     @torch.inference_mode()
     def predict(
         self,

@@ -9,10 +9,15 @@ from pathlib import Path
 from typing import get_args
 
 from ..checkpoint import CheckpointError
+from ..evaluate.errors import EvaluationError
 from .checkpoints import ResumeError
 from .recipe import Recipe, RecipeError, TaskName, load_recipe, names
 
-TASKS = {"classify": ("classify", "ClassifyTask")}
+TASKS = {
+    "classify": ("classify", "ClassifyTask"),
+    "detect": ("detect", "DetectTask"),
+    "segment": ("segment", "SegmentTask"),
+}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -22,7 +27,7 @@ def main(arguments: list[str] | None = None) -> int:
         if recipe.task != options.task:
             raise RecipeError(f"{options.recipe} is a recipe for {recipe.task}, not for {options.task}")
         train(recipe, options)
-    except (RecipeError, ResumeError, CheckpointError, ValueError, FloatingPointError) as error:
+    except (RecipeError, ResumeError, CheckpointError, EvaluationError, ValueError, FloatingPointError) as error:
         print(f"stvit.training: {error}", file=sys.stderr)
         return 1
     return 0
@@ -61,7 +66,8 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         action="append",
         default=[],
         metavar="NAME=PATH",
-        help="where something is on this machine: backgrounds, items, folder, shards, annotations, start, teacher",
+        help="where something is on this machine: backgrounds, items, folder, shards, train_images, train_annotations, "
+        "validation_images, validation_annotations, start, teacher",
     )
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change an entry of the recipe")
     parser.add_argument("--accumulation", type=int, default=1, help="passes per step; more need less memory")

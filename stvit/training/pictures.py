@@ -17,7 +17,7 @@ from torchvision.transforms import v2
 from .batches import Share, seed_everything
 from .data import CLASS_NAMES, GarmentClassification, Sources
 from .recipe import Recipe, RecipeError
-from .tasks import Data, MapData, Places
+from .tasks import Data, MapData, Places, data_of_kind
 
 #: options of the augmentation that work on batches, not on pictures
 BATCH_OPTIONS = ("mixup_alpha", "cutmix_alpha", "prob", "switch_prob", "label_smoothing")
@@ -31,13 +31,7 @@ def picture_data(recipe: Recipe, places: Places) -> Data:
         RecipeError: no such kind, or an option of it is missing.
     """
     kinds = {"garments": GarmentPictures, "folder": FolderPictures, "shards": ShardPictures}
-    kind = recipe.data["kind"]
-    if kind not in kinds:
-        raise RecipeError(f"there is no data of kind {kind!r} for classification; choose one of {', '.join(kinds)}")
-    try:
-        return kinds[kind](recipe, places)
-    except KeyError as error:
-        raise RecipeError(f"data of kind {kind!r} needs {error.args[0]!r}") from error
+    return data_of_kind(kinds, recipe, places)
 
 
 class GarmentPictures(MapData):

@@ -37,7 +37,8 @@ class Recipe:
         batch_size: samples per optimiser step, over all processes and accumulated batches.
         learning_rate: at the end of the warm-up, for this batch size.
         model_options: arguments of the model.
-        start: registered name and options of a full-token model whose trained weights the model takes over.
+        start: registered name and options of a full-token model whose trained weights the model takes over; ``into``
+            names the part of the model that they are for, e.g. the backbone.
         teacher: registered name and options of a trained model to learn from beside the labels; ``weight`` in [0, 1]
             and ``temperature`` of the distillation.
         schedule: of the learning rate after the warm-up: ``cosine``, ``steps`` (a tenth after every one of
@@ -49,6 +50,7 @@ class Recipe:
         clip_norm: bound of the gradient's norm; 0 for none.
         ema_decay: of the moving average of the weights that is evaluated and saved; 0 for none.
         augmentation: options of the task's augmentation.
+        loss: options of the task's loss.
         seed: of the weights, the order and the augmentation.
     """
 
@@ -71,6 +73,7 @@ class Recipe:
     clip_norm: float = 0.0
     ema_decay: float = 0.0
     augmentation: Mapping[str, Any] = field(default_factory=dict)
+    loss: Mapping[str, Any] = field(default_factory=dict)
     seed: int = 0
 
     def __post_init__(self) -> None:

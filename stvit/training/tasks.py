@@ -77,6 +77,24 @@ class MapData(ABC):
         return evaluation_batches(self.dataset(split, 0), share, workers=workers, collate=self.collate)
 
 
+def data_of_kind(kinds: Mapping[str, Callable[[Recipe, Places], Data]], recipe: Recipe, places: Places) -> Data:
+    """The data that a recipe names.
+
+    Args:
+        kinds: by name, those of the recipe's task.
+
+    Raises:
+        RecipeError: no such kind, or an option of it is missing.
+    """
+    kind = recipe.data["kind"]
+    if kind not in kinds:
+        raise RecipeError(f"there is no data of kind {kind!r} to {recipe.task}; choose one of {', '.join(kinds)}")
+    try:
+        return kinds[kind](recipe, places)
+    except KeyError as error:
+        raise RecipeError(f"data of kind {kind!r} needs {error.args[0]!r}") from error
+
+
 class Task(ABC):
     """One kind of training.
 
@@ -97,7 +115,8 @@ class Task(ABC):
         as its ``start``."""
         model = timm.create_model(self.recipe.model, **self.recipe.model_options)
         if self.recipe.start:
-            model.initialise_from(self.trained("start").state_dict())
+            part = model.get_submodule(self.recipe.start.get("into", ""))
+            part.initialise_from(self.trained("start").state_dict())
         return model
 
     def trained(self, role: str) -> nn.Module:

@@ -11,7 +11,9 @@ from safetensors.torch import load_file
 from torch.nn import functional as F
 
 from stvit import count_macs
-from stvit.dense import CENTRES, WINDOW, DenseBackbone, dense_backbone, hidden_keys, visible_keys
+from stvit.dense import DenseBackbone, dense_backbone
+from stvit.dense_keys import hidden_keys, visible_keys
+from stvit.swin_r import CENTRES, WINDOW
 from stvit.windows import gather_with_halo, pad_to_multiple, window_partition, window_reverse
 from tests.golden.fill import fill, structured_images
 

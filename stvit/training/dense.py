@@ -1,0 +1,78 @@
+"""What detection and segmentation have in common: models with a backbone, evaluated on images of any size."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from accelerate import PartialState
+from torch import nn
+from torch.utils.data import Dataset
+
+from .batches import Share, evaluation_batches
+from .data import GarmentScenes, Sources
+from .data.items import DEBIAN_FOLDER
+from .recipe import Recipe
+from .tasks import MapData, Places, Task
+
+
+class DenseTask(Task):
+    """A task whose model has a ``backbone`` and heads on it."""
+
+    def build_model(self) -> nn.Module:
+        """As for every task; on several GPUs the heads' BatchNorm sees the batches of all of them, as published."""
+        model, machines = super().build_model(), PartialState()
+        if machines.num_processes > 1 and machines.device.type == "cuda":
+            for name, part in list(model.named_children()):
+                if name != "backbone":
+                    setattr(model, name, nn.SyncBatchNorm.convert_sync_batchnorm(part))
+        return model
+
+
+class DenseData(MapData):
+    """Data whose samples to evaluate on are as they come, batches of them lists.
+
+    Attributes:
+        scale: bounds of the long and the short side of the network's input in evaluation.
+    """
+
+    scale: tuple[int, int]
+
+    def evaluation_batches(self, split: str, share: Share, workers: int) -> Iterator[Any]:
+        return evaluation_batches(self.dataset(split, 0), share, workers=workers, collate=list)
+
+
+class SceneData(DenseData):
+    """Several garments on a photograph, other scenes in every epoch; needs the place ``backgrounds`` and perhaps
+    ``items``.
+
+    Options: ``size``; ``max_items`` in a scene; ``train_samples`` in an epoch and ``validation_samples``, by default as
+    many as there are garments.
+    """
+
+    def __init__(self, recipe: Recipe, places: Places) -> None:
+        options = recipe.data
+        self.size, self.max_items = options["size"], options.get("max_items", 6)
+        self.scale = (self.size, self.size)
+        self.lengths = {split: options.get(f"{split}_samples") for split in ("train", "validation")}
+        photos, items = places.need("backgrounds"), places.get("items") or DEBIAN_FOLDER
+        self.sources = {split: Sources.load(photos, split, items) for split in self.lengths}
+
+    def scenes(self, split: str, epoch: int = 0) -> GarmentScenes:
+        """The scenes of ``train`` in an epoch, or those of ``validation``."""
+        seed = epoch if split == "train" else 0
+        options = {"max_items": self.max_items, "seed": seed, "length": self.lengths[split]}
+        return GarmentScenes(self.sources[split], self.size, **options)
+
+
+class Changed(Dataset):
+    """The samples of a data set, each changed by a function as it is read."""
+
+    def __init__(self, samples: Dataset, change: Callable[[Any], Any]) -> None:
+        self.samples, self.change = samples, change
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, index: int) -> Any:
+        return self.change(self.samples[index])

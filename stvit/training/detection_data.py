@@ -1,0 +1,79 @@
+"""Images with boxes, classes and masks: what all kinds of them share, and garment scenes.
+
+Training samples are (image (3, H, W) float32, normalised, target), the target the fields of a
+:class:`~stvit.detection.training.DetectionTarget`. Samples to evaluate on are (image id, image (H, W, 3) uint8).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torch.utils.data import Dataset
+from torchvision.transforms import v2
+
+from ..detection.coco import COCO_CLASSES
+from ..detection.preprocess import MEAN, MULTIPLE, STD
+from ..evaluate.annotations import Annotations, CocoImage, category_ids, index
+from .data import coco_annotations
+from .dense import Changed, DenseData, SceneData
+from .recipe import Recipe
+from .tasks import Places
+
+NORMALISE = v2.Compose([v2.ToDtype(torch.float32), v2.Normalize(MEAN, STD)])  # as the detector's predict() does
+
+
+def join(samples: Sequence[tuple[Tensor, dict[str, Tensor]]]) -> tuple[Tensor, list[dict[str, Tensor]]]:
+    """Training samples -> images (B, 3, H, W), padded with zeros at the bottom and on the right to common multiples of
+    32, and their targets."""
+    images = [image for image, _ in samples]
+    H, W = (-(-max(image.shape[axis] for image in images) // MULTIPLE) * MULTIPLE for axis in (1, 2))
+    padded = [F.pad(image, (0, W - image.shape[2], 0, H - image.shape[1])) for image in images]
+    return torch.stack(padded), [target for _, target in samples]
+
+
+class DetectionData(DenseData):
+    """What the kinds of data share.
+
+    Attributes:
+        categories: id of each class's category in the annotations.
+        ground_truth: annotations of the ``validation`` split.
+    """
+
+    categories: tuple[int, ...]
+    ground_truth: Annotations
+    collate = staticmethod(join)
+
+
+class GarmentDetection(DetectionData, SceneData):
+    """See :class:`~stvit.training.dense.SceneData`."""
+
+    def __init__(self, recipe: Recipe, places: Places) -> None:
+        super().__init__(recipe, places)
+        described = coco_annotations(self.scenes("validation"))
+        images = tuple(CocoImage(i["id"], i["file_name"], (i["height"], i["width"])) for i in described["images"])
+        self.ground_truth = Annotations(index(described), images, sha256="", has_masks=True)
+        self.categories = category_ids(num_classes(recipe), described["categories"])
+
+    def dataset(self, split: str, epoch: int) -> Dataset:
+        return Changed(self.scenes(split, epoch), to_train_on if split == "train" else to_evaluate_on)
+
+
+def num_classes(recipe: Recipe) -> int:
+    """Classes of the recipe's detector."""
+    return recipe.model_options.get("num_classes", len(COCO_CLASSES))
+
+
+def to_train_on(scene: tuple[Tensor, dict[str, Any]]) -> tuple[Tensor, dict[str, Tensor]]:
+    """A garment scene as a training sample."""
+    picture, target = scene
+    return NORMALISE(picture), {name: target[name] for name in ("boxes", "labels", "masks")}
+
+
+def to_evaluate_on(scene: tuple[Tensor, dict[str, Any]]) -> tuple[int, Tensor]:
+    """A garment scene as a sample to evaluate on."""
+    picture, target = scene
+    return target["image_id"], picture.permute(1, 2, 0)

@@ -1,0 +1,71 @@
+"""Training semantic segmentation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from ..segmentation import IGNORE_INDEX
+from .dense import DenseTask
+from .recipe import Recipe
+from .segmentation_data import Ade20k, GarmentSegmentation
+from .tasks import Places, data_of_kind
+
+KINDS = {"garments": GarmentSegmentation, "ade20k": Ade20k}
+
+
+class SegmentTask(DenseTask):
+    """Images and a class for every pixel; data of the kinds ``garments`` and ``ade20k``."""
+
+    data: GarmentSegmentation | Ade20k
+
+    def __init__(self, recipe: Recipe, places: Places) -> None:
+        super().__init__(recipe, places)
+        self.data = data_of_kind(KINDS, recipe, places)
+
+    def losses(self, model: nn.Module, batch: Any) -> dict[str, Tensor]:
+        """Cross-entropy of the head and, weighted, of the auxiliary head."""
+        return model.losses(*batch)
+
+    def evaluate(self, model: nn.Module, batches: Iterator[Any], accelerator: Accelerator) -> dict[str, float]:
+        """``mIoU``, ``pixel_accuracy`` and ``mean_accuracy`` in percent, over all labelled pixels of the split."""
+        confusion = torch.zeros(model.num_classes, model.num_classes, dtype=torch.int64)
+        for samples in batches:
+            for image, labels in samples:
+                confusion += confusion_matrix(model.predict(image, scale=self.data.scale), labels, model.num_classes)
+        return segmentation_metrics(accelerator.reduce(confusion.to(accelerator.device), reduction="sum").cpu())
+
+
+def confusion_matrix(predicted: Tensor, labels: Tensor, num_classes: int) -> Tensor:
+    """(K, K) int64: the pixels of every class, row by row, by what was predicted for them.
+
+    Args:
+        predicted: (H, W) int64.
+        labels: (H, W) int64; those of ``IGNORE_INDEX`` are left out.
+
+    Raises:
+        ValueError: labels that are none of the classes.
+    """
+    known = labels != IGNORE_INDEX
+    if known.any() and labels[known].max() >= num_classes:
+        raise ValueError(f"labels reach {labels[known].max()}, but the model has {num_classes} classes from 0")
+    pairs = labels[known] * num_classes + predicted[known]
+    return torch.bincount(pairs, minlength=num_classes**2).view(num_classes, num_classes)
+
+
+def segmentation_metrics(confusion: Tensor) -> dict[str, float]:
+    """Percentages from a confusion matrix (K, K).
+
+    The mean intersection over union leaves out classes that were neither there nor predicted, the mean accuracy those
+    that were not there.
+    """
+    right, labelled, predicted = confusion.diag().double(), confusion.sum(dim=1), confusion.sum(dim=0)
+    return {
+        "mIoU": 100 * (right / (labelled + predicted - right)).nanmean().item(),
+        "pixel_accuracy": 100 * (right.sum() / labelled.sum()).item(),
+        "mean_accuracy": 100 * (right / labelled).nanmean().item(),
+    }
