@@ -34,7 +34,9 @@ def serve() -> None:
     from demo.engine import Engine
     from demo.ui import layout
     from demo.ui.runtime import Runtime
+    from stvit.allocator import keep_freed_memory
 
+    keep_freed_memory()
     page = layout.build(Runtime(Engine()))
     page.launch(
         server_name=os.environ.get("GRADIO_SERVER_NAME", "0.0.0.0" if os.environ.get("SPACE_ID") else "127.0.0.1"),

@@ -24,9 +24,10 @@ from .swin import ConvStem, PatchMerging, PatchStem, SwinLayer, SwinStage, swin_
 from .swin_r import CENTRES, LAYERS_PER_UNIT, RECOMPUTED, WINDOW, DumbbellStage, rename_released
 from .takeover import merging_after_stages, take_over
 from .trace import LayerTrace, TokenTrace
-from .windows import gather_with_halo, pad_to_multiple, scatter_without_halo, window_partition, window_reverse
+from .windows import gather_by_rows, pad_to_multiple, scatter_without_halo, window_partition, window_reverse
 
 LAYER_SCALE = 1e-5
+GATHERED_BYTES = 2**23  # of keys and values at once; larger pieces do not stay in a processor's cache
 CLASSIFIER_ONLY = re.compile(r"^(norm|head)\.|\.pooling\.|\.global_centres$")
 
 
@@ -59,24 +60,29 @@ class DenseSTGMLayer(CrossAttentionLayer):
         Returns:
             (B, nW, m*m, C) and, if asked for, the softmax weights (B, nW, m*m, K), head-averaged.
         """
-        heads = self.attn.num_heads
-        outside = self.keys_values(self.norm1(image_map.new_zeros(1, 1, 1, image_map.shape[-1])))
-        keys_values = self.keys_values(self.norm1(image_map))
-        around = gather_with_halo(  # heads first, so that attention finds its operands as it wants them
-            heads_first(keys_values, 2 * heads),
-            WINDOW,
-            self.neighbourhood,
-            heads_first(outside, 2 * heads).repeat(len(image_map), 1, 1, 1),
-        )
-        keys, values = around.unflatten(0, (-1, 2, heads)).unbind(1)
+        heads, B, C = self.attn.num_heads, len(image_map), image_map.shape[-1]
+        outside = heads_first(self.keys_values(self.norm1(image_map.new_zeros(B, 1, 1, C))), 2 * heads)
+        keys_values = heads_first(self.keys_values(self.norm1(image_map)), 2 * heads)
         queries = heads_first(self.attn.q(self.norm1(semantic_windows)), heads)
-        bias = None if visible is None else visible.to(queries.dtype)
-        attended, weights = attend(
-            queries, keys.flatten(0, 1), values.flatten(0, 1), bias=bias, fused=self.attn.fused and not return_attention
-        )
-        attended = self.ls1(self.attn.proj(heads_last(attended, heads)))
+        rows, all_weights, first = [], [], 0
+        for around in gather_by_rows(keys_values, WINDOW, self.neighbourhood, outside, GATHERED_BYTES):
+            keys, values = around.unflatten(0, (B, 2, heads)).unbind(1)
+            windows = slice(first, first + around.shape[1])
+            attended, weights = attend(
+                queries[:, windows],
+                keys.flatten(0, 1),
+                values.flatten(0, 1),
+                bias=None if visible is None else visible[windows].to(queries.dtype),
+                fused=self.attn.fused and not return_attention,
+            )
+            rows.append(attended)
+            all_weights.append(weights)
+            first = windows.stop
+        attended = self.ls1(self.attn.proj(heads_last(torch.cat(rows, dim=1), heads)))
         tokens = self.feed_forward(semantic_windows + self.drop_path(attended))
-        return tokens, weights.unflatten(0, (-1, heads)).mean(1) if return_attention else None
+        if not return_attention:
+            return tokens, None
+        return tokens, torch.cat(all_weights, dim=1).unflatten(0, (B, heads)).mean(1)
 
 
 def heads_first(tokens: Tensor, heads: int) -> Tensor:

@@ -5,6 +5,8 @@ A token map is (B, H, W, C); a set of windows is (B, nW, T, C), the windows and 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -79,12 +81,25 @@ def gather_with_halo(token_map: Tensor, window_size: int, neighbourhood: int, ha
     Args:
         halo: broadcasts to (B, 1, 1, C), what stands outside of the map.
     """
+    return torch.cat(list(gather_by_rows(token_map, window_size, neighbourhood, halo)), dim=1)
+
+
+def gather_by_rows(
+    token_map: Tensor, window_size: int, neighbourhood: int, halo: Tensor, max_bytes: int | None = None
+) -> Iterator[Tensor]:
+    """The same in pieces of whole rows of windows, one after the other.
+
+    Args:
+        max_bytes: size of a piece, unless a single row is larger; ``None`` for all rows in one.
+    """
     B, H, W, C = token_map.shape
     before, (height, width) = _frame((H, W), window_size, neighbourhood)
     framed = halo.expand(B, height, width, C).clone()
     framed[:, before : before + H, before : before + W] = token_map
     squares = framed.unfold(1, neighbourhood, window_size).unfold(2, neighbourhood, window_size)
-    return squares.permute(0, 1, 2, 4, 5, 3).reshape(B, -1, neighbourhood**2, C)
+    row_bytes = squares[:, 0].numel() * squares.element_size()
+    for rows in squares.split(max(max_bytes // row_bytes, 1) if max_bytes else squares.shape[1], dim=1):
+        yield rows.permute(0, 1, 2, 4, 5, 3).reshape(B, -1, neighbourhood**2, C)
 
 
 def scatter_without_halo(weights: Tensor, window_size: int, neighbourhood: int, grid_hw: tuple[int, int]) -> Tensor:

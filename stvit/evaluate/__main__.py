@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from timm.models import is_model
 
+from ..allocator import keep_freed_memory
 from ..checkpoint import CheckpointError
 from ..factory import create_model
 from . import coco
@@ -173,4 +174,5 @@ def table(metrics: dict[str, dict[str, float | None] | None]) -> str:
 
 
 if __name__ == "__main__":
+    keep_freed_memory()
     sys.exit(main())

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from timm.models import is_model
 
+from ..allocator import keep_freed_memory
 from ..factory import create_model
 from . import suite
 from .compare import Comparison, SpeedUp, compare
@@ -29,12 +30,13 @@ def main(arguments: list[str] | None = None) -> int:
     device = torch.device(options.device)
     precision = PRECISIONS.get(options.precision, best_precision(device))
     torch.manual_seed(0)
+    kept = {"freed_memory_kept": keep_freed_memory()}
     how = {"batch_size": options.batch_size, "rounds": options.rounds, "progress": show_progress}
     if options.suite:
         figures = {}
         for name, comparison in suite.run_suite(options.groups, device, precision, **how):
             print("\n" + suite.table(name, comparison), flush=True)
-            figures[name] = suite.as_json(comparison)
+            figures[name] = suite.as_json(comparison) | kept
             save(options.output, figures)
     else:
         models = {name: create_model(name) for name in options.models}
@@ -43,7 +45,7 @@ def main(arguments: list[str] | None = None) -> int:
         placed = {name: model.to(device, precision).eval() for name, model in models.items()}
         comparison = compare(placed, input_shape=(3, *options.input_size), **how)
         print("\n" + report(comparison))
-        save(options.output, as_json(comparison))
+        save(options.output, as_json(comparison) | kept)
     return 0
 
 

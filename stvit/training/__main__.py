@@ -8,6 +8,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import get_args
 
+from ..allocator import keep_freed_memory
 from ..checkpoint import CheckpointError
 from ..evaluate.errors import EvaluationError
 from .checkpoints import ResumeError
@@ -88,4 +89,5 @@ def place(text: str) -> tuple[str, Path]:
 
 
 if __name__ == "__main__":
+    keep_freed_memory()
     sys.exit(main())
