@@ -11,6 +11,7 @@ from demo.detection import detect_file
 from demo.detection_race import race_backbones
 from demo.engine import Engine
 from demo.race import RaceState, race
+from demo.video import process_clip
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -18,8 +19,12 @@ DEVICE_QUEUE: dict[str, Any] = {
     "concurrency_id": "device",
     "concurrency_limit": 1,
 }  # one request on the device at a time
+VIDEO_QUEUE: dict[str, Any] = {
+    "concurrency_id": "video",
+    "concurrency_limit": 1,
+}  # one clip at a time; it takes the device for one batch after the other
 LOADING_QUEUE: dict[str, Any] = {"concurrency_id": "loading", "concurrency_limit": 4}
-GPU_SECONDS = 60
+GPU_SECONDS, GPU_SECONDS_FOR_CLIP = 60, 180
 
 
 def on_zero_gpu() -> bool:
@@ -34,6 +39,7 @@ class Runtime:
         classify_file, classify_one: of the engine.
         detect_file: (path, detector, short_side) -> ``DetectRun``, see ``demo.detection.detect_file``.
         race_backbones: (path, detector, short_side) -> iterator of ``RaceState``, see ``demo.detection_race``.
+        process_clip: (path, folder, job) -> iterator of ``stvit.video.Progress``, see ``demo.video``.
         race_file: (path, model, baseline, batch_size) -> iterator of ``RaceState``, see ``demo.race.race``.
     """
 
@@ -50,6 +56,7 @@ class Runtime:
         self.race_file = _with_device(race_file)
         self.detect_file = _with_device(partial(detect_file, engine))
         self.race_backbones = _with_device(race_both)
+        self.process_clip = _with_device(partial(process_clip, engine), GPU_SECONDS_FOR_CLIP)
 
     @property
     def device_words(self) -> str:
@@ -57,10 +64,10 @@ class Runtime:
         return "ZeroGPU: a GPU for each request" if on_zero_gpu() else self.engine.device_words()
 
 
-def _with_device(function: Function) -> Function:
+def _with_device(function: Function, seconds: int = GPU_SECONDS) -> Function:
     """``function``, unchanged; on ZeroGPU it borrows a GPU for each call."""
     if not on_zero_gpu():
         return function
     import spaces
 
-    return spaces.GPU(duration=GPU_SECONDS)(function)
+    return spaces.GPU(duration=seconds)(function)

@@ -1,10 +1,11 @@
-"""The app with narrow detectors, which run in a second: ``python -m tests.browser.narrow_app``."""
+"""The app with narrow models, which run in a second: ``python -m tests.browser.narrow_app``."""
 
 from __future__ import annotations
 
 import app
-from tests.narrow_detector import make_narrow
+from tests import narrow_classifier, narrow_detector
 
 if __name__ == "__main__":
-    make_narrow()
+    narrow_detector.make_narrow()
+    narrow_classifier.make_narrow()
     app.main()

@@ -1,0 +1,155 @@
+"""The Video tab: its components and what happens when they are used."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import gradio as gr
+
+from demo.detection import SHORT_SIDES, scale_of
+from demo.roster import DETECTORS, MODELS, find
+from demo.ui.inputs import ModelPicker, connect_picker, model_picker, uploaded_path
+from demo.ui.runtime import LOADING_QUEUE, VIDEO_QUEUE, Runtime
+from demo.ui.video_handlers import EMPTY, VideoHandlers
+from demo.video import CLUSTERS, TASKS
+
+COMPARED_WITH = find("swin_small_patch4_window7_224")
+SIZE_ON_CPU = 320
+FILE_TYPES = ["video", ".gif", ".mkv", ".mov", ".webm", ".avi", ".ts", ".m4v"]
+LIMITS = (
+    '<p class="fine">Any common clip up to 3 minutes, 50 MB and 4K: MP4, MOV, WebM, MKV, AVI, GIF. '
+    "Sound, frame rate and orientation are kept; sides above 1920 pixels are scaled down.</p>"
+)
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The components that events connect."""
+
+    clip: gr.File
+    example: gr.Button
+    task: gr.Radio
+    side_by_side: gr.Checkbox
+    model: ModelPicker
+    baseline: ModelPicker
+    detector: gr.Dropdown
+    short_side: gr.Dropdown
+    pickers: tuple[gr.Column, gr.Column, gr.Column]
+    run: gr.Button
+    cancel: gr.Button
+    notice: gr.HTML
+    live: gr.HTML
+    video: gr.Video
+    stages: gr.HTML
+    download_clip: gr.DownloadButton
+    download_records: gr.DownloadButton
+
+    @property
+    def pick(self) -> list[gr.components.Component]:
+        """The clip and all that is chosen."""
+        chosen = [self.task, self.model.setting, self.baseline.setting, self.detector, self.short_side]
+        return [self.clip, *chosen, self.side_by_side]
+
+
+def build(runtime: Runtime) -> None:
+    """Lay the tab out and connect it; call inside a ``gr.Tab``."""
+    parts = _lay_out(runtime.engine.device.type == "cuda")
+    _connect(parts, VideoHandlers(runtime))
+
+
+def _lay_out(on_gpu: bool) -> Parts:
+    with gr.Row(elem_classes="workspace"):
+        with gr.Column(elem_classes="inputs"):
+            clip = gr.File(label="Clip", file_types=FILE_TYPES, height=130, elem_id="clip")
+            clip.preprocess = uploaded_path  # a message can leave out that it names a file
+            gr.HTML(LIMITS, apply_default_css=False)
+            example = gr.Button("Take the example clip", size="sm", elem_id="example-clip")
+            task = gr.Radio(list(TASKS), value=CLUSTERS, label="Task", elem_id="video-task")
+            side_by_side = gr.Checkbox(False, label="Side by side with a baseline, each at its real pace")
+            with gr.Column() as of_model:
+                model = model_picker("Model", MODELS[0], "video-model")
+            with gr.Column(visible=False) as of_baseline:
+                baseline = model_picker("On the right", COMPARED_WITH, "video-baseline")
+            with gr.Column(visible=False) as of_detector:
+                detector, short_side = _detector_pickers(on_gpu)
+            with gr.Row():
+                run = gr.Button("Process the clip", variant="primary", elem_id="process")
+                cancel = gr.Button("Cancel", interactive=False, elem_id="cancel-clip", min_width=90)
+        with gr.Column(elem_classes="results"):
+            notice = gr.HTML(elem_id="video-notice", elem_classes="notices", apply_default_css=False)
+            live = gr.HTML(EMPTY, elem_id="video-live", apply_default_css=False)
+            video = gr.Video(label="New clip", interactive=False, elem_id="new-clip", height=480, buttons=[])
+            with gr.Row(elem_classes="downloads"):
+                download_clip = gr.DownloadButton("New clip (MP4)", size="sm", interactive=False)
+                download_records = gr.DownloadButton("Every frame (JSON lines)", size="sm", interactive=False)
+            stages = gr.HTML(elem_id="video-stages", elem_classes="notices", apply_default_css=False)
+    return Parts(
+        clip=clip,
+        example=example,
+        task=task,
+        side_by_side=side_by_side,
+        model=model,
+        baseline=baseline,
+        detector=detector,
+        short_side=short_side,
+        pickers=(of_model, of_baseline, of_detector),
+        run=run,
+        cancel=cancel,
+        notice=notice,
+        live=live,
+        video=video,
+        stages=stages,
+        download_clip=download_clip,
+        download_records=download_records,
+    )
+
+
+def _detector_pickers(on_gpu: bool) -> tuple[gr.Dropdown, gr.Dropdown]:
+    detector = gr.Dropdown(
+        [(choice.label, choice.name) for choice in DETECTORS],
+        value=DETECTORS[0].name,
+        label="Detector (Cascade Mask R-CNN)",
+        elem_id="video-detector",
+        filterable=False,
+    )
+    short_side = gr.Dropdown(
+        [("{1} × {0}".format(*scale_of(side)), side) for side in SHORT_SIDES],
+        value=SHORT_SIDES[0] if on_gpu else SIZE_ON_CPU,
+        label="Input size: short and long side at most",
+        elem_id="video-short-side",
+        filterable=False,
+    )
+    return detector, short_side
+
+
+def _connect(parts: Parts, handlers: VideoHandlers) -> None:
+    quiet = {"api_visibility": "private", "show_progress": "hidden"}
+    at_once = {**quiet, "queue": False}
+    for picker in (parts.model, parts.baseline):
+        connect_picker(picker)
+    choosing = [parts.task, parts.side_by_side]
+    gr.on([part.change for part in choosing], handlers.arrange, choosing, list(parts.pickers), **at_once)
+    parts.example.click(handlers.choose_example, None, parts.clip, **at_once)
+    outputs = [
+        parts.notice,
+        parts.live,
+        parts.video,
+        parts.stages,
+        parts.download_clip,
+        parts.download_records,
+    ]
+    buttons = [parts.run, parts.cancel]
+    started = parts.run.click(_started, None, buttons, **at_once)
+    loaded = started.then(handlers.load, parts.pick, parts.notice, **quiet, **LOADING_QUEUE)
+    running = loaded.success(handlers.process, parts.pick, outputs, **quiet, **VIDEO_QUEUE)
+    parts.cancel.click(handlers.cancel, None, None, **at_once)
+    for over in (running.then, running.failure, loaded.failure):
+        over(_ended, None, buttons, **at_once)
+
+
+def _started() -> tuple[gr.Button, gr.Button]:
+    return gr.Button(interactive=False), gr.Button(interactive=True)
+
+
+def _ended() -> tuple[gr.Button, gr.Button]:
+    return gr.Button(interactive=True), gr.Button(interactive=False)

@@ -1,0 +1,164 @@
+"""Between the browser and the pipeline: what the Video tab sends is checked, run, and turned into what it shows."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+from gradio.utils import get_upload_folder
+
+from demo.bars import notice
+from demo.detection import BadSize
+from demo.memory import OutOfMemory, is_out_of_memory
+from demo.roster import UnknownModel
+from demo.store import NO_ROOM
+from demo.ui.loading import labels, load_models, without_weights
+from demo.ui.parts import no_file
+from demo.ui.runtime import Runtime
+from demo.video import CLIP_NAME, CLUSTERS, DETECT, RECORDS_NAME, BadChoice, ClipJob, choices_of, make_job
+from demo.video_charts import finished, live, stopped
+from stvit.video import Progress, VideoError
+
+EXAMPLE_CLIP = Path(__file__).resolve().parents[2] / "assets" / "clips" / "castle.mp4"
+CHOOSE_FIRST = "Choose a clip first."
+EMPTY = '<p class="placeholder">The new clip appears here, frame by frame, while it is being made.</p>'
+NO_PREDICTIONS = "Speed, cost{regions} are real and shown all the same."
+OUTPUTS = 6  # notice, live picture, clip, times, two downloads
+Shown = tuple[Any, ...]
+
+
+class VideoHandlers:
+    """The event handlers of one page."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self.runtime = runtime
+        self.store = runtime.engine.store
+        self._cancelled: set[str | None] = set()  # sessions that want no more of their run
+
+    @staticmethod
+    def choose_example() -> str:
+        """The path of the example clip."""
+        return str(EXAMPLE_CLIP)
+
+    @staticmethod
+    def arrange(task: str, side_by_side: bool) -> tuple[gr.Column, gr.Column, gr.Column]:
+        """Which pickers are to be seen: models, baseline, detectors."""
+        detects = task == DETECT
+        return (
+            gr.Column(visible=not detects),
+            gr.Column(visible=not detects and bool(side_by_side)),
+            gr.Column(visible=detects),
+        )
+
+    def load(
+        self,
+        path: str | None,
+        task: str,
+        model: str,
+        baseline: str,
+        detector: str,
+        short_side: int,
+        side_by_side: bool,
+        request: gr.Request,
+    ) -> Iterator[str]:
+        """Bring the models into memory, with notices on the progress; at the end, why some predict nothing."""
+        self._cancelled.discard(request.session_hash)
+        job = _checked(task, model, baseline, detector, short_side, side_by_side)
+        if path is None:
+            yield notice(CHOOSE_FIRST, "warning")
+            return
+        yield from load_models(self.store, choices_of(job), retry=True)
+        yield self._weights_notice(job)
+
+    def process(
+        self,
+        path: str | None,
+        task: str,
+        model: str,
+        baseline: str,
+        detector: str,
+        short_side: int,
+        side_by_side: bool,
+        request: gr.Request,
+    ) -> Iterator[Shown]:
+        """A clip under way, drawn anew several times a second, and at the end the new clip."""
+        job = _checked(task, model, baseline, detector, short_side, side_by_side)
+        if path is None:
+            yield (gr.skip(),) * OUTPUTS
+            return
+        before = self._weights_notice(job)
+        yield before, EMPTY, *_nothing()
+        folder = Path(tempfile.mkdtemp(prefix="clip-", dir=_upload_folder()))
+        whole = False
+        try:
+            with closing(self.runtime.process_clip(path, folder, job)) as states:
+                for progress in states:
+                    if request.session_hash in self._cancelled:
+                        break
+                    if progress.done:
+                        whole = True
+                        yield _finished(progress, folder, before)
+                    elif progress.preview is not None:
+                        yield gr.skip(), live(progress, job.task), *(gr.skip(),) * (OUTPUTS - 2)
+            if not whole:
+                yield before + stopped(), EMPTY, *_nothing()
+        except (VideoError, OutOfMemory) as error:
+            yield notice(str(error), "error"), EMPTY, *_nothing()
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            yield notice(NO_ROOM, "error"), EMPTY, *_nothing()
+        finally:
+            if not whole:
+                shutil.rmtree(folder, ignore_errors=True)
+
+    def cancel(self, request: gr.Request) -> None:
+        """Stop the visitor's run; it ends within one batch."""
+        self._cancelled.add(request.session_hash)
+
+    def _weights_notice(self, job: ClipJob) -> str:
+        none, missing = without_weights(self.store, job.names)
+        regions = ", and token regions" if job.task in (CLUSTERS, DETECT) else ""
+        still = NO_PREDICTIONS.format(regions=regions)
+        notices = ""
+        if none:
+            notices += notice(f"No predictions from {labels(none)}: {none[0].problem}", "info", still)
+        if missing:
+            reason = f"No predictions from {labels(missing)}: {missing[0].problem}"
+            notices += notice(reason, "warning", f"{missing[0].next_step} {still}")
+        return notices
+
+
+def _checked(*chosen: Any) -> ClipJob:
+    try:
+        return make_job(*chosen)
+    except (UnknownModel, BadSize, BadChoice) as error:
+        raise gr.Error(str(error), print_exception=False) from error
+
+
+def _finished(progress: Progress, folder: Path, before: str) -> Shown:
+    clip, records = str(folder / CLIP_NAME), str(folder / RECORDS_NAME)
+    return (
+        before + notice(progress.note, "warning"),
+        "",
+        clip,
+        finished(progress),
+        gr.DownloadButton(value=clip, interactive=True),
+        gr.DownloadButton(value=records, interactive=True),
+    )
+
+
+def _nothing() -> Shown:
+    """No clip, no times, nothing to download."""
+    return None, "", no_file(), no_file()
+
+
+def _upload_folder() -> str:
+    folder = Path(get_upload_folder())
+    folder.mkdir(parents=True, exist_ok=True)
+    return str(folder)

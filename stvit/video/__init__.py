@@ -1,0 +1,29 @@
+"""Image models on video clips: any clip in, an annotated clip that plays in every browser out.
+
+``python -m stvit.video IN OUT`` from a shell, :func:`process` from Python. A clip is decoded, prepared, run through a
+model, drawn on and encoded by stages that work at the same time; only a few frames are in memory at once. Needs PyAV,
+OpenCV and trackers, which only this package imports; ``import stvit`` does not import it.
+"""
+
+from .classify import Classifier
+from .detect import Detector
+from .pipeline import Cancelled, Progress, process
+from .probing import probe
+from .race import Race
+from .single import Single
+from .types import ClipInfo, Frame, Limits, VideoError
+
+__all__ = [
+    "Cancelled",
+    "Classifier",
+    "ClipInfo",
+    "Detector",
+    "Frame",
+    "Limits",
+    "Progress",
+    "Race",
+    "Single",
+    "VideoError",
+    "probe",
+    "process",
+]

@@ -1,0 +1,96 @@
+"""One model's results on the frames of a clip: followed over time, written on the picture, and as plain values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..detection import COCO_CLASSES
+from .drawing import draw_objects, draw_regions, put_text, text_scale
+from .regions import StableRegions
+from .tracks import LEAST_SCORE, ObjectTracker
+from .types import FrameResult, Model
+
+_MEMORY = 0.9  # of the running speed, from frame to frame
+
+
+@dataclass(frozen=True)
+class Followed:
+    """A result with identities that stay over frames.
+
+    Attributes:
+        identities: of the regions, (h, w) int16.
+        numbers: of the objects, (N,); 0 for none.
+        frames_per_second: the model's running speed.
+    """
+
+    result: FrameResult
+    identities: np.ndarray | None
+    numbers: np.ndarray | None
+    frames_per_second: float
+
+
+class Annotator:
+    """Follows and draws what one model says.
+
+    Args:
+        fps: of the clip.
+    """
+
+    def __init__(self, model: Model, fps: float) -> None:
+        self._model = model
+        self._regions, self._tracker = StableRegions(), ObjectTracker(fps)
+        self._pace_ms: float | None = None
+
+    def follow(self, result: FrameResult) -> Followed:
+        """Give a result its identities; results come in the order of the frames."""
+        before = self._pace_ms
+        self._pace_ms = result.pace_ms if before is None else _MEMORY * before + (1 - _MEMORY) * result.pace_ms
+        regions, found = result.regions, result.found
+        identities = regions and self._regions.follow(regions.assignment, regions.num_tokens)
+        numbers = None if found is None else self._tracker.follow(found)
+        return Followed(result, identities, numbers, 1e3 / self._pace_ms)
+
+    def draw(self, pixels: np.ndarray, followed: Followed) -> None:
+        """Draw on a frame (H, W, 3)."""
+        result = followed.result
+        if result.regions is not None:
+            draw_regions(pixels, followed.identities, result.regions.num_tokens, result.regions.box_xyxy)
+        if result.found is not None:
+            draw_objects(pixels, result.found, followed.numbers, LEAST_SCORE)
+        gmacs = f"{self._model.macs / 1e9:.3g} GMACs"
+        lines = [self._model.label, f"{followed.frames_per_second:.1f} frames/s, {gmacs}"]
+        if result.top1:
+            lines.append(f"{result.top1[0]} {100 * result.top1[1]:.0f} %")
+        elif self._model.note:
+            lines.append(self._model.note)
+        put_text(pixels, lines, (0, 0), text_scale(pixels))
+
+    def record(self, followed: Followed) -> dict[str, Any]:
+        """A result as plain JSON values; boxes XYXY in pixels of the new clip's frame."""
+        result = followed.result
+        values: dict[str, Any] = {"model": self._model.label, "model_ms": round(result.model_ms, 2)}
+        if result.top1:
+            values["top1"] = {"label": result.top1[0], "probability": round(result.top1[1], 4)}
+        if result.regions is not None:
+            values["regions"] = {"layer": result.regions.layer, "identities": followed.identities.tolist()}
+        if result.found is not None:
+            values["objects"] = [
+                {
+                    "track": int(number) or None,
+                    "name": COCO_CLASSES[label],
+                    "score": round(score, 4),
+                    "box_xyxy": [round(side, 2) for side in box],
+                }
+                for number, label, score, box in zip(
+                    followed.numbers,
+                    result.found.labels.tolist(),
+                    result.found.scores.tolist(),
+                    result.found.boxes.tolist(),
+                    strict=True,
+                )
+                if score >= LEAST_SCORE
+            ]
+        return values

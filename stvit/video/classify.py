@@ -1,0 +1,134 @@
+"""Classifiers on frames: the best class, and the regions that their tokens stand for."""
+
+from __future__ import annotations
+
+import inspect
+import math
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+
+import numpy as np
+import torch
+from PIL import Image
+from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD, ImageNetInfo
+from torch import Tensor, nn
+
+from ..measure.macs import count_macs
+from ..trace import LayerTrace, TokenTrace
+from .regions import CLEAR, DROPPED
+from .types import FrameResult, Regions
+
+INPUT_SIZE = 224
+RESIZED = 256  # of the shorter side; the central square of it is what the model sees
+BATCH_ON_CPU, BATCH_ON_GPU = 4, 32
+NO_PREDICTIONS = "no weights: no predictions"
+
+
+class Classifier:
+    """An ImageNet classifier on frames.
+
+    Args:
+        network: in evaluation mode, on its device and in its precision; (B, 3, 224, 224) -> (B, 1000).
+        label: what people call it.
+        predicts: whether it has weights; without, it is run, but says nothing.
+        regions: whether to find out which regions its tokens stand for; costs the attention maps.
+        guard: makes contexts in which the device is the caller's alone, without gradients.
+        batch_size: frames at once; by default what suits the device.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        label: str,
+        *,
+        predicts: bool = True,
+        regions: bool = False,
+        guard: Callable[[], AbstractContextManager[None]] = torch.inference_mode,
+        batch_size: int | None = None,
+    ) -> None:
+        self._network, self.label = network, label
+        self._predicts, self._guard = predicts, guard
+        self._traced = regions and "return_trace" in inspect.signature(network.forward).parameters
+        weight = next(network.parameters())
+        self._device, self._precision = weight.device, weight.dtype
+        self.batch_size = batch_size or (BATCH_ON_GPU if self._device.type == "cuda" else BATCH_ON_CPU)
+        self.note = "" if predicts else NO_PREDICTIONS
+        self.macs = 0
+        mean, std = (torch.tensor(v, device=self._device) for v in (IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD))
+        self._mean, self._std = mean.view(3, 1, 1) * 255, std.view(3, 1, 1) * 255
+        self._box_xyxy = (0.0, 0.0, 1.0, 1.0)
+        self._warm = False
+
+    def begin(self, frame_hw: tuple[int, int]) -> None:
+        self.macs = self.macs or count_macs(self._network, (3, INPUT_SIZE, INPUT_SIZE))
+        height, width = frame_hw
+        side = min(frame_hw) * INPUT_SIZE / RESIZED
+        left, top = (width - side) / 2, (height - side) / 2
+        self._box_xyxy = (left, top, left + side, top + side)
+
+    def prepare(self, pixels: np.ndarray) -> Tensor:
+        """(3, 224, 224) uint8: the central square of the frame, as the page's Classify tab takes it. Not by PyTorch:
+        a second pool of its threads would hold up the model's."""
+        square = Image.fromarray(pixels).resize(
+            (INPUT_SIZE, INPUT_SIZE), Image.Resampling.BICUBIC, box=self._box_xyxy, reducing_gap=2.0
+        )
+        return torch.from_numpy(np.array(square)).permute(2, 0, 1)
+
+    def infer(self, batch: list[Tensor], *, compared: bool = False) -> list[FrameResult]:
+        images = torch.stack(batch).to(self._device)
+        images = ((images - self._mean) / self._std).to(self._precision)
+        with self._guard():
+            if not self._warm:
+                self._forward(images, self._traced)
+                self._warm = True
+            start = time.perf_counter()
+            logits, trace = self._forward(images, self._traced and not compared)
+            model_ms = (time.perf_counter() - start) * 1e3 / len(batch)
+            if self._traced and compared:
+                _, trace = self._forward(images, traced=True)
+        regions = self._regions(trace, len(batch)) if trace else [None] * len(batch)
+        classes = _best(logits) if self._predicts else [None] * len(batch)
+        return [
+            FrameResult(model_ms, model_ms, top1=best, regions=own) for best, own in zip(classes, regions, strict=True)
+        ]
+
+    def _forward(self, images: Tensor, traced: bool) -> tuple[Tensor, TokenTrace | None]:
+        logits, trace = self._network(images, return_trace=True) if traced else (self._network(images), None)
+        return logits.float().cpu(), trace  # .cpu() waits for the device
+
+    def _regions(self, trace: TokenTrace, frames: int) -> list[Regions | None]:
+        layer = last_region_layer(trace)
+        if layer is None:
+            return [None] * frames
+        assignments, num_tokens = assignment_of(layer)
+        grids = assignments.view(-1, *layer.image_grid_hw).cpu().numpy()
+        return [Regions(layer.name, grid, num_tokens, self._box_xyxy) for grid in grids]
+
+
+def last_region_layer(trace: TokenTrace) -> LayerTrace | None:
+    """The layer that shows best what the tokens stand for: the last that makes semantic tokens, or that reduces image
+    tokens; ``None`` for networks that keep all of them."""
+    clusters = trace.cluster_layers()
+    made = [layer for layer in clusters if layer.kind == "stgm"]
+    reduced = [layer for layer in trace.layers if layer.assignment is not None]
+    return next(iter([*made[-1:], *clusters[-1:], *reduced[-1:]]), None)
+
+
+def assignment_of(layer: LayerTrace) -> tuple[Tensor, int]:
+    """(B, N) int64, the token that each image token belongs to, and the bound of these numbers. Of networks that drop,
+    fuse or merge image tokens, only tokens that stand for several have a number."""
+    if layer.assignment is None:
+        return layer.clusters(), math.prod(layer.semantic_grid_hw)
+    alone = layer.group_sizes().gather(1, layer.assignment.clamp(min=0)) == 1
+    numbered = torch.where(alone, CLEAR, layer.assignment)
+    return torch.where(layer.assignment < 0, DROPPED, numbered), layer.num_tokens
+
+
+def _best(logits: Tensor) -> list[tuple[str, float]]:
+    probabilities, classes = logits.softmax(dim=-1).max(dim=-1)
+    names = ImageNetInfo()
+    return [
+        (names.index_to_description(index).split(",")[0], min(probability, 1.0))
+        for index, probability in zip(classes.tolist(), probabilities.tolist(), strict=True)
+    ]

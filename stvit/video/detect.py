@@ -1,0 +1,103 @@
+"""Detectors on frames: objects with masks."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..detection import CascadeMaskRCNN, Detections
+from ..detection.preprocess import PreparedImage
+from ..measure.macs import count_macs
+from .classify import assignment_of, last_region_layer
+from .types import FrameResult, Regions
+
+LEAST_SCORE = 0.3  # what the tracker gets; less sure objects help it to keep an identity
+NO_OBJECTS = "no weights: no objects"
+TOKEN_STRIDE = 16
+
+
+class Detector:
+    """Cascade Mask R-CNN on frames, one at a time. What it is compared by is the time of its backbone: the heads of two
+    such detectors are the same.
+
+    Args:
+        detector: in evaluation mode, on its device and in its precision.
+        label: what people call it.
+        scale: bounds of the long and the short side of its input, pixels.
+        predicts: whether it has weights; without, only its backbone is run, and its token regions are shown.
+        guard: makes contexts in which the device is the caller's alone, without gradients.
+    """
+
+    batch_size = 1
+
+    def __init__(
+        self,
+        detector: CascadeMaskRCNN,
+        label: str,
+        *,
+        scale: tuple[int, int],
+        predicts: bool = True,
+        guard: Callable[[], AbstractContextManager[None]] = torch.inference_mode,
+    ) -> None:
+        self._detector, self._scale = detector, scale
+        self.label, self._predicts, self._guard = label, predicts, guard
+        weight = next(detector.parameters())
+        self._device, self._precision = weight.device, weight.dtype
+        self.note = "" if predicts else NO_OBJECTS
+        self.macs = 0
+        self._warm = False
+
+    def begin(self, frame_hw: tuple[int, int]) -> None:
+        prepared = self._detector.prepare(np.zeros((*frame_hw, 3), np.uint8), self._scale)
+        self.macs = count_macs(self._detector.backbone, tuple(prepared.images.shape[1:]))
+
+    def prepare(self, pixels: np.ndarray) -> np.ndarray:
+        return pixels
+
+    def infer(self, batch: list[np.ndarray], *, compared: bool = False) -> list[FrameResult]:
+        with self._guard():
+            return [self._one(pixels) for pixels in batch]
+
+    def _one(self, pixels: np.ndarray) -> FrameResult:
+        prepared = self._detector.prepare(pixels, self._scale)
+        prepared = replace(prepared, images=prepared.images.to(self._precision))
+        if not self._warm:
+            self._detector.extract_features(prepared.images)
+            self._warm = True
+        start = self._now()
+        features = self._detector.extract_features(prepared.images)
+        backbone_ms = (self._now() - start) * 1e3
+        found = self._find(features, prepared) if self._predicts else None
+        model_ms = (self._now() - start) * 1e3
+        return FrameResult(
+            model_ms, backbone_ms, found=found, regions=None if self._predicts else self._regions(prepared)
+        )
+
+    def _find(self, features: tuple[Tensor, ...], prepared: PreparedImage) -> Detections:
+        proposals = self._detector.propose(features, prepared.network_hw)
+        boxes, scores, labels = self._detector.classify(features, proposals, prepared, LEAST_SCORE)
+        masks = self._detector.segment(features, boxes, labels, prepared)
+        tensors = (boxes.cpu(), scores.cpu(), labels.cpu(), masks.float().cpu())
+        return Detections(*tensors, prepared.source_hw)
+
+    def _regions(self, prepared: PreparedImage) -> Regions | None:
+        _, trace = self._detector.backbone(prepared.images, return_trace=True)
+        layer = last_region_layer(trace)
+        if layer is None:
+            return None
+        assignments, num_tokens = assignment_of(layer)
+        rows, columns = layer.image_grid_hw
+        x, y = (TOKEN_STRIDE / factor for factor in prepared.scale_factors.tolist()[:2])
+        grid = assignments.view(rows, columns).cpu().numpy()
+        return Regions(layer.name, grid, num_tokens, (0.0, 0.0, columns * x, rows * y))
+
+    def _now(self) -> float:
+        if self._device.type == "cuda":
+            torch.cuda.synchronize(self._device)
+        return time.perf_counter()

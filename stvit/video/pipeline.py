@@ -1,0 +1,243 @@
+"""A clip through a task: decode, infer, draw and encode at the same time, each in a thread of its own.
+
+PyTorch, PyAV and OpenCV let go of Python's lock while they work, so the stages overlap. Between them stand queues with
+few places: a stage that is ahead waits, and memory does not grow with the clip.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+import numpy as np
+
+from .channel import Channel, Stopped
+from .probing import probe
+from .reading import ClipReader
+from .types import ClipInfo, Frame, Limits, Task
+from .writing import ClipWriter
+
+REPORT_EVERY_S = 0.25
+DRAWN_PLACES = 4  # drawn frames that wait for the encoder
+STAGES = ("decode", "prepare", "model", "draw", "encode")
+
+
+class Cancelled(Exception):
+    """The run was stopped from outside; nothing of it is left."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """A run under way, or its end.
+
+    Attributes:
+        info: the clip.
+        frames: through the model and drawn so far.
+        part: of the clip, in [0, 1]; ``None`` where its length is not known.
+        elapsed_s: since the start.
+        busy_s: seconds that each stage has worked; they overlap.
+        preview: the latest frame of the new clip, (H, W, 3) uint8 RGB, for reading.
+        done: whether the new clip is complete.
+        note: what was wrong with the clip, in words.
+    """
+
+    info: ClipInfo
+    frames: int
+    part: float | None
+    elapsed_s: float
+    busy_s: dict[str, float]
+    preview: np.ndarray | None = None
+    done: bool = False
+    note: str = ""
+
+    @property
+    def eta_s(self) -> float | None:
+        """Seconds that are left, if it goes on like this; ``None`` where that is not known."""
+        return self.elapsed_s * (1 / self.part - 1) if self.part else None
+
+    @property
+    def frames_per_second(self) -> float:
+        """End to end."""
+        return self.frames / self.elapsed_s if self.elapsed_s else 0.0
+
+    @property
+    def model_frames_per_second(self) -> float:
+        """Frames over the time that the model alone was at work in this run."""
+        model_s = self.busy_s.get("model", 0.0)
+        return self.frames / model_s if model_s else 0.0
+
+
+def process(
+    source: str | Path,
+    target: str | Path,
+    task: Task,
+    *,
+    records: str | Path | None = None,
+    limits: Limits | None = None,
+    cancel: Event | None = None,
+) -> Iterator[Progress]:
+    """Make a new clip from a clip; yields several times a second, last with ``done``.
+
+    The new clip and the records appear under their names when they are complete. Whatever ends the run before - an
+    error of any stage, ``cancel``, or the caller letting go of the iterator - leaves no file and no thread.
+
+    Args:
+        source: the clip.
+        target: the new one, an MP4.
+        task: what is done, e.g. ``Single(Classifier(...))``.
+        records: where to write what is known of every frame, one JSON object a line.
+        cancel: set it from any thread to stop within one batch.
+
+    Raises:
+        VideoError: the file cannot be used.
+        Cancelled: ``cancel`` was set.
+    """
+    limits = limits or Limits()
+    run = _Run(probe(source, limits), Path(target), records and Path(records), task, limits, cancel or Event())
+    yield from run.progress()
+
+
+class _Run:
+    def __init__(
+        self, info: ClipInfo, target: Path, records: Path | None, task: Task, limits: Limits, stop: Event
+    ) -> None:
+        self._info, self._task, self._stop = info, task, stop
+        self._finals = [path for path in (target, records) if path]
+        self._drafts = [path.with_name(f".{path.stem}.unfinished{path.suffix}") for path in self._finals]
+        self._reader = ClipReader(info, task.max_side, limits)
+        self._limits = limits
+        places = 2 * task.batch_size
+        self._decoded: Channel[tuple[Frame, Any]] = Channel(places, stop)
+        self._judged: Channel[tuple[Frame, Any]] = Channel(places, stop)
+        self._drawn: Channel[Frame] = Channel(DRAWN_PLACES, stop)
+        self._busy_s: defaultdict[str, float] = defaultdict(float)
+        self._frames, self._time_s, self._preview, self._sound_note = 0, 0.0, None, ""
+
+    def progress(self) -> Iterator[Progress]:
+        start = time.perf_counter()
+        try:
+            self._task.begin(self._info, self._limits, self._reader.output_hw)
+            with ThreadPoolExecutor(4, "video") as pool:
+                try:
+                    stages = (self._decode, self._infer, self._draw, self._encode)
+                    futures = [pool.submit(self._guarded, stage) for stage in stages]
+                    while wait(futures, REPORT_EVERY_S, FIRST_EXCEPTION).not_done and not self._stop.is_set():
+                        yield self._state(start)
+                    wait(futures)
+                    _raise_first(futures)
+                finally:
+                    self._stop.set()
+            for draft, final in zip(self._drafts, self._finals, strict=True):
+                draft.replace(final)
+        finally:
+            self._task.close()
+            for draft in self._drafts:
+                draft.unlink(missing_ok=True)
+        yield self._state(start, done=True)
+
+    def _state(self, start: float, done: bool = False) -> Progress:
+        duration_s = self._info.duration_s
+        part = min(self._time_s / duration_s, 0.99) if duration_s else None
+        note = " ".join(filter(None, (self._reader.note, self._sound_note))) if done else ""
+        elapsed_s = time.perf_counter() - start
+        return Progress(
+            self._info, self._frames, 1.0 if done else part, elapsed_s, dict(self._busy_s), self._preview, done, note
+        )
+
+    def _guarded(self, stage: Callable[[], None]) -> None:
+        """A stage; when it ends by an error, the others end too."""
+        whole = False
+        try:
+            stage()
+            whole = True
+        finally:
+            if not whole:
+                self._stop.set()
+
+    @contextmanager
+    def _timed(self, stage: str) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        self._busy_s[stage] += time.perf_counter() - start
+
+    def _decode(self) -> None:
+        with contextlib.closing(iter(self._reader)) as frames:
+            while True:
+                with self._timed("decode"):
+                    frame = next(frames, None)
+                if frame is None:
+                    return self._decoded.end()
+                with self._timed("prepare"):
+                    prepared = self._task.prepare(frame.pixels)
+                self._decoded.put((frame, prepared))
+
+    def _infer(self) -> None:
+        batch: list[tuple[Frame, Any]] = []
+        size = 1  # the first frame goes alone, so that something is seen soon
+        for entry in self._decoded:
+            batch.append(entry)
+            if len(batch) == size:
+                self._pass_on(batch)
+                batch, size = [], self._task.batch_size
+        self._pass_on(batch)
+        self._judged.end()
+
+    def _pass_on(self, batch: list[tuple[Frame, Any]]) -> None:
+        if not batch:
+            return
+        with self._timed("model"):
+            results = self._task.infer([prepared for _, prepared in batch])
+        for (frame, _), result in zip(batch, results, strict=True):
+            self._judged.put((frame, result))
+
+    def _draw(self) -> None:
+        with contextlib.ExitStack() as stack:
+            lines = stack.enter_context(self._drafts[1].open("w", encoding="utf-8")) if self._drafts[1:] else None
+            for frame, result in self._judged:
+                with self._timed("draw"):
+                    drawn, record = self._task.draw(frame, result)
+                if lines:
+                    print(json.dumps(record), file=lines)
+                self._hand_over(drawn)
+                self._frames, self._time_s = frame.index + 1, frame.time_s
+            self._hand_over(self._task.finish())
+            self._drawn.end()
+
+    def _hand_over(self, drawn: Iterator[Frame]) -> None:
+        for frame in drawn:
+            self._preview = frame.pixels
+            self._drawn.put(frame)
+
+    def _encode(self) -> None:
+        writer: ClipWriter | None = None
+        try:
+            for frame in self._drawn:
+                with self._timed("encode"):
+                    writer = writer or ClipWriter(self._drafts[0], frame.pixels.shape[:2], self._info)
+                    writer.write(frame.pixels, frame.time_s)
+            if writer:
+                with self._timed("encode"):
+                    writer.finish()
+                self._sound_note = writer.note
+        finally:
+            if writer:
+                writer.close()
+
+
+def _raise_first(futures: list[Future[None]]) -> None:
+    """Raise what went wrong first along the way, if anything did."""
+    errors = [error for error in map(Future.exception, futures) if error is not None]
+    for error in errors:
+        if not isinstance(error, Stopped):
+            raise error
+    if errors:
+        raise Cancelled

@@ -1,0 +1,186 @@
+"""A look at a file: is it a clip within the limits? Everything that can be told from the header is, before decoding."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+
+import av
+from av.container import InputContainer
+from av.video.stream import VideoStream
+
+from .types import ClipInfo, Limits, VideoError
+
+# Containers that people have. FFmpeg's others stay closed: some of them are lists of further files and addresses.
+CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,gif,mpegts,mpeg,mpegvideo,flv,asf,ogg,ivf,h264,hevc,obu"
+OPTIONS = {"protocol_whitelist": "file", "format_whitelist": CONTAINERS}
+READABLE = "MP4, MOV, WebM, MKV, AVI, GIF or MPEG"
+USUAL_FPS = 25.0  # where a header says nothing
+AGAIN = "Upload it again from the original."
+_HEADS = {
+    "a JPEG picture": b"\xff\xd8\xff",
+    "a PNG picture": b"\x89PNG",
+    "a PDF document": b"%PDF",
+    "a ZIP archive": b"PK\x03\x04",
+}
+
+
+def probe(path: str | Path, limits: Limits | None = None) -> ClipInfo:
+    """What a clip is, by its header and its first frame.
+
+    Raises:
+        VideoError: no clip, or not within the limits.
+    """
+    limits, path = limits or Limits(), Path(path)
+    _check_bytes(path, limits)
+    with open_clip(path) as container:
+        stream = picture_stream(container)
+        duration_s, fps = _duration(container, stream), _rate(stream)
+        _check_header(stream, duration_s, fps, limits)
+        first = _first_frame(container, stream)
+        check_size(first.width, first.height, limits)
+        rotation = round(first.rotation / 90) % 4 * 90
+        height, width = first.height, first.width
+        sounds = [sound for sound in container.streams.audio if sound.codec_context is not None]
+        start = container.start_time
+        return ClipInfo(
+            path=path,
+            container=container.format.name,
+            codec=stream.codec_context.name,
+            source_hw=(width, height) if rotation in (90, 270) else (height, width),
+            rotation=rotation,
+            fps=fps or USUAL_FPS,
+            duration_s=duration_s,
+            frames=stream.frames or (round(duration_s * (fps or USUAL_FPS)) if duration_s else None),
+            start_s=start / av.time_base if start else 0.0,
+            sound=sounds[0].codec_context.name if sounds else "",
+        )
+
+
+def open_clip(path: Path) -> InputContainer:
+    """The file, opened; nothing of its pictures is decoded.
+
+    Raises:
+        VideoError: not a clip.
+    """
+    try:
+        container = av.open(str(path), container_options=OPTIONS)
+    except FileNotFoundError:
+        raise VideoError(f"The file is no longer on the server. {AGAIN}") from None
+    except (av.FFmpegError, ValueError) as error:
+        raise VideoError(_explain(path)) from error
+    if not (container.streams.video or container.streams.audio):  # an index that is cut off is no error to FFmpeg
+        container.close()
+        raise VideoError(_explain(path))
+    return container
+
+
+def picture_stream(container: InputContainer) -> VideoStream:
+    """The stream with the moving picture; cover pictures of songs do not count.
+
+    Raises:
+        VideoError: there is none, or none that can be decoded.
+    """
+    cover = av.stream.Disposition.attached_pic
+    streams = [stream for stream in container.streams.video if not stream.disposition & cover]
+    if not streams:
+        raise VideoError("The file holds no moving picture, only sound. Upload a clip with a picture.")
+    if streams[0].codec_context is None:
+        raise VideoError("The clip's picture is coded in a way that is not known here. Save it as H.264 in an MP4.")
+    return streams[0]
+
+
+def check_size(width: int, height: int, limits: Limits) -> None:
+    """Whether a frame of this size is wanted.
+
+    Raises:
+        VideoError: it is too large or too small.
+    """
+    if width * height > limits.max_pixels:
+        raise VideoError(
+            f"The clip is {width} × {height} pixels; the limit is {limits.max_pixels / 1e6:.1f} megapixels (4K). "
+            "Scale it down and upload that."
+        )
+    if min(width, height) < limits.min_side:
+        raise VideoError(
+            f"The clip is {width} × {height} pixels; each side needs at least {limits.min_side}. Upload a larger one."
+        )
+
+
+def too_long(seconds: float, limits: Limits, source: str = "By its header, the clip") -> VideoError:
+    """The refusal of a clip for its length."""
+    return VideoError(
+        f"{source} lasts {_time_words(seconds)}; the limit is {_time_words(limits.max_seconds)}. Cut out the part "
+        "that matters, and upload that."
+    )
+
+
+def _check_bytes(path: Path, limits: Limits) -> None:
+    try:
+        size = path.stat().st_size
+    except OSError:
+        raise VideoError(f"The file is no longer on the server. {AGAIN}") from None
+    if size == 0:
+        raise VideoError(f"The file is empty. {AGAIN}")
+    if size > limits.max_bytes:
+        raise VideoError(
+            f"The file has {size / 2**20:.1f} MB; the limit is {limits.max_bytes / 2**20:.0f} MB. "
+            "Cut the clip or scale it down, and upload that."
+        )
+
+
+def _check_header(stream: VideoStream, duration_s: float | None, fps: float | None, limits: Limits) -> None:
+    if duration_s is not None and duration_s > limits.max_seconds:
+        raise too_long(duration_s, limits)
+    if stream.width and stream.height:
+        check_size(stream.width, stream.height, limits)
+    if fps and fps > limits.max_fps:
+        raise VideoError(
+            f"By its header, the clip has {fps:.0f} frames per second; the limit is {limits.max_fps:.0f}. "
+            "Save it at a lower frame rate, and upload that."
+        )
+
+
+def _duration(container: InputContainer, stream: VideoStream) -> float | None:
+    """The longest that the header claims, seconds."""
+    claims = [container.duration / av.time_base if container.duration else 0.0]
+    if stream.duration and stream.time_base:
+        claims.append(float(stream.duration * stream.time_base))
+    return max(claims) if max(claims) > 0 else None
+
+
+def _rate(stream: VideoStream) -> float | None:
+    """Frames per second. Recordings of browsers name their clock's rate, 1000, which is none of the picture's."""
+    rate = stream.average_rate
+    known = rate is not None and rate > 0 and not (rate == Fraction(1000) and not stream.frames)
+    return float(rate) if known else None
+
+
+def _first_frame(container: InputContainer, stream: VideoStream) -> av.VideoFrame:
+    try:
+        for packet in container.demux(stream):
+            for frame in packet.decode():
+                return frame
+    except av.FFmpegError as error:
+        raise VideoError(f"The clip is damaged or ends too early: not one frame can be read. {AGAIN}") from error
+    raise VideoError(f"The clip has no frames in it, or ends before the first one. {AGAIN}")
+
+
+def _explain(path: Path) -> str:
+    """Why a file could not be opened, and what to do."""
+    with path.open("rb") as file:
+        head = file.read(512)
+    for name, start in _HEADS.items():
+        if head.startswith(start):
+            return f"The file is {name}, not a clip, whatever its name says. Upload {READABLE}."
+    if head[4:8] == b"ftyp" or head.startswith((b"\x1aE\xdf\xa3", b"RIFF", b"GIF8")):
+        return f"The file begins as a clip, but is damaged or ends too early: its index is missing. {AGAIN}"
+    if head and all(byte in b"\t\n\r" or byte >= 32 for byte in head):
+        return f"The file holds text, not a clip, whatever its name says. Upload {READABLE}."
+    return f"The file is not a clip in a format that is known here. Upload {READABLE}."
+
+
+def _time_words(seconds: float) -> str:
+    if seconds >= 5400:
+        return f"{seconds / 3600:.1f} hours"
+    return f"{seconds / 60:.1f} minutes" if seconds >= 120 else f"{seconds:.0f} seconds"

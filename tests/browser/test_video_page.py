@@ -1,0 +1,133 @@
+"""The Video tab as a person meets it: a clip goes up, the new one plays. Narrow models, a Hub that is down."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import av
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from tests.browser.conftest import App
+from tests.browser.test_detect_page import PROGRAM, downloaded
+from tests.hub_server import HubServer
+from tests.stvit.video.clips import make_clip
+
+expect.set_options(timeout=60_000)
+
+
+@pytest.fixture(scope="module")
+def video_app(start_app: Callable[..., App]) -> App:
+    with HubServer() as hub:
+        hub.fault = "down"
+        yield start_app(hub.url, *PROGRAM)
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_clip(tmp_path_factory.mktemp("clip") / "clip.mp4", 20, (96, 160), rotation=90, sound="aac")
+
+
+def open_tab(page: Page, url: str, clip: Path | None = None) -> Page:
+    page.goto(url)
+    page.get_by_role("tab", name="Video").click()
+    if clip:
+        page.set_input_files("#clip input[type=file]", clip)
+        expect(page.locator("#clip")).to_contain_text(clip.stem)
+    return page
+
+
+def process(page: Page) -> None:
+    page.get_by_role("button", name="Process the clip").click()
+
+
+def shown_video(page: Page) -> dict:
+    """What the browser says of the new clip after it has played for a moment."""
+    expect(page.locator("#new-clip video")).to_be_visible()
+    return page.locator("#new-clip video").evaluate("""async (video) => {
+        video.muted = true;
+        await new Promise((done) => video.readyState > 1 ? done() : video.addEventListener("loadeddata", done));
+        video.currentTime = 0;
+        await video.play();
+        await new Promise((done) => setTimeout(done, 900));
+        return { time: video.currentTime, width: video.videoWidth, height: video.videoHeight, length: video.duration,
+                 error: video.error && video.error.message };
+    }""")
+
+
+def test_a_rotated_clip_with_sound_goes_up_and_the_new_one_plays(page: Page, video_app: App, clip: Path) -> None:
+    open_tab(page, video_app.url, clip)
+    process(page)
+    played = shown_video(page)
+    assert (played["width"], played["height"], played["error"]) == (96, 160, None)
+    assert played["time"] > 0.3 and played["length"] == pytest.approx(2.0, abs=0.15)
+    expect(page.locator("#video-notice")).to_contain_text("No predictions from STViT-R-Swin-S")
+    expect(page.locator("#video-stages")).to_contain_text("20 frames in")
+    expect(page.locator("#video-stages")).to_contain_text("turned by 90")
+    content = downloaded(page, "New clip (MP4)")
+    with av.open(io.BytesIO(content)) as container:
+        assert container.streams.audio and container.streams.video[0].frames == 20
+    lines = downloaded(page, "Every frame (JSON lines)").decode().splitlines()
+    assert [json.loads(line)["frame"] for line in lines] == list(range(20))
+    expect(page.get_by_role("button", name="Process the clip")).to_be_enabled()
+
+
+def test_frames_are_seen_while_the_clip_is_made_and_cancel_stops_it(page: Page, video_app: App, tmp_path: Path) -> None:
+    long = make_clip(tmp_path / "long.mp4", 1500, (240, 320), fps=30)
+    open_tab(page, video_app.url, long)
+    process(page)
+    expect(page.locator("#video-live img")).to_be_visible()
+    expect(page.locator("#video-live")).to_contain_text(re.compile(r"frame \d+ of about 1500.*left"))
+    before = video_app.files()
+    page.locator("#cancel-clip").click()
+    expect(page.locator("#video-notice")).to_contain_text("Stopped")
+    expect(page.get_by_role("button", name="Process the clip")).to_be_enabled()
+    assert [path for path in before if "clip-" in str(path)]
+    assert not [
+        path for path in video_app.files() if path.parent.name.startswith("clip-") and "unfinished" in path.name
+    ]
+
+
+def test_side_by_side_the_new_clip_is_twice_as_wide(page: Page, video_app: App, clip: Path) -> None:
+    open_tab(page, video_app.url, clip)
+    page.get_by_label("Side by side").check()
+    expect(page.locator("#video-baseline-method")).to_be_visible()
+    process(page)
+    assert shown_video(page)["width"] == 192
+
+
+def test_the_pickers_follow_the_task(page: Page, video_app: App) -> None:
+    open_tab(page, video_app.url)
+    expect(page.locator("#video-model-method")).to_be_visible()
+    page.get_by_label("Detect objects").check()
+    expect(page.locator("#video-detector")).to_be_visible()
+    expect(page.locator("#video-model-method")).to_be_hidden()
+
+
+def test_the_example_clip_is_one_click_away(page: Page, video_app: App) -> None:
+    open_tab(page, video_app.url)
+    page.get_by_role("button", name="Take the example clip").click()
+    expect(page.locator("#clip")).to_contain_text("castle")
+
+
+def test_a_bad_file_gets_a_message(page: Page, video_app: App, tmp_path: Path) -> None:
+    (tmp_path / "words.mp4").write_text("these are words")
+    open_tab(page, video_app.url, tmp_path / "words.mp4")
+    process(page)
+    expect(page.locator("#video-notice").get_by_role("alert")).to_contain_text("holds text, not a clip")
+    expect(page.get_by_role("button", name="Process the clip")).to_be_enabled()
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_the_tab_fits_its_window(browser: Browser, video_app: App, clip: Path, width: int) -> None:
+    page = browser.new_page(viewport={"width": width, "height": 844})
+    page.set_default_timeout(60_000)
+    open_tab(page, video_app.url, clip)
+    process(page)
+    expect(page.locator("#new-clip video")).to_be_visible()
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    page.close()

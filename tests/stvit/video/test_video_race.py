@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from stvit.video import Race, process
+from tests.stvit.video.clips import Seer, frame_number, frames_of, make_clip
+
+
+def halves(path: Path) -> list[tuple[float, np.ndarray, np.ndarray]]:
+    return [(time, *np.split(pixels, 2, axis=1)) for time, pixels in frames_of(path)]
+
+
+def race(tmp_path: Path, model_ms: float, baseline_ms: float, frames: int = 16) -> list[tuple[float, int, int]]:
+    """Time, and the numbers of the frames on the left and on the right, over the new clip."""
+    source = make_clip(tmp_path / "a.mp4", frames, (96, 160), sound="aac")
+    task = Race(Seer(model_ms), Seer(baseline_ms))
+    *_, last = process(source, tmp_path / "b.mp4", task, records=tmp_path / "b.jsonl")
+    assert last.frames == frames
+    return [(time, frame_number(left), frame_number(right)) for time, left, right in halves(tmp_path / "b.mp4")]
+
+
+def test_the_slower_side_lags_by_what_it_takes_longer_and_comes_to_its_end(tmp_path: Path) -> None:
+    shown = race(tmp_path, 10.0, 20.0)
+    assert [left for _, left, _ in shown[:16]] == list(range(16))
+    right = [right for _, _, right in shown[1:]]
+    assert right[:15] == [(index + 1) // 2 - 1 for index in range(1, 16)]
+    assert right[14:] == list(range(7, 16)) and all(left == 15 for _, left, _ in shown[16:])
+    np.testing.assert_allclose([time for time, *_ in shown[:16]], np.arange(16) / 10, atol=1e-3)
+    assert shown[-1][0] == pytest.approx(2 * 1.5, rel=0.05)
+
+
+def test_where_the_baseline_is_faster_the_left_side_lags(tmp_path: Path) -> None:
+    shown = race(tmp_path, 20.0, 10.0)
+    assert [right for *_, right in shown[:16]] == list(range(16))
+    assert shown[15][1] == 7 and shown[-1][1:] == (15, 15)
+
+
+def test_equal_models_stay_together(tmp_path: Path) -> None:
+    assert all(left == right for _, left, right in race(tmp_path, 10.0, 10.0))
+
+
+def test_both_models_are_recorded_for_every_frame(tmp_path: Path) -> None:
+    race(tmp_path, 10.0, 20.0)
+    lines = [json.loads(line) for line in (tmp_path / "b.jsonl").read_text().splitlines()]
+    for index, line in enumerate(lines):
+        assert line["model"]["top1"]["label"] == line["baseline"]["top1"]["label"] == f"frame {index}"
+        assert (line["model"]["model_ms"], line["baseline"]["model_ms"]) == (10.0, 20.0)
+
+
+def test_the_new_clip_is_twice_as_wide_and_keeps_its_sound(tmp_path: Path) -> None:
+    race(tmp_path, 10.0, 13.0)
+    with av.open(str(tmp_path / "b.mp4")) as container:
+        assert (container.streams.video[0].width, container.streams.video[0].height) == (320, 96)
+        assert container.streams.audio
