@@ -30,7 +30,7 @@ def crop_regions(pyramid: Sequence[Tensor], regions: Tensor, cells: int) -> Tens
     side = ((regions[:, 3] - regions[:, 1]) * (regions[:, 4] - regions[:, 2])).sqrt()
     levels = (side / FINEST_SIDE + 1e-6).log2().floor().clamp(0, len(ROI_STRIDES) - 1)
     crops = pyramid[0].new_zeros(len(regions), pyramid[0].shape[1], cells, cells)
-    for level, (feature, stride) in enumerate(zip(pyramid, ROI_STRIDES, strict=False)):
+    for level, (feature, stride) in enumerate(zip(pyramid[: len(ROI_STRIDES)], ROI_STRIDES, strict=True)):
         here = (levels == level).nonzero()[:, 0]
         aligned = roi_align(feature.float(), regions[here], cells, 1 / stride, sampling_ratio=0, aligned=True)
         crops[here] = aligned.to(crops.dtype)

@@ -164,8 +164,9 @@ def test_a_comparison_fills_the_charts_while_it_runs_and_ends_with_a_verdict(sho
     expect(shown.locator(".tile p").first).to_have_text(re.compile("faster|slower|as fast as"))
     expect(shown.locator(".tile").first).to_contain_text(re.compile(r"multiply-adds would allow\s*1\.\d\d×"))
     titles = shown.locator(".chart h4").all_inner_texts()
-    assert titles == ["Latency, batch 1", "Throughput, batch 1", "Multiply-adds", "Parameters"]
-    expect(shown.locator(".chart .measure .bar")).to_have_count(8)
+    measured, counted = ["Latency, batch 1", "Throughput, batch 1"], ["Multiply-adds", "Parameters"]
+    assert titles == [*measured, *counted, "Peak memory, batch 1"]
+    expect(shown.locator(".chart .measure .bar")).to_have_count(10)
     expect(shown.locator(".published summary")).to_contain_text("Published (paper, V100")
     expect(shown.get_by_role("button", name="Cancel")).to_be_disabled()
 

@@ -41,7 +41,8 @@ def released_backbone(size: str) -> dict[str, torch.Tensor]:
 @pytest.fixture(scope="module")
 def golden_backbone() -> DenseBackbone:
     backbone = dense_backbone("stvit_r_swin_small").eval()
-    backbone.load_state_dict(backbone.convert_released_state_dict(released_backbone("small")), strict=False)
+    counters = {n: t for n, t in backbone.state_dict().items() if n.endswith("num_batches_tracked")}
+    backbone.load_state_dict(backbone.convert_released_state_dict(released_backbone("small")) | counters)
     return backbone
 
 
