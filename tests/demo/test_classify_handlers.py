@@ -153,4 +153,4 @@ def test_on_zero_gpu_every_run_borrows_a_gpu(engine: Engine, monkeypatch: pytest
     assert borrowed == []
     monkeypatch.setenv("SPACES_ZERO_GPU", "1")
     assert Runtime(engine).device_words.startswith("ZeroGPU")
-    assert borrowed == [runtime.GPU_SECONDS] * 5
+    assert borrowed == [runtime.GPU_SECONDS] * 5 + [runtime.GPU_SECONDS_FOR_CLIP]
