@@ -9,7 +9,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from demo.roster import SIZE_LETTERS, UnknownModel, find, paper_tables
+from demo.roster import DETECTORS, SIZE_LETTERS, UnknownModel, label_of, paper_tables
 
 BENCHMARKS = Path(__file__).resolve().parent.parent / "assets" / "benchmarks"
 MEASURE = "python -m stvit.measure --suite paper --output assets/benchmarks/my_machine.json"
@@ -206,8 +206,14 @@ def _pairs(content: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
     """One model against each of its baselines, as ``python -m stvit.measure MODEL BASELINE`` writes it."""
     first = next(iter(content["costs"]))
     labels = {"latency": "one image at a time", "throughput": f"batches of {content['batch_size']}"}
+    kind = ""
+    if any(choice.name == first for choice in DETECTORS):  # of these, the backbones alone are measured
+        kind = "Detector backbone at {1} × {2}, ".format(*content["input_shape"])
     return [
-        (f"{_label(first)} over {_label(baseline)}", {**content, "ratios": {labels[p]: r for p, r in phases.items()}})
+        (
+            f"{kind}{_label(first)} over {_label(baseline)}",
+            {**content, "ratios": {labels[p]: r for p, r in phases.items()}},
+        )
         for baseline, phases in content["speed_up_of_the_first_against"].items()
     ]
 
@@ -215,7 +221,7 @@ def _pairs(content: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
 def _label(model: str) -> str:
     """What the page calls a registered model; the name itself if it is not on the page."""
     try:
-        return find(model).label
+        return label_of(model)
     except UnknownModel:
         return model
 

@@ -60,3 +60,7 @@ def test_a_model_measured_against_a_baseline_is_shown_by_both_names(tmp_path: Pa
     shown = measured(tmp_path)
     for words in ("STViT-R-Swin-S over Swin-S", "one image at a time", "batches of 16", "1.16×"):
         assert words in shown
+    assert "backbone" not in shown
+    content |= {"costs": {"stvit_r_swin_small_cascade_mask_rcnn": {}}, "input_shape": [3, 800, 1333]}
+    (tmp_path / "pair.json").write_text(json.dumps(content))
+    assert "Detector backbone at 800 × 1333, STViT-R-Swin-S over Swin-S" in measured(tmp_path)
