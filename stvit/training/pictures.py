@@ -97,9 +97,7 @@ class ShardPictures:
     def training_batches(self, epoch: int, first_step: int, share: Share, workers: int, seed: int) -> Iterator[Any]:
         shards = self._shards("train", share, workers)
         pictures = (
-            wds.WebDataset(
-                shards, shardshuffle=False, resampled=False, empty_check=False, handler=wds.reraise_exception
-            )
+            self._read(shards)
             .compose(wds.detshuffle(SHUFFLE_BUFFER, seed=seed, epoch=epoch - 1))
             .compose(lambda samples: self._decoded(samples, True, (seed, epoch, share.rank)))
         )
@@ -107,10 +105,14 @@ class ShardPictures:
         yield from islice(loader, first_step * share.passes, None)
 
     def evaluation_batches(self, split: str, share: Share, workers: int) -> Iterator[Any]:
-        shards = self._shards(split, share, workers)
-        pictures = wds.WebDataset(shards, shardshuffle=False, empty_check=False, handler=wds.reraise_exception)
+        pictures = self._read(self._shards(split, share, workers))
         pictures = pictures.compose(lambda samples: self._decoded(samples, False, (share.rank,)))
         yield from DataLoader(pictures, batch_size=share.samples, num_workers=workers)
+
+    @staticmethod
+    def _read(shards: list[str]) -> wds.WebDataset:
+        """Raw samples in order; the shards are this process's own, so WebDataset divides them among workers alone."""
+        return wds.WebDataset(shards, shardshuffle=False, nodesplitter=None, empty_check=False)
 
     def _shards(self, split: str, share: Share, workers: int) -> list[str]:
         shards = sorted(map(str, self.folder.glob(f"{split}-*.tar")))[share.rank :: share.world]
