@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from threading import Lock
 
 import torch
-from timm.layers import LayerScale
 from torch import nn
 
 import stvit
 from demo.memory import OutOfMemory, is_out_of_memory, release_memory
 from demo.roster import EVERY_MODEL, ModelChoice, find
+from stvit.attention import wake_layer_scale
 from stvit.checkpoint import CheckpointError, load_checkpoint
 from weights import CATALOGUE, WeightsUnavailable, resolve
 
@@ -108,7 +108,7 @@ class ModelStore:
             network = stvit.create_model(choice.model, **choice.options)
         weights, problem, next_step = _fill(network, choice, progress)
         if problem:
-            _wake_layer_scale(network)
+            wake_layer_scale(network)
         network = self._place(network).eval().requires_grad_(False)
         return LoadedModel(choice.name, network, weights, problem, next_step, time.monotonic())
 
@@ -143,10 +143,3 @@ def _fill(network: nn.Module, choice: ModelChoice, progress: Progress | None) ->
     except CheckpointError as error:  # no folders of the server on the page
         return RANDOM, str(error).replace(str(resolved.path), resolved.path.name), ""
     return f"{record.repo} ({resolved.origin})", "", ""
-
-
-def _wake_layer_scale(network: nn.Module) -> None:
-    """Set LayerScale to 1: at its initial 1e-5, the tokens of an untrained network cannot be told apart."""
-    for module in network.modules():
-        if isinstance(module, LayerScale):
-            nn.init.ones_(module.gamma)

@@ -156,3 +156,10 @@ def init_weights(module: nn.Module) -> None:
         trunc_normal_(module.weight, std=0.02)
         if module.bias is not None:
             nn.init.zeros_(module.bias)
+
+
+def wake_layer_scale(network: nn.Module) -> None:
+    """Set LayerScale to 1: at its initial 1e-5, the tokens of an untrained network cannot be told apart."""
+    for module in network.modules():
+        if isinstance(module, LayerScale):
+            nn.init.ones_(module.gamma)

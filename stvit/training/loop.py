@@ -6,7 +6,6 @@ import json
 import math
 import time
 from collections.abc import Iterator
-from copy import deepcopy
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -248,7 +247,7 @@ def make_schedule(recipe: Recipe, optimizer: torch.optim.Optimizer, steps_per_ep
 
 def plain(recipe: Recipe) -> dict[str, Any]:
     """A recipe as it reads from a file, to compare with another run's."""
-    return json.loads(json.dumps(asdict(deepcopy(recipe))))
+    return json.loads(json.dumps(asdict(recipe)))
 
 
 def to_device(batch: Any, device: torch.device) -> Any:

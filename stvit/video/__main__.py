@@ -14,10 +14,10 @@ from threading import Event
 from typing import Any
 
 import torch
-from timm.layers import LayerScale
 from timm.models import is_model
 from torch import nn
 
+from ..attention import wake_layer_scale
 from ..checkpoint import CheckpointError
 from ..factory import create_model
 from ..measure.timing import best_precision
@@ -129,9 +129,8 @@ def load(name: str, checkpoint: Path | None, random: bool) -> nn.Module:
             f"The published weights of {name} cannot be had ({error}). Name a file with --checkpoint, or give "
             "--random-weights to see regions, speed and cost alone."
         ) from error
-    for module in network.modules():
-        if random and isinstance(module, LayerScale):  # at its initial 1e-5, tokens could not be told apart
-            nn.init.ones_(module.gamma)
+    if random:
+        wake_layer_scale(network)
     return network
 
 
