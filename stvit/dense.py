@@ -19,9 +19,10 @@ from torch import Tensor, nn
 
 from .attention import CrossAttentionLayer, SemanticLayer, attend, init_weights
 from .dense_keys import GLOBAL_NEIGHBOURHOOD, SPATIAL_NEIGHBOURHOOD, Strip, VisibleKeys, visible_keys
+from .layer_groups import LayerGroups, stage_groups, swin_groups
 from .pooling import AdaptivePooling
 from .swin import ConvStem, PatchMerging, PatchStem, SwinLayer, SwinStage, swin_layers
-from .swin_r import CENTRES, LAYERS_PER_UNIT, RECOMPUTED, WINDOW, DumbbellStage, rename_released
+from .swin_r import CENTRES, LAYERS_PER_UNIT, RECOMPUTED, UNIT_LAYERS, WINDOW, DumbbellStage, rename_released
 from .takeover import merging_after_stages, take_over
 from .trace import LayerTrace, TokenTrace
 from .windows import gather_by_rows, pad_to_multiple, scatter_without_halo, window_partition, window_reverse
@@ -283,6 +284,11 @@ class DenseBackbone(nn.Module):
             token_map = stage.downsample(token_map)
             trace += layers
         return (tuple(maps), TokenTrace(trace)) if return_trace else tuple(maps)
+
+    @torch.jit.ignore
+    def group_matcher(self, coarse: bool = False) -> LayerGroups:
+        """timm's grouping of parameters for layer-wise learning rates: every layer, or the stages."""
+        return stage_groups() if coarse else swin_groups(UNIT_LAYERS)
 
     def initialise_from(self, classifier: Mapping[str, Tensor]) -> list[str]:
         """Take over the weights of a trained classifier of the same family and sizes: of STViT-R-Swin, or for the

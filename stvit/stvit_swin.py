@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from .attention import SemanticLayer, init_weights
 from .deit import STVIT_PAPER
 from .initialise import initialise_from_swin
+from .layer_groups import LayerGroups, semantic_swin_groups, stage_groups
 from .pooling import PoolingName, initial_centres
 from .stgm import GlobalSTGMLayer, SpatialSTGMLayer
 from .swin import ConvStem, PatchMerging, SwinStage, TokenMapClassifier, check_swin_input, swin_layers
@@ -186,9 +187,9 @@ class STViTSwin(TokenMapClassifier):
         return initialise_from_swin(self, full_token, layers)
 
     @torch.jit.ignore
-    def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
-        """timm's grouping of parameters for layer-wise learning rates: the stages."""
-        return {"stem": r"^stem", "blocks": r"^stages\.(\d+)"}
+    def group_matcher(self, coarse: bool = False) -> LayerGroups:
+        """As for every Swin, with the layers of the semantic stages."""
+        return stage_groups() if coarse else semantic_swin_groups()
 
 
 def build_semantic_stage(

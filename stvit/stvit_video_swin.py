@@ -15,6 +15,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
+import torch
 from timm.models import generate_default_cfgs, register_model
 from torch import Tensor, nn
 
@@ -22,6 +23,7 @@ from .attention import SemanticLayer, init_weights
 from .clip_windows import Size3d
 from .deit import STVIT_PAPER
 from .frame_stgm import FrameGlobalSTGMLayer, FrameSTGMLayer
+from .layer_groups import LayerGroups, semantic_swin_groups, stage_groups
 from .pooling import initial_centres
 from .stvit_swin import SemanticOptions, SemanticStage
 from .swin import SwinStage
@@ -150,6 +152,11 @@ class STViTVideoSwin(ClipClassifier):
                 name = f"Stage 4, layer {i}"
                 trace = (*trace, LayerTrace(name, "semantic", tokens, image_hw, semantic_hw, frames=frames))
         return tokens.view(map_shape), trace
+
+    @torch.jit.ignore
+    def group_matcher(self, coarse: bool = False) -> LayerGroups:
+        """As for every Swin, with the layers of the semantic stages."""
+        return stage_groups() if coarse else semantic_swin_groups()
 
     def _check_frames(self, frames_hw: tuple[int, int]) -> None:
         smallest = [(self.window - 1) * stride + 1 for stride in self.stride_hw]

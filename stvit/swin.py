@@ -9,6 +9,7 @@ from timm.layers import DropPath, Mlp, trunc_normal_, use_fused_attn
 from torch import Tensor, nn
 
 from .attention import attend, merge_heads, split_heads
+from .layer_groups import LayerGroups, stage_groups, swin_groups
 from .trace import LayerTrace, TokenTrace
 from .windows import pad_to_multiple, window_partition, window_reverse
 
@@ -236,6 +237,11 @@ class TokenMapClassifier(nn.Module):
         reference = self.norm.weight
         head = nn.Linear(self.num_features, num_classes) if num_classes else nn.Identity()
         self.head = head.to(reference.device, reference.dtype)
+
+    @torch.jit.ignore
+    def group_matcher(self, coarse: bool = False) -> LayerGroups:
+        """timm's grouping of parameters for layer-wise learning rates: every layer, or the stages."""
+        return stage_groups() if coarse else swin_groups()
 
     @torch.jit.ignore
     def no_weight_decay(self) -> set[str]:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from .attention import SemanticLayer, init_weights
 from .initialise import initialise_from_swin
+from .layer_groups import LayerGroups, stage_groups, swin_groups
 from .pooling import PoolingName, initial_centres
 from .recovery import DumbbellUnit, RecoveryLayer
 from .stgm import GlobalSTGMLayer, SpatialSTGMLayer
@@ -161,9 +162,9 @@ class STViTRSwin(TokenMapClassifier):
         return taken if intermediates_only else (self.norm(token_map), taken)
 
     @torch.jit.ignore
-    def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
-        """timm's grouping of parameters for layer-wise learning rates."""
-        return {"stem": r"^stem", "blocks": r"^stages\.(\d+)" if coarse else r"^stages\.(\d+)\.(?:layers|units)\.(\d+)"}
+    def group_matcher(self, coarse: bool = False) -> LayerGroups:
+        """As for every Swin; each layer of a dumbbell unit counts."""
+        return stage_groups() if coarse else swin_groups(UNIT_LAYERS)
 
     def initialise_from(self, full_token: Mapping[str, Tensor]) -> list[str]:
         """Take over the weights of timm's trained Swin; see :func:`stvit.initialise.initialise_from_swin`.

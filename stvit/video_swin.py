@@ -126,11 +126,6 @@ class ClipClassifier(TokenMapClassifier):
         pooled = self.head_drop(clip_map.mean(dim=(1, 2, 3)) if self.global_pool else clip_map)
         return pooled if pre_logits else self.head(pooled)
 
-    @torch.jit.ignore
-    def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
-        """timm's grouping of parameters for layer-wise learning rates: the stages."""
-        return {"stem": r"^stem", "blocks": r"^stages\.(\d+)"}
-
 
 class VideoSwin(ClipClassifier):
     """Video Swin Transformer.

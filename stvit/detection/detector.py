@@ -18,11 +18,12 @@ from torch import Tensor, nn
 from torchvision.ops import clip_boxes_to_image
 
 from ..dense import DenseBackbone, dense_backbone
+from ..layer_groups import LayerGroups, groups_within
 from .boxes import decode_deltas
 from .cascade import STAGE_STDS, CascadeRoIHead, select_detections
 from .fpn import FPN
 from .preprocess import PreparedImage, prepare
-from .rpn import RPNHead, anchors_of, flatten_predictions, select_proposals
+from .rpn import TEST_PROPOSALS, RPNHead, anchors_of, flatten_predictions, select_proposals
 from .training import DetectionTarget, detector_losses
 from .types import Detections
 
@@ -38,6 +39,7 @@ class CascadeMaskRCNN(nn.Module):
         num_classes: without background; 80 for COCO.
         fpn_channels: width of the feature pyramid and of the heads' convolutions.
         box_hidden: width of the box heads' hidden layer.
+        num_proposals: at most so many regions of an image are looked at; the published detectors look at 1000.
         backbone_options: options of the backbone.
     """
 
@@ -48,10 +50,11 @@ class CascadeMaskRCNN(nn.Module):
         num_classes: int = 80,
         fpn_channels: int = 256,
         box_hidden: int = 1024,
+        num_proposals: int = TEST_PROPOSALS,
         **backbone_options: Any,
     ) -> None:
         super().__init__()
-        self.num_classes = num_classes
+        self.num_classes, self.num_proposals = num_classes, num_proposals
         self.backbone: DenseBackbone = dense_backbone(backbone, **backbone_options)
         self.neck = FPN(self.backbone.channels, fpn_channels)
         self.rpn_head = RPNHead(fpn_channels)
@@ -89,10 +92,12 @@ class CascadeMaskRCNN(nn.Module):
         return self.neck(self.backbone(images.to(self.rpn_head.rpn_cls.weight.dtype)))
 
     def propose(self, features: Sequence[Tensor], network_hw: tuple[int, int]) -> Tensor:
-        """At most 1000 regions (P, 4) of the image that the maps (1, C, H_i, W_i) are of, in network pixels."""
+        """The best regions (P, 4) of the image that the maps (1, C, H_i, W_i) are of, in network pixels; P is at most
+        ``num_proposals``."""
         predictions = [flatten_predictions(*level) for level in self.rpn_head(features)]
         of_image = [(logits[0], deltas[0]) for logits, deltas in predictions]
-        return select_proposals(of_image, anchors_of(features), network_hw)[0]
+        many = {"per_level": self.num_proposals, "kept": self.num_proposals}
+        return select_proposals(of_image, anchors_of(features), network_hw, **many)[0]
 
     def classify(
         self,
@@ -119,6 +124,11 @@ class CascadeMaskRCNN(nn.Module):
         """The losses of a batch (B, 3, H, W) under their published names; their sum is what is minimised. See
         :func:`stvit.detection.training.detector_losses`."""
         return detector_losses(self, images, targets)
+
+    @torch.jit.ignore
+    def group_matcher(self, coarse: bool = False) -> LayerGroups:
+        """timm's grouping of parameters for layer-wise learning rates: the backbone's layers, then all else."""
+        return groups_within("backbone", self.backbone.group_matcher(coarse))
 
     @torch.jit.ignore
     def no_weight_decay(self) -> set[str]:

@@ -57,7 +57,7 @@ def quartiles(values: Sequence[float]) -> tuple[float, float, float]:
 
 def interleave(
     models: Mapping[str, nn.Module],
-    images: Tensor,
+    images: Tensor | Mapping[str, Tensor],
     *,
     rounds: int,
     warmup: int = 3,
@@ -68,16 +68,17 @@ def interleave(
 
     Args:
         models: by name; on the device and in the precision of the images, in evaluation mode.
-        images: (B, 3, H, W), the input of every model.
+        images: (B, 3, H, W), the input of every model, or that of each one by its name.
         rounds: timed rounds.
         warmup: untimed rounds before them.
     """
     names = list(models)
-    timer = time_cuda if images.device.type == "cuda" else time_cpu
+    inputs = dict.fromkeys(names, images) if isinstance(images, Tensor) else images
+    timer = time_cuda if inputs[names[0]].device.type == "cuda" else time_cpu
     for index in range(-warmup, rounds):
         order = names if index % 2 == 0 else names[::-1]
         with torch.inference_mode():
-            times = {name: timer(models[name], images) for name in order}
+            times = {name: timer(models[name], inputs[name]) for name in order}
         if index >= 0:
             yield Round(index, {name: times[name] for name in names})
 

@@ -17,6 +17,7 @@ from timm.models import build_model_with_cfg, generate_default_cfgs, register_mo
 from torch import Tensor, nn
 
 from ..dense import dense_backbone
+from ..layer_groups import LayerGroups, groups_within
 from ..trace import TokenTrace
 from .inference import SlidingWindow, average_probabilities, label_map, scaled_hw, sliding_logits
 from .losses import resize, segmentation_loss
@@ -144,6 +145,11 @@ class UperNet(nn.Module):
             "segmentation": segmentation_loss(self.head(maps), labels),
             "auxiliary": AUXILIARY_WEIGHT * segmentation_loss(self.auxiliary_head(maps[AUXILIARY_STAGE]), labels),
         }
+
+    @torch.jit.ignore
+    def group_matcher(self, coarse: bool = False) -> LayerGroups:
+        """timm's grouping of parameters for layer-wise learning rates: the backbone's layers, then all else."""
+        return groups_within("backbone", self.backbone.group_matcher(coarse))
 
     @torch.jit.ignore
     def no_weight_decay(self) -> set[str]:

@@ -4,20 +4,29 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
-from typing import get_args
+from typing import TYPE_CHECKING, get_args
+
+import torch
+from timm.layers import set_fused_attn, use_fused_attn
 
 from ..allocator import keep_freed_memory
 from ..checkpoint import CheckpointError
 from ..evaluate.errors import EvaluationError
-from .checkpoints import ResumeError
+from .checkpoints import ResumeError, note_origin
 from .recipe import Recipe, RecipeError, TaskName, load_recipe, names
+
+if TYPE_CHECKING:
+    from .tasks import Task
 
 TASKS = {
     "classify": ("classify", "ClassifyTask"),
     "detect": ("detect", "DetectTask"),
     "segment": ("segment", "SegmentTask"),
+    "video": ("video", "VideoTask"),
 }
 
 
@@ -34,12 +43,17 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def train(recipe: Recipe, options: argparse.Namespace) -> None:
-    from .loop import Run, RunOptions  # imports accelerate: seconds that --help saves
-    from .tasks import Places
+def make_task(recipe: Recipe, places: Mapping[str, Path]) -> Task:
+    """The task of a recipe, its data at these places."""
+    from .tasks import Places  # imports accelerate: seconds that --help saves
 
     module, name = TASKS[recipe.task]
-    task_class = getattr(import_module(f".{module}", __package__), name)
+    return getattr(import_module(f".{module}", __package__), name)(recipe, Places(places))
+
+
+def train(recipe: Recipe, options: argparse.Namespace) -> None:
+    from .loop import Run, RunOptions
+
     how = RunOptions(
         accumulation=options.accumulation,
         workers=options.workers,
@@ -48,7 +62,22 @@ def train(recipe: Recipe, options: argparse.Namespace) -> None:
         checkpoint_every=options.checkpoint_every,
         log_every=options.log_every,
     )
-    Run(recipe, task_class(recipe, Places(dict(options.place))), options.output, how).train()
+    on_cpu = options.cpu or not torch.cuda.is_available()
+    with fused_attention(use_fused_attn() and not on_cpu):
+        run = Run(recipe, make_task(recipe, dict(options.place)), options.output, how)
+        note_origin(options.output, options.recipe, options.set)
+        run.train()
+
+
+@contextmanager
+def fused_attention(wanted: bool) -> Iterator[None]:
+    """Whether models that are built meanwhile take the fused kernel: on CPUs its backward pass takes twice as long."""
+    before = use_fused_attn()
+    set_fused_attn(wanted)
+    try:
+        yield
+    finally:
+        set_fused_attn(before)
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
@@ -68,7 +97,8 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         default=[],
         metavar="NAME=PATH",
         help="where something is on this machine: backgrounds, items, folder, shards, train_images, train_annotations, "
-        "validation_images, validation_annotations, start, teacher",
+        "validation_images, validation_annotations, train_list, train_clips, validation_list, validation_clips, start, "
+        "teacher",
     )
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change an entry of the recipe")
     parser.add_argument("--accumulation", type=int, default=1, help="passes per step; more need less memory")

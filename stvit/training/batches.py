@@ -21,12 +21,14 @@ class Share:
         rank, world: number of the process, and of how many.
         samples: per process and pass; the batch of a step is ``samples * world * passes``.
         passes: batches whose gradients are accumulated to one step.
+        repeats: how often in a row a sample comes, each time augmented for itself.
     """
 
     rank: int
     world: int
     samples: int
     passes: int
+    repeats: int = 1
 
 
 def seed_everything(*key: int | str) -> None:
@@ -38,7 +40,11 @@ def seed_everything(*key: int | str) -> None:
 
 
 class Seeded(Dataset):
-    """Samples of a data set, each drawn with generators seeded by (seed, epoch, index)."""
+    """Samples of a data set, each drawn with generators seeded by (seed, epoch, number).
+
+    The copies of a sample that :class:`Order` repeats have numbers of their own: the index plus a multiple of the
+    data set's length.
+    """
 
     def __init__(self, dataset: Dataset, seed: int, epoch: int) -> None:
         self.dataset, self.seed, self.epoch = dataset, seed, epoch
@@ -46,19 +52,26 @@ class Seeded(Dataset):
     def __len__(self) -> int:
         return len(self.dataset)
 
-    def __getitem__(self, index: int) -> Any:
-        seed_everything("sample", self.seed, self.epoch, index)
-        return self.dataset[index]
+    def __getitem__(self, number: int) -> Any:
+        seed_everything("sample", self.seed, self.epoch, number)
+        return self.dataset[number % len(self.dataset)]
 
 
 class Order(Sampler[list[int]]):
-    """The indices of one process's passes over one epoch, from a given step on; an incomplete last step is dropped."""
+    """The sample numbers of one process's passes over one epoch, from a given step on; an incomplete last step is
+    dropped.
+
+    With repeats (repeated augmentation: Hoffer et al., 2020), the copies of a sample follow each other, so that they
+    fall into one step, and go to different processes. As in DeiT, an epoch has as many steps as without them: it sees
+    that many times fewer samples.
+    """
 
     def __init__(self, length: int, share: Share, seed: int, epoch: int, first_step: int = 0) -> None:
         self.share, self.first_step = share, first_step
         self.steps = steps_per_epoch(length, share)
         generator = torch.Generator().manual_seed(zlib.crc32(repr(("order", seed, epoch)).encode()))
-        self.permutation = torch.randperm(length, generator=generator)
+        permutation, copies = torch.randperm(length, generator=generator), length * torch.arange(share.repeats)
+        self.numbers = (permutation[:, None] + copies).flatten()[:length]
 
     def __len__(self) -> int:
         return (self.steps - self.first_step) * self.share.passes
@@ -67,8 +80,8 @@ class Order(Sampler[list[int]]):
         share = self.share
         of_step = share.samples * share.world * share.passes
         for step in range(self.first_step, self.steps):
-            samples = self.permutation[step * of_step : (step + 1) * of_step]
-            for chunk in samples.view(share.passes, share.world, share.samples)[:, share.rank]:
+            numbers = self.numbers[step * of_step : (step + 1) * of_step]
+            for chunk in numbers.view(share.passes, share.samples, share.world)[..., share.rank]:
                 yield chunk.tolist()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,12 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from .recipe import build, plain
+
 STATE_FILE = "state.pt"
 WEIGHTS_FILE = "model.safetensors"
 METRICS_FILE = "metrics.jsonl"
+ORIGIN_FILE = "recipe.json"
 
 
 class ResumeError(RuntimeError):
@@ -40,7 +44,8 @@ def load_state(folder: Path, recipe: dict[str, Any]) -> dict[str, Any] | None:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, ValueError, EOFError) as error:
         raise ResumeError(f"{path} cannot be read ({error}). Remove it to start again.") from error
-    differing = sorted(key for key in recipe if state["recipe"].get(key) != recipe[key])
+    before = plain(build(state["recipe"]))  # with defaults for entries that are newer than the run
+    differing = sorted(key for key in recipe if before[key] != recipe[key])
     if differing:
         raise ResumeError(
             f"{folder} holds a run of another recipe: {', '.join(differing)} differ. Choose another output folder."
@@ -54,6 +59,11 @@ def save_weights(folder: Path, weights: dict[str, Tensor]) -> Path:
     save_file({name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}, partial)
     os.replace(partial, path)
     return path
+
+
+def note_origin(folder: Path, recipe: str, changes: Sequence[str]) -> None:
+    """Write down which recipe a run follows, and with which changes."""
+    (folder / ORIGIN_FILE).write_text(json.dumps({"recipe": recipe, "changes": list(changes)}) + "\n", encoding="utf-8")
 
 
 class MetricsLog:

@@ -13,8 +13,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .pictures import picture_data
-from .recipe import Recipe
+from .recipe import Recipe, RecipeError
 from .tasks import Places, Task
+
+IMAGENET_CLASSES = 1000  # of a model whose recipe names no number
 
 
 class ClassifyTask(Task):
@@ -34,6 +36,8 @@ class ClassifyTask(Task):
         }
         mixes = mixing.get("mixup_alpha") or mixing.get("cutmix_alpha")
         classes = self.data.num_classes
+        if recipe.model_options.get("num_classes", IMAGENET_CLASSES) != classes:
+            raise RecipeError(f"the data has {classes} classes; set model_options.num_classes to it")
         self.mixup = Mixup(**mixing, label_smoothing=self.smoothing, num_classes=classes) if mixes else None
         if recipe.teacher:
             self.teacher = self.trained("teacher").requires_grad_(False)
@@ -57,7 +61,9 @@ class ClassifyTask(Task):
         divergence = F.kl_div(own, softened, log_target=True, reduction="batchmean") * temperature**2
         return {"cross_entropy": (1 - weight) * entropy, "distillation": weight * divergence}
 
-    def evaluate(self, model: nn.Module, batches: Iterator[Any], accelerator: Accelerator) -> dict[str, float]:
+    def evaluate(
+        self, model: nn.Module, batches: Iterator[Any], accelerator: Accelerator, split: str = "validation"
+    ) -> dict[str, float]:
         """``top1`` and ``top5`` in percent, and the mean cross-entropy."""
         sums = torch.zeros(4, device=accelerator.device)
         for images, labels in batches:

@@ -44,12 +44,22 @@ class CocoData(DetectionData):
         self.categories = category_ids(num_classes(recipe), annotations.categories)
         transform = training_transform(recipe.augmentation)
         self.training = CocoTraining(annotations, paths, self.categories, transform)
-        self.ground_truth, paths = read_split("validation", places)
-        category_ids(num_classes(recipe), self.ground_truth.categories)
-        self.validation = CocoImages(self.ground_truth, paths)
+        self.annotations, paths = read_split("validation", places)
+        category_ids(num_classes(recipe), self.annotations.categories)
+        self.validation = CocoImages(self.annotations, paths)
 
     def dataset(self, split: str, epoch: int) -> Dataset:
         return self.training if split == "train" else self.validation
+
+    def ground_truth(self, split: str) -> Annotations:
+        """See the base class.
+
+        Raises:
+            RecipeError: it is the test split, whose annotations COCO keeps to itself.
+        """
+        if split == "test":
+            raise RecipeError("the annotations of COCO's test split are not public; evaluate on validation")
+        return self.annotations
 
 
 def read_split(split: str, places: Places) -> tuple[Annotations, list[Path]]:

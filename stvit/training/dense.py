@@ -10,7 +10,7 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from .batches import Share, evaluation_batches
-from .data import GarmentScenes, Sources
+from .data import SPLITS, GarmentScenes, Sources, difficulty_of
 from .data.items import DEBIAN_FOLDER
 from .recipe import Recipe
 from .tasks import MapData, Places, Task
@@ -46,22 +46,24 @@ class SceneData(DenseData):
     """Several garments on a photograph, other scenes in every epoch; needs the place ``backgrounds`` and perhaps
     ``items``.
 
-    Options: ``size``; ``max_items`` in a scene; ``train_samples`` in an epoch and ``validation_samples``, by default as
-    many as there are garments.
+    Options: ``size``; ``max_items`` in a scene; ``train_samples`` in an epoch, ``validation_samples`` and
+    ``test_samples``, by default as many as there are garments; ``curriculum``, the difficulties of the first epochs.
     """
 
     def __init__(self, recipe: Recipe, places: Places) -> None:
         options = recipe.data
         self.size, self.max_items = options["size"], options.get("max_items", 6)
         self.scale = (self.size, self.size)
-        self.lengths = {split: options.get(f"{split}_samples") for split in ("train", "validation")}
+        self.lengths = {split: options.get(f"{split}_samples") for split in SPLITS}
+        self.curriculum = options.get("curriculum", ())
         photos, items = places.need("backgrounds"), places.get("items") or DEBIAN_FOLDER
         self.sources = {split: Sources.load(photos, split, items) for split in self.lengths}
 
     def scenes(self, split: str, epoch: int = 0) -> GarmentScenes:
-        """The scenes of ``train`` in an epoch, or those of ``validation``."""
-        seed = epoch if split == "train" else 0
-        options = {"max_items": self.max_items, "seed": seed, "length": self.lengths[split]}
+        """The scenes of ``train`` in an epoch, or those of ``validation`` or ``test``."""
+        options = {"max_items": self.max_items, "length": self.lengths[split]}
+        if split == "train":
+            options |= {"seed": epoch, "difficulty": difficulty_of(epoch, self.curriculum)}
         return GarmentScenes(self.sources[split], self.size, **options)
 
 

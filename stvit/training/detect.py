@@ -41,7 +41,9 @@ class DetectTask(DenseTask):
         images, targets = batch
         return detector_losses(model, images, [DetectionTarget(**target) for target in targets], self.rules)
 
-    def evaluate(self, model: nn.Module, batches: Iterator[Any], accelerator: Accelerator) -> dict[str, float]:
+    def evaluate(
+        self, model: nn.Module, batches: Iterator[Any], accelerator: Accelerator, split: str = "validation"
+    ) -> dict[str, float]:
         """COCO's average precision of boxes and masks in percent: ``box_AP``, ``box_AP50``, ..., ``mask_AP75``."""
         found = []
         for samples in batches:
@@ -49,11 +51,11 @@ class DetectTask(DenseTask):
                 detections = model.predict(image, self.data.scale)
                 found.append((image_id, as_results(image_id, detections, self.data.categories)))
         gathered = gather_object(found)
-        metrics = [self._metrics(dict(gathered)) if accelerator.is_main_process else None]
+        metrics = [self._metrics(dict(gathered), split) if accelerator.is_main_process else None]
         return broadcast_object_list(metrics)[0]
 
-    def _metrics(self, results: dict[int, list[dict[str, Any]]]) -> dict[str, float]:
-        truth = self.data.ground_truth
+    def _metrics(self, results: dict[int, list[dict[str, Any]]], split: str) -> dict[str, float]:
+        truth = self.data.ground_truth(split)
         figures = average_precision(truth, truth.images, results)
         return {
             f"{kind}_{name}": 100 * of_kind[name]

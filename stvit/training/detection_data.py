@@ -6,6 +6,7 @@ Training samples are (image (3, H, W) float32, normalised, target), the target t
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,7 +19,7 @@ from torchvision.transforms import v2
 from ..detection.coco import COCO_CLASSES
 from ..detection.preprocess import MEAN, MULTIPLE, STD
 from ..evaluate.annotations import Annotations, CocoImage, category_ids, index
-from .data import coco_annotations
+from .data import CATEGORIES, coco_annotations
 from .dense import Changed, DenseData, SceneData
 from .recipe import Recipe
 from .tasks import Places
@@ -40,12 +41,14 @@ class DetectionData(DenseData):
 
     Attributes:
         categories: id of each class's category in the annotations.
-        ground_truth: annotations of the ``validation`` split.
     """
 
     categories: tuple[int, ...]
-    ground_truth: Annotations
     collate = staticmethod(join)
+
+    @abstractmethod
+    def ground_truth(self, split: str) -> Annotations:
+        """What a split is evaluated against."""
 
 
 class GarmentDetection(DetectionData, SceneData):
@@ -53,10 +56,16 @@ class GarmentDetection(DetectionData, SceneData):
 
     def __init__(self, recipe: Recipe, places: Places) -> None:
         super().__init__(recipe, places)
-        described = coco_annotations(self.scenes("validation"))
-        images = tuple(CocoImage(i["id"], i["file_name"], (i["height"], i["width"])) for i in described["images"])
-        self.ground_truth = Annotations(index(described), images, sha256="", has_masks=True)
-        self.categories = category_ids(num_classes(recipe), described["categories"])
+        self.categories = category_ids(num_classes(recipe), CATEGORIES)
+        self._ground_truth: dict[str, Annotations] = {}
+
+    def ground_truth(self, split: str) -> Annotations:
+        """See the base class; the scenes of a split are gone through once."""
+        if split not in self._ground_truth:
+            described = coco_annotations(self.scenes(split))
+            images = tuple(CocoImage(i["id"], i["file_name"], (i["height"], i["width"])) for i in described["images"])
+            self._ground_truth[split] = Annotations(index(described), images, sha256="", has_masks=True)
+        return self._ground_truth[split]
 
     def dataset(self, split: str, epoch: int) -> Dataset:
         return Changed(self.scenes(split, epoch), to_train_on if split == "train" else to_evaluate_on)

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs
-from timm.optim import create_optimizer_v2
-from timm.scheduler import CosineLRScheduler, MultiStepLRScheduler, PolyLRScheduler
-from timm.scheduler.scheduler import Scheduler
 from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
@@ -23,8 +19,9 @@ from tqdm import tqdm
 
 from .batches import Share, seed_everything
 from .checkpoints import MetricsLog, ResumeError, load_state, save_state, save_weights
-from .recipe import Recipe
-from .tasks import Task
+from .rates import make_keep_rate, make_optimizer, make_schedule
+from .recipe import Recipe, RecipeError, plain
+from .tasks import MapData, Task
 
 
 @dataclass(frozen=True)
@@ -70,6 +67,7 @@ class Run:
 
     Raises:
         ResumeError: the folder holds a run of another recipe.
+        RecipeError: an entry of the recipe that its data or its model cannot follow.
         ValueError: the batch does not divide among processes and passes, or the data is too small.
     """
 
@@ -86,10 +84,9 @@ class Run:
         self.total_steps = self.steps_per_epoch * recipe.epochs
         seed_everything("weights", recipe.seed)
         model = task.build_model()
-        optimizer = create_optimizer_v2(
-            model, "adamw", lr=recipe.learning_rate, weight_decay=recipe.weight_decay, betas=recipe.betas
-        )
+        optimizer = make_optimizer(recipe, model)
         self.schedule = make_schedule(recipe, optimizer, self.steps_per_epoch)
+        self.keep_rate = make_keep_rate(recipe, model, self.steps_per_epoch)
         if task.teacher is not None:
             task.teacher.to(self.accelerator.device)
         self.losses, self.optimizer = self.accelerator.prepare(LossModule(task, model), optimizer)
@@ -126,7 +123,10 @@ class Run:
             raise ValueError(
                 f"a batch of {self.recipe.batch_size} does not divide among {world} processes with {passes} passes each"
             )
-        return Share(self.accelerator.process_index, world, samples, passes)
+        if self.recipe.repeats > 1 and not isinstance(self.task.data, MapData):
+            kind = self.recipe.data["kind"]
+            raise RecipeError(f"data of kind {kind!r} comes as a stream, which repeats no samples: set repeats = 1")
+        return Share(self.accelerator.process_index, world, samples, passes, self.recipe.repeats)
 
     def _train_epoch(self, epoch: int, progress: tqdm) -> None:
         first = self.step % self.steps_per_epoch
@@ -149,6 +149,8 @@ class Run:
     def _step(self, batches: Iterator[Any]) -> dict[str, float]:
         """One optimiser step; returns the means of the loss terms."""
         self.schedule.step_update(self.step)
+        if self.keep_rate is not None:
+            self.model.keep_rate = self.keep_rate(self.step)
         sums: dict[str, Tensor] = {}
         for index in range(self.share.passes):
             batch = to_device(next(batches), self.accelerator.device)
@@ -175,15 +177,17 @@ class Run:
     def _report(self, epoch: int, means: dict[str, float], rate: float, progress: tqdm) -> None:
         if self.log is None:
             return
-        learning_rate = self.optimizer.param_groups[0]["lr"]
-        self.log.write(
-            step=self.step, epoch=epoch, learning_rate=learning_rate, samples_per_second=round(rate, 1), **means
-        )
-        for name, value in {**means, "learning_rate": learning_rate, "samples_per_second": rate}.items():
+        rates = {"learning_rate": max(group["lr"] for group in self.optimizer.param_groups)}
+        if self.keep_rate is not None:
+            rates["keep_rate"] = self.model.keep_rate
+        self.log.write(step=self.step, epoch=epoch, **rates, samples_per_second=round(rate, 1), **means)
+        for name, value in {**means, **rates, "samples_per_second": rate}.items():
             self.board.add_scalar(f"training/{name}", value, self.step)
         progress.set_postfix(loss=f"{sum(means.values()):.3f}", samples_per_s=f"{rate:.0f}")
 
     def _evaluate(self) -> dict[str, float]:
+        if self.keep_rate is not None:
+            self.model.keep_rate = self.keep_rate(self.total_steps)  # the model's own
         model = self._evaluated().eval()
         batches = self.task.data.evaluation_batches("validation", self.share, self.options.workers)
         with torch.inference_mode(), self.accelerator.autocast():
@@ -225,29 +229,6 @@ class Run:
         except (KeyError, ValueError, RuntimeError) as error:
             raise ResumeError(f"the state in {self.output} does not fit the model: {error}") from error
         return state["step"]
-
-
-def make_schedule(recipe: Recipe, optimizer: torch.optim.Optimizer, steps_per_epoch: int) -> Scheduler:
-    """The learning rate as a function of the step alone."""
-    warmup = {
-        "warmup_t": round(recipe.warmup_epochs * steps_per_epoch),
-        "warmup_lr_init": recipe.warmup_learning_rate,
-        "t_in_epochs": False,
-    }
-    total = recipe.epochs * steps_per_epoch
-    if recipe.schedule == "steps":
-        steps = [milestone * steps_per_epoch for milestone in recipe.milestones]
-        return MultiStepLRScheduler(optimizer, steps, decay_rate=0.1, **warmup)
-    after = total - warmup["warmup_t"]
-    common = {"lr_min": recipe.min_learning_rate, "warmup_prefix": True, "cycle_limit": 1, **warmup}
-    if recipe.schedule == "polynomial":
-        return PolyLRScheduler(optimizer, after, power=1.0, **common)
-    return CosineLRScheduler(optimizer, after, **common)
-
-
-def plain(recipe: Recipe) -> dict[str, Any]:
-    """A recipe as it reads from a file, to compare with another run's."""
-    return json.loads(json.dumps(asdict(recipe)))
 
 
 def to_device(batch: Any, device: torch.device) -> Any:

@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
 from .batches import Share, seed_everything
-from .data import CLASS_NAMES, GarmentClassification, Sources
+from .data import CLASS_NAMES, SPLITS, GarmentClassification, Sources, difficulty_of
 from .recipe import Recipe, RecipeError
 from .tasks import Data, MapData, Places, data_of_kind
 
@@ -37,18 +37,22 @@ def picture_data(recipe: Recipe, places: Places) -> Data:
 class GarmentPictures(MapData):
     """Garments on photographs, on other ones in every epoch; needs the place ``backgrounds`` and perhaps ``items``.
 
-    Options: ``size``. Augmentation: ``flip``, and ``crop``, the smallest share of the picture that a crop keeps.
+    Options: ``size``; ``train_samples`` in an epoch and ``validation_samples``, by default as many as there are
+    garments; ``curriculum``, the difficulties of the first epochs. Augmentation: ``flip``, and ``crop``, the smallest
+    share of the picture that a crop keeps.
     """
 
     num_classes = len(CLASS_NAMES)
 
     def __init__(self, recipe: Recipe, places: Places) -> None:
         self.size, augmentation = recipe.data["size"], recipe.augmentation
+        if unknown := sorted(augmentation.keys() - {"flip", "crop", *BATCH_OPTIONS}):
+            raise RecipeError(f"garments have no augmentation {', '.join(unknown)}; there are flip and crop")
+        self.curriculum = recipe.data.get("curriculum", ())
+        self.lengths = {split: recipe.data.get(f"{split}_samples") for split in SPLITS}
         items = places.get("items")
         given = {} if items is None else {"items": items}
-        self.sources = {
-            s: Sources.load(places.need("backgrounds"), s, **given) for s in ("train", "validation", "test")
-        }
+        self.sources = {s: Sources.load(places.need("backgrounds"), s, **given) for s in SPLITS}
         normalise = [v2.ToDtype(torch.float32, scale=True), v2.Normalize(IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD)]
         augment: list[Any] = [v2.RandomHorizontalFlip()] if augmentation.get("flip") else []
         if "crop" in augmentation:
@@ -57,7 +61,9 @@ class GarmentPictures(MapData):
 
     def dataset(self, split: str, epoch: int) -> Dataset:
         training = split == "train"
-        options = {"seed": epoch if training else 0, "transform": self.transforms[training]}
+        options = {"length": self.lengths[split], "transform": self.transforms[training]}
+        if training:
+            options |= {"seed": epoch, "difficulty": difficulty_of(epoch, self.curriculum)}
         return GarmentClassification(self.sources[split], self.size, **options)
 
 
@@ -135,6 +141,13 @@ class ShardPictures:
 
 
 def picture_transform(recipe: Recipe, training: bool) -> Any:
-    """timm's transform of one picture."""
+    """timm's transform of one picture.
+
+    Raises:
+        RecipeError: an option that it does not have.
+    """
     augmentation = {k: v for k, v in recipe.augmentation.items() if training and k not in BATCH_OPTIONS}
-    return create_transform(recipe.data["size"], is_training=training, interpolation="bicubic", **augmentation)
+    try:
+        return create_transform(recipe.data["size"], is_training=training, interpolation="bicubic", **augmentation)
+    except TypeError as error:
+        raise RecipeError(f"the augmentation is not one of timm's create_transform: {error}") from error

@@ -31,7 +31,9 @@ class SegmentTask(DenseTask):
         """Cross-entropy of the head and, weighted, of the auxiliary head."""
         return model.losses(*batch)
 
-    def evaluate(self, model: nn.Module, batches: Iterator[Any], accelerator: Accelerator) -> dict[str, float]:
+    def evaluate(
+        self, model: nn.Module, batches: Iterator[Any], accelerator: Accelerator, split: str = "validation"
+    ) -> dict[str, float]:
         """``mIoU``, ``pixel_accuracy`` and ``mean_accuracy`` in percent, over all labelled pixels of the split."""
         confusion = torch.zeros(model.num_classes, model.num_classes, dtype=torch.int64)
         for samples in batches:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from ..factory import create_model
+from ..takeover import take_over
 from .batches import Share, evaluation_batches, steps_per_epoch, training_batches
 from .recipe import Recipe, RecipeError
 
@@ -111,13 +112,35 @@ class Task(ABC):
         self.recipe, self.places = recipe, places
 
     def build_model(self) -> nn.Module:
-        """The model at the start of the run: fresh, or with the weights of the full-token model that the recipe names
-        as its ``start``."""
-        model = timm.create_model(self.recipe.model, **self.recipe.model_options)
+        """The model at the start of the run: fresh, or with the weights of the trained model that the recipe names as
+        its ``start``.
+
+        Raises:
+            RecipeError: there is no such model, or it has no such options, or the weights are of one of other sizes.
+        """
+        try:
+            model = timm.create_model(self.recipe.model, **self.recipe.model_options)
+        except (RuntimeError, TypeError) as error:
+            raise RecipeError(f"the recipe's model cannot be built: {error}") from error
         if self.recipe.start:
-            part = model.get_submodule(self.recipe.start.get("into", ""))
-            part.initialise_from(self.trained("start").state_dict())
+            trained = self.trained("start")
+            try:
+                self.start(model, trained)
+            except ValueError as error:
+                raise RecipeError(f"the recipe's start does not fit its model: {error}") from error
         return model
+
+    def start(self, model: nn.Module, trained: nn.Module) -> None:
+        """Give a fresh model, or the part of it that the recipe names, the weights of the trained one.
+
+        Raises:
+            ValueError: their sizes differ.
+        """
+        part, weights = model.get_submodule(self.recipe.start.get("into", "")), trained.state_dict()
+        if hasattr(part, "initialise_from"):
+            part.initialise_from(weights)
+        else:
+            take_over(part, weights, self.recipe.start.get("new", ()), self.recipe.start["model"])
 
     def trained(self, role: str) -> nn.Module:
         """The model that the recipe names as ``start`` or ``teacher``, with the weights at the place of that name."""
@@ -129,5 +152,7 @@ class Task(ABC):
         """The terms of the loss of one batch; their sum is minimised."""
 
     @abstractmethod
-    def evaluate(self, model: nn.Module, batches: Iterator[Any], accelerator: Accelerator) -> dict[str, float]:
-        """Metrics over this process's share of a split, the same on every process."""
+    def evaluate(
+        self, model: nn.Module, batches: Iterator[Any], accelerator: Accelerator, split: str = "validation"
+    ) -> dict[str, float]:
+        """Metrics over a split, of which this process gets its share of batches; the same on every process."""

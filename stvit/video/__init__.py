@@ -1,10 +1,11 @@
-"""Image models on video clips: any clip in, an annotated clip that plays in every browser out.
+"""Image and clip models on video clips: any clip in, an annotated clip that plays in every browser out.
 
 ``python -m stvit.video IN OUT`` from a shell, :func:`process` from Python. A clip is decoded, prepared, run through a
 model, drawn on and encoded by stages that work at the same time; only a few frames are in memory at once. Needs PyAV,
 OpenCV and trackers, which only this package imports; ``import stvit`` does not import it.
 """
 
+from .act import ActionClassifier, Sampling
 from .classify import Classifier
 from .detect import Detector
 from .pipeline import Cancelled, Progress, process
@@ -14,6 +15,7 @@ from .single import Single
 from .types import ClipInfo, Frame, Limits, VideoError
 
 __all__ = [
+    "ActionClassifier",
     "Cancelled",
     "Classifier",
     "ClipInfo",
@@ -22,6 +24,7 @@ __all__ = [
     "Limits",
     "Progress",
     "Race",
+    "Sampling",
     "Single",
     "VideoError",
     "probe",

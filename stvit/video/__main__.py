@@ -1,8 +1,9 @@
-"""A clip in, an annotated clip out: ``python -m stvit.video IN OUT --task classify|clusters|detect``
+"""A clip in, an annotated clip out: ``python -m stvit.video IN OUT --task classify|clusters|detect|action``
 
 Weights are the published ones, or a file's; without any (``--random-weights``) the model predicts nothing, but the
 regions of its tokens, its speed and its cost are shown. With ``--baseline`` both models run side by side, each at its
-real pace.
+real pace. A clip model (``action``) also answers for the whole clip: the mean over its windows, or with ``--views`` the
+papers' views.
 """
 
 from __future__ import annotations
@@ -17,27 +18,36 @@ import torch
 from timm.models import is_model
 from torch import nn
 
+from ..allocator import keep_freed_memory
 from ..attention import wake_layer_scale
 from ..checkpoint import CheckpointError
 from ..factory import create_model
+from ..kinetics import KINETICS400_CLASSES
 from ..measure.timing import best_precision
+from .act import ActionClassifier, Sampling
 from .classify import Classifier
 from .detect import Detector
 from .pipeline import STAGES, Progress, process
 from .race import Race
 from .single import Single
-from .types import Limits, Model, Task, VideoError
+from .types import Limits, Model, VideoError
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 MODELS = {
     "classify": "stvit_r_swin_small_224",
     "clusters": "stvit_r_swin_small_224",
     "detect": "stvit_r_swin_small_cascade_mask_rcnn",
+    "action": "stvit_video_swin_tiny",
 }
+VIEWS = {"1x1": (1, 1), "4x3": (4, 3)}
 
 
 class NoWeights(ValueError):
     """The weights of a model cannot be had; the message is for the user."""
+
+
+class BadClasses(ValueError):
+    """The names do not fit the model; the message is for the user."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -45,12 +55,15 @@ def main(arguments: list[str] | None = None) -> int:
     stop = Event()
     try:
         limits = Limits(max_bytes=options.max_megabytes * 2**20, max_seconds=options.max_seconds)
-        run = process(
-            options.source, options.target, task(options), records=options.records, limits=limits, cancel=stop
-        )
-        for progress in run:
+        models = build_models(options)
+        task = Single(models[0]) if len(models) == 1 else Race(*models)
+        for progress in process(
+            options.source, options.target, task, records=options.records, limits=limits, cancel=stop
+        ):
             report(progress)
-    except (VideoError, NoWeights, CheckpointError) as error:
+        if options.views:
+            report_views(models, progress, options.views, limits)
+    except (VideoError, NoWeights, BadClasses, CheckpointError) as error:
         print(f"\n{error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -77,6 +90,18 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--scale", type=int, nargs=2, default=[1333, 800], metavar=("LONG", "SHORT"), help="of a detector"
     )
+    parser.add_argument(
+        "--window",
+        type=int,
+        nargs=3,
+        default=[32, 2, 224],
+        metavar=("FRAMES", "INTERVAL", "SIZE"),
+        help="of a clip model: frames, frames of the clip from one to the next, side in pixels (%(default)s)",
+    )
+    parser.add_argument(
+        "--classes", type=Path, metavar="FILE", help="a clip model's (default: Kinetics-400), one a line"
+    )
+    parser.add_argument("--views", choices=VIEWS, help="judge the whole clip by clips x crops, too (action only)")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", choices=["cpu", "cuda"])
     parser.add_argument("--precision", choices=PRECISIONS, help="(default: the device's fastest)")
     parser.add_argument("--batch-size", type=int, metavar="N", help="of a classifier (default: what suits the device)")
@@ -89,21 +114,26 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
             parser.error(f"unknown model: {name}")
     if options.target.suffix.lower() != ".mp4":
         parser.error(f"the new clip is an MP4: give it a name that ends in .mp4, not {options.target.name}")
+    if min(options.window) < 1:
+        parser.error("--window takes three numbers from 1 on")
+    if options.views and (options.task != "action" or options.random_weights):
+        parser.error("--views is for clip models with weights: add --task action")
     if options.device == "cuda" and not torch.cuda.is_available():
         parser.error("no CUDA device is available")
     return options
 
 
-def task(options: argparse.Namespace) -> Task:
-    """What the options ask for.
+def build_models(options: argparse.Namespace) -> list[Model]:
+    """The model, and the baseline if there is one.
 
     Raises:
         NoWeights, CheckpointError: there are no weights, or they are no safe file or do not fit.
+        BadClasses: the names do not fit the model.
     """
-    model = build(options, options.model, options.checkpoint)
-    if not options.baseline:
-        return Single(model)
-    return Race(model, build(options, options.baseline, options.baseline_checkpoint))
+    models = [build(options, options.model, options.checkpoint)]
+    if options.baseline:
+        models.append(build(options, options.baseline, options.baseline_checkpoint))
+    return models
 
 
 def build(options: argparse.Namespace, name: str, checkpoint: Path | None) -> Model:
@@ -115,6 +145,10 @@ def build(options: argparse.Namespace, name: str, checkpoint: Path | None) -> Mo
     common: dict[str, Any] = {"predicts": not options.random_weights}
     if options.task == "detect":
         return Detector(network, name, scale=tuple(options.scale), **common)
+    if options.task == "action":
+        return ActionClassifier(
+            network, name, sampling=Sampling(*options.window), classes=class_names(options.classes, network), **common
+        )
     return Classifier(network, name, regions=options.task == "clusters", batch_size=options.batch_size, **common)
 
 
@@ -134,6 +168,35 @@ def load(name: str, checkpoint: Path | None, random: bool) -> nn.Module:
     return network
 
 
+def class_names(file: Path | None, network: nn.Module) -> tuple[str, ...]:
+    """The names of a clip model's classes.
+
+    Raises:
+        BadClasses: there is no such file, or not as many names as classes.
+    """
+    try:
+        names = tuple(file.read_text(encoding="utf-8").splitlines()) if file else KINETICS400_CLASSES
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadClasses(
+            f"The names in {file} cannot be read ({error}). Give a text file with one name a line."
+        ) from error
+    if len(names) != network.num_classes:
+        raise BadClasses(
+            f"The model has {network.num_classes} classes, but there are {len(names)} names. Name a file with "
+            "--classes that has one on each line."
+        )
+    return names
+
+
+def report_views(models: list[Model], progress: Progress, views: str, limits: Limits) -> None:
+    """What each model says about the whole clip."""
+    clips, crops = VIEWS[views]
+    for model in models:
+        print(f"{model.label}, {clips} x {crops} views of the whole clip:")
+        for name, probability in model.judge_views(progress.info, progress.frames, clips, crops, limits).ranking():
+            print(f"  {100 * probability:5.1f} %  {name}")
+
+
 def report(progress: Progress) -> None:
     """One line on the terminal, written over and over; at the end what each stage took."""
     part = "" if progress.part is None else f" of {100 * progress.part:.0f} %"
@@ -146,4 +209,5 @@ def report(progress: Progress) -> None:
 
 
 if __name__ == "__main__":
+    keep_freed_memory()
     sys.exit(main())

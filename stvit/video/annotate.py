@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from ..detection import COCO_CLASSES
 from .drawing import draw_objects, draw_regions, put_text, text_scale
 from .regions import StableRegions
 from .tracks import LEAST_SCORE, ObjectTracker
-from .types import FrameResult, Model
+from .types import FrameResult, Labelled, Window
 
 _MEMORY = 0.9  # of the running speed, from frame to frame
 
@@ -39,19 +38,28 @@ class Annotator:
         fps: of the clip.
     """
 
-    def __init__(self, model: Model, fps: float) -> None:
+    def __init__(self, model: Labelled, fps: float) -> None:
         self._model = model
         self._regions, self._tracker = StableRegions(), ObjectTracker(fps)
         self._pace_ms: float | None = None
+        self._window: Window | None = None  # the latest
+        self._scores, self._windows = np.zeros(1), 0  # sum over the whole windows, and their number
 
     def follow(self, result: FrameResult) -> Followed:
         """Give a result its identities; results come in the order of the frames."""
         before = self._pace_ms
         self._pace_ms = result.pace_ms if before is None else _MEMORY * before + (1 - _MEMORY) * result.pace_ms
         regions, found = result.regions, result.found
+        if result.window is not None and result.window is not self._window:
+            self._add(result.window)
         identities = regions and self._regions.follow(regions.assignment, regions.num_tokens)
         numbers = None if found is None else self._tracker.follow(found)
         return Followed(result, identities, numbers, 1e3 / self._pace_ms)
+
+    def _add(self, window: Window) -> None:
+        self._window = window
+        if window.whole and window.scores is not None:
+            self._scores, self._windows = self._scores + window.scores, self._windows + 1
 
     def draw(self, pixels: np.ndarray, followed: Followed) -> None:
         """Draw on a frame (H, W, 3)."""
@@ -59,13 +67,15 @@ class Annotator:
         if result.regions is not None:
             draw_regions(pixels, followed.identities, result.regions.num_tokens, result.regions.box_xyxy)
         if result.found is not None:
-            draw_objects(pixels, result.found, followed.numbers, LEAST_SCORE)
-        gmacs = f"{self._model.macs / 1e9:.3g} GMACs"
+            draw_objects(pixels, result.found, followed.numbers, LEAST_SCORE, result.names)
+        gmacs = f"{self._model.macs / 1e9:.3g} GMACs{' a window' if result.window else ''}"
         lines = [self._model.label, f"{followed.frames_per_second:.1f} frames/s, {gmacs}"]
         if result.top1:
             lines.append(f"{result.top1[0]} {100 * result.top1[1]:.0f} %")
         elif self._model.note:
             lines.append(self._model.note)
+        if result.window:
+            lines.append(f"frames {result.window.first + 1} to {result.window.last + 1}")
         put_text(pixels, lines, (0, 0), text_scale(pixels))
 
     def record(self, followed: Followed) -> dict[str, Any]:
@@ -74,13 +84,16 @@ class Annotator:
         values: dict[str, Any] = {"model": self._model.label, "model_ms": round(result.model_ms, 2)}
         if result.top1:
             values["top1"] = {"label": result.top1[0], "probability": round(result.top1[1], 4)}
+        if result.window:
+            window = result.window
+            values["window"] = {"first_frame": window.first, "last_frame": window.last, "whole": window.whole}
         if result.regions is not None:
             values["regions"] = {"layer": result.regions.layer, "identities": followed.identities.tolist()}
         if result.found is not None:
             values["objects"] = [
                 {
                     "track": int(number) or None,
-                    "name": COCO_CLASSES[label],
+                    "name": result.names[label],
                     "score": round(score, 4),
                     "box_xyxy": [round(side, 2) for side in box],
                 }
@@ -94,3 +107,12 @@ class Annotator:
                 if score >= LEAST_SCORE
             ]
         return values
+
+    def conclude(self) -> dict[str, Any]:
+        """What a clip model says about the whole clip, the mean over its whole windows; about a clip that is shorter
+        than a window, what its last one says. Empty for other models, and without weights."""
+        if self._window is None or self._window.scores is None:
+            return {}
+        mean = replace(self._window, scores=self._scores / self._windows) if self._windows else self._window
+        best = [{"label": label, "probability": round(value, 4)} for label, value in mean.ranking()]
+        return {"model": self._model.label, "windows": max(self._windows, 1), "top5": best}

@@ -5,8 +5,9 @@ from __future__ import annotations
 import inspect
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Sequence
 from contextlib import AbstractContextManager
+from functools import cache
 
 import numpy as np
 import torch
@@ -20,17 +21,21 @@ from .regions import CLEAR, DROPPED
 from .types import FrameResult, Regions
 
 INPUT_SIZE = 224
-RESIZED = 256  # of the shorter side; the central square of it is what the model sees
+CROP_PCT = 224 / 256  # of the shorter side; the central square of this length is what the model sees
+REDUCING_GAP = 1.4  # least length that averaging leaves, of the input's
 BATCH_ON_CPU, BATCH_ON_GPU = 4, 32
 NO_PREDICTIONS = "no weights: no predictions"
 
 
 class Classifier:
-    """An ImageNet classifier on frames.
+    """A classifier on frames.
 
     Args:
-        network: in evaluation mode, on its device and in its precision; (B, 3, 224, 224) -> (B, 1000).
+        network: in evaluation mode, on its device and in its precision; (B, 3, H, W) -> (B, classes).
         label: what people call it.
+        classes: names, in the order of its logits; by default those of ImageNet.
+        input_size: side of its square input, pixels.
+        crop_pct: share of a frame's shorter side that it sees.
         predicts: whether it has weights; without, it is run, but says nothing.
         regions: whether to find out which regions its tokens stand for; costs the attention maps.
         guard: makes contexts in which the device is the caller's alone, without gradients.
@@ -42,12 +47,18 @@ class Classifier:
         network: nn.Module,
         label: str,
         *,
+        classes: Sequence[str] | None = None,
+        input_size: int = INPUT_SIZE,
+        crop_pct: float = CROP_PCT,
         predicts: bool = True,
         regions: bool = False,
         guard: Callable[[], AbstractContextManager[None]] = torch.inference_mode,
         batch_size: int | None = None,
     ) -> None:
         self._network, self.label = network, label
+        self._classes = imagenet_classes() if classes is None else classes
+        self._input_size, self._crop_pct = input_size, crop_pct
+        self.input_key: Hashable = (Classifier, input_size, crop_pct)
         self._predicts, self._guard = predicts, guard
         self._traced = regions and "return_trace" in inspect.signature(network.forward).parameters
         weight = next(network.parameters())
@@ -61,17 +72,23 @@ class Classifier:
         self._warm = False
 
     def begin(self, frame_hw: tuple[int, int]) -> None:
-        self.macs = self.macs or count_macs(self._network, (3, INPUT_SIZE, INPUT_SIZE))
+        self.macs = self.macs or count_macs(self._network, (3, self._input_size, self._input_size))
         height, width = frame_hw
-        side = min(frame_hw) * INPUT_SIZE / RESIZED
+        side = min(frame_hw) * self._crop_pct
         left, top = (width - side) / 2, (height - side) / 2
         self._box_xyxy = (left, top, left + side, top + side)
 
     def prepare(self, pixels: np.ndarray) -> Tensor:
-        """(3, 224, 224) uint8: the central square of the frame, as the page's Classify tab takes it. Not by PyTorch:
-        a second pool of its threads would hold up the model's."""
-        square = Image.fromarray(pixels).resize(
-            (INPUT_SIZE, INPUT_SIZE), Image.Resampling.BICUBIC, box=self._box_xyxy, reducing_gap=2.0
+        """(3, H, W) uint8: the central square of the frame, as the page's Classify tab takes it; large frames are made
+        smaller by averaging first. Not by PyTorch: a second pool of its threads would hold up the model's."""
+        left, top, right, bottom = self._box_xyxy
+        x, y = math.floor(left), math.floor(top)
+        part = Image.fromarray(pixels[y : math.ceil(bottom), x : math.ceil(right)])
+        square = part.resize(
+            (self._input_size, self._input_size),
+            Image.Resampling.BICUBIC,
+            box=(left - x, top - y, right - x, bottom - y),
+            reducing_gap=REDUCING_GAP,
         )
         return torch.from_numpy(np.array(square)).permute(2, 0, 1)
 
@@ -88,7 +105,7 @@ class Classifier:
             if self._traced and compared:
                 _, trace = self._forward(images, traced=True)
         regions = self._regions(trace, len(batch)) if trace else [None] * len(batch)
-        classes = _best(logits) if self._predicts else [None] * len(batch)
+        classes = self._best(logits) if self._predicts else [None] * len(batch)
         return [
             FrameResult(model_ms, model_ms, top1=best, regions=own) for best, own in zip(classes, regions, strict=True)
         ]
@@ -96,6 +113,13 @@ class Classifier:
     def _forward(self, images: Tensor, traced: bool) -> tuple[Tensor, TokenTrace | None]:
         logits, trace = self._network(images, return_trace=True) if traced else (self._network(images), None)
         return logits.float().cpu(), trace  # .cpu() waits for the device
+
+    def _best(self, logits: Tensor) -> list[tuple[str, float]]:
+        probabilities, classes = logits.softmax(dim=-1).max(dim=-1)
+        return [
+            (self._classes[index], min(probability, 1.0))
+            for index, probability in zip(classes.tolist(), probabilities.tolist(), strict=True)
+        ]
 
     def _regions(self, trace: TokenTrace, frames: int) -> list[Regions | None]:
         layer = last_region_layer(trace)
@@ -125,10 +149,8 @@ def assignment_of(layer: LayerTrace) -> tuple[Tensor, int]:
     return torch.where(layer.assignment < 0, DROPPED, numbered), layer.num_tokens
 
 
-def _best(logits: Tensor) -> list[tuple[str, float]]:
-    probabilities, classes = logits.softmax(dim=-1).max(dim=-1)
+@cache
+def imagenet_classes() -> tuple[str, ...]:
+    """The first name of each of ImageNet's 1000 classes."""
     names = ImageNetInfo()
-    return [
-        (names.index_to_description(index).split(",")[0], min(probability, 1.0))
-        for index, probability in zip(classes.tolist(), probabilities.tolist(), strict=True)
-    ]
+    return tuple(names.index_to_description(index).split(",")[0] for index in range(names.num_classes()))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 
@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..detection import CascadeMaskRCNN, Detections
+from ..detection import COCO_CLASSES, CascadeMaskRCNN, Detections
 from ..detection.preprocess import PreparedImage
 from ..measure.macs import count_macs
 from .classify import assignment_of, last_region_layer
@@ -30,11 +30,13 @@ class Detector:
         detector: in evaluation mode, on its device and in its precision.
         label: what people call it.
         scale: bounds of the long and the short side of its input, pixels.
+        classes: names of its objects.
         predicts: whether it has weights; without, only its backbone is run, and its token regions are shown.
         guard: makes contexts in which the device is the caller's alone, without gradients.
     """
 
     batch_size = 1
+    input_key: Hashable = "frame"
 
     def __init__(
         self,
@@ -42,10 +44,11 @@ class Detector:
         label: str,
         *,
         scale: tuple[int, int],
+        classes: Sequence[str] = COCO_CLASSES,
         predicts: bool = True,
         guard: Callable[[], AbstractContextManager[None]] = torch.inference_mode,
     ) -> None:
-        self._detector, self._scale = detector, scale
+        self._detector, self._scale, self._classes = detector, scale, classes
         self.label, self._predicts, self._guard = label, predicts, guard
         weight = next(detector.parameters())
         self._device, self._precision = weight.device, weight.dtype
@@ -75,9 +78,8 @@ class Detector:
         backbone_ms = (self._now() - start) * 1e3
         found = self._find(features, prepared) if self._predicts else None
         model_ms = (self._now() - start) * 1e3
-        return FrameResult(
-            model_ms, backbone_ms, found=found, regions=None if self._predicts else self._regions(prepared)
-        )
+        regions = None if self._predicts else self._regions(prepared)
+        return FrameResult(model_ms, backbone_ms, found=found, regions=regions, names=self._classes)
 
     def _find(self, features: tuple[Tensor, ...], prepared: PreparedImage) -> Detections:
         proposals = self._detector.propose(features, prepared.network_hw)

@@ -92,13 +92,20 @@ def _borders(identities: np.ndarray, box_xyxy: tuple[float, float, float, float]
     return list(np.concatenate([across, down]).reshape(-1, 2, 2))
 
 
-def draw_objects(pixels: np.ndarray, found: Detections, numbers: np.ndarray, least_score: float) -> None:
+def draw_objects(
+    pixels: np.ndarray,
+    found: Detections,
+    numbers: np.ndarray,
+    least_score: float,
+    names: Sequence[str] = COCO_CLASSES,
+) -> None:
     """Mask, box, number, name and score of every object, in the colour of its number.
 
     Args:
         pixels: (H, W, 3) uint8 RGB, changed.
         numbers: (N,) from the tracker, 0 for none.
         least_score: of objects that are drawn.
+        names: of the classes.
     """
     size = text_scale(pixels)
     for index in reversed(range(len(found))):  # the surest on top
@@ -114,7 +121,7 @@ def draw_objects(pixels: np.ndarray, found: Detections, numbers: np.ndarray, lea
         x0, y0, x1, y1 = (round(side) for side in found.boxes[index].tolist())
         cv2.rectangle(pixels, (x0, y0), (x1, y1), colour, max(1, round(2 * size)))
         tag = f"#{number} " if number else ""
-        name = f"{tag}{COCO_CLASSES[int(found.labels[index])]} {100 * score:.0f} %"
+        name = f"{tag}{names[int(found.labels[index])]} {100 * score:.0f} %"
         put_text(pixels, [name], (x0, y0), size, fill=colour, above=True)
 
 

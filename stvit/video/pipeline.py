@@ -13,7 +13,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -27,6 +27,7 @@ from .types import ClipInfo, Frame, Limits, Task
 from .writing import ClipWriter
 
 REPORT_EVERY_S = 0.25
+AHEAD = 4  # frames beyond a batch that may wait for a stage
 DRAWN_PLACES = 4  # drawn frames that wait for the encoder
 STAGES = ("decode", "prepare", "model", "draw", "encode")
 
@@ -48,6 +49,7 @@ class Progress:
         preview: the latest frame of the new clip, (H, W, 3) uint8 RGB, for reading.
         done: whether the new clip is complete.
         note: what was wrong with the clip, in words.
+        conclusion: what is known of the clip as a whole when it is done, as in the last line of the records.
     """
 
     info: ClipInfo
@@ -58,6 +60,7 @@ class Progress:
     preview: np.ndarray | None = None
     done: bool = False
     note: str = ""
+    conclusion: dict[str, Any] = field(default_factory=dict)
 
     @property
     def eta_s(self) -> float | None:
@@ -94,7 +97,8 @@ def process(
         source: the clip.
         target: the new one, an MP4.
         task: what is done, e.g. ``Single(Classifier(...))``.
-        records: where to write what is known of every frame, one JSON object a line.
+        records: where to write what is known of every frame, one JSON object a line; where the task knows something of
+            the clip as a whole, one more line ``{"clip": ...}``.
         cancel: set it from any thread to stop within one batch.
 
     Raises:
@@ -115,12 +119,13 @@ class _Run:
         self._drafts = [path.with_name(f".{path.stem}.unfinished{path.suffix}") for path in self._finals]
         self._reader = ClipReader(info, task.max_side, limits)
         self._limits = limits
-        places = 2 * task.batch_size
+        places = task.batch_size + min(task.batch_size, AHEAD)
         self._decoded: Channel[tuple[Frame, Any]] = Channel(places, stop)
         self._judged: Channel[tuple[Frame, Any]] = Channel(places, stop)
         self._drawn: Channel[Frame] = Channel(DRAWN_PLACES, stop)
         self._busy_s: defaultdict[str, float] = defaultdict(float)
         self._frames, self._time_s, self._preview, self._sound_note = 0, 0.0, None, ""
+        self._conclusion: dict[str, Any] = {}
 
     def progress(self) -> Iterator[Progress]:
         start = time.perf_counter()
@@ -150,7 +155,15 @@ class _Run:
         note = " ".join(filter(None, (self._reader.note, self._sound_note))) if done else ""
         elapsed_s = time.perf_counter() - start
         return Progress(
-            self._info, self._frames, 1.0 if done else part, elapsed_s, dict(self._busy_s), self._preview, done, note
+            info=self._info,
+            frames=self._frames,
+            part=1.0 if done else part,
+            elapsed_s=elapsed_s,
+            busy_s=dict(self._busy_s),
+            preview=self._preview,
+            done=done,
+            note=note,
+            conclusion=self._conclusion,
         )
 
     def _guarded(self, stage: Callable[[], None]) -> None:
@@ -210,6 +223,9 @@ class _Run:
                 self._hand_over(drawn)
                 self._frames, self._time_s = frame.index + 1, frame.time_s
             self._hand_over(self._task.finish())
+            self._conclusion = self._task.conclude()
+            if lines and self._conclusion:
+                print(json.dumps({"clip": self._conclusion}), file=lines)
             self._drawn.end()
 
     def _hand_over(self, drawn: Iterator[Frame]) -> None:

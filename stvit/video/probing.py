@@ -66,12 +66,12 @@ def open_clip(path: Path) -> InputContainer:
     try:
         container = av.open(str(path), container_options=OPTIONS)
     except FileNotFoundError:
-        raise VideoError(f"The file is no longer on the server. {AGAIN}") from None
+        raise VideoError("The file is no longer on the server.", AGAIN) from None
     except (av.FFmpegError, ValueError) as error:
-        raise VideoError(_explain(path)) from error
+        raise VideoError(*_explain(path)) from error
     if not (container.streams.video or container.streams.audio):  # an index that is cut off is no error to FFmpeg
         container.close()
-        raise VideoError(_explain(path))
+        raise VideoError(*_explain(path))
     return container
 
 
@@ -84,9 +84,9 @@ def picture_stream(container: InputContainer) -> VideoStream:
     cover = av.stream.Disposition.attached_pic
     streams = [stream for stream in container.streams.video if not stream.disposition & cover]
     if not streams:
-        raise VideoError("The file holds no moving picture, only sound. Upload a clip with a picture.")
+        raise VideoError("The file holds no moving picture, only sound.", "Upload a clip with a picture.")
     if streams[0].codec_context is None:
-        raise VideoError("The clip's picture is coded in a way that is not known here. Save it as H.264 in an MP4.")
+        raise VideoError("The clip's picture is coded in a way that is not known here.", "Save it as H.264 in an MP4.")
     return streams[0]
 
 
@@ -98,20 +98,21 @@ def check_size(width: int, height: int, limits: Limits) -> None:
     """
     if width * height > limits.max_pixels:
         raise VideoError(
-            f"The clip is {width} × {height} pixels; the limit is {limits.max_pixels / 1e6:.1f} megapixels (4K). "
-            "Scale it down and upload that."
+            f"The clip is {width} × {height} pixels; the limit is {limits.max_pixels / 1e6:.1f} megapixels (4K).",
+            "Scale it down and upload that.",
         )
     if min(width, height) < limits.min_side:
         raise VideoError(
-            f"The clip is {width} × {height} pixels; each side needs at least {limits.min_side}. Upload a larger one."
+            f"The clip is {width} × {height} pixels; each side needs at least {limits.min_side}.",
+            "Upload a larger one.",
         )
 
 
 def too_long(seconds: float, limits: Limits, source: str = "By its header, the clip") -> VideoError:
     """The refusal of a clip for its length."""
     return VideoError(
-        f"{source} lasts {_time_words(seconds)}; the limit is {_time_words(limits.max_seconds)}. Cut out the part "
-        "that matters, and upload that."
+        f"{source} lasts {_time_words(seconds)}; the limit is {_time_words(limits.max_seconds)}.",
+        "Cut out the part that matters, and upload that.",
     )
 
 
@@ -119,13 +120,13 @@ def _check_bytes(path: Path, limits: Limits) -> None:
     try:
         size = path.stat().st_size
     except OSError:
-        raise VideoError(f"The file is no longer on the server. {AGAIN}") from None
+        raise VideoError("The file is no longer on the server.", AGAIN) from None
     if size == 0:
-        raise VideoError(f"The file is empty. {AGAIN}")
+        raise VideoError("The file is empty.", AGAIN)
     if size > limits.max_bytes:
         raise VideoError(
-            f"The file has {size / 2**20:.1f} MB; the limit is {limits.max_bytes / 2**20:.0f} MB. "
-            "Cut the clip or scale it down, and upload that."
+            f"The file has {size / 2**20:.1f} MB; the limit is {limits.max_bytes / 2**20:.0f} MB.",
+            "Cut the clip or scale it down, and upload that.",
         )
 
 
@@ -136,8 +137,8 @@ def _check_header(stream: VideoStream, duration_s: float | None, fps: float | No
         check_size(stream.width, stream.height, limits)
     if fps and fps > limits.max_fps:
         raise VideoError(
-            f"By its header, the clip has {fps:.0f} frames per second; the limit is {limits.max_fps:.0f}. "
-            "Save it at a lower frame rate, and upload that."
+            f"By its header, the clip has {fps:.0f} frames per second; the limit is {limits.max_fps:.0f}.",
+            "Save it at a lower frame rate, and upload that.",
         )
 
 
@@ -162,22 +163,22 @@ def _first_frame(container: InputContainer, stream: VideoStream) -> av.VideoFram
             for frame in packet.decode():
                 return frame
     except av.FFmpegError as error:
-        raise VideoError(f"The clip is damaged or ends too early: not one frame can be read. {AGAIN}") from error
-    raise VideoError(f"The clip has no frames in it, or ends before the first one. {AGAIN}")
+        raise VideoError("The clip is damaged or ends too early: not one frame can be read.", AGAIN) from error
+    raise VideoError("The clip has no frames in it, or ends before the first one.", AGAIN)
 
 
-def _explain(path: Path) -> str:
+def _explain(path: Path) -> tuple[str, str]:
     """Why a file could not be opened, and what to do."""
     with path.open("rb") as file:
         head = file.read(512)
     for name, start in _HEADS.items():
         if head.startswith(start):
-            return f"The file is {name}, not a clip, whatever its name says. Upload {READABLE}."
+            return f"The file is {name}, not a clip, whatever its name says.", f"Upload {READABLE}."
     if head[4:8] == b"ftyp" or head.startswith((b"\x1aE\xdf\xa3", b"RIFF", b"GIF8")):
-        return f"The file begins as a clip, but is damaged or ends too early: its index is missing. {AGAIN}"
+        return "The file begins as a clip, but is damaged or ends too early: its index is missing.", AGAIN
     if head and all(byte in b"\t\n\r" or byte >= 32 for byte in head):
-        return f"The file holds text, not a clip, whatever its name says. Upload {READABLE}."
-    return f"The file is not a clip in a format that is known here. Upload {READABLE}."
+        return "The file holds text, not a clip, whatever its name says.", f"Upload {READABLE}."
+    return "The file is not a clip in a format that is known here.", f"Upload {READABLE}."
 
 
 def _time_words(seconds: float) -> str:

@@ -50,10 +50,12 @@ class Race:
         self._slow_index: int | None = None
         self._last: Frame | None = None
 
-    def prepare(self, pixels: np.ndarray) -> Any:
-        return self._models[0].prepare(pixels)
+    def prepare(self, pixels: np.ndarray) -> tuple[Any, Any]:
+        model, baseline = self._models
+        prepared = model.prepare(pixels)
+        return prepared, prepared if model.input_key == baseline.input_key else baseline.prepare(pixels)
 
-    def infer(self, batch: list[Any]) -> list[Pair]:
+    def infer(self, batch: list[tuple[Any, Any]]) -> list[Pair]:
         if self._fast < 0:
             paces = [self._in_turns(batch) for _ in range(TRIALS)]
             self._fast = int(
@@ -89,14 +91,19 @@ class Race:
             later = Frame(last.index, last.time_s + (finished_ms - total_ms) * scale, last.pixels)
             yield self._both(later, "done", "")
 
+    def conclude(self) -> dict[str, Any]:
+        names = ("model", "baseline")
+        known = {name: own.conclude() for name, own in zip(names, self._annotators, strict=True)}
+        return {name: values for name, values in known.items() if values}
+
     def close(self) -> None:
         if hasattr(self._slow_frames, "close"):
             self._slow_frames.close()
 
-    def _in_turns(self, batch: list[Any]) -> Pair:
+    def _in_turns(self, batch: list[tuple[Any, Any]]) -> Pair:
         self._turn += 1
         order = (0, 1) if self._turn % 2 else (1, 0)
-        results = {side: self._models[side].infer(batch, compared=True) for side in order}
+        results = {side: self._models[side].infer([both[side] for both in batch], compared=True) for side in order}
         return results[0], results[1]
 
     def _advance(self) -> None:

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 
-from .probing import check_size, open_clip, picture_stream, too_long
+from .probing import AGAIN, check_size, open_clip, picture_stream, too_long
 from .types import ClipInfo, Frame, Limits, VideoError
 
 _UNSPECIFIED = 2
@@ -62,7 +62,7 @@ class ClipReader:
                 yield Frame(index, time_s, self._upright(decoded))
                 index, last_s = index + 1, time_s
         if index == 0:
-            raise VideoError("Not one frame of the clip can be read. Upload it again from the original.")
+            raise VideoError("Not one frame of the clip can be read.", AGAIN)
         self._judge(index)
 
     def _decoded(self, container: av.container.InputContainer, stream: av.VideoStream) -> Iterator[av.VideoFrame]:

@@ -41,5 +41,9 @@ class Single:
     def finish(self) -> Iterable[Frame]:
         return []
 
+    def conclude(self) -> dict[str, Any]:
+        known = self._annotator.conclude()
+        return {"model": known} if known else {}
+
     def close(self) -> None:
         """Nothing is held."""

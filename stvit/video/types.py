@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
-from ..detection import Detections
+from ..detection import COCO_CLASSES, Detections
 
 
 class VideoError(ValueError):
-    """A file that cannot be used; the message is for the user and names a next step."""
+    """A file that cannot be used; the message is for the user and names a next step.
+
+    Args:
+        problem: what is wrong with the file, a sentence.
+        advice: what who gave it can do, a sentence.
+    """
+
+    def __init__(self, problem: str, advice: str = "") -> None:
+        super().__init__(problem, advice)
+        self.problem = problem
+
+    def __str__(self) -> str:
+        return " ".join(filter(None, self.args))
 
 
 @dataclass(frozen=True)
@@ -98,6 +110,31 @@ class Regions:
 
 
 @dataclass(frozen=True)
+class Window:
+    """The part of a clip that a clip model's answer is about.
+
+    Attributes:
+        first, last: frames of the clip.
+        whole: whether it is as long as the model's windows are; at the beginning of a clip it is not.
+        scores: (classes,) float32 probabilities; ``None`` without weights.
+        classes: their names.
+    """
+
+    first: int
+    last: int
+    whole: bool
+    scores: np.ndarray | None
+    classes: Sequence[str]
+
+    def ranking(self, k: int = 5) -> list[tuple[str, float]]:
+        """Names and probabilities of the best classes, best first; none without weights."""
+        if self.scores is None:
+            return []
+        order = np.argsort(-self.scores, kind="stable")[:k]
+        return [(self.classes[index], min(float(self.scores[index]), 1.0)) for index in order]
+
+
+@dataclass(frozen=True)
 class FrameResult:
     """What a model says about one frame.
 
@@ -107,6 +144,8 @@ class FrameResult:
         top1: name and probability of the best class; ``None`` without weights, and for detectors.
         regions: where the model has tokens that stand for regions, and they were asked for.
         found: the objects; ``None`` without weights, and for classifiers.
+        names: of the objects' classes.
+        window: which frames the answer is about, for clip models; ``None`` where it is about this frame alone.
     """
 
     model_ms: float
@@ -114,28 +153,41 @@ class FrameResult:
     top1: tuple[str, float] | None = None
     regions: Regions | None = None
     found: Detections | None = None
+    names: Sequence[str] = COCO_CLASSES
+    window: Window | None = None
 
 
-class Model(Protocol):
-    """An image model as the pipeline uses it.
+class Labelled(Protocol):
+    """What is written about a model on its frames.
 
     Attributes:
         label: what people call it.
-        batch_size: frames that it takes at once.
         note: what is drawn where predictions would be, when there are none.
-        macs: multiply-adds for one frame; known after ``begin``.
+        macs: multiply-adds for one frame, of clip models for one window.
     """
 
     label: str
-    batch_size: int
     note: str
     macs: int
+
+
+class Model(Labelled, Protocol):
+    """A model as the pipeline uses it. Its ``macs`` are known after ``begin``.
+
+    Attributes:
+        batch_size: frames that it takes at once.
+        input_key: models with equal ones prepare frames alike.
+    """
+
+    batch_size: int
+    input_key: Hashable
 
     def begin(self, frame_hw: tuple[int, int]) -> None:
         """A clip with frames of this size begins."""
 
     def prepare(self, pixels: np.ndarray) -> Any:
-        """A frame (H, W, 3) uint8 RGB as the model wants it; may keep ``pixels`` only for reading."""
+        """A frame (H, W, 3) uint8 RGB as the model wants it; may keep ``pixels`` only for reading. Called once for each
+        frame, in their order."""
 
     def infer(self, batch: list[Any], *, compared: bool = False) -> list[FrameResult]:
         """What the model says about prepared frames.
@@ -166,6 +218,9 @@ class Task(Protocol):
 
     def finish(self) -> Iterable[Frame]:
         """Frames after the last one."""
+
+    def conclude(self) -> dict[str, Any]:
+        """What is known of the clip as a whole, as plain JSON values; empty where nothing is."""
 
     def close(self) -> None:
         """Let go of everything."""

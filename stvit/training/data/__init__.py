@@ -5,12 +5,13 @@ the photographs may be any folder of pictures. ``python -m stvit.training.data p
 """
 
 from .backgrounds import BackgroundError, Backgrounds, load_backgrounds
-from .coco import coco_annotations
-from .datasets import MOTIONS, GarmentClassification, GarmentClips, GarmentScenes, Sources
+from .coco import CATEGORIES, coco_annotations
+from .datasets import MOTIONS, GarmentClassification, GarmentClips, GarmentScenes, Sources, difficulty_of
 from .idx import IdxError, read_idx
 from .items import CLASS_NAMES, SPLITS, Items, Split, load_items
 
 __all__ = [
+    "CATEGORIES",
     "CLASS_NAMES",
     "MOTIONS",
     "SPLITS",
@@ -24,6 +25,7 @@ __all__ = [
     "Sources",
     "Split",
     "coco_annotations",
+    "difficulty_of",
     "load_backgrounds",
     "load_items",
     "read_idx",

@@ -11,6 +11,8 @@ from torch import Tensor
 from .datasets import GarmentScenes
 from .items import CLASS_NAMES
 
+CATEGORIES = [{"id": i + 1, "name": name, "supercategory": "garment"} for i, name in enumerate(CLASS_NAMES)]
+
 
 def file_name(index: int) -> str:
     """Name of a sample's picture."""
@@ -57,6 +59,5 @@ def coco_annotations(
                     "iscrowd": 0,
                 }
             )
-    categories = [{"id": i + 1, "name": name, "supercategory": "garment"} for i, name in enumerate(CLASS_NAMES)]
     info = {"description": f"Garments on photographs, {scenes.sources.split} split, seed {scenes.seed}"}
-    return {"info": info, "images": images, "annotations": annotations, "categories": categories}
+    return {"info": info, "images": images, "annotations": annotations, "categories": CATEGORIES}

@@ -7,7 +7,7 @@ Pictures are uint8; ``stvit`` models take them divided by 255 and normalised wit
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from typing import Any
@@ -25,6 +25,11 @@ MIN_VISIBLE = 0.4  # share of a garment that later ones must leave uncovered
 ATTEMPTS = 8  # to place a garment without covering others too much
 
 MOTIONS = ("left", "right", "up", "down", "grow", "shrink", "clockwise", "anticlockwise")
+
+
+def difficulty_of(epoch: int, curriculum: Sequence[float]) -> float:
+    """The difficulty of an epoch: the curriculum's, and 1 once it is over."""
+    return curriculum[epoch] if epoch < len(curriculum) else 1.0
 
 
 @dataclass(frozen=True)
@@ -57,6 +62,8 @@ class Composites(Dataset):
         seed: another seed, another data set from the same sources.
         length: number of samples, as many as there are garments by default; the sources do not limit it.
         transform: applied to the picture, uint8; for training-time augmentation.
+        difficulty: in [0, 1], for a curriculum: 0 for white garments on black, 1 for coloured ones on photographs, and
+            everything between. Placements and annotations are the same.
     """
 
     STREAM: int  # keeps the random numbers of the data sets apart
@@ -69,14 +76,23 @@ class Composites(Dataset):
         seed: int = 0,
         length: int | None = None,
         transform: Callable[[Tensor], Any] | None = None,
+        difficulty: float = 1.0,
     ) -> None:
         if size < 8:
             raise ValueError(f"pictures of {size} pixels are too small; take 8 or more")
+        if not 0 <= difficulty <= 1:
+            raise ValueError(f"a difficulty lies in [0, 1], not at {difficulty}")
+        self.difficulty = difficulty
         self.sources, self.size, self.seed, self.transform = sources, size, seed, transform
         self.length = len(sources.items) if length is None else length
 
     def __len__(self) -> int:
         return self.length
+
+    def photograph(self, index: int) -> str:
+        """File name of the photograph behind a sample."""
+        backgrounds = self.sources.backgrounds
+        return backgrounds.names[self._draws(index).below(len(backgrounds))]  # the first that draw_background() draws
 
     def _draws(self, index: int) -> Draws:
         """The random numbers of a sample.
@@ -89,12 +105,13 @@ class Composites(Dataset):
         return Draws(self.seed, self.STREAM, SPLITS.index(self.sources.split), index)
 
     def _canvas(self, draws: Draws) -> Tensor:
-        return draw_background(self.sources.backgrounds.photos, (self.size, self.size), draws)
+        return self.difficulty * draw_background(self.sources.backgrounds.photos, (self.size, self.size), draws)
 
     def _tile(self, item: int, draws: Draws) -> tuple[Tile, int]:
         """A garment in a random colour, and its class."""
         label = int(self.sources.items.labels[item])
-        return make_tile(self.sources.items.images[item], label, draw_colour(draws)), label
+        red, green, blue = (1 - self.difficulty * (1 - channel) for channel in draw_colour(draws))
+        return make_tile(self.sources.items.images[item], label, (red, green, blue)), label
 
     def _finish(self, canvas: Tensor) -> Any:
         picture = to_uint8(canvas)
@@ -102,7 +119,8 @@ class Composites(Dataset):
 
 
 class GarmentClassification(Composites):
-    """One garment that fills much of the picture; sample i shows garment i, counted modulo their number.
+    """One garment that fills much of the picture; sample i shows garment i, counted modulo their number and from where
+    the set of the seed before ends.
 
     Samples are (picture (3, size, size) uint8, class int).
     """
@@ -115,7 +133,7 @@ class GarmentClassification(Composites):
     def __getitem__(self, index: int) -> tuple[Any, int]:
         draws = self._draws(index)
         canvas = self._canvas(draws)
-        tile, label = self._tile(index % len(self.sources.items), draws)
+        tile, label = self._tile((index + self.seed * self.length) % len(self.sources.items), draws)
         length = self.size * draws.uniform(0.65, 0.95)
         slack = (self.size - length) / 2
         x, y = (self.size / 2 + draws.uniform(-slack, slack) for _ in range(2))

@@ -3,6 +3,7 @@
 import functools
 import operator
 import random
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -31,17 +32,44 @@ def test_every_sample_comes_at_most_once_and_an_incomplete_step_is_left_out():
     assert len(seen) == len(set(seen)) == 20
 
 
+@pytest.mark.parametrize("repeats", [1, 3])
 @pytest.mark.parametrize(("world", "passes"), [(2, 1), (1, 2), (2, 2), (4, 1)])
-def test_steps_hold_the_same_samples_however_they_are_shared(world, passes):
-    whole = [set(chunk) for chunk in indices(Share(0, 1, 8, 1))]
-    parts = [indices(Share(rank, world, 8 // world // passes, passes)) for rank in range(world)]
+def test_steps_hold_the_same_samples_however_they_are_shared(world, passes, repeats):
+    whole = [set(chunk) for chunk in indices(Share(0, 1, 8, 1, repeats))]
+    parts = [indices(Share(rank, world, 8 // world // passes, passes, repeats)) for rank in range(world)]
     for step, expected in enumerate(whole):
         of_step = [chunk for part in parts for chunk in part[step * passes : (step + 1) * passes]]
         assert set(functools.reduce(operator.iadd, of_step, [])) == expected and sum(map(len, of_step)) == 8
 
 
-def test_going_on_continues_the_order():
-    share = Share(1, 2, 2, 2)
+def test_repeats_bring_every_sample_so_often_in_one_step_and_no_copy_twice():
+    steps = indices(Share(0, 1, 6, 1, repeats=3))
+    assert len(steps) == len(indices(Share(0, 1, 6, 1)))  # an epoch is as long as without
+    numbers = functools.reduce(operator.iadd, steps, [])
+    assert len(set(numbers)) == len(numbers) == 18
+    for step in steps:
+        counts = Counter(number % 23 for number in step)
+        assert list(counts.values()) == [3, 3]
+        assert all({i, i + 23, i + 46} <= set(step) for i in counts)
+
+
+def test_copies_of_a_sample_go_to_different_processes():
+    parts = [indices(Share(rank, 3, 2, 1, repeats=3)) for rank in range(3)]
+    for chunks in zip(*parts, strict=True):
+        samples = [{number % 23 for number in chunk} for chunk in chunks]
+        assert samples[0] == samples[1] == samples[2] and len(samples[0]) == 2
+
+
+def test_copies_of_a_sample_are_the_same_picture_drawn_anew():
+    samples = Seeded(Noise(), seed=3, epoch=2)
+    first, copy = samples[7], samples[7 + 2 * 23]
+    assert first[0] == copy[0] == 7
+    assert not (first[1:] == copy[1:]).any()
+
+
+@pytest.mark.parametrize("repeats", [1, 3])
+def test_going_on_continues_the_order(repeats):
+    share = Share(1, 2, 2, 2, repeats)
     assert indices(share, first_step=1) == indices(share)[2:]
 
 

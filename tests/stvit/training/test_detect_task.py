@@ -172,12 +172,12 @@ def test_training_on_one_batch_by_heart_lowers_the_losses(garments):
 def test_results_that_are_right_are_recognised_as_such(garments):
     """A detector that gives back the ground truth has an average precision of 100."""
     learning = task(garments)
-    truth = learning.data.ground_truth.ground_truth
+    truth = learning.data.ground_truth("validation").ground_truth
     results = {image_id: [] for image_id in truth.getImgIds()}
     for one in truth.dataset["annotations"]:
         mask = {"segmentation": truth.annToRLE(one), "bbox": one["bbox"], "score": 0.9}
         results[one["image_id"]].append({"image_id": one["image_id"], "category_id": one["category_id"], **mask})
-    assert learning._metrics(results) == pytest.approx(dict.fromkeys(METRICS, 100.0))
+    assert learning._metrics(results, "validation") == pytest.approx(dict.fromkeys(METRICS, 100.0))
 
 
 def test_scenes_change_from_epoch_to_epoch_and_those_to_evaluate_on_do_not(garments):

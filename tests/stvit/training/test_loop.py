@@ -1,6 +1,7 @@
 """The loop: runs that are killed and go on, several processes, and what a run leaves behind."""
 
 import json
+import math
 import os
 import signal
 import subprocess
@@ -14,10 +15,11 @@ from accelerate.state import AcceleratorState
 from safetensors.torch import load_file, save_file
 
 import stvit
+from stvit.training import loop
 from stvit.training.__main__ import main
-from stvit.training.checkpoints import MetricsLog, read_metrics
-from stvit.training.loop import make_schedule
-from stvit.training.recipe import load_recipe
+from stvit.training.checkpoints import MetricsLog, ResumeError, load_state, read_metrics, save_state
+from stvit.training.classify import ClassifyTask
+from stvit.training.recipe import load_recipe, plain
 from tests.stvit.training.tiny_sources import write_items, write_photos
 
 RECIPE = """
@@ -49,6 +51,8 @@ label_smoothing = 0.1
 """
 ONE_THREAD = {**os.environ, "OMP_NUM_THREADS": "1"}  # as in this process; more of them sum in another order
 STEPS = 15  # 110 training garments give 5 steps of 20
+SHARDS = "{kind = 'shards', size = 32, classes = 10, train_samples = 40}"
+VIT = {"img_size": 32, "patch_size": 8, "embed_dim": 24, "depth": 6, "num_heads": 3, "num_classes": 10}
 
 
 @pytest.fixture(scope="module")
@@ -126,6 +130,79 @@ def test_a_killed_run_goes_on_to_the_same_weights(uninterrupted, places, tmp_pat
     assert steps == list(range(1, STEPS + 1))
 
 
+class Stopped(Exception):
+    """What ends a run in the middle of an epoch."""
+
+
+def stop_at(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
+    """Let runs end at the first state that they save from this step on, once it is saved."""
+
+    def save_and_stop(folder, state):
+        save_state(folder, state)
+        if state["step"] >= step:
+            raise Stopped
+
+    monkeypatch.setattr(loop, "save_state", save_and_stop)
+
+
+REPEATED = ["--set=repeats=3", "--set=layer_decay=0.7"]
+SHRINKING = [
+    "--set=model=evit_deit_tiny_patch16_224",
+    "--set=keep_rate_epochs=[0.4, 2.0]",
+    "--set=ema_decay=0.0",
+    "--set=model_options={keep_rate = 0.5, reduction_layers = [1, 3], "
+    + ", ".join(f"{name} = {value}" for name, value in VIT.items())
+    + "}",
+]
+
+
+@pytest.mark.parametrize("more", [REPEATED, SHRINKING], ids=["repeated augmentation", "shrinking keep rate"])
+def test_a_run_stopped_within_an_epoch_goes_on_to_the_same_weights(places, tmp_path, monkeypatch, more):
+    expected = run(places, tmp_path / "whole", *more)
+    with monkeypatch.context() as patch, pytest.raises(Stopped):
+        stop_at(patch, 7)
+        run(places, tmp_path / "stopped", *more, "--checkpoint-every", "7")
+    AcceleratorState._reset_state(reset_partial_state=True)
+    assert load_state(tmp_path / "stopped", entries(tmp_path / "whole"))["step"] == 7
+    assert same(run(places, tmp_path / "stopped", *more), expected)
+    whole, stopped = ([without_time(line) for line in read_metrics(tmp_path / name)] for name in ("whole", "stopped"))
+    assert stopped == whole
+
+
+def entries(output: Path) -> dict:
+    return torch.load(output / "state.pt", weights_only=True)["recipe"]
+
+
+def without_time(line: dict) -> dict:
+    return {name: value for name, value in line.items() if name != "samples_per_second"}
+
+
+def test_repeated_samples_take_as_many_steps_and_teach_something_else(places, uninterrupted, tmp_path):
+    weights = run(places, tmp_path, "--set=repeats=3")
+    assert len([line for line in read_metrics(tmp_path) if "evaluation" not in line]) == STEPS
+    assert not same(weights, uninterrupted[1], atol=1e-4)
+
+
+def test_the_keep_rate_shrinks_step_by_step_and_evaluation_has_the_models_own(places, tmp_path, monkeypatch):
+    evaluated_at, evaluate = [], ClassifyTask.evaluate
+
+    def noted(task, model, *more):
+        evaluated_at.append(model.keep_rate)
+        return evaluate(task, model, *more)
+
+    monkeypatch.setattr(ClassifyTask, "evaluate", noted)
+    run(places, tmp_path, *SHRINKING)
+    rates = [line["keep_rate"] for line in read_metrics(tmp_path) if "evaluation" not in line]
+    falling = [0.5 + 0.25 * (1 + math.cos(math.pi * (step - 2) / 8)) for step in range(2, 10)]
+    assert rates == pytest.approx([1.0, 1.0, *falling, *[0.5] * 5])
+    assert evaluated_at == [0.5] * 3
+
+
+def test_the_log_has_the_full_learning_rate_where_layers_have_less(places, tmp_path):
+    run(places, tmp_path, "--set=layer_decay=0.5", "--set=epochs=1", "--set=warmup_epochs=0")
+    assert read_metrics(tmp_path)[0]["learning_rate"] == pytest.approx(2e-3)
+
+
 @pytest.mark.parametrize("more", [["--accumulation", "2"], ["--workers", "1"]], ids=["two passes", "a worker"])
 def test_how_a_recipe_is_run_does_not_change_its_samples(places, tmp_path, more):
     """Without what is random in the model and in the mixing, which are drawn for each pass, the result is the same."""
@@ -140,11 +217,13 @@ def test_how_a_recipe_is_run_does_not_change_its_samples(places, tmp_path, more)
 
 
 def test_two_processes_train_as_one_does(places, tmp_path):
+    """With repeated samples, whose copies are flipped each for itself and go to different processes."""
     plain = [
         "--set=epochs=1",
         "--set=warmup_epochs=0",
         "--set=model_options.drop_path_rate=0.0",
-        "--set=augmentation={}",
+        "--set=augmentation={flip = true}",
+        "--set=repeats=2",
     ]
     expected = run(places, tmp_path / "one", *plain)
     launch = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes=2", "--num_machines=1"]
@@ -163,8 +242,7 @@ def test_training_learns(places, tmp_path):
 
 
 def test_a_start_from_full_tokens_is_evaluated_before_training(places, tmp_path):
-    options = {"img_size": 32, "patch_size": 8, "embed_dim": 24, "depth": 6, "num_heads": 3, "num_classes": 10}
-    options |= {"class_token": False, "global_pool": "avg", "fc_norm": False}
+    options = {**VIT, "class_token": False, "global_pool": "avg", "fc_norm": False}
     full = stvit.create_model("deit_tiny_patch16_224", **options)
     save_file(full.state_dict(), tmp_path / "full.safetensors")
     entry = "{model = 'deit_tiny_patch16_224', options = " + toml(options) + "}"
@@ -187,6 +265,15 @@ def test_another_recipe_in_the_same_folder_is_refused(uninterrupted, places, cap
     assert "run of another recipe: learning_rate differ" in capsys.readouterr().err
 
 
+def test_a_run_from_before_an_entry_existed_goes_on_while_it_has_its_default(tmp_path):
+    recipe = plain(load_recipe("garments_deit"))
+    older = {name: value for name, value in recipe.items() if name not in ("repeats", "layer_decay")}
+    save_state(tmp_path, {"recipe": older, "step": 3})
+    assert load_state(tmp_path, recipe)["step"] == 3
+    with pytest.raises(ResumeError, match="another recipe: repeats differ"):
+        load_state(tmp_path, recipe | {"repeats": 2})
+
+
 @pytest.mark.parametrize(
     ("more", "message"),
     [
@@ -196,6 +283,14 @@ def test_another_recipe_in_the_same_folder_is_refused(uninterrupted, places, cap
         (["--set=data={kind='garments'}"], "needs 'size'"),
         (["--place=backgrounds=/nowhere/at/all"], "there is no /nowhere/at/all"),
         (["--set=start={model='deit_tiny_patch16_224'}"], "needs --place start=PATH"),
+        (["--set=model_options.num_classes=7"], "the data has 10 classes"),
+        (["--set=model=no_such_model"], "model cannot be built"),
+        (["--set=augmentation.flop=true"], "no augmentation flop"),
+        (["--set=keep_rate_epochs=[0, 1]"], "stvit_deit_tiny_patch16_224 has no keep rate"),
+        (
+            ["--set=repeats=2", f"--set=data={SHARDS}", "--set=augmentation={}", "--place=shards=."],
+            "'shards' comes as a stream, which repeats no samples: set repeats = 1",
+        ),
     ],
 )
 def test_what_cannot_be_run_is_named(places, tmp_path, capsys, more, message):
@@ -206,26 +301,6 @@ def test_what_cannot_be_run_is_named(places, tmp_path, capsys, more, message):
 def test_a_recipe_of_another_task_is_refused(places, tmp_path, capsys):
     assert main(["detect", *places, "--output", str(tmp_path)]) == 1
     assert "is a recipe for classify" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize("schedule", ["cosine", "polynomial", "steps"])
-def test_the_learning_rate_is_a_function_of_the_step(places, schedule):
-    recipe = load_recipe(places[1], [f"schedule={schedule}", "milestones=[1, 2]", "warmup_learning_rate=0"])
-    parameter = torch.nn.Parameter(torch.zeros(1))
-
-    def rates(steps) -> list[float]:
-        optimizer = torch.optim.SGD([parameter], lr=recipe.learning_rate)
-        planned = make_schedule(recipe, optimizer, steps_per_epoch=10)
-        found = []
-        for step in steps:
-            planned.step_update(step)
-            found.append(optimizer.param_groups[0]["lr"])
-        return found
-
-    whole = rates(range(30))
-    assert whole[0] == 0 and max(whole) == pytest.approx(recipe.learning_rate)
-    assert whole[29] < 0.2 * recipe.learning_rate
-    assert rates([17]) == [whole[17]]
 
 
 def test_a_line_that_was_cut_off_is_dropped(tmp_path):

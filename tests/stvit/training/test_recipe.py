@@ -5,8 +5,11 @@ from pathlib import Path
 import pytest
 import timm
 import torch
+from safetensors.torch import save_file
 
-from stvit.training.recipe import Recipe, RecipeError, load_recipe, names
+from stvit import create_model
+from stvit.training.recipe import Recipe, RecipeError, load_recipe, names, plain
+from stvit.training.tasks import Places, Task
 
 WRITTEN = """
 task = "classify"
@@ -37,24 +40,63 @@ def test_every_recipe_builds_its_model(name):
     assert recipe.warmup_epochs < recipe.epochs
 
 
+GARMENT_CLASSIFIERS = [
+    name for name in names() if name.startswith("garments_") and load_recipe(name).task == "classify"
+]
+
+
 def test_the_garment_models_are_trained_alike():
-    """A table of their results is only fair if nothing but the model differs."""
-    recipes = [load_recipe(name) for name in names() if name.startswith("garments_")]
-    settings = {
-        (
-            r.epochs,
-            r.batch_size,
-            r.learning_rate,
-            r.warmup_epochs,
-            r.weight_decay,
-            r.clip_norm,
-            r.seed,
-            str(r.augmentation),
-        )
-        for r in recipes
-        if r.task == "classify"
-    }
-    assert len(settings) == 1
+    """A table of their results is only fair if nothing but the model and what it starts from differs."""
+    compared = [plain(load_recipe(name)) for name in GARMENT_CLASSIFIERS if "_start_" not in name]
+    assert len(compared) >= 7
+    for recipe in compared:
+        assert recipe["start"] and recipe["data"].pop("size") in (112, 224)
+        del recipe["data"]["validation_samples"]
+        assert {k: v for k, v in recipe.items() if k not in ("model", "model_options", "start")} == {
+            k: v for k, v in compared[0].items() if k not in ("model", "model_options", "start")
+        }
+
+
+class BareTask(Task):
+    """Builds its model; no data."""
+
+    def losses(self, model, batch):
+        raise AssertionError
+
+    def evaluate(self, model, batches, accelerator, split="validation"):
+        raise AssertionError
+
+
+NARROW_STARTS = [n for n in names() if n.startswith("garments_") and load_recipe(n).start]
+
+
+@pytest.mark.parametrize("name", [name for name in NARROW_STARTS if load_recipe(name).task != "video"])
+def test_what_a_garment_recipe_starts_from_fits_its_model(name, tmp_path):
+    recipe = load_recipe(name)
+    trained = create_model(recipe.start["model"], **recipe.start["options"])
+    save_file(trained.state_dict(), tmp_path / "start.safetensors")
+    built = BareTask(recipe, Places({"start": tmp_path / "start.safetensors"})).build_model()
+    given = {t.sum().item() for n, t in trained.state_dict().items() if n.endswith("mlp.fc1.weight")}
+    taken = {t.sum().item() for n, t in built.state_dict().items() if n.endswith("mlp.fc1.weight")}
+    assert given == taken
+
+
+def test_a_start_of_other_sizes_is_refused(tmp_path):
+    recipe = load_recipe("garments_deit", ["start.options.embed_dim=48"])
+    save_file(
+        create_model(recipe.start["model"], **recipe.start["options"]).state_dict(), tmp_path / "start.safetensors"
+    )
+    with pytest.raises(RecipeError, match="start does not fit its model"):
+        BareTask(recipe, Places({"start": tmp_path / "start.safetensors"})).build_model()
+
+
+@pytest.mark.parametrize("name", [name for name in names() if name.startswith("imagenet_")])
+def test_only_what_follows_deit_repeats_its_samples(name):
+    """Swin's paper leaves repeated augmentation out; EViT's authors shrink the keep rate from epoch 10 to 110."""
+    recipe = load_recipe(name)
+    assert recipe.repeats == (3 if "_deit_" in name else 1)
+    assert recipe.keep_rate_epochs == ((10, 110) if "_evit_" in name else ())
+    assert (recipe.epochs, recipe.batch_size, recipe.learning_rate, recipe.layer_decay) == (300, 1024, 1e-3, 1.0)
 
 
 def test_a_file_of_ones_own(written):
@@ -81,6 +123,20 @@ def test_changes_reach_tables_and_keep_types(written):
         ("schedule=zigzag", "no schedule 'zigzag'"),
         ("warmup_epochs=9", "warmup_epochs lies"),
         ("data={}", "names no kind"),
+        ("epochs=2.5", "wrong type: epochs is a whole number, not 2.5"),
+        ("augmentation=3", "wrong type: augmentation is a table, not 3"),
+        ("betas=0.9", "wrong type"),
+        ("betas=[0.9]", "betas are two numbers"),
+        ("schedule=steps", "needs milestones"),
+        ("start={options={}}", "start names no model"),
+        ("teacher={weight=0.5}", "teacher names no model"),
+        ("repeats=0", "repeats is at least 1"),
+        ("repeats=1.5", "wrong type: repeats"),
+        ("layer_decay=0", "layer_decay lies in"),
+        ("layer_decay=1.2", "layer_decay lies in"),
+        ("keep_rate_epochs=[2]", "keep_rate_epochs are two"),
+        ("keep_rate_epochs=[3, 3]", "keep_rate_epochs are two"),
+        ("keep_rate_epochs=[1, 5]", r"from 0 to 4, not \[1, 5\]"),
     ],
 )
 def test_what_makes_no_recipe_is_named(written, change, message):

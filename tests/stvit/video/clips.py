@@ -99,7 +99,7 @@ def frames_of(path: Path) -> list[tuple[float, np.ndarray]]:
 class Seer:
     """A stand-in model that reads from the pixels which frame they are, and finds the squares."""
 
-    label, note, macs = "Seer", "", 2_000_000_000
+    label, note, macs, input_key = "Seer", "", 2_000_000_000, "Seer"
 
     def __init__(self, pace_ms: float = 1.0, batch_size: int = 3) -> None:
         self.pace_ms, self.batch_size = pace_ms, batch_size
