@@ -19,6 +19,7 @@ from demo.bars import (
     stacked_bar,
     stage_line,
 )
+from demo.garments import knows_the_same
 from demo.race import RaceState
 from demo.roster import find, published_figures
 from demo.types import Classification, StageTimes
@@ -51,7 +52,7 @@ def _prediction_column(result: Classification, side: str) -> str:
 
 
 def _agreement(model: Classification, baseline: Classification) -> str:
-    if not (model.predictions and baseline.predictions):
+    if not (model.predictions and baseline.predictions) or not knows_the_same(find(model.model), find(baseline.model)):
         return ""
     mine, theirs = (short_label(result.predictions[0].label) for result in (model, baseline))
     if model.predictions[0].index == baseline.predictions[0].index:

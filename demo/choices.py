@@ -9,8 +9,13 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from weights import BundledRecord
+
 PAPER_TABLES = Path(__file__).resolve().parent.parent / "assets" / "paper_tables.json"
-SIZE_NAMES = {"tiny": "Tiny", "small": "Small", "base": "Base"}
+PUBLISHED_SIZES = ("tiny", "small", "base")
+NARROW = "narrow"
+SIZE_NAMES = {"tiny": "Tiny", "small": "Small", "base": "Base", NARROW: "Narrow (10 garments)"}
+IMAGENET_INPUT, IMAGENET_CROP = 224, 0.875
 SIZE_LETTERS = {"tiny": "T", "small": "S", "base": "B"}
 
 
@@ -38,7 +43,8 @@ class ModelChoice:
     """One model that can be chosen.
 
     Attributes:
-        name: stable key, the registered name and the options, e.g. ``"evit_deit_small_patch16_224:keep_rate=0.7"``.
+        name: stable key, the registered name and the options, e.g. ``"evit_deit_small_patch16_224:keep_rate=0.7"``; of
+            a bundled model, the name of its record.
         label: what people call the model.
         about: one line for the page and the API.
         method: name of a :class:`Method`.
@@ -50,6 +56,7 @@ class ModelChoice:
         no_weights: why there is none, one sentence.
         published: the papers' figures, some of ``top1`` (%), ``gmacs``, ``throughput`` (images/s, V100, batch 128),
             ``box_ap`` and ``mask_ap`` (%, COCO), ``backbone_gmacs`` (at 800x1333).
+        bundled: its record, where this project trained it and ships its weights.
     """
 
     name: str
@@ -63,6 +70,27 @@ class ModelChoice:
     weights: str | None = None
     no_weights: str = ""
     published: Mapping[str, float] = field(default_factory=dict)
+    bundled: BundledRecord | None = None
+
+    @property
+    def has_weights(self) -> bool:
+        """Whether there are weights for it, here or on the Hub."""
+        return self.weights is not None or self.bundled is not None
+
+    @property
+    def classes(self) -> tuple[str, ...] | None:
+        """What it knows; ``None`` stands for the names of ImageNet, of a detector for those of COCO."""
+        return self.bundled.classes if self.bundled else None
+
+    @property
+    def input_size(self) -> int:
+        """Side of a classifier's input, pixels."""
+        return self.bundled.input_size if self.bundled else IMAGENET_INPUT
+
+    @property
+    def crop_pct(self) -> float:
+        """Share of a picture's shorter side that a classifier sees. Garments were learned from whole pictures."""
+        return 1.0 if self.bundled else IMAGENET_CROP
 
 
 @cache

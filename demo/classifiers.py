@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from demo.choices import SIZE_NAMES, Method, ModelChoice, make_choice, paper_tables
+from demo.choices import PUBLISHED_SIZES, Method, ModelChoice, make_choice, paper_tables
 
 SEMANTIC_TOKENS = (16, 36, 64, 100)
 SEMANTIC_WINDOWS = (2, 3, 4)
@@ -42,7 +42,7 @@ def _recovering() -> Iterator[ModelChoice]:
 
 
 def _windowed() -> Iterator[ModelChoice]:
-    for size in SIZE_NAMES:
+    for size in PUBLISHED_SIZES:
         rows = {row["tokens_per_window"]: row for row in paper_tables()["table2_stvit_swin"][size]["variants"]}
         for side in SEMANTIC_WINDOWS:
             tokens = side**2
@@ -147,14 +147,14 @@ def _evit_figures(model: str, rate: float) -> dict[str, float]:
 def _every_classifier() -> Iterator[ModelChoice]:
     yield from _recovering()
     yield from _windowed()
-    for size in SIZE_NAMES:
+    for size in PUBLISHED_SIZES:
         yield from _semantic("STViT-DeiT", f"stvit_deit_{size}_patch16_224", size)
         yield from _attentive("EViT-DeiT", f"evit_deit_{size}_patch16_224", size, weights=_deit(size))
         yield from _merging(size)
     yield from _semantic("STViT-LV-ViT", "stvit_lvvit_small_224", "small")
     yield from _attentive("EViT-LV-ViT", "evit_lvvit_small_224", "small", no_weights=NOT_ON_THE_HUB)
     tables = paper_tables()
-    for size in SIZE_NAMES:
+    for size in PUBLISHED_SIZES:
         model, published = f"swin_{size}_patch4_window7_224", tables["table2_stvit_swin"][size]["base"]
         yield _full("Swin", size, model, "all 196 tokens in stage 3", weights=model, published=published)
         model, published = _deit(size), tables["table1_stvit_deit"][size]["base"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,24 +14,31 @@ from stvit.detection.masks import mask_in_image
 IMAGE_ID = 1
 
 
-def coco_json(found: Detections, file_name: str = "") -> dict[str, Any]:
-    """The objects of one picture as a COCO data set of one image; ``annotations`` are COCO results as well."""
+def coco_json(found: Detections, file_name: str = "", classes: Sequence[str] = COCO_CLASSES) -> dict[str, Any]:
+    """The objects of one picture as a COCO data set of one image; ``annotations`` are COCO results as well.
+
+    Args:
+        found: the objects.
+        file_name: of the picture.
+        classes: names of the labels. COCO's own have the numbers that they have there, others count from 1.
+    """
     height, width = found.image_hw
     present = sorted(set(found.labels.tolist()))
+    ids = COCO_CATEGORY_IDS if classes is COCO_CLASSES else range(1, len(classes) + 1)
     return {
         "images": [{"id": IMAGE_ID, "width": width, "height": height, "file_name": file_name}],
-        "categories": [{"id": COCO_CATEGORY_IDS[label], "name": COCO_CLASSES[label]} for label in present],
-        "annotations": [_annotation(found, number) for number in range(len(found))],
+        "categories": [{"id": ids[label], "name": classes[label]} for label in present],
+        "annotations": [_annotation(found, number, ids) for number in range(len(found))],
     }
 
 
-def _annotation(found: Detections, number: int) -> dict[str, Any]:
+def _annotation(found: Detections, number: int, ids: Sequence[int]) -> dict[str, Any]:
     left, top, right, bottom = (round(value, 2) for value in found.boxes[number].tolist())
     mask, corner = mask_in_image(found.mask_probabilities[number], found.boxes[number], found.image_hw)
     return {
         "id": number + 1,
         "image_id": IMAGE_ID,
-        "category_id": COCO_CATEGORY_IDS[int(found.labels[number])],
+        "category_id": ids[int(found.labels[number])],
         "bbox": [left, top, round(right - left, 2), round(bottom - top, 2)],
         "score": round(float(found.scores[number]), 5),
         "area": int(mask.sum()),

@@ -49,7 +49,8 @@ def cost_of(name: str) -> CostOfModel:
     choice = find(name)
     with torch.device("meta"):
         network = timm.create_model(choice.model, **choice.options)
-    return CostOfModel(merge_head(macs_by_layer(network)), stvit.count_macs(network, as_published=True))
+    shape = (3, choice.input_size, choice.input_size)
+    return CostOfModel(merge_head(macs_by_layer(network, shape)), stvit.count_macs(network, shape, as_published=True))
 
 
 def merge_head(layers: Sequence[LayerCost]) -> tuple[LayerCost, ...]:

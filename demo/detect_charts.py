@@ -6,9 +6,10 @@ from html import escape
 
 from demo.bars import bar_chart, latency_chart, legend, peak_memory_chart, speed_tile, stacked_bar, stage_line
 from demo.race import Racer, RaceState
-from demo.roster import EVERY_MODEL, find, label_of
+from demo.roster import find_any, label_of
 from demo.types import DetectionResult
 
+SAME_HEADS = "The backbones alone: what follows the backbone is the same in both detectors."
 ONLY_BACKBONES = (
     "The full-token Swin detector has no public weights, so only its backbone stands beside STViT-R's, with random "
     "weights: its time and its multiply-adds do not depend on them. What follows the backbone is the same in both."
@@ -54,15 +55,18 @@ def backbones(state: RaceState) -> str:
         bar_chart("Backbone parameters", "million", both, [racer.parameters / 1e6 for racer in both], "{:.1f}"),
         peak_memory_chart("Backbone peak memory", both),
     )
+    note = SAME_HEADS if find_any(state.model.name).bundled else ONLY_BACKBONES
     return (
         f'<div class="race" data-done="{str(state.done).lower()}">{stage_line(state)}'
         f'<div class="tiles">{speed_tile(state, batched=False)}{_published(both)}</div>'
-        f'<div class="metrics">{"".join(charts)}</div><p class="fine">{ONLY_BACKBONES}</p></div>'
+        f'<div class="metrics">{"".join(charts)}</div><p class="fine">{note}</p></div>'
     )
 
 
 def _published(both: tuple[Racer, Racer]) -> str:
-    figures = [find(racer.name, EVERY_MODEL).published for racer in both]
+    figures = [find_any(racer.name).published for racer in both]
+    if not all(figures):
+        return ""
     rows = "".join(
         f'<tr><th scope="row">{title}</th>' + "".join(f"<td>{entry[key]}</td>" for entry in figures) + "</tr>"
         for title, key in (

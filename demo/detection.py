@@ -12,11 +12,11 @@ import torch
 from demo.engine import Engine
 from demo.media import SourceImage, read_image
 from demo.memory import first_that_fits
-from demo.roster import DETECTORS, find
+from demo.roster import ModelChoice, find_any, find_detector
 from demo.store import LoadedModel
 from demo.types import DetectionResult, DetectionTimes, RegionMap
 from stvit import TokenTrace
-from stvit.detection import CascadeMaskRCNN, Detections
+from stvit.detection import COCO_CLASSES, CascadeMaskRCNN, Detections
 from stvit.detection.preprocess import PreparedImage
 
 SHORT_SIDES = (800, 640, 480, 320)  # the first as published
@@ -55,6 +55,12 @@ def check_short_side(value: object) -> int:
     raise BadSize(f"An input size of {str(value)[:20]!r} is not offered. Choose one of {offered}.")
 
 
+def input_side(choice: ModelChoice, short_side: int) -> int:
+    """The short side of a detector's input: the chosen one, but for bundled detectors, which know objects of the sizes
+    that they were trained on and no others."""
+    return choice.input_size if choice.bundled else short_side
+
+
 def detect_file(engine: Engine, path: str | Path, name: str, short_side: int) -> DetectRun:
     """The objects in an image file.
 
@@ -63,7 +69,8 @@ def detect_file(engine: Engine, path: str | Path, name: str, short_side: int) ->
         UnknownModel, BadSize: not on offer.
         OutOfMemory: not even the smallest size fits.
     """
-    choice, short_side = find(name, DETECTORS), check_short_side(short_side)
+    choice = find_detector(name)
+    short_side = input_side(choice, check_short_side(short_side))
     start = time.perf_counter()
     source = read_image(path)
     decode_ms = (time.perf_counter() - start) * 1e3
@@ -88,7 +95,7 @@ def detect(engine: Engine, pixels: np.ndarray, name: str, short_side: int) -> De
 
 def sizes_from(short_side: int) -> tuple[int, ...]:
     """The sizes to try: the chosen one, then smaller ones."""
-    return tuple(side for side in SHORT_SIDES if side <= short_side)
+    return (short_side, *(side for side in SHORT_SIDES if side < short_side))
 
 
 def _detect_at(engine: Engine, loaded: LoadedModel, pixels: np.ndarray, short_side: int) -> DetectionResult:
@@ -121,6 +128,7 @@ def _detect_at(engine: Engine, loaded: LoadedModel, pixels: np.ndarray, short_si
         short_side=short_side,
         network_hw=prepared.network_hw,
         padded_hw=tuple(prepared.images.shape[2:]),
+        classes=find_any(loaded.name).classes or COCO_CLASSES,
         times=DetectionTimes(0.0, prepare_ms, backbone_ms, proposals_ms, heads_ms, masks_ms),
     )
 

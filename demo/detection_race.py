@@ -8,12 +8,12 @@ from pathlib import Path
 
 from torch import Tensor
 
-from demo.detection import check_short_side, prepare, sizes_from
+from demo.detection import check_short_side, input_side, prepare, sizes_from
 from demo.engine import Engine
 from demo.media import read_image
 from demo.memory import first_that_fits
 from demo.race import RaceState, measured, racer, with_peak_memory
-from demo.roster import DETECTORS, find, full_token_peer
+from demo.roster import find_detector, full_token_peer
 
 ROUNDS, SECONDS = 20, 25.0
 
@@ -21,15 +21,16 @@ ROUNDS, SECONDS = 20, 25.0
 def race_backbones(engine: Engine, path: str | Path, name: str, short_side: int) -> Iterator[RaceState]:
     """Measure both backbones, interleaved, on one picture at a time.
 
-    The backbones alone: the heads are the same, and how long they take hangs on what they find, which a full-token
-    detector without weights cannot. The device is held only while something runs on it, never across a ``yield``.
+    The backbones alone: the heads are the same, and how long they take hangs on what they find. The device is held only
+    while something runs on it, never across a ``yield``.
 
     Raises:
         MediaError: the file cannot be read as an image.
         UnknownModel, BadSize: not on offer.
         OutOfMemory: not even the smallest size fits.
     """
-    choice, short_side = find(name, DETECTORS), check_short_side(short_side)
+    choice = find_detector(name)
+    short_side = input_side(choice, check_short_side(short_side))
     pixels = read_image(path).pixels
     detectors = {entry.name: engine.store.get(entry.name).network for entry in (choice, full_token_peer(choice))}
     backbones = {name: detector.backbone for name, detector in detectors.items()}
@@ -48,7 +49,8 @@ def race_backbones(engine: Engine, path: str | Path, name: str, short_side: int)
     racers = (racer(name, backbone, shape) for name, backbone in backbones.items())
     state = RaceState("Counted multiply-adds, warming up", 0.0, *racers, 1, where)
     yield state
-    for part, (model, baseline) in measured(engine, backbones, images, ROUNDS, SECONDS):
+    inputs = dict.fromkeys(backbones, images)
+    for part, (model, baseline) in measured(engine, backbones, inputs, ROUNDS, SECONDS):
         state = replace(
             state,
             stage="Both backbones in turns",
@@ -57,4 +59,4 @@ def race_backbones(engine: Engine, path: str | Path, name: str, short_side: int)
             baseline=replace(state.baseline, latency=baseline),
         )
         yield state
-    yield replace(with_peak_memory(engine, backbones, images, state), stage="Done", progress=1.0)
+    yield replace(with_peak_memory(engine, backbones, inputs, state), stage="Done", progress=1.0)

@@ -1,4 +1,4 @@
-"""The detectors of the Detect tab, and the full-token networks that they are measured against."""
+"""The published detectors of the Detect tab, and the full-token networks that they are measured against."""
 
 from __future__ import annotations
 
@@ -38,8 +38,3 @@ def _full_token_detector(size: str) -> ModelChoice:
 
 DETECTORS = tuple(map(_detector, SIZES))
 FULL_TOKEN_DETECTORS = tuple(map(_full_token_detector, SIZES))
-
-
-def full_token_peer(detector: ModelChoice) -> ModelChoice:
-    """The detector of the same size that keeps all its image tokens."""
-    return next(peer for peer in FULL_TOKEN_DETECTORS if peer.size == detector.size)

@@ -6,6 +6,8 @@ and for a hundred.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
 
@@ -47,12 +49,15 @@ def box_areas(found: Detections) -> np.ndarray:
     return (x1 - x0) * (y1 - y0)
 
 
-def draw_objects(pixels: np.ndarray, found: Detections, *, opacity: float = MASK_OPACITY) -> np.ndarray:
+def draw_objects(
+    pixels: np.ndarray, found: Detections, *, opacity: float = MASK_OPACITY, classes: Sequence[str] = COCO_CLASSES
+) -> np.ndarray:
     """The picture with every object's mask, outline, box, name and score.
 
     Args:
         pixels: (H, W, 3) uint8 RGB, the picture that the boxes belong to.
         opacity: of the masks, in [0, 1].
+        classes: names of the labels.
 
     Returns:
         (H, W, 3) uint8 RGB.
@@ -63,7 +68,8 @@ def draw_objects(pixels: np.ndarray, found: Detections, *, opacity: float = MASK
     drawn = _tint(pixels, label_map(found), colours, opacity)
     line = max(1, round(min(found.image_hw) / _PIXELS_PER_LINE))
     for number in reversed(range(len(found))):  # the surest on top
-        _draw_box(drawn, found, number, tuple(map(int, colours[number])), line)
+        tag = f"{classes[int(found.labels[number])]} {100 * float(found.scores[number]):.0f} %"
+        _draw_box(drawn, found.boxes[number].tolist(), tag, tuple(map(int, colours[number])), line)
     return drawn
 
 
@@ -80,10 +86,9 @@ def _tint(pixels: np.ndarray, labels: np.ndarray, colours: np.ndarray, opacity: 
     return drawn
 
 
-def _draw_box(drawn: np.ndarray, found: Detections, number: int, colour: tuple[int, int, int], line: int) -> None:
-    left, top, right, bottom = (round(value) for value in found.boxes[number].tolist())
+def _draw_box(drawn: np.ndarray, box: Sequence[float], text: str, colour: tuple[int, int, int], line: int) -> None:
+    left, top, right, bottom = (round(value) for value in box)
     cv2.rectangle(drawn, (left, top), (right, bottom), colour, line, cv2.LINE_AA)
-    text = f"{COCO_CLASSES[int(found.labels[number])]} {100 * float(found.scores[number]):.0f} %"
     scale, margin = 0.4 + 0.12 * line, 2 + line
     (width, height), below = cv2.getTextSize(text, _FONT, scale, line)
     x = min(max(left, 0), max(drawn.shape[1] - width - 2 * margin, 0))

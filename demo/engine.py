@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -18,13 +18,12 @@ from torch import Tensor, nn
 
 from demo.geometry import InputGeometry, preprocess
 from demo.media import SourceImage, read_image
-from demo.roster import find
+from demo.roster import ModelChoice, find
 from demo.store import ModelStore
 from demo.types import Classification, ClusterMap, Prediction, ReductionMap
 from stvit import TokenTrace
 from stvit.measure.timing import best_precision, device_name
 
-INPUT_SIZE = 224
 TOP_K = 5
 
 
@@ -34,7 +33,7 @@ class Picture:
 
     Attributes:
         source: the upright image, (H, W, 3) uint8 RGB, and a note on how it was read.
-        images: (1, 3, 224, 224) float32 on the CPU, normalised; the same for every model.
+        images: (1, 3, H, W) float32 on the CPU, normalised, of the size that a model takes.
         geometry: the way from input pixels back to source pixels.
         decode_ms: time to read and decode the file.
         preprocess_ms: time to resize, crop and normalise.
@@ -49,11 +48,18 @@ class Picture:
 
 @dataclass(frozen=True)
 class ClassifyRun:
-    """Two models on one picture."""
+    """Two models on one picture; ``picture`` is as the model sees it, ``baseline_picture`` as the baseline does."""
 
     picture: Picture
     model: Classification
     baseline: Classification
+    baseline_picture: Picture
+
+    @property
+    def drawn(self) -> tuple[Picture, Classification]:
+        """The side whose tokens are drawn: the model, or the baseline where only that one reduces its tokens."""
+        first = self.model.maps or not self.baseline.maps
+        return (self.picture, self.model) if first else (self.baseline_picture, self.baseline)
 
 
 class Engine:
@@ -70,39 +76,46 @@ class Engine:
         """Device and precision for people, e.g. ``"NVIDIA H200, bfloat16"``."""
         return f"{device_name(self.device)}, {str(self.precision).removeprefix('torch.')}"
 
-    def open_picture(self, path: str | Path) -> Picture:
-        """Decode and preprocess an image file.
+    def open_picture(self, path: str | Path, model: str) -> Picture:
+        """Decode an image file, and preprocess it for a model.
 
         Raises:
             MediaError: not an image that can be read within the limits; the message is for the user.
+            UnknownModel: a model that the page does not offer.
         """
+        choice = find(model)
         start = time.perf_counter()
         source = read_image(path)
-        decoded = time.perf_counter()
-        images, geometry = preprocess(
-            source.pixels, input_size=INPUT_SIZE, mean=IMAGENET_DEFAULT_MEAN, std=IMAGENET_DEFAULT_STD
-        )
-        done = time.perf_counter()
-        return Picture(source, images, geometry, (decoded - start) * 1e3, (done - decoded) * 1e3)
+        return _prepared(source, (time.perf_counter() - start) * 1e3, choice)
+
+    @staticmethod
+    def prepared_for(picture: Picture, prepared: str, model: str) -> Picture:
+        """A picture that was prepared for one model as another takes it; itself where both take it alike."""
+        before, choice = find(prepared), find(model)
+        if (before.input_size, before.crop_pct) == (choice.input_size, choice.crop_pct):
+            return picture
+        return _prepared(picture.source, picture.decode_ms, choice)
 
     def classify_file(self, path: str | Path, model: str, baseline: str) -> ClassifyRun:
-        """Both models on the same pixels of an image file.
+        """Both models on the same image file.
 
         Raises:
             MediaError: the file cannot be read as an image.
             UnknownModel: a model that the page does not offer.
         """
         picture, result = self.classify_one(path, model)
-        return ClassifyRun(picture, result, self.classify(picture.images, baseline))
+        seen = self.prepared_for(picture, model, baseline)
+        return ClassifyRun(picture, result, self.classify(seen.images, baseline), seen)
 
     def classify_one(self, path: str | Path, model: str) -> tuple[Picture, Classification]:
         """One model on an image file; raises as ``classify_file`` does."""
-        picture = self.open_picture(path)
+        picture = self.open_picture(path, model)
         return picture, self.classify(picture.images, model)
 
     def classify(self, images: Tensor, name: str) -> Classification:
         """What one model says about one preprocessed image (1, 3, H, W); no predictions if it has no weights."""
-        loaded = self.store.get(find(name).name)
+        choice = find(name)
+        loaded = self.store.get(choice.name)
         images = images.to(self.device, self.precision)
         with self.exclusive():
             if self.first_use(loaded.network):
@@ -112,7 +125,7 @@ class Engine:
             model_ms = (time.perf_counter() - start) * 1e3
         return Classification(
             model=name,
-            predictions=() if loaded.problem else top_predictions(logits[0]),
+            predictions=() if loaded.problem else top_predictions(logits[0], choice.classes),
             weights=f"{loaded.problem} {loaded.next_step}".strip() or loaded.weights,
             clusters=cluster_maps(trace) if trace else (),
             device=self.device_words(),
@@ -139,12 +152,30 @@ class Engine:
         return logits.float().cpu(), trace  # .cpu() waits for the device
 
 
-def top_predictions(logits: Tensor, k: int = TOP_K) -> tuple[Prediction, ...]:
-    """The ``k`` most probable ImageNet classes of one row of 1000 logits, best first."""
-    probabilities, indices = logits.softmax(dim=-1).clamp(max=1.0).topk(k)
-    labels = _imagenet()
+def _prepared(source: SourceImage, decode_ms: float, choice: ModelChoice) -> Picture:
+    start = time.perf_counter()
+    images, geometry = preprocess(
+        source.pixels,
+        input_size=choice.input_size,
+        crop_pct=choice.crop_pct,
+        mean=IMAGENET_DEFAULT_MEAN,
+        std=IMAGENET_DEFAULT_STD,
+    )
+    return Picture(source, images, geometry, decode_ms, (time.perf_counter() - start) * 1e3)
+
+
+def top_predictions(logits: Tensor, classes: Sequence[str] | None = None, k: int = TOP_K) -> tuple[Prediction, ...]:
+    """The most probable classes of one row of logits, best first.
+
+    Args:
+        logits: (classes,).
+        classes: their names; by default those of ImageNet.
+        k: how many, at most as many as there are.
+    """
+    probabilities, indices = logits.softmax(dim=-1).clamp(max=1.0).topk(min(k, len(logits)))
+    name_of = _imagenet().index_to_description if classes is None else classes.__getitem__
     return tuple(
-        Prediction(index, labels.index_to_description(index), probability)
+        Prediction(index, name_of(index), probability)
         for index, probability in zip(indices.tolist(), probabilities.tolist(), strict=True)
     )
 

@@ -16,17 +16,17 @@ from demo.engine import ClassifyRun
 from demo.geometry import InputGeometry
 from demo.overlay import draw_attention, draw_clusters, draw_reduction
 from demo.race import Racer, RaceState
-from demo.types import Classification, ClusterMap, ReductionMap, RegionMap, StageTimes
-from stvit.detection import COCO_CLASSES, Detections
+from demo.types import Classification, ClusterMap, DetectionResult, ReductionMap, RegionMap, StageTimes
 
 DISPLAY_SIDE = 1280  # longest side of pictures that are shown or handed out; the token map itself has 14 x 14 cells
 JPEG_QUALITY = 90
 
 
 def display_copy(run: ClassifyRun) -> tuple[np.ndarray, InputGeometry]:
-    """The source picture, at most ``DISPLAY_SIDE`` on its long side, and the geometry that belongs to the copy."""
-    pixels = for_display(run.picture.source.pixels)
-    return pixels, replace(run.picture.geometry, source_hw=pixels.shape[:2])
+    """The source picture, at most ``DISPLAY_SIDE`` on its long side, and what the drawn model saw of the copy."""
+    picture, _ = run.drawn
+    pixels = for_display(picture.source.pixels)
+    return pixels, replace(picture.geometry, source_hw=pixels.shape[:2])
 
 
 def for_display(pixels: np.ndarray) -> np.ndarray:
@@ -69,11 +69,12 @@ def final_regions(maps: tuple[ClusterMap, ...] | tuple[ReductionMap, ...]) -> Cl
 
 def classification_json(run: ClassifyRun, times: tuple[StageTimes, StageTimes]) -> dict[str, Any]:
     """A whole request as plain JSON values; times in milliseconds, pixels as (height, width) or (row, column)."""
-    source, geometry = run.picture.source, run.picture.geometry
+    source, geometry = run.picture.source, _geometry(run.picture.geometry)
+    of_baseline = _geometry(run.baseline_picture.geometry)
     return {
-        "image": {"size_hw": list(source.pixels.shape[:2]), "note": source.note, "geometry": _geometry(geometry)},
-        "model": _classification(run.model, times[0]),
-        "baseline": _classification(run.baseline, times[1]),
+        "image": {"size_hw": list(source.pixels.shape[:2]), "note": source.note, "geometry": geometry},
+        "model": {**_classification(run.model, times[0]), "geometry": geometry},
+        "baseline": {**_classification(run.baseline, times[1]), "geometry": of_baseline},
         "versions": {"python": platform.python_version(), "torch": torch.__version__},
     }
 
@@ -110,26 +111,25 @@ def detection_json(run: DetectRun) -> dict[str, Any]:
             "network_hw": list(result.network_hw),
             "padded_hw": list(result.padded_hw),
         },
-        "objects": None if result.found is None else _objects(result.found),
+        "objects": None if result.found is None else _objects(result),
         "times_ms": {**asdict(result.times), "total_ms": result.times.total_ms},
         "regions": [_regions(entry) for entry in result.regions],
         "versions": {"python": platform.python_version(), "torch": torch.__version__},
     }
 
 
-def _objects(found: Detections) -> list[dict[str, Any]]:
+def _objects(result: DetectionResult) -> list[dict[str, Any]]:
+    found, annotations = result.found, coco_json(result.found, classes=result.classes)["annotations"]
     return [
         {
-            "name": COCO_CLASSES[label],
+            "name": result.classes[label],
             "category_id": annotation["category_id"],
             "score": annotation["score"],
             "box_xyxy": [round(side, 2) for side in box],
             "mask_area": annotation["area"],
             "segmentation": annotation["segmentation"],
         }
-        for label, box, annotation in zip(
-            found.labels.tolist(), found.boxes.tolist(), coco_json(found)["annotations"], strict=True
-        )
+        for label, box, annotation in zip(found.labels.tolist(), found.boxes.tolist(), annotations, strict=True)
     ]
 
 

@@ -16,7 +16,7 @@ from PIL import ExifTags, Image, ImageCms
 
 from demo.geometry import InputGeometry, preprocess
 
-__all__ = ["InputGeometry", "MediaError", "SourceImage", "preprocess", "read_image"]
+__all__ = ["DECODE_ERRORS", "InputGeometry", "MediaError", "SourceImage", "preprocess", "read_image"]
 
 MAX_BYTES = 50 * 2**20
 MAX_PIXELS = 64_000_000  # the largest common cameras; decoded, about 200 MB
@@ -61,7 +61,7 @@ _OTHER_HEADS = {
 }
 
 # All that Pillow's decoders were seen to raise on damaged data.
-_DECODE_ERRORS = (
+DECODE_ERRORS = (
     OSError,
     SyntaxError,
     ValueError,
@@ -142,7 +142,7 @@ def _open_header(file: BinaryIO) -> Image.Image:
             f"By its header, the image has far more than {MAX_PIXELS // 10**6} megapixels, the limit. "
             "Scale it down and upload that."
         ) from None
-    except _DECODE_ERRORS as error:
+    except DECODE_ERRORS as error:
         file.seek(0)
         raise MediaError(_explain(file.read(1024))) from error
 
@@ -187,7 +187,7 @@ def _decode(image: Image.Image) -> SourceImage:
     try:
         animated = getattr(image, "is_animated", False)
         image.load()
-    except _DECODE_ERRORS as error:
+    except DECODE_ERRORS as error:
         raise MediaError(
             f"The {image.format} image is damaged or ends too early. Upload it again from the original."
         ) from error
@@ -202,7 +202,7 @@ def _decode(image: Image.Image) -> SourceImage:
 
 def _upright(image: Image.Image) -> Image.Image:
     orientation = None
-    with contextlib.suppress(*_DECODE_ERRORS):  # damaged EXIF data do not spoil the picture
+    with contextlib.suppress(*DECODE_ERRORS):  # damaged EXIF data do not spoil the picture
         orientation = image.getexif().get(ExifTags.Base.Orientation)
     return image.transpose(_ORIENTATIONS[orientation]) if orientation in _ORIENTATIONS else image
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from torch import Tensor, nn
 
 import stvit
-from demo.engine import INPUT_SIZE, Engine
+from demo.engine import Engine
 from stvit.measure.memory import peak_memory_bytes
 from stvit.measure.timing import LatencySummary, interleave, summarise
 
@@ -111,8 +111,11 @@ def check_batch_size(value: object) -> int:
     raise BadBatchSize(f"A batch of {str(value)[:20]!r} is not offered. Choose one of {offered}.")
 
 
-def race(engine: Engine, images: Tensor, model: str, baseline: str, batch_size: int) -> Iterator[RaceState]:
-    """Measure two models on the same image (1, 3, H, W), at batch 1 and at ``batch_size``.
+def race(
+    engine: Engine, inputs: Mapping[str, Tensor], model: str, baseline: str, batch_size: int
+) -> Iterator[RaceState]:
+    """Measure two models on the same picture, at batch 1 and at ``batch_size``; ``inputs`` holds it as each of them
+    takes it, (1, 3, H, W) by the model's name.
 
     Every state holds all that is known so far. The device is held only while something runs on it, never across a
     ``yield``, so a generator that is closed or dropped at any point leaves nothing behind.
@@ -126,14 +129,14 @@ def race(engine: Engine, images: Tensor, model: str, baseline: str, batch_size: 
         raise SameModel("Both sides are the same model: choose two different ones to compare.")
     loaded = {name: engine.store.get(name) for name in (model, baseline)}
     networks = {name: entry.network for name, entry in loaded.items()}
-    racers = (racer(name, network, (3, INPUT_SIZE, INPUT_SIZE)) for name, network in networks.items())
+    racers = (racer(name, network, tuple(inputs[name].shape[1:])) for name, network in networks.items())
     state = RaceState("Counting multiply-adds", 0.0, *racers, batch_size, engine.device_words())
     yield state
-    images = images.to(engine.device, engine.precision)
+    images = {name: inputs[name].to(engine.device, engine.precision) for name in networks}
     state = yield from _latency_states(engine, networks, images, state)
-    batch = images.expand(batch_size, -1, -1, -1).contiguous()
-    state = yield from _batch_states(engine, networks, batch, state)
-    yield replace(with_peak_memory(engine, networks, batch, state), stage="Done", progress=1.0)
+    batches = {name: image.expand(batch_size, -1, -1, -1).contiguous() for name, image in images.items()}
+    state = yield from _batch_states(engine, networks, batches, state)
+    yield replace(with_peak_memory(engine, networks, batches, state), stage="Done", progress=1.0)
 
 
 def racer(name: str, network: nn.Module, input_shape: tuple[int, ...]) -> Racer:
@@ -146,10 +149,12 @@ def racer(name: str, network: nn.Module, input_shape: tuple[int, ...]) -> Racer:
     )
 
 
-def with_peak_memory(engine: Engine, networks: dict[str, nn.Module], images: Tensor, state: RaceState) -> RaceState:
-    """The state with the peak memory of one pass over ``images``."""
+def with_peak_memory(
+    engine: Engine, networks: dict[str, nn.Module], inputs: Mapping[str, Tensor], state: RaceState
+) -> RaceState:
+    """The state with the peak memory of one pass over the inputs, by the networks' names."""
     with engine.exclusive():
-        model, baseline = (peak_memory_bytes(network, images) for network in networks.values())
+        model, baseline = (peak_memory_bytes(network, inputs[name]) for name, network in networks.items())
     return replace(
         state,
         model=replace(state.model, peak_memory_bytes=model),
@@ -157,7 +162,9 @@ def with_peak_memory(engine: Engine, networks: dict[str, nn.Module], images: Ten
     )
 
 
-def _latency_states(engine: Engine, networks: dict[str, nn.Module], images: Tensor, state: RaceState) -> States:
+def _latency_states(
+    engine: Engine, networks: dict[str, nn.Module], images: Mapping[str, Tensor], state: RaceState
+) -> States:
     yield replace(state, stage="Warming up, one image at a time")
     for part, (model, baseline) in measured(engine, networks, images, LATENCY_ROUNDS, LATENCY_SECONDS):
         state = replace(
@@ -171,12 +178,14 @@ def _latency_states(engine: Engine, networks: dict[str, nn.Module], images: Tens
     return state
 
 
-def _batch_states(engine: Engine, networks: dict[str, nn.Module], batch: Tensor, state: RaceState) -> States:
-    yield replace(state, stage=f"Warming up, batches of {len(batch)}", progress=0.3)
-    for part, (model, baseline) in measured(engine, networks, batch, THROUGHPUT_ROUNDS, THROUGHPUT_SECONDS):
+def _batch_states(
+    engine: Engine, networks: dict[str, nn.Module], batches: Mapping[str, Tensor], state: RaceState
+) -> States:
+    yield replace(state, stage=f"Warming up, batches of {state.batch_size}", progress=0.3)
+    for part, (model, baseline) in measured(engine, networks, batches, THROUGHPUT_ROUNDS, THROUGHPUT_SECONDS):
         state = replace(
             state,
-            stage=f"Throughput, batches of {len(batch)}",
+            stage=f"Throughput, batches of {state.batch_size}",
             progress=0.3 + 0.7 * part,
             model=replace(state.model, batch_latency=model),
             baseline=replace(state.baseline, batch_latency=baseline),
@@ -186,12 +195,12 @@ def _batch_states(engine: Engine, networks: dict[str, nn.Module], batch: Tensor,
 
 
 def measured(
-    engine: Engine, networks: dict[str, nn.Module], images: Tensor, max_rounds: int, max_seconds: float
+    engine: Engine, networks: dict[str, nn.Module], inputs: Mapping[str, Tensor], max_rounds: int, max_seconds: float
 ) -> Iterator[tuple[float, tuple[LatencySummary, LatencySummary]]]:
-    """Run two networks in turns; (part done, summary of each) every now and then, until the rounds or the seconds are
-    used up."""
+    """Run two networks in turns, each on its own input; (part done, summary of each) every now and then, until the
+    rounds or the seconds are used up."""
     times: dict[str, list[float]] = {name: [] for name in networks}
-    rounds = interleave(networks, images, rounds=max_rounds, warmup=WARMUP_ROUNDS)
+    rounds = interleave(networks, inputs, rounds=max_rounds, warmup=WARMUP_ROUNDS)
     start = reported = time.perf_counter()
     while True:
         with engine.exclusive():

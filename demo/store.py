@@ -13,10 +13,10 @@ from torch import nn
 
 import stvit
 from demo.memory import OutOfMemory, is_out_of_memory, release_memory
-from demo.roster import EVERY_MODEL, ModelChoice, find
+from demo.roster import ModelChoice, find_any
 from stvit.attention import wake_layer_scale
 from stvit.checkpoint import CheckpointError, load_checkpoint
-from weights import CATALOGUE, WeightsUnavailable, resolve
+from weights import CATALOGUE, WeightsUnavailable, resolve, resolve_bundled
 
 MODEL_BUDGET_BYTES = 2 * 1024**3
 RANDOM = "none: randomly initialised"
@@ -77,13 +77,13 @@ class ModelStore:
             UnknownModel: the page does not offer it.
             OutOfMemory: the device has no room for it, even alone.
         """
-        choice = find(name, EVERY_MODEL)
+        choice = find_any(name)
         with self._lock:
             loading = self._loading[name]
         with loading:  # two visitors, one download
             with self._lock:
                 loaded = self._models.get(name)
-            again = retry and choice.weights and loaded and loaded.problem
+            again = retry and choice.has_weights and loaded and loaded.problem
             if loaded is None or (again and time.monotonic() - loaded.loaded_at > RETRY_AFTER_S):
                 loaded = self._load(choice, progress)
             self._keep(loaded)
@@ -93,7 +93,7 @@ class ModelStore:
         """Whether the model is in memory with its weights, or has none that could still come."""
         with self._lock:
             loaded = self._models.get(name)
-        return loaded is not None and not (loaded.problem and find(name, EVERY_MODEL).weights)
+        return loaded is not None and not (loaded.problem and find_any(name).has_weights)
 
     def _keep(self, loaded: LoadedModel) -> None:
         with self._lock:
@@ -132,14 +132,17 @@ class ModelStore:
 
 def _fill(network: nn.Module, choice: ModelChoice, progress: Progress | None) -> tuple[str, str, str]:
     """Load the weights of a model; returns where they came from, or what the problem is and what to do about it."""
-    if choice.weights is None:
+    if not choice.has_weights:
         return RANDOM, choice.no_weights, "It can be measured and its structure shown, but it predicts nothing."
-    record = CATALOGUE[choice.weights]
     try:
-        resolved = resolve(record, progress=progress)
+        if choice.bundled:
+            resolved, source = resolve_bundled(choice.bundled), "this project"
+        else:
+            record = CATALOGUE[choice.weights]
+            resolved, source = resolve(record, progress=progress), record.repo
         load_checkpoint(network, resolved.path)
     except WeightsUnavailable as error:
         return RANDOM, error.message, error.next_step
     except CheckpointError as error:  # no folders of the server on the page
         return RANDOM, str(error).replace(str(resolved.path), resolved.path.name), ""
-    return f"{record.repo} ({resolved.origin})", "", ""
+    return f"{source} ({resolved.origin})", "", ""

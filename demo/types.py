@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stvit.detection import Detections
+from stvit.detection import COCO_CLASSES, Detections
 
 
 @dataclass(frozen=True)
@@ -192,6 +192,7 @@ class DetectionResult:
         network_hw: size of the picture as the network sees it, without padding.
         padded_hw: size of the network's input.
         times: without drawing.
+        classes: names of the labels.
     """
 
     model: str
@@ -204,3 +205,4 @@ class DetectionResult:
     network_hw: tuple[int, int]
     padded_hw: tuple[int, int]
     times: DetectionTimes
+    classes: tuple[str, ...] = COCO_CLASSES

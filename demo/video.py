@@ -7,14 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
 
-from demo.detection import check_short_side, scale_of
+from demo.detection import check_short_side, input_side, scale_of
 from demo.engine import Engine
-from demo.roster import DETECTORS, EVERY_MODEL, ModelChoice, find, full_token_peer, label_of
-from stvit.video import Classifier, Detector, Progress, Race, Single, process
+from demo.roster import CLIP_MODELS, DETECTORS, ModelChoice, clip_peer, find, find_any, full_token_peer
+from stvit.kinetics import KINETICS400_CLASSES
+from stvit.video import ActionClassifier, Classifier, Detector, Progress, Race, Sampling, Single, process
 from stvit.video.types import Model
 
-CLASSIFY, CLUSTERS, DETECT = "Classify frames", "Token regions", "Detect objects"
-TASKS = (CLASSIFY, CLUSTERS, DETECT)
+CLASSIFY, CLUSTERS, DETECT, ACTION = "Classify frames", "Token regions", "Detect objects", "Clip action"
+TASKS = (CLASSIFY, CLUSTERS, DETECT, ACTION)
+NO_BASELINE = "none"
 CLIP_NAME, RECORDS_NAME = "stvit.mp4", "frames.jsonl"
 
 
@@ -45,9 +47,15 @@ class ClipJob:
 
 
 def make_job(
-    task: object, model: object, baseline: object, detector: object, short_side: object, side_by_side: bool
+    task: object,
+    model: object,
+    baseline: object,
+    detector: object,
+    short_side: object,
+    side_by_side: bool,
+    clip_model: object = None,
 ) -> ClipJob:
-    """What a visitor chose, checked. A detector's baseline is the full-token one of its size.
+    """What a visitor chose, checked. The baseline of a detector or a clip model is its peer in the roster.
 
     Raises:
         UnknownModel, BadSize, BadChoice: not on offer.
@@ -58,11 +66,32 @@ def make_job(
         choice = find(detector, DETECTORS)
         peer = full_token_peer(choice).name if side_by_side else None
         return ClipJob(task, choice.name, peer, check_short_side(short_side))
+    if task == ACTION:
+        choice = find(clip_model, CLIP_MODELS)
+        return ClipJob(task, choice.name, clip_peer(choice).name if side_by_side else None, 0)
     choice = find(model)
     other = find(baseline).name if side_by_side else None
     if other == choice.name:
         raise BadChoice("Both sides are the same model: choose two different ones to compare.")
     return ClipJob(task, choice.name, other, 0)
+
+
+def named_job(task: object, model: object, baseline: object, short_side: object) -> ClipJob:
+    """What a script asks for: the name of a model that suits the task, and perhaps that of another beside it.
+
+    Args:
+        baseline: ``NO_BASELINE`` for one model alone.
+
+    Raises:
+        UnknownModel, BadSize, BadChoice: not on offer.
+    """
+    side_by_side = baseline != NO_BASELINE
+    job = make_job(task, model, baseline, model, short_side, side_by_side, model)
+    if side_by_side and job.baseline != baseline:
+        raise BadChoice(
+            f"{job.model} is shown beside {job.baseline} alone: give that as the baseline, or {NO_BASELINE!r}."
+        )
+    return job
 
 
 def process_clip(
@@ -77,20 +106,33 @@ def process_clip(
         Cancelled: ``cancel`` was set.
         OutOfMemory: the device has no room for a model.
     """
-    models = [_model(engine, job, name) for name in job.names]
+    models = [frame_model(engine, job, name) for name in job.names]
     task = Single(models[0]) if job.baseline is None else Race(*models)
     folder = Path(folder)
     yield from process(path, folder / CLIP_NAME, task, records=folder / RECORDS_NAME, cancel=cancel)
 
 
-def _model(engine: Engine, job: ClipJob, name: str) -> Model:
-    loaded = engine.store.get(name)
-    common = {"label": label_of(name), "predicts": not loaded.problem, "guard": engine.exclusive}
+def frame_model(engine: Engine, job: ClipJob, name: str) -> Model:
+    """One of a job's models as ``stvit.video`` uses it; the device is held for one batch at a time."""
+    loaded, choice = engine.store.get(name), find_any(name)
+    common = {"label": choice.label, "predicts": not loaded.problem, "guard": engine.exclusive}
+    if job.task == ACTION:
+        classes = choice.classes or KINETICS400_CLASSES
+        return ActionClassifier(loaded.network, sampling=sampling_of(choice), classes=classes, **common)
+    if choice.classes:
+        common["classes"] = choice.classes
     if job.task == DETECT:
-        return Detector(loaded.network, scale=scale_of(job.short_side), **common)
-    return Classifier(loaded.network, regions=job.task == CLUSTERS, **common)
+        return Detector(loaded.network, scale=scale_of(input_side(choice, job.short_side)), **common)
+    seen = {"input_size": choice.input_size, "crop_pct": choice.crop_pct}
+    return Classifier(loaded.network, regions=job.task == CLUSTERS, **seen, **common)
+
+
+def sampling_of(choice: ModelChoice) -> Sampling:
+    """The windows of a clip model: those that it was trained on, of the published ones the paper's."""
+    record = choice.bundled
+    return Sampling(record.frames, record.stride, record.input_size) if record else Sampling()
 
 
 def choices_of(job: ClipJob) -> list[ModelChoice]:
     """The roster's entries of a job's models."""
-    return [find(name, EVERY_MODEL) for name in job.names]
+    return [find_any(name) for name in job.names]

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from base64 import b64encode
+from collections.abc import Mapping
 from html import escape
+from typing import Any
 
 import cv2
 import numpy as np
 
-from demo.bars import legend, notice, stacked_bar
+from demo.bars import legend, notice, percent, stacked_bar
 from demo.export import jpeg_bytes
 from stvit.video import ClipInfo, Progress
 from stvit.video.pipeline import STAGES
@@ -45,6 +47,21 @@ def finished(progress: Progress) -> str:
         f'<p class="fine">The stages work at the same time, so their times overlap. The model alone would have reached '
         f"{progress.model_frames_per_second:.1f} frames/s with the others at work beside it: {share:.0%} of that came "
         f"out at the end. Read: {escape(clip_words(info))}. Written: H.264, 4:2:0, index in front.</p></div>"
+        f"{''.join(map(whole_clip, progress.conclusion.values()))}"
+    )
+
+
+def whole_clip(conclusion: Mapping[str, Any]) -> str:
+    """What a clip model says about the clip as a whole."""
+    classes = "".join(
+        f"<li>{escape(entry['label'])} <b>{escape(percent(entry['probability']))}</b></li>"
+        for entry in conclusion["top5"]
+    )
+    windows = conclusion["windows"]
+    mean = "from one window" if windows == 1 else f"mean over {windows} windows"
+    return (
+        f'<div class="card request"><h4>{escape(conclusion["model"])} on the whole clip, {mean}</h4>'
+        f'<ol class="vv-classes">{classes}</ol></div>'
     )
 
 

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from . import CATALOGUE, WeightsUnavailable, resolve
+from . import BUNDLED_MODELS, CATALOGUE, WeightsUnavailable, resolve, resolve_bundled
 
 
 def list_records() -> None:
@@ -18,6 +18,13 @@ def list_records() -> None:
         except WeightsUnavailable as error:
             state = error.reason if error.reason != "offline" else "not downloaded"
         print(f"{record.name:32} {state:15} {record.licence:45} {record.repo}/{record.filename}")
+    for record in BUNDLED_MODELS.values():
+        try:
+            state = resolve_bundled(record).origin
+        except WeightsUnavailable as error:
+            state = error.reason
+        metrics = ", ".join(f"{name} {value:.1f}" for name, value in record.metrics.items())
+        print(f"{record.name:32} {state:15} {record.licence:45} trained by this project; {record.split}: {metrics}")
 
 
 def pull(name: str) -> None:
@@ -32,7 +39,7 @@ def pull(name: str) -> None:
 
 
 def verify() -> bool:
-    """Compare every downloaded checkpoint with its record; say whether all are as they were."""
+    """Compare every downloaded checkpoint and every bundled model with its record; say whether all are as they were."""
     problems = 0
     for record in CATALOGUE.values():
         try:
@@ -42,6 +49,12 @@ def verify() -> bool:
             absent = error.reason == "offline"
             problems += not absent
             print(f"{record.name}: {'not downloaded' if absent else error}")
+    for record in BUNDLED_MODELS.values():
+        try:
+            print(f"{record.name}: good (bundled, sha256 {resolve_bundled(record).sha256})")
+        except WeightsUnavailable as error:
+            problems += 1
+            print(f"{record.name}: {error}")
     return problems == 0
 
 
@@ -53,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     converting.add_argument("destination", type=Path)
     commands.add_parser("list", help="what there is, and what has been downloaded")
     commands.add_parser("pull", help="download a checkpoint").add_argument("name", choices=CATALOGUE)
-    commands.add_parser("verify", help="compare what has been downloaded with its first download")
+    commands.add_parser("verify", help="compare what has been downloaded or came along with what it has to be")
     options = parser.parse_args(arguments)
     try:
         if options.command == "convert":
@@ -66,7 +79,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             list_records()
         else:
             return 0 if verify() else 1
-    except RuntimeError as error:  # WeightsUnavailable or CheckpointError, both written for the user
+    except RuntimeError as error:  # WeightsUnavailable, BundleError, CheckpointError: all written for the user
         print(f"\n{error}", file=sys.stderr)
         return 1
     return 0

@@ -51,6 +51,15 @@ def download(record: CheckpointRecord, revision: str, progress: Progress | None 
         raise _explained(error, record, revision) from error
 
 
+def has(record: CheckpointRecord, revision: str, timeout_s: float) -> bool:
+    """Whether the Hub answers at once, and has the file; never where it may not be asked (offline mode)."""
+    url = hf_hub_url(record.repo, record.filename, revision=revision)
+    try:
+        return get_hf_file_metadata(url, timeout=timeout_s).commit_hash is not None
+    except (HTTPError, OSError):
+        return False
+
+
 def _size_on_hub(record: CheckpointRecord, revision: str) -> int | None:
     """Ask for the file's size first: unlike the client's own question, this one gives up in seconds, not minutes."""
     url = hf_hub_url(record.repo, record.filename, revision=revision)

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from .bundle import BundledRecord
 from .catalogue import CheckpointRecord
-from .resolve import ResolvedWeights, resolve
+from .resolve import ResolvedWeights, resolve, resolve_bundled
 
 if TYPE_CHECKING:
     from torch import nn
 
 
-def load(model: nn.Module, record: CheckpointRecord, **where: Any) -> ResolvedWeights:
+def load(model: nn.Module, record: CheckpointRecord | BundledRecord, **where: Any) -> ResolvedWeights:
     """Resolve a record, load its weights strictly into a model, and say where they came from.
 
     Args:
         model: the model that the record is for.
-        record: entry of the catalogue.
-        where: options of :func:`weights.resolve`.
+        record: entry of the catalogue, or a bundled model.
+        where: options of :func:`weights.resolve`; a bundled model takes none.
 
     Raises:
         WeightsUnavailable: the weights cannot be had.
@@ -25,6 +26,7 @@ def load(model: nn.Module, record: CheckpointRecord, **where: Any) -> ResolvedWe
     """
     from stvit.checkpoint import load_checkpoint  # imports torch and timm: seconds that list, pull and verify save
 
-    weights = resolve(record, **where)
+    find = resolve_bundled if isinstance(record, BundledRecord) else resolve
+    weights = find(record, **where)
     load_checkpoint(model, weights.path)
     return weights

@@ -11,9 +11,10 @@ from typing import Literal
 
 from huggingface_hub import try_to_load_from_cache
 
+from .bundle import BundledRecord
 from .catalogue import CheckpointRecord
 from .errors import WeightsUnavailable, unavailable
-from .hub import Progress, download
+from .hub import Progress, download, has
 from .ledger import LedgerEntry, read_entry, sha256_of, write_entry
 
 BUNDLED = Path(__file__).parent / "bundled"
@@ -68,6 +69,34 @@ def resolve(
             raise
         return ResolvedWeights(bundled, "bundled", sha256_of(bundled))
     return _verified(record, entry, path, "Hub")
+
+
+def resolve_bundled(record: BundledRecord) -> ResolvedWeights:
+    """The weights of a bundled model, verified.
+
+    Raises:
+        WeightsUnavailable: the file is missing, or is not the one that was described.
+    """
+    name = record.path.name
+    again = f"Put back {name} as the project has it, or train it anew with `{record.command[-1]}`."
+    if not record.path.is_file():
+        raise WeightsUnavailable("bundled missing", f"The bundled weights {name} are missing.", again)
+    actual = sha256_of(record.path)
+    if actual != record.sha256:
+        message = f"The bundled weights {name} are damaged: their sha256 is {actual}, expected was {record.sha256}."
+        raise WeightsUnavailable("bundled damaged", message, again)
+    return ResolvedWeights(record.path, "bundled", actual)
+
+
+def within_reach(record: CheckpointRecord, timeout_s: float) -> bool:
+    """Whether a checkpoint is in the cache, or the Hub says in time that it has it; nothing is downloaded."""
+    try:
+        entry = read_entry(record)
+    except WeightsUnavailable:
+        return False
+    revision = entry.commit if entry else record.revision
+    cached = try_to_load_from_cache(record.repo, record.filename, revision=revision)
+    return isinstance(cached, str) or has(record, revision, timeout_s)
 
 
 def _explicit(record: CheckpointRecord, path: Path) -> ResolvedWeights:

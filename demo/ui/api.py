@@ -15,16 +15,18 @@ from demo.export import annotated_picture, classification_json, detection_json, 
 from demo.media import MediaError
 from demo.memory import OutOfMemory
 from demo.race import BadBatchSize, SameModel, check_batch_size
-from demo.roster import BASELINES, CHOICES, DETECTORS, MODELS, ModelChoice, UnknownModel, find
+from demo.roster import BASELINES, CHOICES, CLIP_MODELS, DETECTORS, MODELS, ModelChoice, UnknownModel, find
 from demo.types import Classification, ClusterMap, ReductionMap, StageTimes
+from demo.ui import video_api
 from demo.ui.runtime import DEVICE_QUEUE, Runtime
 from weights import CATALOGUE
 
 DESCRIPTIONS = {
     "models": (
         "The models on offer: name, label, method, size, setting, weights (null where none were published), licence, "
-        "and the papers' published figures. Any name goes in for `model` and `baseline`, but for those of the role "
-        "'detector', which go in for `detector`."
+        "the papers' published figures, and of models that this project trained, those measured here. Names of the "
+        "roles 'model' and 'baseline' go in for either; those of the role 'detector' go in for `detector`, and into "
+        "/video; those of the role 'clip_model' into /video alone."
     ),
     "classify": (
         "Top-5 ImageNet classes of any two models on one picture, the region of every semantic token or where image "
@@ -61,7 +63,7 @@ class Endpoints:
 
     @staticmethod
     def models() -> list[dict[str, Any]]:
-        groups = {"model": MODELS, "baseline": BASELINES, "detector": DETECTORS}
+        groups = {"model": MODELS, "baseline": BASELINES, "detector": DETECTORS, "clip_model": CLIP_MODELS}
         return [_described(choice, role) for role, group in groups.items() for choice in group]
 
     def classify(self, image: str | None, model: str, baseline: str) -> dict[str, Any]:
@@ -142,6 +144,7 @@ def build(runtime: Runtime, picture: gr.Image, batch_size: gr.Dropdown) -> None:
         gr.Button(visible=False).click(
             getattr(endpoints, name), inputs, output, api_name=name, api_description=DESCRIPTIONS[name], **queue
         )
+    video_api.build(runtime)
 
 
 def _refusal(message: str) -> gr.Error:
@@ -149,7 +152,8 @@ def _refusal(message: str) -> gr.Error:
 
 
 def _described(choice: ModelChoice, role: str) -> dict[str, Any]:
-    record = CATALOGUE[choice.weights] if choice.weights else None
+    record = choice.bundled or (CATALOGUE[choice.weights] if choice.weights else None)
+    published = record.source_url if record and not choice.bundled else None
     return {
         "name": choice.name,
         "label": choice.label,
@@ -158,10 +162,11 @@ def _described(choice: ModelChoice, role: str) -> dict[str, Any]:
         "method": choice.method,
         "size": choice.size,
         "setting": choice.setting,
-        "weights": record.source_url if record else None,
+        "weights": "bundled with this page" if choice.bundled else published,
         "no_weights": choice.no_weights,
         "licence": record.licence if record else None,
         "published": dict(choice.published),
+        "measured": dict(choice.bundled.metrics) if choice.bundled else {},
     }
 
 

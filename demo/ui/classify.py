@@ -2,28 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import gradio as gr
+from gradio.context import Context
 
 from demo import charts, cost_charts, paper_charts
+from demo.official import OfficialWeights
 from demo.race import BATCH_SIZES, MAX_BATCH_SIZE_ON_CPU
 from demo.roster import MODELS, find
 from demo.ui import api
 from demo.ui.classify_handlers import EMPTY_PREDICTIONS, ClassifyHandlers
 from demo.ui.cluster_view import cluster_view
 from demo.ui.comparison import Comparison, connect_comparison
-from demo.ui.inputs import (
-    AGAINST_THE_ROSTER,
-    Example,
-    ModelPicker,
-    connect_picker,
-    example_gallery,
-    load_examples,
-    model_picker,
-    picture_input,
-)
+from demo.ui.examples import Gallery
+from demo.ui.inputs import AGAINST_THE_ROSTER, ModelPicker, model_picker, picture_input
+from demo.ui.pairs import connect_pair
 from demo.ui.parts import heading
 from demo.ui.runtime import DEVICE_QUEUE, LOADING_QUEUE, Runtime
 
@@ -40,6 +34,8 @@ class Parts:
 
     picture: gr.Image
     examples: gr.HTML
+    fallback: gr.HTML
+    about: gr.HTML
     model: ModelPicker
     baseline: ModelPicker
     run: gr.Button
@@ -61,11 +57,12 @@ class Parts:
 
 def build(runtime: Runtime) -> None:
     """Lay the tab out and connect it; call inside a ``gr.Tab``."""
-    examples = load_examples()
-    parts = _lay_out(runtime.engine.device.type == "cuda", examples)
-    handlers = ClassifyHandlers(runtime, examples)
+    gallery = Gallery.load("classify")
+    parts = _lay_out(runtime.engine.device.type == "cuda", gallery)
+    handlers = ClassifyHandlers(runtime, gallery, OfficialWeights([MODELS[0], COMPARED_WITH]))
     api.build(runtime, parts.picture, parts.batch_size)  # first, for their names
     _connect_classification(parts, handlers)
+    _connect_choice(parts, handlers)
     connect_comparison(
         parts.comparison,
         load=handlers.load,
@@ -78,17 +75,19 @@ def build(runtime: Runtime) -> None:
     )
 
 
-def _lay_out(on_gpu: bool, examples: Sequence[Example]) -> Parts:
+def _lay_out(on_gpu: bool, gallery: Gallery) -> Parts:
     with gr.Row(elem_classes="workspace"):
         with gr.Column(elem_classes="inputs"):
             picture = picture_input("picture")
-            gallery = example_gallery(examples, "examples")
+            examples = gallery.component("examples")
             model = model_picker("Model", MODELS[0], "model")
             baseline = model_picker("Compared with", COMPARED_WITH, "baseline")
             run = gr.Button("Classify", variant="primary", elem_id="run")
         with gr.Column(elem_classes="results"):
+            fallback = gr.HTML(elem_id="fallback", elem_classes="notices", apply_default_css=False)
             notice = gr.HTML(elem_id="notice", elem_classes="notices", apply_default_css=False)
             predictions = gr.HTML(EMPTY_PREDICTIONS, elem_id="predictions", apply_default_css=False)
+            about = gr.HTML(elem_id="about", elem_classes="notices", apply_default_css=False)
             heading("What each token stands for", "Regions by attention; or tokens kept, dropped, fused, merged")
             clusters = cluster_view()
             with gr.Row(elem_classes="downloads"):
@@ -115,7 +114,9 @@ def _lay_out(on_gpu: bool, examples: Sequence[Example]) -> Parts:
     gr.HTML(paper_charts.section(), elem_id="published", apply_default_css=False)
     return Parts(
         picture=picture,
-        examples=gallery,
+        examples=examples,
+        fallback=fallback,
+        about=about,
         model=model,
         baseline=baseline,
         run=run,
@@ -153,17 +154,18 @@ def _connect_classification(parts: Parts, handlers: ClassifyHandlers) -> None:
             show_progress_on=parts.predictions,
             **DEVICE_QUEUE,
         )
-    for picker in (parts.model, parts.baseline):
-        connect_picker(picker)
-    gr.on(
-        [part.change for part in parts.pick[1:]],
-        handlers.break_down,
-        parts.pick[1:],
-        parts.breakdown,
-        api_visibility="private",
-        show_progress="hidden",
-        queue=False,
-        **AGAINST_THE_ROSTER,
-        **newest,
-    )
     parts.examples.pick(handlers.choose_example, None, parts.picture, api_visibility="private", queue=False)
+
+
+def _connect_choice(parts: Parts, handlers: ClassifyHandlers) -> None:
+    """What needs no picture: lists that follow each other, costs, words on the models, examples that fit them."""
+    both = parts.pick[1:]
+    at_once = {"api_visibility": "private", "show_progress": "hidden", "queue": False, **AGAINST_THE_ROSTER}
+    connect_pair(parts.model, parts.baseline)
+    for handler, outputs in (
+        (handlers.break_down, parts.breakdown),
+        (handlers.introduce, [parts.about, parts.examples]),
+    ):
+        gr.on([part.change for part in both], handler, both, outputs, trigger_mode="always_last", **at_once)
+    lists = [*parts.model.lists, *parts.baseline.lists]
+    Context.root_block.load(handlers.begin, both, [parts.fallback, *lists], **at_once)

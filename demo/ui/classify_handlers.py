@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import gradio as gr
 
 from demo import bars, charts, cost_charts
+from demo.about import about, fallback_notice
 from demo.engine import ClassifyRun
 from demo.export import annotated_picture, classification_json, display_copy, final_regions
 from demo.media import MediaError
+from demo.official import OfficialWeights
 from demo.race import BadBatchSize, RaceState, SameModel, check_batch_size
-from demo.roster import ModelChoice, UnknownModel, find
+from demo.roster import ModelChoice, UnknownModel, find, garment_pair
 from demo.types import StageTimes
 from demo.ui.cluster_view import cluster_payload
-from demo.ui.inputs import Example, chosen_example
+from demo.ui.examples import Gallery
 from demo.ui.loading import labels, load_models, without_weights
+from demo.ui.pairs import lists_of_both
 from demo.ui.parts import no_file, offered_file
 from demo.ui.runtime import Runtime
 
@@ -34,14 +37,28 @@ EMPTY_PREDICTIONS = '<p class="placeholder">Choose a picture, and both models sa
 class ClassifyHandlers:
     """The event handlers of one page."""
 
-    def __init__(self, runtime: Runtime, examples: Sequence[Example]) -> None:
+    def __init__(self, runtime: Runtime, gallery: Gallery, official: OfficialWeights) -> None:
         self.engine = runtime.engine
-        self.examples = examples
+        self.gallery = gallery
+        self.official = official
         self.runtime = runtime
 
+    def begin(self, model: str, baseline: str) -> tuple[Any, ...]:
+        """When the page opens: where the weights of its first models cannot be had, this project's own models take
+        their places, with a notice; else everything stays."""
+        pair = garment_pair()
+        if pair is None or (model, baseline) != self.official.names or self.official.at_hand():
+            return "", *(gr.skip(),) * 6
+        return fallback_notice(pair), *lists_of_both(pair)
+
+    def introduce(self, model: str, baseline: str) -> tuple[str, str]:
+        """What there is to say of the models, and examples that fit them."""
+        chosen = _checked_pair(model, baseline)
+        return about(chosen), self.gallery.shown(garments=any(choice.bundled for choice in chosen))
+
     def choose_example(self, event: gr.EventData) -> str:
-        """The path of an example, from the index that the browser sent."""
-        return str(chosen_example(self.examples, event).path)
+        """The path of an example, from the number that the browser sent."""
+        return self.gallery.chosen(event)
 
     def load(self, path: str | None, model: str, baseline: str, retry: bool = False) -> Iterator[str]:
         """Bring both models into memory, with a notice on the progress; so no download falls into a timed request."""
@@ -118,7 +135,7 @@ def _shown(run: ClassifyRun, notice: str) -> tuple[Any, ...]:
     predictions = charts.predictions(run.model, run.baseline)
     panel_ms = (time.perf_counter() - start) * 1e3
     pixels, geometry = display_copy(run)
-    drawn = run.model if run.model.maps else run.baseline
+    _, drawn = run.drawn
     note = "" if drawn.predictions else RANDOM_WEIGHTS_NOTE
     payload = cluster_payload(pixels, geometry, drawn.maps, find(drawn.model).label, note)
     picture = annotated_picture(pixels, geometry, final_regions(drawn.maps)) if drawn.maps else None

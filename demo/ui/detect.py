@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import gradio as gr
+from gradio.context import Context
 
 from demo import detect_charts
 from demo.detection import SHORT_SIDES, scale_of
+from demo.official import OfficialWeights
 from demo.roster import DETECTORS
 from demo.ui.comparison import Comparison, connect_comparison
-from demo.ui.detect_handlers import DetectHandlers
+from demo.ui.detect_handlers import DetectHandlers, detector_list
 from demo.ui.detect_view import detect_view
-from demo.ui.inputs import Example, example_gallery, load_examples, picture_input
+from demo.ui.examples import Gallery
+from demo.ui.inputs import AGAINST_THE_ROSTER, picture_input
 from demo.ui.parts import heading
 from demo.ui.runtime import DEVICE_QUEUE, LOADING_QUEUE, Runtime
 
 SIZE_ON_CPU = 480
 EMPTY_RACE = (
-    '<p class="placeholder">The full-token Swin detector has no public weights, so it cannot be shown detecting. What '
-    "can be shown is what its backbone costs: both backbones run in turns on the same picture, in the same precision. "
-    "All that follows the backbone is the same in both detectors.</p>"
+    '<p class="placeholder">What the semantic tokens save is saved in the backbone: it and its counterpart run in '
+    "turns on the same picture, in the same precision. All that follows is the same in both detectors. The published "
+    "full-token Swin detectors have no public weights, so they are measured here, but never shown detecting.</p>"
 )
 
 
@@ -31,6 +33,8 @@ class Parts:
 
     picture: gr.Image
     examples: gr.HTML
+    fallback: gr.HTML
+    about: gr.HTML
     detector: gr.Dropdown
     short_side: gr.Dropdown
     run: gr.Button
@@ -49,10 +53,11 @@ class Parts:
 
 def build(runtime: Runtime) -> None:
     """Lay the tab out and connect it; call inside a ``gr.Tab``."""
-    examples = load_examples()
-    parts = _lay_out(runtime.engine.device.type == "cuda", examples)
-    handlers = DetectHandlers(runtime, examples)
+    gallery = Gallery.load("scene")
+    parts = _lay_out(runtime.engine.device.type == "cuda", gallery)
+    handlers = DetectHandlers(runtime, gallery, OfficialWeights([DETECTORS[0]]))
     _connect_detection(parts, handlers)
+    _connect_choice(parts, handlers)
     connect_comparison(
         parts.comparison,
         load=handlers.load_both,
@@ -65,13 +70,13 @@ def build(runtime: Runtime) -> None:
     )
 
 
-def _lay_out(on_gpu: bool, examples: Sequence[Example]) -> Parts:
+def _lay_out(on_gpu: bool, gallery: Gallery) -> Parts:
     with gr.Row(elem_classes="workspace"):
         with gr.Column(elem_classes="inputs"):
             picture = picture_input("detect-picture")
-            gallery = example_gallery(examples, "detect-examples")
+            examples = gallery.component("detect-examples")
             detector = gr.Dropdown(
-                [(choice.label, choice.name) for choice in DETECTORS],
+                detector_list(),
                 value=DETECTORS[0].name,
                 label="Detector (Cascade Mask R-CNN)",
                 elem_id="detector",
@@ -86,6 +91,7 @@ def _lay_out(on_gpu: bool, examples: Sequence[Example]) -> Parts:
             )
             run = gr.Button("Detect", variant="primary", elem_id="detect")
         with gr.Column(elem_classes="results"):
+            fallback = gr.HTML(elem_id="detect-fallback", elem_classes="notices", apply_default_css=False)
             notice = gr.HTML(elem_id="detect-notice", elem_classes="notices", apply_default_css=False)
             detections = detect_view()
             with gr.Row(elem_classes="downloads"):
@@ -93,15 +99,18 @@ def _lay_out(on_gpu: bool, examples: Sequence[Example]) -> Parts:
                     "Annotated picture, at least 50 % (JPEG)", size="sm", interactive=False
                 )
                 download_coco = gr.DownloadButton("All objects (COCO JSON)", size="sm", interactive=False)
+            about = gr.HTML(elem_id="detect-about", elem_classes="notices", apply_default_css=False)
             steps = gr.HTML(elem_id="steps", elem_classes="notices", apply_default_css=False)
     heading("What it saves", "The two backbones, measured here and now on this picture")
     with gr.Row(elem_classes="race-controls"):
-        compare = gr.Button("Compare with full-token Swin", variant="primary", elem_id="compare-backbones")
+        compare = gr.Button("Compare the backbones", variant="primary", elem_id="compare-backbones")
         cancel = gr.Button("Cancel", interactive=False, elem_id="cancel-backbones")
     race = gr.HTML(EMPTY_RACE, elem_id="backbones", apply_default_css=False)
     return Parts(
         picture=picture,
-        examples=gallery,
+        examples=examples,
+        fallback=fallback,
+        about=about,
         detector=detector,
         short_side=short_side,
         run=run,
@@ -136,3 +145,11 @@ def _connect_detection(parts: Parts, handlers: DetectHandlers) -> None:
             **DEVICE_QUEUE,
         )
     parts.examples.pick(handlers.choose_example, None, parts.picture, api_visibility="private", queue=False)
+
+
+def _connect_choice(parts: Parts, handlers: DetectHandlers) -> None:
+    """What needs no picture: words on the detector, examples that fit it, and whether its input's size is a choice."""
+    at_once = {"api_visibility": "private", "show_progress": "hidden", "queue": False, **AGAINST_THE_ROSTER}
+    shown = [parts.about, parts.examples, parts.short_side]
+    parts.detector.change(handlers.introduce, parts.detector, shown, **at_once)
+    Context.root_block.load(handlers.begin, parts.detector, [parts.fallback, parts.detector], **at_once)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
 import gradio as gr
 
-from demo import detect_charts
+from demo import detect_charts, roster
+from demo.about import about, fallback_notice
 from demo.bars import notice
 from demo.coco import coco_json
 from demo.detection import BadSize, DetectRun, check_short_side
@@ -18,11 +19,12 @@ from demo.drawing import SCORE_SHOWN, draw_objects
 from demo.export import for_display, jpeg_bytes
 from demo.media import MediaError
 from demo.memory import OutOfMemory
+from demo.official import OfficialWeights
 from demo.race import RaceState
-from demo.roster import DETECTORS, ModelChoice, UnknownModel, find, full_token_peer
+from demo.roster import ModelChoice, UnknownModel, find_detector, full_token_peer, garment_detector
 from demo.ui.classify_handlers import RANDOM_WEIGHTS_NOTE
 from demo.ui.detect_view import detect_payload
-from demo.ui.inputs import Example, chosen_example
+from demo.ui.examples import Gallery
 from demo.ui.loading import labels, load_models, without_weights
 from demo.ui.parts import no_file, offered_file
 from demo.ui.runtime import Runtime
@@ -31,17 +33,40 @@ CHOOSE_FIRST = "Choose a picture first: both backbones are measured on it."
 STILL_SHOWN = "Press Detect to try again. Token regions, timing and multiply-adds are still shown, with random weights."
 
 
+def detector_list() -> list[tuple[str, str]]:
+    """Labels and names of the detectors on offer; of this project's own, with what they know."""
+    return [
+        (f"{choice.label} ({len(choice.classes)} garments)" if choice.classes else choice.label, choice.name)
+        for choice in roster.DETECTORS
+    ]
+
+
 class DetectHandlers:
     """The event handlers of one page."""
 
-    def __init__(self, runtime: Runtime, examples: Sequence[Example]) -> None:
+    def __init__(self, runtime: Runtime, gallery: Gallery, official: OfficialWeights) -> None:
         self.runtime = runtime
         self.store = runtime.engine.store
-        self.examples = examples
+        self.gallery = gallery
+        self.official = official
+
+    def begin(self, detector: str) -> tuple[str, Any]:
+        """When the page opens: where the weights of its first detector cannot be had, one of this project's own takes
+        its place, with a notice; else everything stays."""
+        own = garment_detector()
+        if own is None or (detector,) != self.official.names or self.official.at_hand():
+            return "", gr.skip()
+        return fallback_notice([own]), gr.Dropdown(detector_list(), value=own.name)
+
+    def introduce(self, detector: str) -> tuple[str, str, gr.Dropdown]:
+        """What there is to say of a detector, examples that fit it, and the list of sizes where they are a choice."""
+        choice = _checked_detector(detector)
+        bundled = choice.bundled is not None
+        return about([choice]), self.gallery.shown(garments=bundled), gr.Dropdown(visible=not bundled)
 
     def choose_example(self, event: gr.EventData) -> str:
-        """The path of an example, from the index that the browser sent."""
-        return str(chosen_example(self.examples, event).path)
+        """The path of an example, from the number that the browser sent."""
+        return self.gallery.chosen(event)
 
     def load(self, path: str | None, detector: str, short_side: int, retry: bool = False) -> Iterator[str]:
         """Bring the detector into memory, with a notice on the progress."""
@@ -60,7 +85,7 @@ class DetectHandlers:
         """Bring the detector and its full-token peer into memory."""
         choice, _ = _checked(detector, short_side)
         if path is not None:
-            yield from load_models(self.store, [choice, full_token_peer(choice)])
+            yield from load_models(self.store, [choice, _checked_peer(choice)])
         yield self._weights_notice(choice) if path is not None else ""
 
     def detect(self, path: str | None, detector: str, short_side: int) -> tuple[Any, ...]:
@@ -96,8 +121,22 @@ class DetectHandlers:
 
 def _checked(detector: object, short_side: object) -> tuple[ModelChoice, int]:
     try:
-        return find(detector, DETECTORS), check_short_side(short_side)
-    except (UnknownModel, BadSize) as error:
+        return _checked_detector(detector), check_short_side(short_side)
+    except BadSize as error:
+        raise gr.Error(str(error), print_exception=False) from error
+
+
+def _checked_detector(detector: object) -> ModelChoice:
+    try:
+        return find_detector(detector)
+    except UnknownModel as error:
+        raise gr.Error(str(error), print_exception=False) from error
+
+
+def _checked_peer(detector: ModelChoice) -> ModelChoice:
+    try:
+        return full_token_peer(detector)
+    except UnknownModel as error:
         raise gr.Error(str(error), print_exception=False) from error
 
 
@@ -120,10 +159,12 @@ def _cleared(message: str = "") -> tuple[Any, ...]:
 def _shown(run: DetectRun, message: str) -> tuple[Any, ...]:
     start = time.perf_counter()
     found, pixels = run.result.found, run.source.pixels
-    coco = coco_json(found, "picture.jpg") if found is not None else {"annotations": []}
+    classes = run.result.classes
+    coco = coco_json(found, "picture.jpg", classes) if found is not None else {"annotations": []}
     note = RANDOM_WEIGHTS_NOTE if found is None else ""
     payload = detect_payload(for_display(pixels), run.result, [entry["area"] for entry in coco["annotations"]], note)
-    picture = None if found is None else jpeg_bytes(draw_objects(pixels, found.select(found.scores >= SCORE_SHOWN)))
+    sure = None if found is None else found.select(found.scores >= SCORE_SHOWN)
+    picture = None if sure is None else jpeg_bytes(draw_objects(pixels, sure, classes=classes))
     draw_ms = (time.perf_counter() - start) * 1e3
     result = replace(run.result, times=replace(run.result.times, draw_ms=draw_ms))
     return (

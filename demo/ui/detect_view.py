@@ -13,7 +13,6 @@ from demo.export import jpeg_bytes
 from demo.overlay import token_colours
 from demo.types import DetectionResult, RegionMap
 from demo.ui.cluster_view import HERE, base64, script
-from stvit.detection import COCO_CLASSES, Detections
 
 TOKEN_STRIDE = 16  # network pixels between image tokens of stage 3
 
@@ -46,7 +45,7 @@ def detect_payload(pixels: np.ndarray, result: DetectionResult, areas: Sequence[
         "source": list(found.image_hw if some else pixels.shape[:2]),
         "note": note,
         "reason": "" if some else f"No weights, so nothing is detected: {result.weights}",
-        "objects": _objects(found, areas) if some else [],
+        "objects": _objects(result, areas) if some else [],
         "masks": base64(np.rint(found.mask_probabilities.numpy() * 255).astype(np.uint8).tobytes()) if some else "",
         "maskSide": found.mask_probabilities.shape[-1] if some else 0,
         "cells": [side / TOKEN_STRIDE for side in result.network_hw],
@@ -54,11 +53,12 @@ def detect_payload(pixels: np.ndarray, result: DetectionResult, areas: Sequence[
     }
 
 
-def _objects(found: Detections, areas: Sequence[int]) -> list[dict[str, Any]]:
+def _objects(result: DetectionResult, areas: Sequence[int]) -> list[dict[str, Any]]:
+    found = result.found
     colours = object_colours(found.labels.numpy())
     return [
         {
-            "name": COCO_CLASSES[label],
+            "name": result.classes[label],
             "score": round(score, 4),
             "box": [round(side, 2) for side in box],
             "colour": colour,

@@ -1,11 +1,7 @@
-"""What a visitor chooses from: a picture of their own, an example, two models."""
+"""What a visitor chooses: a picture of their own, and models."""
 
 from __future__ import annotations
 
-import io
-import json
-from base64 import b64encode
-from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -13,36 +9,13 @@ from typing import Any
 
 import gradio as gr
 from gradio.data_classes import ImageData
+from gradio.events import Dependency
 from gradio.utils import get_upload_folder
-from PIL import Image, ImageOps
 
 from demo.roster import METHODS, SIZE_NAMES, ModelChoice, UnknownModel, find, method_of, settings_of, sizes_of
 
-EXAMPLES = Path(__file__).resolve().parents[2] / "assets" / "examples"
-THUMBNAIL_SIDE = 160
 #: for events of the pickers: Gradio would check a value against the choices of a list that may just have changed
 AGAINST_THE_ROSTER = {"preprocess": False}
-HERE = Path(__file__).resolve().parent
-
-
-@dataclass(frozen=True)
-class Example:
-    """A picture that the project may hand on, and under which licence."""
-
-    path: Path
-    title: str
-    licence: str
-    author: str
-    source: str
-
-
-def load_examples(folder: Path = EXAMPLES) -> tuple[Example, ...]:
-    """The example pictures in the order of ``licences.json``."""
-    entries = json.loads((folder / "licences.json").read_text(encoding="utf-8"))
-    return tuple(
-        Example(folder / name, entry["title"], entry["licence"], entry["author"], entry["source"])
-        for name, entry in entries.items()
-    )
 
 
 def picture_input(elem_id: str) -> gr.Image:
@@ -84,30 +57,36 @@ class ModelPicker:
     size: gr.Dropdown
     setting: gr.Dropdown
 
+    @property
+    def lists(self) -> tuple[gr.Dropdown, gr.Dropdown, gr.Dropdown]:
+        """All three."""
+        return self.method, self.size, self.setting
+
 
 def model_picker(label: str, chosen: ModelChoice, elem_id: str) -> ModelPicker:
     """Three lists that lead to one model; the choices of the second and third follow from the ones before."""
     with gr.Group(elem_id=elem_id, elem_classes="picker"):
         gr.HTML(f"<h3>{escape(label)}</h3>", apply_default_css=False)
-        method = gr.Dropdown(
-            [method.name for method in METHODS],
-            value=chosen.method,
-            label="Method",
-            elem_id=f"{elem_id}-method",
-            filterable=False,
-        )
+        method = gr.Dropdown(**_method_list(chosen), elem_id=f"{elem_id}-method", filterable=False)
         with gr.Row():
             size = gr.Dropdown(**_size_list(chosen), elem_id=f"{elem_id}-size", min_width=90, filterable=False)
             setting = gr.Dropdown(**_setting_list(chosen), elem_id=f"{elem_id}-setting", min_width=90, filterable=False)
     return ModelPicker(method, size, setting)
 
 
-def connect_picker(picker: ModelPicker) -> None:
-    """Let later lists follow earlier ones; whatever is chosen, ``setting`` changes."""
+def connect_picker(picker: ModelPicker) -> tuple[Dependency, Dependency]:
+    """Let later lists follow earlier ones; whatever is chosen, ``setting`` changes. Returns the events."""
     quiet = {**AGAINST_THE_ROSTER, "api_visibility": "private", "show_progress": "hidden", "queue": False}
     both = [picker.size, picker.setting]
-    picker.method.input(method_chosen, [picker.method, picker.setting], both, **quiet)
-    picker.size.input(size_chosen, [picker.size, picker.setting], picker.setting, **quiet)
+    return (
+        picker.method.input(method_chosen, [picker.method, picker.setting], both, **quiet),
+        picker.size.input(size_chosen, [picker.size, picker.setting], picker.setting, **quiet),
+    )
+
+
+def lists_of(choice: ModelChoice) -> tuple[gr.Dropdown, gr.Dropdown, gr.Dropdown]:
+    """The three lists when they lead to a model."""
+    return gr.Dropdown(**_method_list(choice)), gr.Dropdown(**_size_list(choice)), gr.Dropdown(**_setting_list(choice))
 
 
 def method_chosen(method: str, model: str) -> tuple[gr.Dropdown, gr.Dropdown]:
@@ -141,6 +120,10 @@ def size_chosen(size: str, model: str) -> gr.Dropdown:
     return gr.Dropdown(**_setting_list((alike or offered)[0]))
 
 
+def _method_list(chosen: ModelChoice) -> dict[str, Any]:
+    return {"choices": [method.name for method in METHODS], "value": chosen.method, "label": "Method"}
+
+
 def _size_list(chosen: ModelChoice) -> dict[str, Any]:
     sizes = sizes_of(chosen.method)
     return {
@@ -159,44 +142,3 @@ def _setting_list(chosen: ModelChoice) -> dict[str, Any]:
         "label": method_of(chosen.method).setting,
         "interactive": len(settings) > 1,
     }
-
-
-def example_gallery(examples: Sequence[Example], elem_id: str) -> gr.HTML:
-    """Thumbnails with their licences; ``pick`` is triggered with the index of the chosen one."""
-    items = "".join(
-        f'<li><button type="button" data-index="{index}" title="{escape(_credit(example))}">'
-        f'<img src="{_thumbnail(example.path)}" alt="" width="80" height="80">'
-        f"<b>{escape(example.title)}</b><small>{escape(example.licence)}</small></button></li>"
-        for index, example in enumerate(examples)
-    )
-    return gr.HTML(
-        f'<h3>Examples</h3><ul class="examples">{items}</ul>',
-        js_on_load=(HERE / "examples.js").read_text(encoding="utf-8"),
-        apply_default_css=False,
-        elem_id=elem_id,
-        elem_classes="gallery",
-    )
-
-
-def chosen_example(examples: Sequence[Example], event: gr.EventData) -> Example:
-    """The example of the index that the browser sent.
-
-    Raises:
-        gr.Error: there is no such example.
-    """
-    index = event._data.get("index") if isinstance(event._data, dict) else None
-    if not isinstance(index, int) or isinstance(index, bool) or not 0 <= index < len(examples):
-        raise gr.Error("There is no such example.", print_exception=False)
-    return examples[index]
-
-
-def _credit(example: Example) -> str:
-    return f"{example.title}: {example.author}, {example.licence}, {example.source}"
-
-
-def _thumbnail(path: Path) -> str:
-    with Image.open(path) as image:
-        small = ImageOps.fit(image.convert("RGB"), (THUMBNAIL_SIDE, THUMBNAIL_SIDE))
-    buffer = io.BytesIO()
-    small.save(buffer, "JPEG", quality=80)
-    return f"data:image/jpeg;base64,{b64encode(buffer.getvalue()).decode('ascii')}"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import gradio as gr
 
-from demo.ui import classify, detect, video
+from demo.ui import camera, classify, detect, video
 from demo.ui.runtime import Runtime
 
 HERE = Path(__file__).resolve().parent
@@ -16,7 +16,12 @@ INTRODUCTION = (
     "STViT-R lets 36 semantic tokens do the work of 196 image tokens in its deepest stage. Drop a photo: see what it "
     "predicts, which region each token stands for, and what that really saves beside a full-token model, EViT or ToMe."
 )
-TABS = (("Classify", "classify", classify.build), ("Detect", "detect", detect.build), ("Video", "video", video.build))
+TABS = (
+    ("Classify", "classify", classify.build),
+    ("Detect", "detect", detect.build),
+    ("Video", "video", video.build),
+    ("Camera", "camera", camera.build),
+)
 PAPER_URL = "https://arxiv.org/abs/2303.08685"
 
 

@@ -9,7 +9,7 @@ import gradio as gr
 
 from demo.bars import notice
 from demo.memory import OutOfMemory
-from demo.roster import EVERY_MODEL, ModelChoice, find, label_of
+from demo.roster import ModelChoice, find_any, label_of
 from demo.store import LoadedModel, ModelStore
 
 POLL_S = 0.2
@@ -42,10 +42,10 @@ def load_models(store: ModelStore, choices: Sequence[ModelChoice], retry: bool =
 def without_weights(store: ModelStore, names: Sequence[str]) -> tuple[list[LoadedModel], list[LoadedModel]]:
     """The models that have no weights: those that never had any, and those whose weights could not be had."""
     entries = [entry for entry in map(store.get, dict.fromkeys(names)) if entry.problem]
-    published = [bool(find(entry.name, EVERY_MODEL).weights) for entry in entries]
+    exist = [find_any(entry.name).has_weights for entry in entries]
     return (
-        [entry for entry, has in zip(entries, published, strict=True) if not has],
-        [entry for entry, has in zip(entries, published, strict=True) if has],
+        [entry for entry, has in zip(entries, exist, strict=True) if not has],
+        [entry for entry, has in zip(entries, exist, strict=True) if has],
     )
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, TypeVar
 
+from demo.camera import LiveModels
 from demo.detection import detect_file
 from demo.detection_race import race_backbones
 from demo.engine import Engine
@@ -24,7 +25,7 @@ VIDEO_QUEUE: dict[str, Any] = {
     "concurrency_limit": 1,
 }  # one clip at a time; it takes the device for one batch after the other
 LOADING_QUEUE: dict[str, Any] = {"concurrency_id": "loading", "concurrency_limit": 4}
-GPU_SECONDS, GPU_SECONDS_FOR_CLIP = 60, 180
+GPU_SECONDS, GPU_SECONDS_FOR_CLIP, GPU_SECONDS_FOR_FRAME = 60, 180, 10
 
 
 def on_zero_gpu() -> bool:
@@ -40,12 +41,15 @@ class Runtime:
         detect_file: (path, detector, short_side) -> ``DetectRun``, see ``demo.detection.detect_file``.
         race_backbones: (path, detector, short_side) -> iterator of ``RaceState``, see ``demo.detection_race``.
         process_clip: (path, folder, job) -> iterator of ``stvit.video.Progress``, see ``demo.video``.
+        judge_frame: (job, pixels) -> ``demo.camera.Judged``, see there.
         race_file: (path, model, baseline, batch_size) -> iterator of ``RaceState``, see ``demo.race.race``.
     """
 
     def __init__(self, engine: Engine) -> None:
         def race_file(path: str, model: str, baseline: str, batch_size: int) -> Iterator[RaceState]:
-            yield from race(engine, engine.open_picture(path).images, model, baseline, batch_size)
+            picture = engine.open_picture(path, model)
+            inputs = {name: engine.prepared_for(picture, model, name).images for name in (model, baseline)}
+            yield from race(engine, inputs, model, baseline, batch_size)
 
         def race_both(path: str, detector: str, short_side: int) -> Iterator[RaceState]:
             yield from race_backbones(engine, path, detector, short_side)
@@ -57,6 +61,7 @@ class Runtime:
         self.detect_file = _with_device(partial(detect_file, engine))
         self.race_backbones = _with_device(race_both)
         self.process_clip = _with_device(partial(process_clip, engine), GPU_SECONDS_FOR_CLIP)
+        self.judge_frame = _with_device(LiveModels(engine).judge, GPU_SECONDS_FOR_FRAME)
 
     @property
     def device_words(self) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import gradio as gr
 
 from demo.detection import SHORT_SIDES, scale_of
-from demo.roster import DETECTORS, MODELS, find
+from demo.roster import CLIP_MODELS, DETECTORS, MODELS, find
 from demo.ui.inputs import ModelPicker, connect_picker, model_picker, uploaded_path
 from demo.ui.runtime import LOADING_QUEUE, VIDEO_QUEUE, Runtime
 from demo.ui.video_handlers import EMPTY, VideoHandlers
@@ -34,7 +34,8 @@ class Parts:
     baseline: ModelPicker
     detector: gr.Dropdown
     short_side: gr.Dropdown
-    pickers: tuple[gr.Column, gr.Column, gr.Column]
+    clip_model: gr.Dropdown
+    pickers: tuple[gr.Column, ...]
     run: gr.Button
     cancel: gr.Button
     notice: gr.HTML
@@ -48,7 +49,7 @@ class Parts:
     def pick(self) -> list[gr.components.Component]:
         """The clip and all that is chosen."""
         chosen = [self.task, self.model.setting, self.baseline.setting, self.detector, self.short_side]
-        return [self.clip, *chosen, self.side_by_side]
+        return [self.clip, *chosen, self.side_by_side, self.clip_model]
 
 
 def build(runtime: Runtime) -> None:
@@ -71,7 +72,15 @@ def _lay_out(on_gpu: bool) -> Parts:
             with gr.Column(visible=False) as of_baseline:
                 baseline = model_picker("On the right", COMPARED_WITH, "video-baseline")
             with gr.Column(visible=False) as of_detector:
-                detector, short_side = _detector_pickers(on_gpu)
+                detector, short_side = detector_pickers(on_gpu, "video")
+            with gr.Column(visible=False) as of_clip_model:
+                clip_model = gr.Dropdown(
+                    [(choice.label, choice.name) for choice in CLIP_MODELS],
+                    value=CLIP_MODELS[0].name,
+                    label="Clip model, on a sliding window of frames",
+                    elem_id="video-clip-model",
+                    filterable=False,
+                )
             with gr.Row():
                 run = gr.Button("Process the clip", variant="primary", elem_id="process")
                 cancel = gr.Button("Cancel", interactive=False, elem_id="cancel-clip", min_width=90)
@@ -92,7 +101,8 @@ def _lay_out(on_gpu: bool) -> Parts:
         baseline=baseline,
         detector=detector,
         short_side=short_side,
-        pickers=(of_model, of_baseline, of_detector),
+        clip_model=clip_model,
+        pickers=(of_model, of_baseline, of_detector, of_clip_model),
         run=run,
         cancel=cancel,
         notice=notice,
@@ -104,19 +114,20 @@ def _lay_out(on_gpu: bool) -> Parts:
     )
 
 
-def _detector_pickers(on_gpu: bool) -> tuple[gr.Dropdown, gr.Dropdown]:
+def detector_pickers(on_gpu: bool, prefix: str) -> tuple[gr.Dropdown, gr.Dropdown]:
+    """Lists of detectors and of their input sizes; ``prefix`` begins the names of both in the page."""
     detector = gr.Dropdown(
         [(choice.label, choice.name) for choice in DETECTORS],
         value=DETECTORS[0].name,
         label="Detector (Cascade Mask R-CNN)",
-        elem_id="video-detector",
+        elem_id=f"{prefix}-detector",
         filterable=False,
     )
     short_side = gr.Dropdown(
         [("{1} × {0}".format(*scale_of(side)), side) for side in SHORT_SIDES],
         value=SHORT_SIDES[0] if on_gpu else SIZE_ON_CPU,
         label="Input size: short and long side at most",
-        elem_id="video-short-side",
+        elem_id=f"{prefix}-short-side",
         filterable=False,
     )
     return detector, short_side

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +16,11 @@ from demo.bars import notice
 from demo.detection import BadSize
 from demo.memory import OutOfMemory, is_out_of_memory
 from demo.roster import UnknownModel
-from demo.store import NO_ROOM
+from demo.store import NO_ROOM, ModelStore
 from demo.ui.loading import labels, load_models, without_weights
 from demo.ui.parts import no_file
 from demo.ui.runtime import Runtime
-from demo.video import CLIP_NAME, CLUSTERS, DETECT, RECORDS_NAME, BadChoice, ClipJob, choices_of, make_job
+from demo.video import ACTION, CLASSIFY, CLIP_NAME, DETECT, RECORDS_NAME, BadChoice, ClipJob, choices_of, make_job
 from demo.video_charts import finished, live, stopped
 from stvit.video import Progress, VideoError
 
@@ -46,13 +46,14 @@ class VideoHandlers:
         return str(EXAMPLE_CLIP)
 
     @staticmethod
-    def arrange(task: str, side_by_side: bool) -> tuple[gr.Column, gr.Column, gr.Column]:
-        """Which pickers are to be seen: models, baseline, detectors."""
-        detects = task == DETECT
+    def arrange(task: str, side_by_side: bool) -> tuple[gr.Column, ...]:
+        """Which pickers are to be seen: models, baseline, detectors, clip models."""
+        on_frames = task not in (DETECT, ACTION)
         return (
-            gr.Column(visible=not detects),
-            gr.Column(visible=not detects and bool(side_by_side)),
-            gr.Column(visible=detects),
+            gr.Column(visible=on_frames),
+            gr.Column(visible=on_frames and bool(side_by_side)),
+            gr.Column(visible=task == DETECT),
+            gr.Column(visible=task == ACTION),
         )
 
     def load(
@@ -64,16 +65,17 @@ class VideoHandlers:
         detector: str,
         short_side: int,
         side_by_side: bool,
+        clip_model: str,
         request: gr.Request,
     ) -> Iterator[str]:
         """Bring the models into memory, with notices on the progress; at the end, why some predict nothing."""
         self._cancelled.discard(request.session_hash)
-        job = _checked(task, model, baseline, detector, short_side, side_by_side)
+        job = _checked(task, model, baseline, detector, short_side, side_by_side, clip_model)
         if path is None:
             yield notice(CHOOSE_FIRST, "warning")
             return
         yield from load_models(self.store, choices_of(job), retry=True)
-        yield self._weights_notice(job)
+        yield weights_notice(self.store, job)
 
     def process(
         self,
@@ -84,54 +86,52 @@ class VideoHandlers:
         detector: str,
         short_side: int,
         side_by_side: bool,
+        clip_model: str,
         request: gr.Request,
     ) -> Iterator[Shown]:
         """A clip under way, drawn anew several times a second, and at the end the new clip."""
-        job = _checked(task, model, baseline, detector, short_side, side_by_side)
+        job = _checked(task, model, baseline, detector, short_side, side_by_side, clip_model)
         if path is None:
             yield (gr.skip(),) * OUTPUTS
             return
-        before = self._weights_notice(job)
+        before = weights_notice(self.store, job)
         yield before, EMPTY, *_nothing()
-        folder = Path(tempfile.mkdtemp(prefix="clip-", dir=_upload_folder()))
-        whole = False
         try:
-            with closing(self.runtime.process_clip(path, folder, job)) as states:
+            with new_folder() as folder, closing(self.runtime.process_clip(path, folder, job)) as states:
                 for progress in states:
                     if request.session_hash in self._cancelled:
+                        (folder / CLIP_NAME).unlink(missing_ok=True)  # it may just have become whole
                         break
                     if progress.done:
-                        whole = True
                         yield _finished(progress, folder, before)
-                    elif progress.preview is not None:
+                        return
+                    if progress.preview is not None:
                         yield gr.skip(), live(progress, job.task), *(gr.skip(),) * (OUTPUTS - 2)
-            if not whole:
-                yield before + stopped(), EMPTY, *_nothing()
+            yield before + stopped(), EMPTY, *_nothing()
         except (VideoError, OutOfMemory) as error:
             yield notice(str(error), "error"), EMPTY, *_nothing()
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise
             yield notice(NO_ROOM, "error"), EMPTY, *_nothing()
-        finally:
-            if not whole:
-                shutil.rmtree(folder, ignore_errors=True)
 
     def cancel(self, request: gr.Request) -> None:
         """Stop the visitor's run; it ends within one batch."""
         self._cancelled.add(request.session_hash)
 
-    def _weights_notice(self, job: ClipJob) -> str:
-        none, missing = without_weights(self.store, job.names)
-        regions = ", and token regions" if job.task in (CLUSTERS, DETECT) else ""
-        still = NO_PREDICTIONS.format(regions=regions)
-        notices = ""
-        if none:
-            notices += notice(f"No predictions from {labels(none)}: {none[0].problem}", "info", still)
-        if missing:
-            reason = f"No predictions from {labels(missing)}: {missing[0].problem}"
-            notices += notice(reason, "warning", f"{missing[0].next_step} {still}")
-        return notices
+
+def weights_notice(store: ModelStore, job: ClipJob) -> str:
+    """Why some of a job's models predict nothing, and what of them is real all the same."""
+    none, missing = without_weights(store, job.names)
+    regions = "" if job.task == CLASSIFY else ", and token regions"
+    still = NO_PREDICTIONS.format(regions=regions)
+    notices = ""
+    if none:
+        notices += notice(f"No predictions from {labels(none)}: {none[0].problem}", "info", still)
+    if missing:
+        reason = f"No predictions from {labels(missing)}: {missing[0].problem}"
+        notices += notice(reason, "warning", f"{missing[0].next_step} {still}")
+    return notices
 
 
 def _checked(*chosen: Any) -> ClipJob:
@@ -158,7 +158,14 @@ def _nothing() -> Shown:
     return None, "", no_file(), no_file()
 
 
-def _upload_folder() -> str:
-    folder = Path(get_upload_folder())
-    folder.mkdir(parents=True, exist_ok=True)
-    return str(folder)
+@contextmanager
+def new_folder() -> Iterator[Path]:
+    """A folder for a new clip among those that the page empties; without a whole clip in it, it goes at the end."""
+    uploads = Path(get_upload_folder())
+    uploads.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix="clip-", dir=uploads))
+    try:
+        yield folder
+    finally:
+        if not (folder / CLIP_NAME).exists():
+            shutil.rmtree(folder, ignore_errors=True)

@@ -221,7 +221,7 @@ def test_without_weights_the_page_says_so_and_shows_all_but_predictions(
 ) -> None:
     with HubServer() as hub:
         hub.fault = "down"
-        page.goto(start_app(hub.url).url)
+        page.goto(start_app(hub.url, "-m", "tests.browser.unbundled_app").url)
         page.set_input_files(UPLOAD, PHOTO)
         banner = page.get_by_role("alert").filter(has_text="No predictions from STViT-R-Swin-S and Swin-S")
         expect(banner).to_contain_text("out of order")

@@ -207,7 +207,7 @@ def test_results_can_be_downloaded(shown: Page, tmp_path: Path) -> None:
 
 def test_both_backbones_are_compared_and_the_missing_weights_are_said(shown: Page) -> None:
     expect(shown.locator("#backbones")).to_contain_text("no public weights")
-    shown.get_by_role("button", name="Compare with full-token Swin").click()
+    shown.get_by_role("button", name="Compare the backbones").click()
     expect(shown.locator("#backbones .race[data-done=true]")).to_be_visible(timeout=120_000)
     expect(shown.locator("#backbones .tile strong")).to_have_text(re.compile(r"\d\.\d\d×"))
     expect(shown.locator("#backbones .tile").first).to_contain_text("multiply-adds would allow")
@@ -219,11 +219,11 @@ def test_both_backbones_are_compared_and_the_missing_weights_are_said(shown: Pag
 
 
 def test_cancel_stops_the_comparison(shown: Page) -> None:
-    shown.get_by_role("button", name="Compare with full-token Swin").click()
+    shown.get_by_role("button", name="Compare the backbones").click()
     expect(shown.locator("#backbones .race")).to_be_visible()
     shown.get_by_role("button", name="Cancel").click()
     expect(shown.locator("#backbones .stage-line")).to_contain_text(re.compile("Stopped: incomplete|Measured"))
-    expect(shown.get_by_role("button", name="Compare with full-token Swin")).to_be_enabled()
+    expect(shown.get_by_role("button", name="Compare the backbones")).to_be_enabled()
 
 
 def test_without_weights_nothing_is_detected_and_everything_else_is_shown(

@@ -100,9 +100,24 @@ def test_side_by_side_the_new_clip_is_twice_as_wide(page: Page, video_app: App, 
     assert shown_video(page)["width"] == 192
 
 
+def test_a_clip_goes_through_a_clip_model_and_the_page_says_why_nothing_is_predicted(
+    page: Page, video_app: App, clip: Path
+) -> None:
+    open_tab(page, video_app.url, clip)
+    page.get_by_label("Clip action").check()
+    process(page)
+    assert shown_video(page)["width"] == 96
+    expect(page.locator("#video-notice")).to_contain_text("No weights of STViT on Video Swin were ever published")
+    lines = downloaded(page, "Every frame (JSON lines)").decode().splitlines()
+    assert [json.loads(line)["window"]["last_frame"] for line in lines] == [0, *[16] * 16, 19, 19, 19]
+
+
 def test_the_pickers_follow_the_task(page: Page, video_app: App) -> None:
     open_tab(page, video_app.url)
     expect(page.locator("#video-model-method")).to_be_visible()
+    page.get_by_label("Clip action").check()
+    expect(page.locator("#video-clip-model")).to_be_visible()
+    expect(page.locator("#video-model-method")).to_be_hidden()
     page.get_by_label("Detect objects").check()
     expect(page.locator("#video-detector")).to_be_visible()
     expect(page.locator("#video-model-method")).to_be_hidden()

@@ -12,12 +12,15 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
+import demo.roster
 import demo.store
 from demo.engine import Engine
+from demo.garments import garment_choices
 from stvit.swin_r import rename_released
-from tests import narrow_detector
+from tests import bundled_stand_ins, narrow_detector
 from tests.golden.fill import fill
 from weights import CheckpointRecord, ResolvedWeights, WeightsUnavailable
+from weights.bundle import BundledModels
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
 MODEL, BASELINE = "stvit_r_swin_small_224", "deit_tiny_patch16_224"
@@ -66,6 +69,24 @@ def engine(with_weights: None) -> Engine:
 def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
     """The page's detectors are narrow."""
     narrow_detector.make_narrow_for(monkeypatch)
+
+
+@pytest.fixture(scope="session")
+def stand_ins(tmp_path_factory: pytest.TempPathFactory) -> BundledModels:
+    """Bundled models of random weights."""
+    return BundledModels(bundled_stand_ins.write_stand_ins(tmp_path_factory.mktemp("bundled")))
+
+
+@pytest.fixture
+def garments(stand_ins: BundledModels, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The page offers the stand-ins as its bundled models."""
+    roster = demo.roster
+    classifiers, detectors = (garment_choices(stand_ins.of_task(task)) for task in ("classify", "detect"))
+    choices = tuple(choice for choice in roster.CHOICES if not choice.bundled) + classifiers
+    of_detectors = tuple(choice for choice in roster.DETECTORS if not choice.bundled) + detectors
+    monkeypatch.setattr(roster, "CHOICES", choices)
+    monkeypatch.setattr(roster, "DETECTORS", of_detectors)
+    monkeypatch.setattr(roster, "EVERY_MODEL", choices + of_detectors + roster.FULL_TOKEN_DETECTORS)
 
 
 @pytest.fixture

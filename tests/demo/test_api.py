@@ -5,8 +5,10 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
+import av
 import pytest
 import torch
+from gradio.utils import get_upload_folder
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image
@@ -18,11 +20,15 @@ import demo.store
 from demo.engine import Engine
 from demo.ui import layout
 from demo.ui.runtime import Runtime
+from demo.video import ACTION, CLASSIFY, DETECT
 from stvit.detection import COCO_CLASSES
+from tests import narrow_clip_model
 from tests.demo.conftest import BASELINE, MODEL
 from tests.narrow_detector import DETECTOR, make_narrow_for
+from tests.stvit.video.clips import make_clip
 from weights import ResolvedWeights
 
+CLIP_MODEL = "stvit_video_swin_tiny"
 EVIT = "evit_deit_tiny_patch16_224:keep_rate=0.7"
 SEMANTIC = "stvit_deit_tiny_patch16_224:num_semantic_tokens=16"
 
@@ -38,6 +44,7 @@ def client(weight_files: dict[str, Path]) -> Iterator[Client]:
             patch.setattr(demo.race, limit, 1e-6)
         patch.setattr(demo.detection_race, "SECONDS", 1e-6)
         make_narrow_for(patch)
+        narrow_clip_model.make_narrow_for(patch)
         page = layout.build(Runtime(Engine(torch.device("cpu"))))
         _, url, _ = page.launch(prevent_thread_lock=True, quiet=True, run_history=False, share=False)
         yield Client(url, verbose=False)
@@ -53,17 +60,22 @@ def test_endpoints_are_named_and_described(client: Client) -> None:
         "/compare",
         "/detect",
         "/compare_backbones",
+        "/video",
     }
     assert all(len(endpoint["description"]) > 40 for endpoint in endpoints.values())
     names = [parameter["parameter_name"] for parameter in endpoints["/classify"]["parameters"]]
     assert names == ["image", "model", "baseline"]
+    names = [parameter["parameter_name"] for parameter in endpoints["/video"]["parameters"]]
+    assert names == ["clip", "task", "model", "baseline", "short_side"]
 
 
 def test_models_lists_what_is_on_offer(client: Client) -> None:
     models = client.predict(api_name="/models")
     assert [entry["label"] for entry in models][:2] == ["STViT-R-Swin-S", "STViT-R-Swin-B"]
     assert {entry["method"] for entry in models if entry["role"] == "baseline"} == {"Swin", "DeiT", "LV-ViT"}
-    assert all(entry["weights"].startswith("https://") if entry["weights"] else entry["no_weights"] for entry in models)
+    known = ("https://", "bundled with")
+    assert all(entry["weights"].startswith(known) if entry["weights"] else entry["no_weights"] for entry in models)
+    assert next(entry["name"] for entry in models if entry["role"] == "clip_model") == CLIP_MODEL
     published = {entry["name"]: entry["published"] for entry in models}
     assert published["stvit_deit_small_patch16_224:num_semantic_tokens=16"]["gmacs"] == 1.91
 
@@ -133,6 +145,37 @@ def test_compare_backbones_yields_measurements_until_it_is_complete(client: Clie
     assert last["baseline"]["name"] == "swin_small_cascade_mask_rcnn"
 
 
+@pytest.fixture
+def clip(tmp_path: Path) -> Path:
+    return make_clip(tmp_path / "clip.mp4", 10, (96, 128), sound="aac")
+
+
+@pytest.mark.parametrize(
+    ("task", "model", "baseline"),
+    [(CLASSIFY, MODEL, "none"), (DETECT, DETECTOR, "none"), (ACTION, CLIP_MODEL, "video_swin_tiny")],
+)
+def test_video_yields_its_progress_then_the_clip_and_its_records(
+    client: Client, clip: Path, task: str, model: str, baseline: str
+) -> None:
+    job = client.submit(handle_file(clip), task, model, baseline, 320, api_name="/video")
+    told, new, records = job.result(timeout=240)
+    with av.open(new) as container:
+        assert container.streams.video[0].frames >= 10 and container.streams.audio
+        assert container.streams.video[0].width == (128 if baseline == "none" else 256)
+    lines = [json.loads(line) for line in Path(records).read_text().splitlines()]
+    assert [line["frame"] for line in lines if "frame" in line] == list(range(10))
+    assert told["done"] and told["progress"] == 1.0 and told["frames"] == 10 and set(told["stages_s"]) >= {"model"}
+    assert set(told["weights"]) == {model, baseline} - {"none"}
+    assert ("top1" in lines[-1]) == (task == CLASSIFY)
+
+
+def test_a_bad_clip_leaves_no_folder(client: Client, tmp_path: Path) -> None:
+    before = set(Path(get_upload_folder()).glob("clip-*"))
+    with pytest.raises(AppError, match="holds text, not a clip"):
+        client.predict(handle_file(damaged(tmp_path)), CLASSIFY, MODEL, "none", 320, api_name="/video")
+    assert set(Path(get_upload_folder()).glob("clip-*")) == before
+
+
 def damaged(folder: Path) -> Path:
     (folder / "notes.jpg").write_text("these are words")
     return folder / "notes.jpg"
@@ -157,6 +200,11 @@ def damaged(folder: Path) -> Path:
         ("/detect", ("photo", MODEL, 320), "not in the list of choices"),
         ("/detect", ("photo", DETECTOR, 801), "not in the list of choices"),
         ("/compare_backbones", ("damaged", DETECTOR, 320), "not an image"),
+        ("/video", (None, CLASSIFY, MODEL, "none", 320), "Send a clip"),
+        ("/video", ("photo", "Fly", MODEL, "none", 320), "not in the list of choices"),
+        ("/video", ("photo", CLASSIFY, CLIP_MODEL, "none", 320), "is not offered here"),
+        ("/video", ("photo", ACTION, CLIP_MODEL, "video_swin_small", 320), "is shown beside video_swin_tiny alone"),
+        ("/video", ("photo", CLASSIFY, MODEL, MODEL, 320), "choose two different ones"),
     ],
 )
 def test_a_fault_of_the_caller_gets_one_specific_message_and_the_server_goes_on(
@@ -175,9 +223,12 @@ def post(url: str, data: object) -> str:
 
 
 @pytest.mark.parametrize("extra", [{}, {"meta": {"_type": "gradio.FileData"}}])
-def test_a_path_on_the_server_is_no_picture(client: Client, photo: Path, extra: dict) -> None:
-    call = f"{client.src}gradio_api/call/classify"
-    event = json.loads(post(call, {"data": [{"path": str(photo), **extra}, MODEL, BASELINE]}))["event_id"]
+@pytest.mark.parametrize(
+    ("endpoint", "more"), [("classify", [MODEL, BASELINE]), ("video", [CLASSIFY, MODEL, "none", 320])]
+)
+def test_a_path_on_the_server_is_no_upload(client: Client, photo: Path, endpoint: str, more: list, extra: dict) -> None:
+    call = f"{client.src}gradio_api/call/{endpoint}"
+    event = json.loads(post(call, {"data": [{"path": str(photo), **extra}, *more]}))["event_id"]
     with urllib.request.urlopen(f"{call}/{event}") as answer:
         told = answer.read().decode()
-    assert "event: error" in told and "predictions" not in told
+    assert "event: error" in told and "event: complete" not in told

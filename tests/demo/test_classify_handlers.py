@@ -15,21 +15,40 @@ import pytest
 from gradio.data_classes import ImageData
 from gradio.utils import get_upload_folder
 
+import demo.roster
 import demo.store
 from demo.engine import Engine
 from demo.export import display_copy, final_regions
+from demo.roster import find
 from demo.ui import runtime
 from demo.ui.classify_handlers import ClassifyHandlers
 from demo.ui.cluster_view import cluster_payload
-from demo.ui.inputs import load_examples, uploaded_path
+from demo.ui.examples import Gallery
+from demo.ui.inputs import uploaded_path
+from demo.ui.pairs import follow
 from demo.ui.runtime import Runtime
 from tests.demo.conftest import BASELINE, MODEL
 from weights import CheckpointRecord, ResolvedWeights
 
+OWN, OWN_BASELINE = "garments_stvit_r_swin", "garments_swin"
+GALLERY = Gallery.load("classify")
+
+
+class Official:
+    """Published weights that are at hand, or are not."""
+
+    names = (MODEL, BASELINE)
+
+    def __init__(self, at_hand: bool) -> None:
+        self.at_hand = lambda: at_hand
+
+
+OFFICIAL = Official(at_hand=True)
+
 
 @pytest.fixture
 def handlers(engine: Engine) -> ClassifyHandlers:
-    return ClassifyHandlers(Runtime(engine), load_examples())
+    return ClassifyHandlers(Runtime(engine), GALLERY, OFFICIAL)
 
 
 def test_loading_reports_the_download_and_ends_without_a_notice(
@@ -57,7 +76,7 @@ def test_an_example_that_does_not_exist_is_refused(handlers: ClassifyHandlers, s
 
 
 def test_an_example_is_chosen_by_its_index(handlers: ClassifyHandlers) -> None:
-    assert handlers.choose_example(gr.EventData(None, {"index": 1})) == str(handlers.examples[1].path)
+    assert handlers.choose_example(gr.EventData(None, {"index": 1})) == str(GALLERY.photos[1].path)
 
 
 @pytest.mark.parametrize("pair", [("resnet50", BASELINE), (None, BASELINE), (MODEL, ["x"])])
@@ -153,4 +172,68 @@ def test_on_zero_gpu_every_run_borrows_a_gpu(engine: Engine, monkeypatch: pytest
     assert borrowed == []
     monkeypatch.setenv("SPACES_ZERO_GPU", "1")
     assert Runtime(engine).device_words.startswith("ZeroGPU")
-    assert borrowed == [runtime.GPU_SECONDS] * 5 + [runtime.GPU_SECONDS_FOR_CLIP]
+    assert borrowed == [runtime.GPU_SECONDS] * 5 + [runtime.GPU_SECONDS_FOR_CLIP, runtime.GPU_SECONDS_FOR_FRAME]
+
+
+def test_the_page_starts_with_the_published_models_while_their_weights_can_be_had(
+    garments: None, handlers: ClassifyHandlers
+) -> None:
+    note, *lists = handlers.begin(MODEL, BASELINE)
+    assert note == "" and all("value" not in update for update in lists)
+
+
+def test_where_the_hub_cannot_be_reached_the_page_starts_with_this_projects_pair_and_says_so(
+    garments: None, engine: Engine
+) -> None:
+    handlers = ClassifyHandlers(Runtime(engine), GALLERY, Official(at_hand=False))
+    note, *lists = handlers.begin(MODEL, BASELINE)
+    assert "cannot be reached" in note and "ten kinds of garments" in note and "ankle boot" in note
+    assert [entry.value for entry in lists] == ["STViT-R-Swin", "narrow", OWN, "Swin", "narrow", OWN_BASELINE]
+    assert handlers.begin(MODEL, "deit_base_patch16_224")[0] == ""  # somebody has chosen already
+
+
+def test_a_copy_without_models_of_its_own_starts_as_ever(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    published = tuple(choice for choice in demo.roster.CHOICES if not choice.bundled)
+    monkeypatch.setattr(demo.roster, "CHOICES", published)
+    handlers = ClassifyHandlers(Runtime(engine), GALLERY, Official(at_hand=False))
+    assert handlers.begin(MODEL, BASELINE)[0] == ""
+
+
+def test_choosing_a_model_of_this_project_moves_the_other_side_to_its_peer(garments: None) -> None:
+    for chosen, peer in (
+        ("garments_stvit_deit", "garments_deit"),
+        ("garments_evit_05", "garments_deit"),
+        ("garments_deit", "garments_stvit_deit"),
+        ("garments_swin", "garments_stvit_r_swin"),
+    ):
+        assert follow(chosen, BASELINE)[2].value == peer
+
+
+def test_the_other_side_stays_where_both_know_garments_or_a_published_model_is_chosen(garments: None) -> None:
+    for chosen, other in ((OWN, "garments_deit"), (MODEL, OWN_BASELINE), (MODEL, BASELINE)):
+        assert all("value" not in update for update in follow(chosen, other))
+    with pytest.raises(gr.Error, match="is not offered here"):
+        follow("resnet50", BASELINE)
+
+
+def test_garment_models_come_with_words_and_examples_of_their_own(garments: None, handlers: ClassifyHandlers) -> None:
+    words, examples = handlers.introduce(OWN, OWN_BASELINE)
+    assert words.count("<details") == 2 and "91.2 % top-1" in words and "measured by this project" in words
+    assert "test split" in examples and "ankle boot" in examples
+    words, examples = handlers.introduce(MODEL, BASELINE)
+    assert words == "" and "American bison" in examples
+
+
+def test_models_of_different_classes_are_said_to_be_no_match(
+    garments: None, handlers: ClassifyHandlers, photo: Path
+) -> None:
+    words, _ = handlers.introduce(OWN, BASELINE)
+    assert "knows 10 kinds of garments, DeiT-T knows the 1000 classes of ImageNet" in words
+    predictions = handlers.classify(str(photo), OWN, BASELINE)[1]
+    assert predictions.count("<ol") == 2 and "agreement" not in predictions
+    assert "agreement" in handlers.classify(str(photo), OWN, OWN_BASELINE)[1]
+
+
+def test_the_costs_are_those_of_the_models_own_input(garments: None, handlers: ClassifyHandlers) -> None:
+    millions = find("garments_stvit_deit").bundled.macs / 1e9
+    assert f"{millions:.2f} G" in handlers.break_down("garments_stvit_deit", "garments_deit")

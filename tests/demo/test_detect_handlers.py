@@ -17,20 +17,26 @@ from demo.engine import Engine
 from demo.memory import OutOfMemory
 from demo.roster import DETECTORS
 from demo.ui.detect_handlers import DetectHandlers
-from demo.ui.inputs import load_examples
+from demo.ui.examples import Gallery
 from demo.ui.runtime import Runtime
+from stvit.training.data import CLASS_NAMES
 from tests.demo.conftest import MODEL
-from tests.narrow_detector import DETECTOR, PHOTO
+from tests.narrow_detector import DETECTOR
+from tests.sure_detector import PHOTO
+
+GALLERY = Gallery.load("scene")
+OFFICIAL = Mock(names=(DETECTOR,), at_hand=Mock(return_value=True))
+OWN, OWN_PEER = "garments_detect_stvit_r", "garments_detect_swin"
 
 
 @pytest.fixture
 def handlers(engine: Engine, narrow: None) -> DetectHandlers:
-    return DetectHandlers(Runtime(engine), load_examples())
+    return DetectHandlers(Runtime(engine), GALLERY, OFFICIAL)
 
 
 @pytest.fixture
 def without_weights(no_weights: Mock, narrow: None) -> DetectHandlers:
-    return DetectHandlers(Runtime(Engine()), load_examples())
+    return DetectHandlers(Runtime(Engine()), GALLERY, OFFICIAL)
 
 
 def test_the_browser_gets_boxes_masks_and_token_maps_that_equal_the_results(handlers: DetectHandlers) -> None:
@@ -127,3 +133,44 @@ def test_a_comparison_shows_published_figures_apart_from_measured_ones(
 
 def test_both_sizes_of_the_detector_are_offered() -> None:
     assert [choice.label for choice in DETECTORS] == ["STViT-R-Swin-S", "STViT-R-Swin-B"]
+
+
+def test_a_detector_of_this_project_names_garments_at_the_size_that_it_was_trained_on(
+    garments: None, handlers: DetectHandlers
+) -> None:
+    _, payload, steps, picture, coco = handlers.detect(str(GALLERY.garments[0].path), OWN, 800)
+    assert {entry["name"] for entry in payload["objects"]} <= set(CLASS_NAMES) and payload["objects"]
+    assert "The network saw the picture at 224 × 224" in steps and picture.interactive
+    written = json.loads(Path(coco.value["path"] if isinstance(coco.value, dict) else coco.value).read_text())
+    named = {category["id"]: category["name"] for category in written["categories"]}
+    assert all(CLASS_NAMES[number - 1] == name for number, name in named.items())
+
+
+def test_a_detector_of_this_project_comes_with_words_examples_and_no_choice_of_size(
+    garments: None, handlers: DetectHandlers
+) -> None:
+    words, examples, size = handlers.introduce(OWN)
+    assert "41.5 % box AP, 72.2 % box AP50, 38.0 % mask AP" in words and "test split" in examples and not size.visible
+    words, examples, size = handlers.introduce(DETECTOR)
+    assert words == "" and "American bison" in examples and size.visible
+
+
+def test_where_the_hub_cannot_be_reached_a_detector_of_this_project_comes_first(
+    garments: None, handlers: DetectHandlers
+) -> None:
+    assert handlers.begin(DETECTOR)[0] == ""
+    handlers.official = Mock(names=(DETECTOR,), at_hand=Mock(return_value=False))
+    note, detector = handlers.begin(DETECTOR)
+    assert "ten kinds of garments" in note and detector.value == OWN
+
+
+@pytest.mark.parametrize(("detector", "peer"), [(OWN, OWN_PEER), (OWN_PEER, OWN)])
+def test_backbones_of_this_project_are_measured_against_each_other(
+    garments: None, handlers: DetectHandlers, monkeypatch: pytest.MonkeyPatch, detector: str, peer: str
+) -> None:
+    monkeypatch.setattr(demo.detection_race, "SECONDS", 1e-6)
+    scene = str(GALLERY.garments[0].path)
+    assert list(handlers.load_both(scene, detector, 800))[-1] == ""
+    chart, state = list(handlers.compare(scene, detector, 800))[-1]
+    assert (state.model.name, state.baseline.name) == (detector, peer)
+    assert "no public weights" not in chart and "Published" not in chart

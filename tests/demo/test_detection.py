@@ -18,7 +18,8 @@ from demo.media import MediaError, read_image
 from demo.memory import OutOfMemory
 from demo.roster import DETECTORS, UnknownModel, full_token_peer
 from tests.demo.conftest import MODEL
-from tests.narrow_detector import DETECTOR, PHOTO
+from tests.narrow_detector import DETECTOR
+from tests.sure_detector import PHOTO
 
 CPU = torch.device("cpu")
 CUDA_ERROR = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")

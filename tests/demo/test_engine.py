@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,6 +17,7 @@ from demo.media import MediaError
 from demo.memory import OutOfMemory
 from demo.roster import UnknownModel
 from demo.store import ModelStore
+from stvit.training.data import CLASS_NAMES
 from tests.demo.conftest import BASELINE, MODEL
 from weights import ResolvedWeights
 
@@ -63,7 +65,7 @@ def test_predictions_in_bfloat16_stay_close_to_float32(with_weights: None, photo
     probabilities = {}
     for precision in (torch.float32, torch.bfloat16):
         engine = Engine(CPU, precision)
-        images = engine.open_picture(photo).images
+        images = engine.open_picture(photo, MODEL).images
         found = engine.classify(images, MODEL)
         assert found.device.endswith(str(precision).removeprefix("torch."))
         probabilities[precision] = {entry.index: entry.probability for entry in found.predictions}
@@ -158,7 +160,8 @@ def test_a_failed_download_is_tried_again_only_when_asked_and_after_a_while(
 
 def test_without_published_weights_nothing_is_fetched_and_the_reason_is_said(no_weights: Mock, photo: Path) -> None:
     engine = Engine(CPU)
-    found = engine.classify(engine.open_picture(photo).images, "stvit_deit_tiny_patch16_224:num_semantic_tokens=16")
+    name = "stvit_deit_tiny_patch16_224:num_semantic_tokens=16"
+    found = engine.classify(engine.open_picture(photo, name).images, name)
     assert found.predictions == () and found.weights.startswith("Its weights were never published.")
     assert [entry.layer for entry in found.clusters] == ["STGM 1", "STGM 2"]
     assert engine.store.is_ready(found.model)
@@ -179,7 +182,7 @@ def test_without_published_weights_nothing_is_fetched_and_the_reason_is_said(no_
 def test_reducing_models_predict_with_deits_weights_and_say_what_became_of_every_token(
     engine: Engine, photo: Path, name: str, tokens: list[int]
 ) -> None:
-    found = engine.classify(engine.open_picture(photo).images, name)
+    found = engine.classify(engine.open_picture(photo, name).images, name)
     assert len(found.predictions) == 5 and "deit_tiny_patch16_224" in found.weights
     assert [entry.num_tokens for entry in found.reductions] == tokens
     assert found.clusters == () and found.maps == found.reductions
@@ -187,3 +190,35 @@ def test_reducing_models_predict_with_deits_weights_and_say_what_became_of_every
         shown = set(entry.assignment[entry.assignment >= 0].tolist())
         assert shown == set(range(entry.num_tokens)) or entry.one_colour
         assert (entry.assignment < 0).any() == ("fuse" in name and entry.num_tokens < 196)
+
+
+def test_a_model_of_this_project_names_its_own_classes_and_sees_the_whole_square(
+    garments: None, engine: Engine, photo: Path
+) -> None:
+    run = engine.classify_file(photo, "garments_stvit_deit", "garments_swin")
+    for result in (run.model, run.baseline):
+        assert len(result.predictions) == 5 and {entry.label for entry in result.predictions} <= set(CLASS_NAMES)
+        assert result.weights == "this project (bundled)"
+    assert run.picture.images.shape[2:] == (112, 112) and run.baseline_picture.images.shape[2:] == (224, 224)
+    assert run.picture.geometry.resized_hw == (112, 156)
+    assert run.picture.source is run.baseline_picture.source
+
+
+def test_models_that_are_prepared_for_alike_share_their_input(engine: Engine, photo: Path) -> None:
+    run = engine.classify_file(photo, MODEL, BASELINE)
+    assert run.baseline_picture is run.picture
+
+
+def test_the_drawn_side_brings_what_it_saw_along(garments: None, engine: Engine, photo: Path) -> None:
+    run = engine.classify_file(photo, "garments_swin", "garments_stvit_deit")
+    assert run.drawn == (run.baseline_picture, run.baseline)
+    run = engine.classify_file(photo, "garments_stvit_deit", MODEL)
+    assert run.drawn == (run.picture, run.model)
+
+
+def test_damaged_weights_of_this_project_predict_nothing(
+    garments: None, engine: Engine, photo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(importlib.import_module("weights.resolve"), "sha256_of", lambda path: "0" * 64)
+    _, found = engine.classify_one(photo, "garments_deit")
+    assert found.predictions == () and "garments_deit.safetensors are damaged" in found.weights

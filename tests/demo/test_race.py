@@ -16,7 +16,7 @@ from demo.store import LoadedModel
 from stvit.measure.timing import LatencySummary
 
 MODEL, BASELINE = "stvit_r_swin_small_224", "swin_small_patch4_window7_224"
-IMAGES = torch.zeros(1, 3, 224, 224)
+IMAGES = dict.fromkeys((MODEL, BASELINE), torch.zeros(1, 3, 224, 224))
 
 
 class Patches(nn.Module):
@@ -66,6 +66,12 @@ def test_states_fill_up_in_order_and_the_last_is_complete(engine: Engine) -> Non
     assert last.model.latency.runs == last.baseline.latency.runs == demo.race.LATENCY_ROUNDS
     assert last.images_per_second(last.model) == pytest.approx(4e3 / last.model.batch_latency.median_ms)
     assert set(engine.store.get(MODEL).network.batches) == {1, 4}
+
+
+def test_each_model_is_measured_on_an_input_of_its_own_size(engine: Engine) -> None:
+    inputs = IMAGES | {MODEL: torch.zeros(1, 3, 112, 112)}
+    last = list(race(engine, inputs, MODEL, BASELINE, 4))[-1]
+    assert (last.model.macs, last.baseline.macs) == (8 * 3 * 256 * 49 + 80, 2 * 8 * 3 * 256 * 196 + 160)
 
 
 def test_a_slow_device_stops_at_its_time_with_enough_rounds(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,14 +15,16 @@ from demo.memory import OutOfMemory
 from demo.roster import DETECTORS, MODELS, label_of
 from demo.ui.runtime import Runtime
 from demo.ui.video_handlers import EXAMPLE_CLIP, VideoHandlers
-from demo.video import CLASSIFY, CLUSTERS, DETECT, ClipJob, make_job
+from demo.video import ACTION, CLASSIFY, CLUSTERS, DETECT, ClipJob, make_job
+from demo.video_charts import whole_clip
 from stvit.video import VideoError, probe
-from tests import narrow_classifier
+from tests import narrow_classifier, narrow_clip_model
 from tests.demo.conftest import BASELINE, MODEL
 from tests.narrow_detector import DETECTOR
 from tests.stvit.video.clips import make_clip
 
 REQUEST = SimpleNamespace(session_hash="visitor")
+CLIP_MODEL = "stvit_video_swin_tiny"
 TOLD, LIVE, VIDEO, STAGES, CLIP_FILE, RECORDS_FILE = range(6)
 
 
@@ -38,6 +40,7 @@ def uploads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def handlers(no_weights: Mock, narrow: None, uploads: Path, monkeypatch: pytest.MonkeyPatch) -> VideoHandlers:
     """Narrow models without weights."""
     narrow_classifier.make_narrow_for(monkeypatch)
+    narrow_clip_model.make_narrow_for(monkeypatch)
     return VideoHandlers(Runtime(Engine()))
 
 
@@ -47,7 +50,7 @@ def clip(tmp_path: Path) -> str:
 
 
 def chosen(task: str = CLUSTERS, model: str = MODEL, side_by_side: bool = False) -> tuple[Any, ...]:
-    return task, model, "swin_small_patch4_window7_224", DETECTOR, 320, side_by_side
+    return task, model, "swin_small_patch4_window7_224", DETECTOR, 320, side_by_side, CLIP_MODEL
 
 
 def run(handlers: VideoHandlers, path: str | None, *choice: Any) -> list[tuple[Any, ...]]:
@@ -81,6 +84,24 @@ def test_side_by_side_both_models_are_recorded(handlers: VideoHandlers, clip: st
     with av.open(last[VIDEO]) as container:
         assert container.streams.video[0].width == 256
     assert all({"model", "baseline"} <= line.keys() for line in records_of(last))
+
+
+def test_an_action_is_told_of_windows_and_the_page_says_that_there_are_no_weights(
+    handlers: VideoHandlers, clip: str
+) -> None:
+    *_, last = run(handlers, clip, *chosen(ACTION, side_by_side=True))
+    lines = records_of(last)
+    assert len(lines) == 12 and all("top1" not in line["model"] for line in lines)
+    assert lines[11]["model"]["window"] == {"first_frame": 0, "last_frame": 11, "whole": False}
+    assert "regions" in lines[0]["model"] and "regions" not in lines[0]["baseline"]
+    assert "No weights of STViT on Video Swin were ever published" in last[TOLD]
+    assert "STViT-Video-Swin-T and Video-Swin-T" in last[TOLD]
+
+
+def test_the_answer_for_the_whole_clip_is_shown() -> None:
+    best = [{"label": "<b>", "probability": 0.7104}, {"label": "ironing", "probability": 0.0004}]
+    shown = whole_clip({"model": "STViT", "windows": 3, "top5": best})
+    assert "mean over 3 windows" in shown and "&lt;b&gt; <b>71.0 %</b>" in shown and "&lt; 0.1 %" in shown
 
 
 def test_cancel_leaves_no_file_and_says_so(handlers: VideoHandlers, clip: str, uploads: Path) -> None:
@@ -130,11 +151,12 @@ def test_without_a_clip_nothing_runs(handlers: VideoHandlers) -> None:
 @pytest.mark.parametrize(
     "choice",
     [
-        ("Fly", MODEL, BASELINE, DETECTOR, 320, False),
-        (CLUSTERS, "resnet50", BASELINE, DETECTOR, 320, False),
-        (CLUSTERS, MODEL, MODEL, DETECTOR, 320, True),
-        (DETECT, MODEL, BASELINE, MODEL, 320, False),
-        (DETECT, MODEL, BASELINE, DETECTOR, 321, False),
+        ("Fly", MODEL, BASELINE, DETECTOR, 320, False, CLIP_MODEL),
+        (CLUSTERS, "resnet50", BASELINE, DETECTOR, 320, False, CLIP_MODEL),
+        (CLUSTERS, MODEL, MODEL, DETECTOR, 320, True, CLIP_MODEL),
+        (DETECT, MODEL, BASELINE, MODEL, 320, False, CLIP_MODEL),
+        (DETECT, MODEL, BASELINE, DETECTOR, 321, False, CLIP_MODEL),
+        (ACTION, MODEL, BASELINE, DETECTOR, 320, False, MODEL),
     ],
 )
 def test_what_is_not_on_offer_is_refused(handlers: VideoHandlers, clip: str, choice: tuple[Any, ...]) -> None:
@@ -152,9 +174,10 @@ def test_the_pickers_follow_the_task(handlers: VideoHandlers) -> None:
     def visible(task: str, side_by_side: bool) -> list[bool]:
         return [column.visible for column in handlers.arrange(task, side_by_side)]
 
-    assert visible(CLUSTERS, False) == [True, False, False]
-    assert visible(CLASSIFY, True) == [True, True, False]
-    assert visible(DETECT, True) == [False, False, True]
+    assert visible(CLUSTERS, False) == [True, False, False, False]
+    assert visible(CLASSIFY, True) == [True, True, False, False]
+    assert visible(DETECT, True) == [False, False, True, False]
+    assert visible(ACTION, True) == [False, False, False, True]
 
 
 def test_the_example_clip_is_small_and_within_the_limits() -> None:

@@ -11,7 +11,7 @@ import pytest
 from huggingface_hub import constants
 
 from tests.hub_server import Fault, HubServer
-from weights import CheckpointRecord, WeightsUnavailable, resolve
+from weights import CheckpointRecord, WeightsUnavailable, resolve, within_reach
 from weights.errors import EXPLANATIONS
 from weights.ledger import entry_path, read_entry
 
@@ -233,3 +233,40 @@ def test_no_two_reasons_share_a_message() -> None:
     messages = [message for message, _ in EXPLANATIONS.values()]
     assert len(set(messages)) == len(messages)
     assert all(next_step for _, next_step in EXPLANATIONS.values())
+
+
+def test_a_file_is_within_reach_while_the_hub_has_it_and_from_then_on_without_the_hub(
+    published: HubServer, record: CheckpointRecord
+) -> None:
+    assert within_reach(record, 1.0)
+    assert files_in_cache() == []
+    published.fault = "down"
+    assert not within_reach(record, 1.0)
+    published.fault = None
+    resolve(record)
+    published.fault = "down"
+    before = len(published.requests)
+    assert within_reach(record, 1.0) and len(published.requests) == before
+
+
+@pytest.mark.parametrize("fault", ["silent", "unauthorised", "gated", "rate limit"])
+def test_a_file_that_the_hub_does_not_give_at_once_is_out_of_reach(
+    published: HubServer, record: CheckpointRecord, fault: str
+) -> None:
+    published.fault = fault
+    assert not within_reach(record, 0.3)
+
+
+def test_a_file_that_the_hub_does_not_have_is_out_of_reach(published: HubServer, record: CheckpointRecord) -> None:
+    assert not within_reach(dataclasses.replace(record, filename="other.safetensors"), 1.0)
+
+
+def test_offline_and_without_any_hub_a_file_is_out_of_reach(
+    published: HubServer, record: CheckpointRecord, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    before = len(published.requests)
+    assert not within_reach(record, 1.0) and len(published.requests) == before
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", "http://127.0.0.1:9/{repo_id}/{revision}/{filename}")
+    assert not within_reach(record, 1.0)

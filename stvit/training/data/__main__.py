@@ -2,7 +2,9 @@
 
 ``python -m stvit.training.data preview --backgrounds DIR --out DIR`` writes contact sheets;
 ``python -m stvit.training.data export scenes --backgrounds DIR --out DIR`` a COCO-format folder;
-``python -m stvit.training.data export classification --backgrounds DIR --out DIR`` an image folder.
+``python -m stvit.training.data export classification --backgrounds DIR --out DIR`` an image folder;
+``python -m stvit.training.data examples --backgrounds DIR --licences FILE --out DIR`` a few samples of the test split,
+on photographs that may be handed on.
 """
 
 from __future__ import annotations
@@ -30,7 +32,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parse(arguments)
     torch.set_num_threads(1)  # the operations are too small to gain by more, and lose where other work runs beside them
     try:
-        (preview if options.command == "preview" else export)(options)
+        {"preview": preview, "export": export, "examples": examples}[options.command](options)
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -52,6 +54,8 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     write.add_argument("--size", type=whole, help="height and width in pixels (default: 112, scenes 256)")
     for split in SPLITS:
         write.add_argument(f"--{split}", type=whole, default=COUNTS[split], help=f"samples (default: {COUNTS[split]})")
+    few = commands.add_parser("examples", parents=[common], help="write a few samples of the test split to hand on")
+    few.add_argument("--licences", type=Path, required=True, help="JSON: licence, author, source by photograph")
     return parser.parse_args(arguments)
 
 
@@ -93,6 +97,18 @@ def export(options: argparse.Namespace) -> None:
             samples = dataset(sources, seed=options.seed, length=length, **size)
             write(samples, options.out, partial(show_progress, split))
     print(file=sys.stderr)
+
+
+def examples(options: argparse.Namespace) -> None:
+    """Write examples of the test split.
+
+    Raises:
+        ValueError: too few photographs that may be handed on.
+    """
+    from .examples import read_licences, write_examples  # imports what video needs: seconds that the others save
+
+    sources = Sources.load(options.backgrounds, "test", options.items)
+    write_examples(sources, read_licences(options.licences), options.out, options.seed)
 
 
 def show_progress(split: str, done: int, total: int) -> None:

@@ -1,0 +1,99 @@
+"""The Camera tab: its components and what happens when they are used."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import gradio as gr
+from gradio.context import Context
+
+from demo.bars import notice
+from demo.camera import TASKS
+from demo.roster import MODELS
+from demo.ui.camera_handlers import Answer, CameraHandlers
+from demo.ui.cluster_view import HERE, script
+from demo.ui.inputs import AGAINST_THE_ROSTER, ModelPicker, connect_picker, model_picker
+from demo.ui.runtime import LOADING_QUEUE, Runtime, on_zero_gpu
+from demo.ui.video import detector_pickers
+
+PRIVACY = (
+    '<p class="fine">Frames go to the machine that serves this page, are answered, and are kept nowhere. While one is '
+    "under way, the camera's other frames are dropped, so that the picture never lags behind by more than one answer. "
+    "Stop, or leave this tab, and no frame is sent.</p>"
+)
+ZERO_GPU_NOTE = notice(
+    "Here every frame borrows a GPU of its own.",
+    "warning",
+    "So frames come slowly, and each counts towards your GPU quota. Run this page on your own machine to see the full "
+    "rate.",
+)
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The components that events connect."""
+
+    task: gr.Radio
+    model: ModelPicker
+    detector: gr.Dropdown
+    short_side: gr.Dropdown
+    pickers: tuple[gr.Column, gr.Column]
+    notice: gr.HTML
+    view: gr.HTML
+
+    @property
+    def pick(self) -> list[gr.components.Component]:
+        """All that is chosen."""
+        return [self.task, self.model.setting, self.detector, self.short_side]
+
+
+def build(runtime: Runtime) -> None:
+    """Lay the tab out and connect it; call inside a ``gr.Tab``."""
+    handlers = CameraHandlers(runtime)
+    parts = _lay_out(runtime.engine.device.type == "cuda", handlers)
+    _connect(parts, handlers)
+
+
+def _lay_out(on_gpu: bool, handlers: CameraHandlers) -> Parts:
+    with gr.Row(elem_classes="workspace"):
+        with gr.Column(elem_classes="inputs"):
+            task = gr.Radio(list(TASKS), value=TASKS[0], label="Task", elem_id="camera-task")
+            with gr.Column() as of_model:
+                model = model_picker("Model", MODELS[0], "camera-model")
+            with gr.Column(visible=False) as of_detector:
+                detector, short_side = detector_pickers(on_gpu, "camera")
+            gr.HTML(PRIVACY, apply_default_css=False)
+        with gr.Column(elem_classes="results"):
+            if on_zero_gpu():
+                gr.HTML(ZERO_GPU_NOTE, elem_classes="notices", apply_default_css=False)
+            told = gr.HTML(elem_id="camera-notice", elem_classes="notices", apply_default_css=False)
+            view = _camera_view(handlers)
+    return Parts(task, model, detector, short_side, (of_model, of_detector), told, view)
+
+
+def _camera_view(handlers: CameraHandlers) -> gr.HTML:
+    def camera_frame(sent: dict) -> Answer:
+        return handlers.answer(sent)
+
+    return gr.HTML(
+        html_template=(HERE / "camera_view.html").read_text(encoding="utf-8"),
+        css_template=(HERE / "camera_view.css").read_text(encoding="utf-8"),
+        js_on_load=script("view_parts.js", "camera_view.js"),
+        server_functions=[camera_frame],
+        apply_default_css=False,
+        elem_id="camera",
+    )
+
+
+def _connect(parts: Parts, handlers: CameraHandlers) -> None:
+    quiet = {"api_visibility": "private", "show_progress": "hidden"}
+    at_once = {**quiet, "queue": False}
+    opening = {**quiet, **AGAINST_THE_ROSTER, **LOADING_QUEUE}
+    shown = [parts.notice, parts.view]
+    connect_picker(parts.model)
+    parts.task.change(handlers.arrange, parts.task, list(parts.pickers), **at_once)
+    parts.view.open_camera(handlers.open, parts.pick, shown, **opening)
+    changed = [component.change for component in parts.pick]
+    gr.on(changed, handlers.change, parts.pick, shown, trigger_mode="always_last", **opening)
+    parts.view.close_camera(handlers.close, None, None, **at_once)
+    Context.root_block.unload(handlers.close)

@@ -1,0 +1,225 @@
+"""The Camera tab as a person meets it: Chromium's made-up camera, narrow models, a Hub that is down."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+from playwright.sync_api import Browser, Page, Request, Route, expect
+
+from tests.browser.conftest import CHROMIUM, CHROMIUM_FLAGS, App
+from tests.browser.test_detect_page import PROGRAM
+from tests.hub_server import HubServer
+
+FRAME_URL = "**/component_server/**"
+FAKE_CAMERA, ALLOWED, REFUSED = (
+    "--use-fake-device-for-media-stream",
+    "--use-fake-ui-for-media-stream",
+    "--use-fake-ui-for-media-stream=deny",
+)
+
+expect.set_options(timeout=60_000)
+
+
+@pytest.fixture(scope="module")
+def camera_app(start_app: Callable[..., App]) -> Iterator[App]:
+    with HubServer() as hub:
+        hub.fault = "down"
+        yield start_app(hub.url, *PROGRAM)
+
+
+def launched(browser: Browser, *flags: str) -> Browser:
+    return browser.browser_type.launch(executable_path=CHROMIUM, args=[*CHROMIUM_FLAGS, *flags])
+
+
+@pytest.fixture(scope="module")
+def camera_browser(browser: Browser) -> Iterator[Browser]:
+    """Chromium with a camera that shows a moving pattern, 640x480."""
+    with_camera = launched(browser, FAKE_CAMERA, ALLOWED)
+    yield with_camera
+    with_camera.close()
+
+
+def new_page(browser: Browser, width: int = 1280, scheme: str = "light") -> Page:
+    page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
+    page.set_default_timeout(60_000)
+    return page
+
+
+def open_tab(page: Page, app: App) -> Page:
+    page.goto(app.url)
+    page.get_by_role("tab", name="Camera").click()
+    return page
+
+
+@pytest.fixture
+def page(camera_browser: Browser, camera_app: App) -> Iterator[Page]:
+    """The tab; the test fails on an uncaught error of the page's scripts."""
+    page = new_page(camera_browser)
+    errors: list[str] = []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    yield open_tab(page, camera_app)
+    page.close()
+    assert not errors, errors
+
+
+def start(page: Page) -> Page:
+    page.get_by_role("button", name="Start camera").click()
+    return page
+
+
+def shown_frames(page: Page) -> int:
+    return int(page.locator(".lc-frames").inner_text())
+
+
+def wait_for_frames(page: Page, number: int) -> None:
+    page.wait_for_function("n => Number(document.querySelector('.lc-frames').textContent) >= n", arg=number)
+
+
+def number_in(page: Page, selector: str) -> float:
+    return float(re.search(r"[\d.]+", page.locator(selector).inner_text())[0])
+
+
+def picture(page: Page) -> dict:
+    """Size of the canvas, and how much its pixels differ."""
+    return page.locator(".lc-canvas").evaluate("""canvas => {
+        const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+        return { size: [canvas.width, canvas.height], colours: new Set(new Uint32Array(data.buffer)).size };
+    }""")
+
+
+def test_frames_are_answered_counted_and_timed(page: Page) -> None:
+    start(page)
+    wait_for_frames(page, 5)
+    first = page.locator(".lc-canvas").evaluate("canvas => canvas.toDataURL()")
+    wait_for_frames(page, shown_frames(page) + 5)
+    assert picture(page)["size"] == [640, 480] and picture(page)["colours"] > 100
+    assert page.locator(".lc-canvas").evaluate("canvas => canvas.toDataURL()") != first
+    assert number_in(page, ".lc-rate") > 0
+    assert number_in(page, ".lc-latency") > number_in(page, ".lc-server") > number_in(page, ".lc-model") > 0
+    expect(page.locator(".lc-full")).to_have_text(re.compile(r"\d+ % of [\d.]+ G with all tokens kept"))
+    expect(page.locator("#camera-notice")).to_contain_text("No predictions from STViT-R-Swin-S")
+
+
+def test_one_frame_is_in_flight_and_a_slow_server_costs_frames_not_latency(page: Page) -> None:
+    in_flight, most = [0], [0]
+
+    def began(request: Request) -> None:
+        if "component_server" in request.url:
+            in_flight[0] += 1
+            most[0] = max(most[0], in_flight[0])
+
+    def ended(request: Request) -> None:
+        in_flight[0] -= "component_server" in request.url
+
+    def delayed(route: Route) -> None:
+        time.sleep(0.3)
+        route.continue_()
+
+    page.on("request", began)
+    page.on("requestfinished", ended)
+    page.route(FRAME_URL, delayed)
+    start(page)
+    wait_for_frames(page, 4)
+    early = number_in(page, ".lc-latency")
+    wait_for_frames(page, 14)
+    late = number_in(page, ".lc-latency")
+    assert most[0] == 1
+    assert early > 300 and late < 2 * early + 300
+    assert number_in(page, ".lc-dropped") > shown_frames(page)
+
+
+def test_stop_turns_the_camera_off(page: Page) -> None:
+    start(page)
+    wait_for_frames(page, 2)
+    page.evaluate("window.track = document.querySelector('.lc-video').srcObject.getTracks()[0]")
+    assert page.evaluate("track.readyState") == "live"
+    page.get_by_role("button", name="Stop").click()
+    assert page.evaluate("track.readyState") == "ended"
+    assert page.locator(".lc-video").evaluate("video => video.srcObject") is None
+    expect(page.locator(".lc-state")).to_have_text("The camera is off.")
+    before = shown_frames(page)
+    requests: list[str] = []
+    page.on("request", lambda request: requests.append(request.url))
+    page.wait_for_timeout(700)
+    assert shown_frames(page) == before and not [url for url in requests if "component_server" in url]
+    page.evaluate("document.querySelector('.lc-frames').textContent = '900'")  # as after a long run
+    start(page)
+    page.wait_for_function("Number(document.querySelector('.lc-frames').textContent) < 900")
+    wait_for_frames(page, 2)
+
+
+def test_another_task_is_taken_up_while_the_camera_runs(page: Page) -> None:
+    start(page)
+    wait_for_frames(page, 2)
+    page.get_by_label("Detect objects").check()
+    expect(page.locator("#camera-detector")).to_be_visible()
+    expect(page.locator(".lc-full")).to_contain_text("in the backbone")
+    wait_for_frames(page, shown_frames(page) + 2)
+
+
+def test_frames_pause_while_another_tab_of_the_page_is_open(page: Page) -> None:
+    start(page)
+    wait_for_frames(page, 2)
+    page.get_by_role("tab", name="Detect").click()
+    page.wait_for_timeout(500)
+    before = page.locator(".lc-frames").text_content()
+    page.wait_for_timeout(700)
+    assert page.locator(".lc-frames").text_content() == before
+    page.get_by_role("tab", name="Camera").click()
+    wait_for_frames(page, int(before) + 2)
+
+
+def test_an_unplugged_camera_is_told(page: Page) -> None:
+    start(page)
+    wait_for_frames(page, 1)
+    page.evaluate("document.querySelector('.lc-video').srcObject.getTracks()[0].dispatchEvent(new Event('ended'))")
+    expect(page.locator("#camera").get_by_role("alert")).to_contain_text("was unplugged")
+    expect(page.get_by_role("button", name="Start camera")).to_be_enabled()
+
+
+def test_a_server_that_fails_is_told(page: Page) -> None:
+    start(page)
+    wait_for_frames(page, 1)
+    page.route(FRAME_URL, lambda route: route.fulfill(status=500, body="{}"))
+    expect(page.locator("#camera").get_by_role("alert")).to_contain_text("The server does not answer")
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [((FAKE_CAMERA, REFUSED), "does not let this page use the camera"), ((ALLOWED,), "No camera was found")],
+)
+def test_a_camera_that_is_denied_or_absent_is_told(
+    browser: Browser, camera_app: App, flags: tuple[str, ...], words: str
+) -> None:
+    other = launched(browser, *flags)
+    page = open_tab(new_page(other), camera_app)
+    start(page)
+    expect(page.locator("#camera").get_by_role("alert")).to_contain_text(words)
+    expect(page.locator("#camera").get_by_role("alert")).to_contain_text("then press Start camera")
+    expect(page.get_by_role("button", name="Start camera")).to_be_enabled()
+    assert shown_frames(page) == 0
+    other.close()
+
+
+def test_an_insecure_page_is_told_where_to_go(camera_browser: Browser, camera_app: App) -> None:
+    page = new_page(camera_browser)
+    page.add_init_script("Object.defineProperty(navigator, 'mediaDevices', { value: undefined })")
+    start(open_tab(page, camera_app))
+    expect(page.locator("#camera").get_by_role("alert")).to_contain_text("Open this page by https://")
+    page.close()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [390, 1280])
+def test_the_tab_fits_its_window_in_light_and_dark(
+    camera_browser: Browser, camera_app: App, scheme: str, width: int
+) -> None:
+    page = start(open_tab(new_page(camera_browser, width, scheme), camera_app))
+    wait_for_frames(page, 2)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    red = int(re.search(r"\d+", page.evaluate("getComputedStyle(document.querySelector('.lc')).backgroundColor"))[0])
+    assert (red > 200) == (scheme == "light")
+    page.close()

@@ -1,0 +1,141 @@
+"""This project's own models as a person meets them: no Hub, stand-ins for the bundled models, a real browser."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from tests.browser.conftest import App, add_released_weights
+from tests.browser.test_pickers import choose
+from tests.hub_server import HubServer
+
+PROGRAM = ("-m", "tests.browser.garment_app")
+NO_HUB = "http://127.0.0.1:9"
+
+expect.set_options(timeout=60_000)
+
+
+@pytest.fixture(scope="module")
+def offline_app(start_app: Callable[..., App]) -> App:
+    """A server that reaches no Hub."""
+    return start_app(NO_HUB, *PROGRAM)
+
+
+@pytest.fixture(scope="module")
+def online_app(start_app: Callable[..., App], hub: HubServer) -> App:
+    """A server whose Hub has the published weights."""
+    return start_app(hub.url, *PROGRAM)
+
+
+def test_without_a_hub_the_page_starts_with_garment_models_says_so_and_predicts(page: Page, offline_app: App) -> None:
+    page.goto(offline_app.url)
+    note = page.get_by_role("alert").filter(has_text="small models that this project trained")
+    expect(note).to_contain_text("ten kinds of garments and nothing else")
+    expect(note).to_contain_text("t-shirt, trouser, pullover, dress, coat, sandal, shirt, sneaker, bag, ankle boot")
+    for side, method in (("model", "STViT-R-Swin"), ("baseline", "Swin")):
+        expect(page.locator(f"#{side}-method input")).to_have_value(method)
+        expect(page.locator(f"#{side}-size input")).to_have_value("Narrow (10 garments)")
+    expect(page.locator("#breakdown .lane").first).to_contain_text("STViT-R-Swin, narrow")
+    expect(page.locator("#examples h3")).to_have_text("Examples from the test split")
+    page.locator("#examples button").filter(has_text="ankle boot").click()
+    rows = page.get_by_role("list", name="Predictions of STViT-R-Swin, narrow").get_by_role("listitem")
+    expect(rows).to_have_count(5)
+    expect(page.locator(".agreement")).to_contain_text(re.compile("Both say|They differ"))
+    expect(page.locator(".cv.filled")).to_be_visible()
+
+
+def test_every_garment_model_tells_where_it_comes_from(page: Page, offline_app: App) -> None:
+    page.goto(offline_app.url)
+    cards = page.locator("#about details")
+    expect(cards).to_have_count(2)
+    expect(cards.first.locator("summary")).to_contain_text("91.2 % top-1, measured by this project")
+    cards.first.locator("summary").click()
+    for text in ("On the test split", "1,000 samples", "seed 0", "python -m stvit.training classify"):
+        expect(cards.first).to_contain_text(text)
+
+
+def test_a_garment_model_brings_its_peer_to_the_other_side_and_what_is_chosen_then_stays(
+    page: Page, online_app: App
+) -> None:
+    page.goto(online_app.url)
+    expect(page.locator("#model-size input")).to_have_value("Small")
+    choose(page, "model", "method", "STViT-DeiT")
+    choose(page, "model", "size", "Narrow (10 garments)")
+    expect(page.locator("#baseline-method input")).to_have_value("DeiT")
+    expect(page.locator("#baseline-size input")).to_have_value("Narrow (10 garments)")
+    expect(page.locator("#breakdown .lane").nth(1)).to_contain_text("DeiT, narrow")
+    expect(page.locator("#examples h3")).to_have_text("Examples from the test split")
+    choose(page, "baseline", "size", "Tiny")
+    expect(page.locator("#about .notice")).to_contain_text("DeiT-T knows the 1000 classes of ImageNet")
+    expect(page.locator("#model-size input")).to_have_value("Narrow (10 garments)")
+    choose(page, "model", "size", "Tiny")
+    expect(page.locator("#about .notice, #about details")).to_have_count(0)
+    expect(page.locator("#examples h3")).to_have_text("Examples")
+
+
+def test_with_the_hub_in_reach_the_published_models_come_first(page: Page, online_app: App) -> None:
+    page.goto(online_app.url)
+    page.wait_for_timeout(3500)
+    expect(page.locator("#model-size input")).to_have_value("Small")
+    expect(page.locator("#fallback .notice, #about details")).to_have_count(0)
+    page.locator("#examples button").first.click()
+    expect(page.get_by_role("list", name="Predictions of STViT-R-Swin-S", exact=True)).to_be_visible()
+
+
+def test_the_published_models_come_first_again_when_the_hub_answers(page: Page, start_app: Callable[..., App]) -> None:
+    with HubServer() as hub:
+        add_released_weights(hub)
+        hub.fault = "down"
+        app = start_app(hub.url, *PROGRAM)
+        page.goto(app.url)
+        expect(page.locator("#fallback .notice")).to_be_visible()
+        hub.fault = None
+        page.goto(app.url)
+        page.wait_for_timeout(3500)
+        expect(page.locator("#fallback .notice")).to_have_count(0)
+        expect(page.locator("#model-size input")).to_have_value("Small")
+
+
+def test_two_garment_models_of_different_input_are_compared(page: Page, offline_app: App) -> None:
+    page.goto(offline_app.url)
+    expect(page.locator("#fallback .notice")).to_be_visible()
+    choose(page, "model", "method", "STViT-DeiT")
+    page.locator("#examples button").first.click()
+    expect(page.locator("#predictions ol")).to_have_count(2)
+    page.get_by_role("button", name="Run the comparison").click()
+    expect(page.locator("#race .race[data-done=true]")).to_be_visible(timeout=120_000)
+    expect(page.locator("#race")).to_contain_text("STViT-DeiT, narrow, 16 tokens")
+
+
+def test_garments_are_detected_and_named(page: Page, offline_app: App) -> None:
+    page.goto(offline_app.url)
+    page.get_by_role("tab", name="Detect").click()
+    expect(page.locator("#detect-fallback .notice")).to_contain_text("ten kinds of garments")
+    expect(page.locator("#detector input")).to_have_value("STViT-R-Swin, narrow (10 garments)")
+    expect(page.locator("#short-side")).to_be_hidden()
+    expect(page.locator("#detect-about details")).to_contain_text("72.2 % box AP50")
+    page.locator("#detect-examples button").first.click()
+    expect(page.locator("#detections .cv.filled")).to_be_visible()
+    expect(page.locator("#steps")).to_contain_text("224 × 224")
+    names = page.locator(".dv-chips label span").all_inner_texts()
+    assert names and set(names) <= {
+        *("t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
+    }
+    page.get_by_role("button", name="Compare the backbones").click()
+    expect(page.locator("#backbones .race[data-done=true]")).to_be_visible(timeout=120_000)
+    expect(page.locator("#backbones")).to_contain_text("Swin, narrow")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [390, 1280])
+def test_notes_and_cards_fit_the_window(browser: Browser, offline_app: App, scheme: str, width: int) -> None:
+    page = browser.new_page(viewport={"width": width, "height": 844}, color_scheme=scheme)
+    page.set_default_timeout(60_000)
+    page.goto(offline_app.url)
+    page.locator("#about summary").first.click()
+    expect(page.locator("#about pre").first).to_be_visible()
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    page.close()

@@ -1,0 +1,168 @@
+from __future__ import annotations
+
+import io
+import time
+from base64 import b64encode
+from dataclasses import replace
+from types import SimpleNamespace
+from unittest.mock import Mock
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import demo.camera
+import demo.camera_runs
+import stvit.video.annotate
+from demo.camera import MAX_BYTES, READY_MODELS, FrameError, LiveModels, camera_job, full_token_macs, read_frame
+from demo.camera_runs import MAX_RUNS, LiveRun, LiveRuns, TooManyCameras
+from demo.engine import Engine
+from demo.roster import find
+from demo.video import CLASSIFY, CLUSTERS, DETECT, BadChoice
+from tests import narrow_classifier
+from tests.demo.camera_frames import encoded, job, scene
+from tests.demo.conftest import MODEL
+from tests.narrow_detector import DETECTOR
+
+
+@pytest.fixture
+def models(no_weights: Mock, narrow: None, monkeypatch: pytest.MonkeyPatch) -> LiveModels:
+    narrow_classifier.make_narrow_for(monkeypatch)
+    return LiveModels(Engine())
+
+
+def cut(text: str) -> str:
+    return text[: len(text) // 8 * 4]
+
+
+def header_that_claims(side: int) -> str:
+    buffer = io.BytesIO()
+    Image.new("L", (side, side)).save(buffer, "JPEG")
+    return b64encode(buffer.getvalue()[:700]).decode("ascii")  # the header and hardly any pixels
+
+
+def test_a_frame_is_read_as_it_was_sent() -> None:
+    pixels = scene(96, 128)
+    read = read_frame(encoded(pixels))
+    assert read.shape == (96, 128, 3) and read.dtype == np.uint8
+    assert np.abs(read.astype(int) - pixels).mean() < 12
+    assert read_frame(encoded(pixels[..., 0])).shape == (96, 128, 3)
+
+
+@pytest.mark.parametrize(
+    ("sent", "words"),
+    [
+        (None, "sent no frame"),
+        ("", "sent no frame"),
+        (7, "sent no frame"),
+        ("no base64!", "arrived damaged"),
+        ("é" * 8, "arrived damaged"),
+        (b64encode(b"these are words").decode(), "no whole JPEG"),
+        (encoded(scene(), "PNG"), "no whole JPEG"),
+        (cut(encoded(scene())), "no whole JPEG"),
+        ("A" * (MAX_BYTES * 3 // 2), "more than 1 MB"),
+        (header_that_claims(1200), "1200×1200 pixels; the limit is 1.2 megapixels"),
+        (encoded(scene(8, 40)), "each side needs at least 16"),
+    ],
+)
+def test_what_is_no_frame_gets_a_message_of_its_own(sent: object, words: str) -> None:
+    with pytest.raises(FrameError, match=words):
+        read_frame(sent)
+
+
+@pytest.mark.parametrize("task", [CLASSIFY, CLUSTERS, DETECT])
+def test_a_model_judges_a_frame_and_its_network_is_asked_for_once(models: LiveModels, task: str) -> None:
+    first, second = (models.judge(job(task), scene(shift=shift)) for shift in (0, 4))
+    assert first.caption == second.caption and first.caption.note.startswith("no weights")
+    assert first.caption.label == "STViT-R-Swin-S" and first.caption.macs > 1e6
+    assert (first.result.regions is not None) == (task != CLASSIFY)
+    assert first.result.top1 is first.result.found is None and first.result.model_ms > 0
+    assert len(models._ready) == 1
+
+
+def test_few_models_are_kept_ready_however_many_sizes_of_frames_come(models: LiveModels) -> None:
+    for height in range(32, 32 + 2 * READY_MODELS):
+        models.judge(job(), scene(height))
+    assert len(models._ready) == READY_MODELS
+
+
+def test_a_network_that_was_replaced_is_not_held(models: LiveModels) -> None:
+    models.judge(job(), scene())
+    store = models._engine.store
+    store._models.clear()
+    models.judge(job(), scene())
+    ((network, _),) = models._ready.values()
+    assert network is store.get(MODEL).network
+
+
+@pytest.mark.parametrize("task", [CLUSTERS, DETECT])
+def test_the_full_token_model_of_the_same_size_costs_more(models: LiveModels, task: str) -> None:
+    macs, full = models.judge(job(task), scene()).caption.macs, full_token_macs(job(task), (96, 128))
+    assert 1.02 < full / macs < 3
+
+
+def test_a_full_token_model_costs_as_much_as_itself() -> None:
+    own = camera_job(CLASSIFY, "deit_tiny_patch16_224", None, None)
+    assert full_token_macs(own, (96, 128)) == stvit.count_macs(stvit.create_model("deit_tiny_patch16_224"))
+
+
+def test_every_classifier_on_offer_is_measured_against_one_of_its_size() -> None:
+    for name in ("stvit_deit_small_patch16_224:num_semantic_tokens=16", "evit_lvvit_small_224:keep_rate=0.5"):
+        peer = demo.camera._full_token_model(camera_job(CLASSIFY, name, None, None))
+        assert peer.size == find(name).size and name.split("_")[1] in peer.name
+
+
+def test_regions_keep_their_colours_from_frame_to_frame(models: LiveModels, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = Mock()
+    monkeypatch.setattr(stvit.video.annotate, "draw_regions", drawn)
+    judged = models.judge(job(), scene())
+    regions = judged.result.regions
+    renumbered = replace(regions, assignment=regions.num_tokens - 1 - regions.assignment)
+    run = LiveRun("visitor", job())
+    for own in (regions, renumbered):
+        run.draw(scene(), replace(judged, result=replace(judged.result, regions=own)))
+    first, second = (call.args[1] for call in drawn.call_args_list)
+    np.testing.assert_array_equal(first, second)
+
+
+def test_the_rate_on_the_picture_is_that_of_the_frames(models: LiveModels, monkeypatch: pytest.MonkeyPatch) -> None:
+    written, clock = Mock(), SimpleNamespace(perf_counter=iter([1.0, 1.25, 1.5]).__next__, monotonic=time.monotonic)
+    judged = models.judge(job(), scene())
+    monkeypatch.setattr(stvit.video.annotate, "put_text", written)
+    monkeypatch.setattr(demo.camera_runs, "time", clock)
+    run, pixels = LiveRun("visitor", job()), scene()
+    for _ in range(3):
+        run.draw(pixels, judged)
+    assert [call.args[1][1].split(",")[0] for call in written.call_args_list[1:]] == ["4.0 frames/s"] * 2
+    assert (pixels != scene()).any()
+
+
+def test_a_visitor_has_one_run_and_closing_it_leaves_nothing() -> None:
+    runs = LiveRuns()
+    first = runs.open("a", job())
+    second, other = runs.open("a", job(CLASSIFY)), runs.open("b", job())
+    assert runs.find(first) is None and runs.find(second).job.task == CLASSIFY and len(runs) == 2
+    runs.close("a")
+    assert runs.find(second) is None and runs.find(other) is not None and not runs.is_open("a")
+
+
+@pytest.mark.parametrize("key", [None, "", 5, [], "guess"])
+def test_a_run_is_found_by_its_key_alone(key: object) -> None:
+    runs = LiveRuns()
+    runs.open("a", job())
+    assert runs.find(key) is None
+
+
+def test_places_are_bounded_and_idle_runs_give_theirs_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    runs = LiveRuns()
+    keys = [runs.open(str(visitor), job()) for visitor in range(MAX_RUNS)]
+    with pytest.raises(TooManyCameras, match="8 cameras are running"):
+        runs.open("late", job())
+    monkeypatch.setattr(demo.camera_runs, "IDLE_S", 0.0)
+    assert runs.find(runs.open("late", job())).owner == "late"
+    assert [runs.find(key) for key in keys] == [None] * MAX_RUNS and len(runs) == 1
+
+
+def test_only_tasks_on_frames_are_for_the_camera() -> None:
+    with pytest.raises(BadChoice, match="no task 'Clip action' for the camera"):
+        camera_job("Clip action", MODEL, DETECTOR, 320)
