@@ -42,8 +42,8 @@ class Recipe:
         learning_rate: at the end of the warm-up, for this batch size.
         model_options: arguments of the model.
         start: registered name and options of a trained model whose weights the model takes over; ``into`` names the
-            part of the model that they are for, e.g. the backbone, ``new`` the parameters that they lack where the
-            model itself does not know.
+            part of the model that they are for, e.g. the backbone, ``out_of`` the part of the trained model that they
+            are of, ``new`` the parameters that they lack where the model itself does not know.
         teacher: registered name and options of a trained model to learn from beside the labels; ``weight`` in [0, 1]
             and ``temperature`` of the distillation.
         schedule: of the learning rate after the warm-up: ``cosine``, ``steps`` (a tenth after every one of

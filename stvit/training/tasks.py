@@ -131,16 +131,17 @@ class Task(ABC):
         return model
 
     def start(self, model: nn.Module, trained: nn.Module) -> None:
-        """Give a fresh model, or the part of it that the recipe names, the weights of the trained one.
+        """Give a fresh model, or the part that the recipe names, the weights of the trained one or of a part of that.
 
         Raises:
             ValueError: their sizes differ.
         """
-        part, weights = model.get_submodule(self.recipe.start.get("into", "")), trained.state_dict()
-        if hasattr(part, "initialise_from"):
-            part.initialise_from(weights)
+        start = self.recipe.start
+        part, source = model.get_submodule(start.get("into", "")), trained.get_submodule(start.get("out_of", ""))
+        if hasattr(part, "initialise_from") and type(part) is not type(source):
+            part.initialise_from(source.state_dict())
         else:
-            take_over(part, weights, self.recipe.start.get("new", ()), self.recipe.start["model"])
+            take_over(part, source.state_dict(), start.get("new", ()), start["model"])
 
     def trained(self, role: str) -> nn.Module:
         """The model that the recipe names as ``start`` or ``teacher``, with the weights at the place of that name."""

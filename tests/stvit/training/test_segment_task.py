@@ -1,5 +1,6 @@
 """Training segmenters: the data that reaches the losses, the metrics, and runs from recipe to metrics."""
 
+import json
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -8,6 +9,7 @@ import pytest
 import torch
 from accelerate.state import AcceleratorState
 from PIL import Image
+from safetensors.torch import save_file
 from torch import nn
 from torchvision import tv_tensors
 
@@ -228,6 +230,22 @@ def test_metrics_by_hand():
 def test_labels_that_are_no_class_are_refused():
     with pytest.raises(ValueError, match="labels reach 7"):
         confusion_matrix(torch.zeros(2, 2, dtype=torch.int64), torch.full((2, 2), 7), 3)
+
+
+def test_the_backbone_starts_from_a_detectors(garments, tmp_path):
+    sizes = {"embed_dim": 16, "depths": [1, 1, 6, 1], "num_heads": [1, 2, 4, 8], "fpn_channels": 16, "box_hidden": 16}
+    detector = stvit.create_model("stvit_r_swin_small_cascade_mask_rcnn", **sizes)
+    save_file(detector.state_dict(), tmp_path / "detector.safetensors")
+    options = ", ".join(f"{key} = {json.dumps(value)}" for key, value in sizes.items())
+    recipe, places = garments
+    starting = task(
+        (recipe, {**places, "start": tmp_path / "detector.safetensors"}),
+        "start={model='stvit_r_swin_small_cascade_mask_rcnn', out_of='backbone', into='backbone', options={"
+        + options
+        + "}}",
+    )
+    built, given = starting.build_model().backbone.state_dict(), detector.backbone.state_dict()
+    assert built.keys() == given.keys() and all(torch.equal(built[name], given[name]) for name in given)
 
 
 @pytest.mark.parametrize("name", ["ade20k_stvit_r_swin_small", "ade20k_stvit_r_swin_base"])
