@@ -16,7 +16,8 @@ from timm.layers import set_fused_attn, use_fused_attn
 from ..allocator import keep_freed_memory
 from ..checkpoint import CheckpointError
 from ..evaluate.errors import EvaluationError
-from .checkpoints import ResumeError, note_origin
+from .checkpoints import ResumeError
+from .origin import Origin
 from .recipe import Recipe, RecipeError, TaskName, load_recipe, names
 
 if TYPE_CHECKING:
@@ -65,7 +66,9 @@ def train(recipe: Recipe, options: argparse.Namespace) -> None:
     on_cpu = options.cpu or not torch.cuda.is_available()
     with fused_attention(use_fused_attn() and not on_cpu):
         run = Run(recipe, make_task(recipe, dict(options.place)), options.output, how)
-        note_origin(options.output, options.recipe, options.set)
+        if run.accelerator.is_main_process:
+            given = options.recipe, options.set, recipe, dict(options.place), options.precision
+            Origin.of_run(*given, run.accelerator.device.type).write(options.output)
         run.train()
 
 

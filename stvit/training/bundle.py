@@ -15,11 +15,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors.torch import load_file, save_file
 
 from ..allocator import keep_freed_memory
-from ..measure.timing import device_name
 from .__main__ import place
 from .data import CLASS_NAMES, MOTIONS
 from .finished import FinishedRun, costs, test
@@ -61,9 +59,7 @@ def bundle(run: FinishedRun, name: str, folder: Path, places: Mapping[str, Path]
 
 def describe(run: FinishedRun, name: str) -> dict[str, Any]:
     """What is known without the weights."""
-    recipe = run.recipe
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    samples = recipe.data.get("train_samples", 55000)
+    recipe, origin = run.recipe, run.origin
     shape = {"frames": recipe.data["frames"], "stride": 1} if recipe.task == "video" else {}
     return {
         "name": name,
@@ -76,11 +72,11 @@ def describe(run: FinishedRun, name: str) -> dict[str, Any]:
         "macs": costs(run),
         "data": f"{DATA}: {LABELLED.get(recipe.task, 'several garments in a scene')}",
         "seed": recipe.seed,
-        "recipe": run.name,
-        "command": run.command,
+        "recipe": origin.recipe,
+        "command": origin.commands,
         "epochs": recipe.epochs,
-        "samples_seen": samples * recipe.epochs,
-        "trained_on": f"{device_name(device)}, PyTorch {torch.__version__.split('+')[0]}",
+        "samples_seen": origin.samples_seen,
+        "trained_on": f"{origin.device}, PyTorch {origin.torch}",
         "licence": LICENCE,
     }
 

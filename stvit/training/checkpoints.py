@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -17,7 +17,7 @@ from .recipe import build, plain
 STATE_FILE = "state.pt"
 WEIGHTS_FILE = "model.safetensors"
 METRICS_FILE = "metrics.jsonl"
-ORIGIN_FILE = "recipe.json"
+STATE_ENTRIES = {"step", "recipe", "model", "optimizer"}
 
 
 class ResumeError(RuntimeError):
@@ -42,8 +42,10 @@ def load_state(folder: Path, recipe: dict[str, Any]) -> dict[str, Any] | None:
         return None
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, ValueError, EOFError) as error:
+    except (OSError, RuntimeError, ValueError, EOFError, UnpicklingError) as error:
         raise ResumeError(f"{path} cannot be read ({error}). Remove it to start again.") from error
+    if not isinstance(state, dict) or not state.keys() >= STATE_ENTRIES:
+        raise ResumeError(f"{path} is not the state of a run. Remove it, or choose another output folder.")
     before = plain(build(state["recipe"]))  # with defaults for entries that are newer than the run
     differing = sorted(key for key in recipe if before[key] != recipe[key])
     if differing:
@@ -59,11 +61,6 @@ def save_weights(folder: Path, weights: dict[str, Tensor]) -> Path:
     save_file({name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}, partial)
     os.replace(partial, path)
     return path
-
-
-def note_origin(folder: Path, recipe: str, changes: Sequence[str]) -> None:
-    """Write down which recipe a run follows, and with which changes."""
-    (folder / ORIGIN_FILE).write_text(json.dumps({"recipe": recipe, "changes": list(changes)}) + "\n", encoding="utf-8")
 
 
 class MetricsLog:

@@ -20,8 +20,9 @@ from torchvision.transforms import v2
 from ..video import VideoError
 from ..video_views import CLIP_LENGTH, DEVIATION, FRAME_INTERVAL, MEAN, clip_indices, make_views
 from .batches import Share, evaluation_batches
-from .data import CLASS_NAMES, MOTIONS, SPLITS, GarmentClips, Sources, difficulty_of
+from .data import CLASS_NAMES, MOTIONS, GarmentClips
 from .dense import Changed
+from .garment_data import GarmentData
 from .recipe import Recipe, RecipeError
 from .tasks import MapData, Places
 from .transforms import draw_below
@@ -35,44 +36,23 @@ READ_ON = 10  # clips in a row that may be damaged before training stops
 NO_CLASS = -1  # of a damaged clip in evaluation: no prediction is right
 
 
-class ClipData(MapData):
-    """What the kinds of data share.
+class GarmentMotions(GarmentData):
+    """One garment that moves before a photograph.
 
-    Attributes:
-        num_classes: classes of the labels.
-    """
-
-    num_classes: int
-
-
-class GarmentMotions(ClipData):
-    """One garment that moves before a photograph, another one in every epoch; needs the place ``backgrounds`` and
-    perhaps ``items``.
-
-    Options: ``size``; ``frames`` of a clip; ``label``, ``motion`` (eight) or ``item`` (ten); ``train_samples`` in an
-    epoch, ``validation_samples`` and ``test_samples``, by default as many as there are garments; ``curriculum``, the
-    difficulties of the first epochs.
+    Options beside those of all garments: ``frames`` of a clip; ``label``, ``motion`` (eight) or ``item`` (ten).
     """
 
     def __init__(self, recipe: Recipe, places: Places) -> None:
-        options = recipe.data
-        self.size, self.frames, self.label = options["size"], options["frames"], options["label"]
+        self.frames, self.label = recipe.data["frames"], recipe.data["label"]
         if self.label not in LABELS:
             raise RecipeError(f"clips of garments have no label {self.label!r}; choose one of {', '.join(LABELS)}")
+        super().__init__(recipe, places)
         self.num_classes = len(LABELS[self.label])
-        self.curriculum = options.get("curriculum", ())
-        self.lengths = {split: options.get(f"{split}_samples") for split in SPLITS}
-        items = places.get("items")
-        given = {} if items is None else {"items": items}
-        self.sources = {split: Sources.load(places.need("backgrounds"), split, **given) for split in SPLITS}
 
     def dataset(self, split: str, epoch: int) -> Dataset:
-        training = split == "train"
-        options = {"frames": self.frames, "length": self.lengths[split]}
-        if training:
-            options |= {"seed": epoch, "difficulty": difficulty_of(epoch, self.curriculum)}
-        clips = GarmentClips(self.sources[split], self.size, **options)
-        return Changed(clips, self.to_train_on if training else self.to_evaluate_on)
+        which = self.samples(split, epoch)
+        clips = GarmentClips(self.sources[split], self.size, frames=self.frames, **which)
+        return Changed(clips, self.to_train_on if split == "train" else self.to_evaluate_on)
 
     def to_train_on(self, sample: tuple[Tensor, dict[str, Any]]) -> tuple[Tensor, int]:
         """A clip (3, T, H, W) uint8 and all that is known of it as a training sample."""
@@ -85,7 +65,7 @@ class GarmentMotions(ClipData):
         return clip[None], label
 
 
-class Kinetics(ClipData):
+class Kinetics(MapData):
     """Video files and their classes, sampled as Video Swin does: in training a clip that begins anywhere, cropped and
     mirrored at random; in evaluation several clips, and several crops of each.
 

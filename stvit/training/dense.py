@@ -10,8 +10,8 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from .batches import Share, evaluation_batches
-from .data import SPLITS, GarmentScenes, Sources, difficulty_of
-from .data.items import DEBIAN_FOLDER
+from .data import GarmentScenes
+from .garment_data import GarmentData
 from .recipe import Recipe
 from .tasks import MapData, Places, Task
 
@@ -42,29 +42,21 @@ class DenseData(MapData):
         return evaluation_batches(self.dataset(split, 0), share, workers=workers, collate=list)
 
 
-class SceneData(DenseData):
-    """Several garments on a photograph, other scenes in every epoch; needs the place ``backgrounds`` and perhaps
-    ``items``.
+class SceneData(GarmentData, DenseData):
+    """Several garments on a photograph.
 
-    Options: ``size``; ``max_items`` in a scene; ``train_samples`` in an epoch, ``validation_samples`` and
-    ``test_samples``, by default as many as there are garments; ``curriculum``, the difficulties of the first epochs.
+    Options beside those of all garments: ``max_items`` in a scene.
     """
 
     def __init__(self, recipe: Recipe, places: Places) -> None:
-        options = recipe.data
-        self.size, self.max_items = options["size"], options.get("max_items", 6)
+        super().__init__(recipe, places)
+        self.max_items = recipe.data.get("max_items", 6)
         self.scale = (self.size, self.size)
-        self.lengths = {split: options.get(f"{split}_samples") for split in SPLITS}
-        self.curriculum = options.get("curriculum", ())
-        photos, items = places.need("backgrounds"), places.get("items") or DEBIAN_FOLDER
-        self.sources = {split: Sources.load(photos, split, items) for split in self.lengths}
 
     def scenes(self, split: str, epoch: int = 0) -> GarmentScenes:
         """The scenes of ``train`` in an epoch, or those of ``validation`` or ``test``."""
-        options = {"max_items": self.max_items, "length": self.lengths[split]}
-        if split == "train":
-            options |= {"seed": epoch, "difficulty": difficulty_of(epoch, self.curriculum)}
-        return GarmentScenes(self.sources[split], self.size, **options)
+        which = self.samples(split, epoch)
+        return GarmentScenes(self.sources[split], self.size, max_items=self.max_items, **which)
 
 
 class Changed(Dataset):

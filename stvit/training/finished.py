@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,9 @@ from ..factory import create_model
 from ..measure.macs import count_macs
 from .__main__ import make_task
 from .batches import Share
-from .checkpoints import ORIGIN_FILE, WEIGHTS_FILE, read_metrics
-from .recipe import Recipe, RecipeError, load_recipe
+from .checkpoints import WEIGHTS_FILE, read_metrics
+from .origin import ORIGIN_FILE, Origin, read
+from .recipe import Recipe, RecipeError, build
 
 TEST_FILE = "test.json"
 #: arguments of models that matter in training alone
@@ -31,13 +32,11 @@ class FinishedRun:
 
     Attributes:
         folder: its output.
-        name: of its recipe.
-        changes: those made to the recipe, as on the command line.
+        origin: what it did.
     """
 
     folder: Path
-    name: str
-    changes: tuple[str, ...]
+    origin: Origin
 
     @classmethod
     def read(cls, folder: Path) -> FinishedRun:
@@ -47,18 +46,19 @@ class FinishedRun:
             RecipeError: it holds no finished run.
         """
         try:
-            origin = json.loads((folder / ORIGIN_FILE).read_text(encoding="utf-8"))
+            origin = read(folder)
         except (OSError, ValueError) as error:
             raise RecipeError(f"{folder} holds no run: {ORIGIN_FILE} cannot be read ({error})") from error
         if not (folder / WEIGHTS_FILE).is_file():
             raise RecipeError(
                 f"the run in {folder} is not finished: there is no {WEIGHTS_FILE}. Let it go on to its end."
             )
-        return cls(folder, origin["recipe"], tuple(origin["changes"]))
+        return cls(folder, origin)
 
     @cached_property
     def recipe(self) -> Recipe:
-        return load_recipe(self.name, self.changes)
+        """As it was when the run began."""
+        return build(self.origin.entries)
 
     @property
     def weights(self) -> Path:
@@ -68,16 +68,6 @@ class FinishedRun:
     def model_options(self) -> dict[str, Any]:
         """The model's arguments after training."""
         return {k: v for k, v in self.recipe.model_options.items() if k not in TRAINING_OPTIONS}
-
-    @property
-    def command(self) -> str:
-        """What a shell takes to repeat the run; paths are left to be filled in."""
-        changes = "".join(f" --set {change}" for change in self.changes)
-        places = "".join(f" --place {role}=WEIGHTS" for role in ("start", "teacher") if getattr(self.recipe, role))
-        return (
-            f"python -m stvit.training {self.recipe.task} --recipe {self.name}{changes} --precision bf16 "
-            f"--place backgrounds=PHOTOGRAPHS{places} --output FOLDER"
-        )
 
     def validation(self) -> list[tuple[float, dict[str, float]]]:
         """Epochs, from 0 on, and the metrics on the validation split after them."""
@@ -100,7 +90,7 @@ def test(run: FinishedRun, places: Mapping[str, Path], weights: Path | None = No
     if weights is None and kept.is_file() and kept.stat().st_mtime > run.weights.stat().st_mtime:
         return json.loads(kept.read_text(encoding="utf-8"))
     without_start = {role: path for role, path in places.items() if role not in ("start", "teacher")}
-    recipe = load_recipe(run.name, [*run.changes, "start={}", "teacher={}"])
+    recipe = replace(run.recipe, start={}, teacher={})
     task, accelerator = make_task(recipe, without_start), Accelerator()
     share = Share(accelerator.process_index, accelerator.num_processes, recipe.batch_size, 1)
     model = run.model(weights).to(accelerator.device)

@@ -18,7 +18,7 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from .batches import Share, seed_everything
-from .checkpoints import MetricsLog, ResumeError, load_state, save_state, save_weights
+from .checkpoints import MetricsLog, ResumeError, load_state, read_metrics, save_state, save_weights
 from .rates import make_keep_rate, make_optimizer, make_schedule
 from .recipe import Recipe, RecipeError, plain
 from .tasks import MapData, Task
@@ -96,25 +96,30 @@ class Run:
 
     def train(self) -> dict[str, float]:
         """Run to the end; returns the last evaluation's metrics, which are also in the log, and leaves the weights."""
-        main = self.accelerator.is_main_process
+        main, metrics = self.accelerator.is_main_process, self._already_evaluated()
+        self.accelerator.wait_for_everyone()  # all have read the log
         self.log = MetricsLog(self.output, self.step) if main else None
         self.board = SummaryWriter(str(self.output / "tensorboard"), purge_step=self.step) if main else None
-        metrics: dict[str, float] = {}
-        if self.step == 0 and self.recipe.start:
-            self._evaluate()  # what the weights that were taken over are worth without any training
+        # at step 0: what the weights that were taken over are worth without any training
+        if not metrics and self.step % self.steps_per_epoch == 0 and (self.step or self.recipe.start):
+            metrics = self._evaluate()
         progress = tqdm(total=self.total_steps, initial=self.step, unit="step", disable=not main)
         for epoch in range(self.step // self.steps_per_epoch, self.recipe.epochs):
             self._train_epoch(epoch, progress)
-            metrics = self._evaluate()
             self._save()
+            metrics = self._evaluate()
         progress.close()
-        metrics = metrics or self._evaluate()
         if main:
             save_weights(self.output, self._evaluated().state_dict())
             self.board.close()
         self.accelerator.wait_for_everyone()
         self.accelerator.end_training()
         return metrics
+
+    def _already_evaluated(self) -> dict[str, float]:
+        """The metrics at this step that an interrupted run has left in the log; none if it was stopped before."""
+        lines = [line for line in read_metrics(self.output) if line["step"] == self.step and "evaluation" in line]
+        return lines[-1]["evaluation"] if lines else {}
 
     def _share(self) -> Share:
         world, passes = self.accelerator.num_processes, self.options.accumulation

@@ -14,8 +14,9 @@ from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD, ImageDataset,
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
-from .batches import Share, seed_everything
-from .data import CLASS_NAMES, SPLITS, GarmentClassification, Sources, difficulty_of
+from .batches import Share, seed_everything, steps_per_epoch
+from .data import CLASS_NAMES, GarmentClassification
+from .garment_data import GarmentData
 from .recipe import Recipe, RecipeError
 from .tasks import Data, MapData, Places, data_of_kind
 
@@ -34,25 +35,18 @@ def picture_data(recipe: Recipe, places: Places) -> Data:
     return data_of_kind(kinds, recipe, places)
 
 
-class GarmentPictures(MapData):
-    """Garments on photographs, on other ones in every epoch; needs the place ``backgrounds`` and perhaps ``items``.
-
-    Options: ``size``; ``train_samples`` in an epoch and ``validation_samples``, by default as many as there are
-    garments; ``curriculum``, the difficulties of the first epochs. Augmentation: ``flip``, and ``crop``, the smallest
-    share of the picture that a crop keeps.
+class GarmentPictures(GarmentData):
+    """One garment on a photograph. Augmentation: ``flip``, and ``crop``, the smallest share of the picture that a crop
+    keeps.
     """
 
     num_classes = len(CLASS_NAMES)
 
     def __init__(self, recipe: Recipe, places: Places) -> None:
-        self.size, augmentation = recipe.data["size"], recipe.augmentation
+        super().__init__(recipe, places)
+        augmentation = recipe.augmentation
         if unknown := sorted(augmentation.keys() - {"flip", "crop", *BATCH_OPTIONS}):
             raise RecipeError(f"garments have no augmentation {', '.join(unknown)}; there are flip and crop")
-        self.curriculum = recipe.data.get("curriculum", ())
-        self.lengths = {split: recipe.data.get(f"{split}_samples") for split in SPLITS}
-        items = places.get("items")
-        given = {} if items is None else {"items": items}
-        self.sources = {s: Sources.load(places.need("backgrounds"), s, **given) for s in SPLITS}
         normalise = [v2.ToDtype(torch.float32, scale=True), v2.Normalize(IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD)]
         augment: list[Any] = [v2.RandomHorizontalFlip()] if augmentation.get("flip") else []
         if "crop" in augmentation:
@@ -60,11 +54,8 @@ class GarmentPictures(MapData):
         self.transforms = {True: v2.Compose([*augment, *normalise]), False: v2.Compose(normalise)}
 
     def dataset(self, split: str, epoch: int) -> Dataset:
-        training = split == "train"
-        options = {"length": self.lengths[split], "transform": self.transforms[training]}
-        if training:
-            options |= {"seed": epoch, "difficulty": difficulty_of(epoch, self.curriculum)}
-        return GarmentClassification(self.sources[split], self.size, **options)
+        which, transform = self.samples(split, epoch), self.transforms[split == "train"]
+        return GarmentClassification(self.sources[split], self.size, transform=transform, **which)
 
 
 class FolderPictures(MapData):
@@ -77,11 +68,22 @@ class FolderPictures(MapData):
     def __init__(self, recipe: Recipe, places: Places) -> None:
         self.folder, self.num_classes = places.need("folder"), recipe.data["classes"]
         self.transforms = {training: picture_transform(recipe, training) for training in (True, False)}
+        self.classes = {name: number for number, name in enumerate(self._class_folders("train"))}
+        if len(self.classes) != self.num_classes:
+            raise RecipeError(
+                f"{self.folder / 'train'} holds {len(self.classes)} folders, the recipe has {self.num_classes} classes"
+            )
 
     def dataset(self, split: str, epoch: int) -> Dataset:
+        if unknown := sorted(set(self._class_folders(split)) - self.classes.keys()):
+            raise RecipeError(f"{self.folder / split} holds folders that train lacks: {', '.join(unknown[:4])}")
+        transform = self.transforms[split == "train"]
+        return ImageDataset(str(self.folder / split), class_map=self.classes, transform=transform)
+
+    def _class_folders(self, split: str) -> list[str]:
         if not (self.folder / split).is_dir():
             raise RecipeError(f"{self.folder} holds no folder {split!r}")
-        return ImageDataset(str(self.folder / split), transform=self.transforms[split == "train"])
+        return sorted(path.name for path in (self.folder / split).iterdir() if path.is_dir())
 
 
 class ShardPictures:
@@ -98,7 +100,7 @@ class ShardPictures:
         self.transforms = {training: picture_transform(recipe, training) for training in (True, False)}
 
     def steps_per_epoch(self, share: Share) -> int:
-        return self.samples // (share.samples * share.world * share.passes)
+        return steps_per_epoch(self.samples, share)
 
     def training_batches(self, epoch: int, first_step: int, share: Share, workers: int, seed: int) -> Iterator[Any]:
         shards = self._shards("train", share, workers)

@@ -47,8 +47,8 @@ def rows(runs: Sequence[FinishedRun]) -> list[Row]:
     """Gather runs that differ in the seed alone, in the order of their first."""
     gathered: dict[str, list[FinishedRun]] = {}
     for run in runs:
-        changes = [change for change in run.changes if not change.startswith("seed=")]
-        gathered.setdefault(" ".join([run.name, *changes]), []).append(run)
+        changes = [change for change in run.origin.changes if not change.startswith("seed=")]
+        gathered.setdefault(" ".join([run.origin.recipe, *changes]), []).append(run)
     return [Row(name, tuple(of_name)) for name, of_name in gathered.items()]
 
 
@@ -58,7 +58,8 @@ def figures(row: Row, places: Mapping[str, Path]) -> dict[str, Any]:
     tests = [test(run, places) for run in row.runs]
     main = MAIN_METRIC[first.recipe.task]
     histories = [{epoch: metrics[main] for epoch, metrics in run.validation()} for run in row.runs]
-    progress = {epoch: rounded([history[epoch] for history in histories]) for epoch in sorted(histories[0])}
+    common = set.intersection(*map(set, histories))
+    progress = {epoch: rounded([history[epoch] for history in histories]) for epoch in sorted(common)}
     return {
         "model": first.recipe.model,
         "options": first.model_options,
@@ -68,7 +69,7 @@ def figures(row: Row, places: Mapping[str, Path]) -> dict[str, Any]:
         "macs": costs(first),
         "test": {metric: rounded([one[metric] for one in tests]) for metric in tests[0]},
         "validation": {"metric": main, "after_epochs": progress},
-        "command": first.command,
+        "commands": first.origin.commands,
     }
 
 

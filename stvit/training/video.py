@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..video_views import average_views
-from .clip_data import ClipData, GarmentMotions, Kinetics
+from .clip_data import GarmentMotions, Kinetics
 from .clip_start import start_clip_model
 from .recipe import Recipe, RecipeError
 from .tasks import Places, Task, data_of_kind
@@ -27,7 +27,7 @@ class VideoTask(Task):
     Augmentation of the labels: ``label_smoothing``.
     """
 
-    data: ClipData
+    data: GarmentMotions | Kinetics
 
     def __init__(self, recipe: Recipe, places: Places) -> None:
         super().__init__(recipe, places)

@@ -111,8 +111,24 @@ def test_a_shipped_model_is_what_its_description_says(runs, places, as_arguments
     model = stvit.create_model(described["model"], tmp_path / "tiny.safetensors", **described["options"])
     assert model(torch.zeros(1, 3, 32, 32)).shape == (1, len(described["classes"]))
     assert json.loads(capsys.readouterr().out.splitlines()[-1]) == described["metrics"]
-    assert described["samples_seen"] == 80 and "--set seed=0" in described["command"]
+    assert described["samples_seen"] == 80 and "--set seed=0" in described["command"][0]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["tiny.json", "tiny.safetensors"]
+
+
+def test_what_a_run_started_from_is_part_of_its_description(runs, as_arguments, tmp_path):
+    options = RECIPE.split("[model_options]")[1].split("[data]")[0]
+    start = f'[start]\nmodel = "stvit_deit_tiny_patch16_224"\n[start.options]{options}'
+    (tmp_path / "second.toml").write_text(RECIPE + start)
+    how = ["--recipe", str(tmp_path / "second.toml"), "--output", str(tmp_path / "second"), "--cpu"]
+    place = f"--place=start={runs[1] / 'model.safetensors'}"
+    assert main(["classify", *how, *as_arguments, place, "--set=epochs=1", "--precision=bf16"]) == 0
+    (tmp_path / "second.toml").write_text(RECIPE.replace("epochs = 2", "epochs = 9"))  # edited since
+    described = bundle.describe(FinishedRun.read(tmp_path / "second"), "second")
+    first, second = described["command"]
+    assert "tiny.toml --set seed=1 --precision no" in first and "WEIGHTS" not in first
+    assert "--set epochs=1 --precision bf16" in second and "start=WEIGHTS" in second
+    assert (described["epochs"], described["samples_seen"]) == (1, 80 + 40)
+    assert described["trained_on"].endswith(f"PyTorch {torch.__version__.split('+')[0]}")
 
 
 def test_an_unfinished_run_is_refused(runs, tmp_path):

@@ -96,3 +96,8 @@ def test_a_sample_without_a_class_is_named(folder):
         add(shard, "lonely.txt", b"no picture here")
     with pytest.raises(RecipeError, match="lonely"):
         list(data(folder).evaluation_batches("validation", Share(0, 1, 4, 1), workers=0))
+
+
+def test_fewer_samples_than_a_batch_are_refused(folder):
+    with pytest.raises(ValueError, match="2 samples is smaller than one batch of 4"):
+        data(folder, samples=2).steps_per_epoch(Share(0, 1, 4, 1))
