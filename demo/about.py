@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from html import escape
 
 from demo.bars import notice
 from demo.choices import ModelChoice
-from demo.garments import knows_the_same
+from demo.detectors import DETECTORS, FULL_TOKEN_DETECTORS
+from demo.garments import known
+from demo.video_models import PUBLISHED_CLIP_MODELS
 from weights import BundledRecord
 
 METRICS = {
@@ -32,8 +34,10 @@ def about(choices: Sequence[ModelChoice]) -> str:
     return _different_classes(choices) + "".join(map(_card, bundled.values()))
 
 
-def fallback_notice(choices: Iterable[ModelChoice]) -> str:
-    """That small models stand in for the published ones, and what they know."""
+def fallback_notice(choices: Sequence[ModelChoice]) -> str:
+    """That small models stand in for the published ones, and what they know; nothing where none do."""
+    if not choices:
+        return ""
     known = dict.fromkeys(name for choice in choices for name in choice.classes or ())
     return notice(
         "The published weights cannot be reached on the Hugging Face Hub, so the page starts with small models that "
@@ -45,14 +49,18 @@ def fallback_notice(choices: Iterable[ModelChoice]) -> str:
 
 
 def _different_classes(choices: Sequence[ModelChoice]) -> str:
-    if len(choices) < 2 or knows_the_same(*choices):
+    if len({choice.classes for choice in choices}) < 2:
         return ""
-    one, other = (f"{choice.label} knows {_known(choice)}" for choice in choices)
-    return notice(f"{one}, {other}: their predictions cannot be compared.", "info", "Speed and cost can.")
+    each = ", ".join(f"{choice.label} knows {_known(choice)}" for choice in choices)
+    return notice(f"{each}: their predictions cannot be compared.", "info", "Speed and cost can.")
 
 
 def _known(choice: ModelChoice) -> str:
-    return f"{len(choice.classes)} kinds of garments" if choice.classes else "the 1000 classes of ImageNet"
+    if choice.bundled:
+        return known(choice.bundled)
+    if choice in DETECTORS + FULL_TOKEN_DETECTORS:
+        return "the 80 classes of COCO"
+    return "the 400 actions of Kinetics" if choice in PUBLISHED_CLIP_MODELS else "the 1000 classes of ImageNet"
 
 
 def _card(choice: ModelChoice) -> str:
@@ -69,8 +77,11 @@ def _card(choice: ModelChoice) -> str:
 
 
 def _facts(record: BundledRecord) -> dict[str, str]:
-    length = [f"{record.epochs:g} epochs"] if record.epochs else []
-    length += [f"{record.samples_seen:,} samples seen"] if record.samples_seen else []
+    runs = len(record.command)
+    length = (
+        [f"{record.epochs:g} epochs" + (f", after {runs - 1} runs before" if runs > 1 else "")] if record.epochs else []
+    )
+    length += [f"{record.samples_seen:,} samples seen in all"] if record.samples_seen else []
     clip = f", {record.frames} frames, {record.stride} apart in the clip" if record.frames else ""
     return {
         "Knows": ", ".join(record.classes),

@@ -47,6 +47,34 @@ def speed_tile(state: RaceState, batched: bool) -> str:
     )
 
 
+def turns_chart(state: RaceState, what: str, note: str, beside: str = "") -> str:
+    """Everything that a comparison of single inputs has measured so far.
+
+    Args:
+        state: the comparison.
+        what: is compared, as the first word of the titles.
+        note: shown beneath.
+        beside: HTML of a second tile.
+    """
+    both = (state.model, state.baseline)
+    macs, parameters = [racer.macs / 1e9 for racer in both], [racer.parameters / 1e6 for racer in both]
+    charts = (
+        latency_chart(f"{what} time", "ms for one picture, median and middle half; shorter is better", both),
+        bar_chart(f"{what} multiply-adds", "G at this input, as computed here", both, macs, _digits(macs)),
+        bar_chart(f"{what} parameters", "million", both, parameters, _digits(parameters)),
+        peak_memory_chart(f"{what} peak memory", both),
+    )
+    return (
+        f'<div class="race" data-done="{str(state.done).lower()}">{stage_line(state)}'
+        f'<div class="tiles">{speed_tile(state, batched=False)}{beside}</div>'
+        f'<div class="metrics">{"".join(charts)}</div><p class="fine">{escape(note)}</p></div>'
+    )
+
+
+def _digits(values: Sequence[float]) -> str:
+    return "{:.1f}" if min(values) >= 1 else "{:.2f}"
+
+
 def bar_chart(
     title: str, unit: str, racers: Sequence[Racer], values: Sequence[float | None], form: str, notes: Sequence[str] = ()
 ) -> str:
@@ -114,6 +142,15 @@ def stacked_bar(label: str, parts_ms: Mapping[str, float], longest_ms: float) ->
     return (
         f'<div class="measure"><span>{escape(label)}</span><div class="stack">{parts}</div>'
         f"<b>{milliseconds(sum(parts_ms.values()))}</b><small>{words}</small></div>"
+    )
+
+
+def steps_card(title: str, label: str, parts_ms: Mapping[str, float], note: str) -> str:
+    """Where the time of one request went, step by step (class name: milliseconds)."""
+    return (
+        f'<div class="card request"><h4>{escape(title)}</h4>'
+        f"{stacked_bar(label, parts_ms, sum(parts_ms.values()))}{legend(parts_ms)}"
+        f'<p class="fine">{escape(note)}</p></div>'
     )
 
 

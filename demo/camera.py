@@ -7,11 +7,11 @@ from collections import OrderedDict
 from functools import lru_cache
 from io import BytesIO
 from threading import Lock
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
 from PIL import Image
-from torch import nn
 
 import stvit
 from demo.camera_runs import Caption, Judged
@@ -21,6 +21,7 @@ from demo.detectors import FULL_TOKEN_DETECTORS
 from demo.engine import Engine
 from demo.media import DECODE_ERRORS
 from demo.roster import CHOICES, DETECTORS, ModelChoice, find_any, method_of
+from demo.store import LoadedModel
 from demo.video import CLASSIFY, CLUSTERS, DETECT, BadChoice, ClipJob, frame_model, make_job
 from stvit.detection.preprocess import prepare
 from stvit.video.types import Model
@@ -31,6 +32,7 @@ MAX_BYTES = 1 << 20
 MAX_PIXELS = 1280 * 960
 MIN_SIDE = 16
 READY_MODELS = 4
+Setting = tuple[ClipJob, tuple[int, int]]  # what a model does, and for frames of which size
 
 
 class FrameError(ValueError):
@@ -89,11 +91,12 @@ def camera_job(task: object, model: object, detector: object, short_side: object
 
 
 class LiveModels:
-    """Models, ready for frames of one size; the latest few."""
+    """Models, ready for frames of one size; of each network the latest few. They go with the store's own entry, so
+    that nothing is kept here beyond its budget."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._ready: OrderedDict[tuple[ClipJob, tuple[int, int]], tuple[nn.Module, Model]] = OrderedDict()
+        self._ready: WeakKeyDictionary[LoadedModel, OrderedDict[Setting, Model]] = WeakKeyDictionary()
         self._lock = Lock()
 
     def judge(self, job: ClipJob, pixels: np.ndarray) -> Judged:
@@ -107,18 +110,18 @@ class LiveModels:
         return Judged(result, Caption(model.label, model.note, model.macs))
 
     def _model(self, job: ClipJob, frame_hw: tuple[int, int]) -> Model:
-        network = self._engine.store.get(job.model).network
-        key = (job, frame_hw)
+        loaded, setting = self._engine.store.get(job.model), (job, frame_hw)
         with self._lock:
-            known, model = self._ready.get(key, (None, None))
-        if known is not network:  # the first time, or its weights came in the meantime
+            ready = self._ready.setdefault(loaded, OrderedDict())
+            model = ready.get(setting)
+        if model is None:
             model = frame_model(self._engine, job, job.model)
             model.begin(frame_hw)
         with self._lock:
-            self._ready[key] = network, model
-            self._ready.move_to_end(key)
-            while len(self._ready) > READY_MODELS:
-                self._ready.popitem(last=False)
+            ready[setting] = model
+            ready.move_to_end(setting)
+            while len(ready) > READY_MODELS:
+                ready.popitem(last=False)
         return model
 
 

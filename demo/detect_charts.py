@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from html import escape
 
-from demo.bars import bar_chart, latency_chart, legend, peak_memory_chart, speed_tile, stacked_bar, stage_line
+from demo.bars import steps_card, turns_chart
 from demo.race import Racer, RaceState
 from demo.roster import find_any, label_of
 from demo.types import DetectionResult
@@ -33,34 +33,13 @@ def step_times(result: DetectionResult) -> str:
     (height, width), (padded_h, padded_w) = result.network_hw, result.padded_hw
     size = f"The network saw the picture at {height} × {width}, filled up to {padded_h} × {padded_w}."
     note = " ".join(filter(None, (size, NOT_TIMED, UNTRAINED if result.found is None else "")))
-    return (
-        f'<div class="card request"><h4>This detection, step by step</h4>'
-        f"{stacked_bar(label_of(result.model), parts, result.times.total_ms)}{legend(parts)}"
-        f'<p class="fine">{escape(note)}</p></div>'
-    )
+    return steps_card("This detection, step by step", label_of(result.model), parts, note)
 
 
 def backbones(state: RaceState) -> str:
     """Everything that a comparison of two backbones has measured so far, and what the paper prints for both."""
-    both = (state.model, state.baseline)
-    charts = (
-        latency_chart("Backbone time", "ms for one picture, median and middle half; shorter is better", both),
-        bar_chart(
-            "Backbone multiply-adds",
-            "G at this input, as computed here",
-            both,
-            [racer.macs / 1e9 for racer in both],
-            "{:.1f}",
-        ),
-        bar_chart("Backbone parameters", "million", both, [racer.parameters / 1e6 for racer in both], "{:.1f}"),
-        peak_memory_chart("Backbone peak memory", both),
-    )
     note = SAME_HEADS if find_any(state.model.name).bundled else ONLY_BACKBONES
-    return (
-        f'<div class="race" data-done="{str(state.done).lower()}">{stage_line(state)}'
-        f'<div class="tiles">{speed_tile(state, batched=False)}{_published(both)}</div>'
-        f'<div class="metrics">{"".join(charts)}</div><p class="fine">{note}</p></div>'
-    )
+    return turns_chart(state, "Backbone", note, _published((state.model, state.baseline)))
 
 
 def _published(both: tuple[Racer, Racer]) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from demo.detection import check_short_side, input_side, prepare, sizes_from
 from demo.engine import Engine
@@ -43,20 +43,34 @@ def race_backbones(engine: Engine, path: str | Path, name: str, short_side: int)
         return images
 
     side, images = first_that_fits(sizes_from(short_side), run_once, engine.device)
-    shape = tuple(images.shape[1:])
     fitted = "" if side == short_side else f", as there was not enough memory for {short_side}"
-    where = f"{engine.device_words()}; input {shape[1]} × {shape[2]}{fitted}"
-    racers = (racer(name, backbone, shape) for name, backbone in backbones.items())
+    yield from in_turns(engine, backbones, images, "Both backbones in turns", fitted)
+
+
+def in_turns(
+    engine: Engine, networks: dict[str, nn.Module], images: Tensor, stage: str, remark: str = ""
+) -> Iterator[RaceState]:
+    """Measure two networks, interleaved, on the same input; the device is held only while something runs on it.
+
+    Args:
+        networks: by their names in the roster, the one whose speed-up is asked for first.
+        images: (1, 3, H, W), on the device and in its precision.
+        stage: what is measured, in words.
+        remark: on the input's size.
+    """
+    shape = tuple(images.shape[1:])
+    where = f"{engine.device_words()}; input {shape[1]} × {shape[2]}{remark}"
+    racers = (racer(name, network, shape) for name, network in networks.items())
     state = RaceState("Counted multiply-adds, warming up", 0.0, *racers, 1, where)
     yield state
-    inputs = dict.fromkeys(backbones, images)
-    for part, (model, baseline) in measured(engine, backbones, inputs, ROUNDS, SECONDS):
+    inputs = dict.fromkeys(networks, images)
+    for part, (model, baseline) in measured(engine, networks, inputs, ROUNDS, SECONDS):
         state = replace(
             state,
-            stage="Both backbones in turns",
+            stage=stage,
             progress=part,
             model=replace(state.model, latency=model),
             baseline=replace(state.baseline, latency=baseline),
         )
         yield state
-    yield replace(with_peak_memory(engine, backbones, inputs, state), stage="Done", progress=1.0)
+    yield replace(with_peak_memory(engine, networks, inputs, state), stage="Done", progress=1.0)

@@ -65,16 +65,23 @@ def draw_objects(
     if pixels.shape[:2] != found.image_hw:
         raise ValueError(f"the picture is {pixels.shape[:2]}, the objects belong to {found.image_hw}")
     colours = object_colours(found.labels.numpy())
-    drawn = _tint(pixels, label_map(found), colours, opacity)
-    line = max(1, round(min(found.image_hw) / _PIXELS_PER_LINE))
+    drawn = tint(pixels, label_map(found), colours, opacity)
+    line = line_width(found.image_hw)
     for number in reversed(range(len(found))):  # the surest on top
         tag = f"{classes[int(found.labels[number])]} {100 * float(found.scores[number]):.0f} %"
         _draw_box(drawn, found.boxes[number].tolist(), tag, tuple(map(int, colours[number])), line)
     return drawn
 
 
-def _tint(pixels: np.ndarray, labels: np.ndarray, colours: np.ndarray, opacity: float) -> np.ndarray:
-    """The picture mixed with the colours of the objects, whose outlines are drawn at full strength."""
+def tint(pixels: np.ndarray, labels: np.ndarray, colours: np.ndarray, opacity: float) -> np.ndarray:
+    """The picture mixed with the colours of regions, whose outlines are drawn at full strength.
+
+    Args:
+        pixels: (H, W, 3) uint8 RGB.
+        labels: (H, W) uint8: 1 + number of the region that each pixel belongs to, 0 for none.
+        colours: (N, 3) uint8 RGB, of the regions.
+        opacity: of the colours, in [0, 1].
+    """
     table = np.zeros((1, 256, 3), np.uint8)
     table[0, 1 : 1 + len(colours)] = colours
     painted = cv2.LUT(cv2.merge([labels] * 3), table)
@@ -89,10 +96,33 @@ def _tint(pixels: np.ndarray, labels: np.ndarray, colours: np.ndarray, opacity: 
 def _draw_box(drawn: np.ndarray, box: Sequence[float], text: str, colour: tuple[int, int, int], line: int) -> None:
     left, top, right, bottom = (round(value) for value in box)
     cv2.rectangle(drawn, (left, top), (right, bottom), colour, line, cv2.LINE_AA)
-    scale, margin = 0.4 + 0.12 * line, 2 + line
-    (width, height), below = cv2.getTextSize(text, _FONT, scale, line)
-    x = min(max(left, 0), max(drawn.shape[1] - width - 2 * margin, 0))
-    y = max(top, height + below + 2 * margin)  # the tag stands on the box, or hangs in it at the picture's edge
-    cv2.rectangle(drawn, (x, y - height - below - 2 * margin), (x + width + 2 * margin, y), colour, cv2.FILLED)
+    draw_tag(drawn, left, top, text, colour, line)
+
+
+def line_width(image_hw: tuple[int, int]) -> int:
+    """Pixels of a line that is seen well on a picture of this size."""
+    return max(1, round(min(image_hw) / _PIXELS_PER_LINE))
+
+
+def tag_size(text: str, line: int) -> tuple[int, int]:
+    """Width and height of a name on its ground."""
+    (width, height), below = cv2.getTextSize(text, _FONT, _font_scale(line), line)
+    return width + 2 * _margin(line), height + below + 2 * _margin(line)
+
+
+def draw_tag(drawn: np.ndarray, left: int, bottom: int, text: str, colour: tuple[int, int, int], line: int) -> None:
+    """A name on a ground of its colour, with its lower left corner here, or as near as the picture's edges allow."""
+    (width, height), margin = tag_size(text, line), _margin(line)
+    below = cv2.getTextSize(text, _FONT, _font_scale(line), line)[1]
+    x, y = min(max(left, 0), max(drawn.shape[1] - width, 0)), max(bottom, height)
+    cv2.rectangle(drawn, (x, y - height), (x + width, y), colour, cv2.FILLED)
     ink = (0, 0, 0) if np.dot(colour, (0.299, 0.587, 0.114)) > 140 else (255, 255, 255)
-    cv2.putText(drawn, text, (x + margin, y - below - margin), _FONT, scale, ink, line, cv2.LINE_AA)
+    cv2.putText(drawn, text, (x + margin, y - below - margin), _FONT, _font_scale(line), ink, line, cv2.LINE_AA)
+
+
+def _font_scale(line: int) -> float:
+    return 0.4 + 0.12 * line
+
+
+def _margin(line: int) -> int:
+    return 2 + line

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import platform
 from dataclasses import asdict, replace
+from io import BytesIO
 from typing import Any
 
 import cv2
 import numpy as np
 import torch
+from PIL import Image
 
 from demo.coco import coco_json
 from demo.detection import DetectRun
@@ -16,6 +18,7 @@ from demo.engine import ClassifyRun
 from demo.geometry import InputGeometry
 from demo.overlay import draw_attention, draw_clusters, draw_reduction
 from demo.race import Racer, RaceState
+from demo.segmentation import SegmentRun, class_areas
 from demo.types import Classification, ClusterMap, DetectionResult, ReductionMap, RegionMap, StageTimes
 
 DISPLAY_SIDE = 1280  # longest side of pictures that are shown or handed out; the token map itself has 14 x 14 cells
@@ -116,6 +119,35 @@ def detection_json(run: DetectRun) -> dict[str, Any]:
         "regions": [_regions(entry) for entry in result.regions],
         "versions": {"python": platform.python_version(), "torch": torch.__version__},
     }
+
+
+def segmentation_json(run: SegmentRun) -> dict[str, Any]:
+    """A segmentation as plain JSON values, but for the map of classes, see :func:`indexed_png`; times in ms.
+
+    ``present`` are the classes in the picture, largest first; it is ``null`` without weights.
+    """
+    result = run.result
+    return {
+        "image": {"size_hw": list(run.source.pixels.shape[:2]), "note": run.source.note},
+        "segmenter": result.model,
+        "weights": result.weights,
+        "device": result.device,
+        "input": {"network_hw": list(result.network_hw), "labelled_side": result.labelled_side},
+        "classes": list(result.classes),
+        "present": None if result.labels is None else [asdict(entry) for entry in class_areas(result)],
+        "times_ms": {**asdict(result.times), "total_ms": result.times.total_ms},
+        "regions": [_regions(entry) for entry in result.regions],
+        "versions": {"python": platform.python_version(), "torch": torch.__version__},
+    }
+
+
+def indexed_png(labels: np.ndarray, colours: np.ndarray) -> bytes:
+    """A map of classes (H, W) uint8 as PNG with a palette: pixel values are the classes, shown in their colours."""
+    image = Image.fromarray(labels)
+    image.putpalette(colours.tobytes())
+    buffer = BytesIO()
+    image.save(buffer, "PNG")
+    return buffer.getvalue()
 
 
 def _objects(result: DetectionResult) -> list[dict[str, Any]]:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from demo.choices import NARROW, ModelChoice
+from stvit.training.data import MOTIONS
 from weights import BundledRecord
 
 METHOD_OF = {  # start of the registered name: method
@@ -22,6 +23,7 @@ METHOD_OF = {  # start of the registered name: method
     "stvit_video_swin": "STViT-Video-Swin",
     "video_swin": "Video-Swin",
 }
+NUMBERS = {8: "eight", 10: "ten"}
 DENSE = ("detect", "segment")
 
 
@@ -52,6 +54,13 @@ def knows_the_same(one: ModelChoice, other: ModelChoice) -> bool:
     return one.classes == other.classes
 
 
+def known(record: BundledRecord) -> str:
+    """What a bundled model knows, in a few words; a segmenter's background is not counted."""
+    what = "motions" if set(record.classes) <= set(MOTIONS) else "kinds"
+    number = len(set(record.classes) - {"background"})
+    return f"{NUMBERS.get(number, number)} {what} of garments"
+
+
 def _method(model: str) -> str | None:
     matching = [start for start in METHOD_OF if model.startswith(f"{start}_")]
     return METHOD_OF[max(matching, key=len)] if matching else None
@@ -65,11 +74,10 @@ def _network(method: str) -> str:
 def _choice(record: BundledRecord, method: str) -> ModelChoice:
     setting, suffix = _setting(method, record)
     tokens = suffix.removeprefix(", ") or ("all image tokens" if method == _network(method) else "semantic tokens")
-    kinds = "clips of garments" if record.task == "video" else "ten kinds of garments"
     return ModelChoice(
         name=record.name,
         label=f"{method}, narrow{suffix}",
-        about=f"{tokens}; knows {kinds}",
+        about=f"{tokens}; knows {known(record)}",
         method=method,
         size=NARROW,
         setting=setting,

@@ -39,14 +39,22 @@ class OfficialWeights:
     def at_hand(self) -> bool:
         """Whether they are in the cache or the Hub has them; an answer is ``FRESH_S`` old at most. False where the Hub
         is silent for ``PATIENCE_S``."""
+        asking = self.ask()
+        asking.join(PATIENCE_S)
+        return self._answer and not asking.is_alive()
+
+    def out_of_reach(self, names: Sequence[str]) -> bool:
+        """Whether these are its models, and their weights are not at hand."""
+        return tuple(names) == self.names and not self.at_hand()
+
+    def ask(self) -> Thread:
+        """Ask in the background, unless an answer is fresh or on its way; returns who asks or asked."""
         with self._lock:
             idle = self._asking is None or not self._asking.is_alive()
             if idle and time.monotonic() - self._asked_at > FRESH_S:
                 self._asking = Thread(target=self._find_out, name="official-weights", daemon=True)
                 self._asking.start()
-            asking = self._asking
-        asking.join(PATIENCE_S)
-        return self._answer and not asking.is_alive()
+            return self._asking
 
     def _find_out(self) -> None:
         self._answer = all(self._ask(record, HUB_TIMEOUT_S) for record in self._records)

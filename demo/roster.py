@@ -29,7 +29,10 @@ __all__ = [
     "clip_peer",
     "find",
     "find_any",
+    "find_clip_model",
     "find_detector",
+    "find_segmenter",
+    "first_clip_model",
     "full_token_peer",
     "garment_detector",
     "garment_pair",
@@ -38,6 +41,7 @@ __all__ = [
     "paper_tables",
     "peer_of",
     "published_figures",
+    "segmenter_peer",
     "settings_of",
     "sizes_of",
 ]
@@ -67,6 +71,16 @@ def find(name: object, choices: tuple[ModelChoice, ...] | None = None) -> ModelC
 def find_detector(name: object) -> ModelChoice:
     """The detector of this name; raises as ``find`` does."""
     return find(name, DETECTORS)
+
+
+def find_segmenter(name: object) -> ModelChoice:
+    """The segmenter of this name; raises as ``find`` does."""
+    return find(name, SEGMENTERS)
+
+
+def find_clip_model(name: object) -> ModelChoice:
+    """The clip model of this name; raises as ``find`` does."""
+    return find(name, CLIP_MODELS)
 
 
 def find_any(name: object) -> ModelChoice:
@@ -118,6 +132,11 @@ def garment_detector() -> ModelChoice | None:
     return next((choice for choice in DETECTORS if choice.bundled), None)
 
 
+def first_clip_model() -> ModelChoice:
+    """The clip model to begin with: a bundled one where there is any, as the published ones have no weights."""
+    return next((choice for choice in CLIP_MODELS if choice.bundled), CLIP_MODELS[0])
+
+
 def full_token_peer(detector: ModelChoice) -> ModelChoice:
     """The detector that another is measured against: the full-token one of its size; of a bundled full-token one, that
     with semantic tokens.
@@ -129,6 +148,18 @@ def full_token_peer(detector: ModelChoice) -> ModelChoice:
     peer = narrow_peer(detector, DETECTORS) if detector.bundled else next(of_size, None)
     if peer is None:
         raise UnknownModel(f"There is nothing to compare {detector.label} with. Choose another detector.")
+    return peer
+
+
+def segmenter_peer(segmenter: ModelChoice) -> ModelChoice:
+    """The segmenter that another is measured against: with all tokens, or of that one, with semantic tokens.
+
+    Raises:
+        UnknownModel: it came without the other one.
+    """
+    peer = narrow_peer(segmenter, SEGMENTERS)
+    if peer is None:
+        raise UnknownModel(f"There is nothing to compare {segmenter.label} with.")
     return peer
 
 

@@ -90,17 +90,22 @@ class ReductionMap:
 
 
 @dataclass(frozen=True)
-class StageTimes:
+class Times:
+    """Durations of consecutive steps, in milliseconds."""
+
+    @property
+    def total_ms(self) -> float:
+        return sum(vars(self).values())
+
+
+@dataclass(frozen=True)
+class StageTimes(Times):
     """Where the time of one request went, in milliseconds."""
 
     decode_ms: float
     preprocess_ms: float
     model_ms: float
     draw_ms: float
-
-    @property
-    def total_ms(self) -> float:
-        return self.decode_ms + self.preprocess_ms + self.model_ms + self.draw_ms
 
 
 @dataclass(frozen=True)
@@ -161,7 +166,7 @@ class RegionMap:
 
 
 @dataclass(frozen=True)
-class DetectionTimes:
+class DetectionTimes(Times):
     """Where the time of one detection went, in milliseconds; each step measured with the device at rest around it."""
 
     decode_ms: float
@@ -171,10 +176,6 @@ class DetectionTimes:
     heads_ms: float
     masks_ms: float
     draw_ms: float = 0.0
-
-    @property
-    def total_ms(self) -> float:
-        return sum(vars(self).values())
 
 
 @dataclass(frozen=True)
@@ -206,3 +207,44 @@ class DetectionResult:
     padded_hw: tuple[int, int]
     times: DetectionTimes
     classes: tuple[str, ...] = COCO_CLASSES
+
+
+@dataclass(frozen=True)
+class SegmentationTimes(Times):
+    """Where the time of one segmentation went, in milliseconds; the device is at rest around every step."""
+
+    decode_ms: float
+    prepare_ms: float
+    backbone_ms: float
+    head_ms: float
+    labels_ms: float
+    draw_ms: float = 0.0
+
+
+@dataclass(frozen=True)
+class SegmentationResult:
+    """What a segmenter says about one picture, of (H, W) pixels.
+
+    Attributes:
+        model: name in the roster.
+        labels: (H, W) uint8, the class of every pixel; ``None`` when no weights were to be had.
+        classes: their names, background first.
+        weights, regions, device: as of a :class:`DetectionResult`; a full-token model has no regions.
+        network_hw: size of the network's input.
+        labelled_side: longest side of the map of classes when it was made; below the picture's where memory was short.
+        times: without drawing.
+    """
+
+    model: str
+    labels: np.ndarray | None
+    classes: tuple[str, ...]
+    weights: str
+    regions: tuple[RegionMap, ...]
+    device: str
+    network_hw: tuple[int, int]
+    labelled_side: int
+    times: SegmentationTimes
+
+    def __post_init__(self) -> None:
+        if self.labels is not None and self.labels.max() >= len(self.classes):
+            raise ValueError(f"labels name classes outside [0, {len(self.classes)})")

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Event
 
 from demo.detection import check_short_side, input_side, scale_of
 from demo.engine import Engine
-from demo.roster import CLIP_MODELS, DETECTORS, ModelChoice, clip_peer, find, find_any, full_token_peer
+from demo.roster import ModelChoice, clip_peer, find, find_any, find_clip_model, find_detector, full_token_peer
 from stvit.kinetics import KINETICS400_CLASSES
 from stvit.video import ActionClassifier, Classifier, Detector, Progress, Race, Sampling, Single, process
 from stvit.video.types import Model
@@ -63,11 +62,11 @@ def make_job(
     if task not in TASKS:
         raise BadChoice(f"There is no task {str(task)[:40]!r}. Choose one of: {', '.join(TASKS)}.")
     if task == DETECT:
-        choice = find(detector, DETECTORS)
+        choice = find_detector(detector)
         peer = full_token_peer(choice).name if side_by_side else None
         return ClipJob(task, choice.name, peer, check_short_side(short_side))
     if task == ACTION:
-        choice = find(clip_model, CLIP_MODELS)
+        choice = find_clip_model(clip_model)
         return ClipJob(task, choice.name, clip_peer(choice).name if side_by_side else None, 0)
     choice = find(model)
     other = find(baseline).name if side_by_side else None
@@ -94,22 +93,19 @@ def named_job(task: object, model: object, baseline: object, short_side: object)
     return job
 
 
-def process_clip(
-    engine: Engine, path: str | Path, folder: str | Path, job: ClipJob, cancel: Event | None = None
-) -> Iterator[Progress]:
+def process_clip(engine: Engine, path: str | Path, folder: str | Path, job: ClipJob) -> Iterator[Progress]:
     """Make ``CLIP_NAME`` and ``RECORDS_NAME`` in a folder; see ``stvit.video.process``.
 
     The device is held for one batch at a time, so that other visitors come to their turn.
 
     Raises:
         VideoError: the file cannot be used.
-        Cancelled: ``cancel`` was set.
         OutOfMemory: the device has no room for a model.
     """
     models = [frame_model(engine, job, name) for name in job.names]
     task = Single(models[0]) if job.baseline is None else Race(*models)
     folder = Path(folder)
-    yield from process(path, folder / CLIP_NAME, task, records=folder / RECORDS_NAME, cancel=cancel)
+    yield from process(path, folder / CLIP_NAME, task, records=folder / RECORDS_NAME)
 
 
 def frame_model(engine: Engine, job: ClipJob, name: str) -> Model:

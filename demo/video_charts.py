@@ -13,7 +13,7 @@ import numpy as np
 from demo.bars import legend, notice, percent, stacked_bar
 from demo.export import jpeg_bytes
 from stvit.video import ClipInfo, Progress
-from stvit.video.pipeline import STAGES
+from stvit.video.progress import STAGES
 
 PREVIEW_SIDE = 720
 
@@ -44,9 +44,10 @@ def finished(progress: Progress) -> str:
     return (
         f'<div class="card request"><h4>{progress.frames} frames in {duration(progress.elapsed_s)}: '
         f"{progress.frames_per_second:.1f} frames/s</h4>{rows}{legend(STAGES)}"
-        f'<p class="fine">The stages work at the same time, so their times overlap. The model alone would have reached '
-        f"{progress.model_frames_per_second:.1f} frames/s with the others at work beside it: {share:.0%} of that came "
-        f"out at the end. Read: {escape(clip_words(info))}. Written: H.264, 4:2:0, index in front.</p></div>"
+        f'<p class="fine">The stages work at the same time, so their times overlap. The stage “model” (side by side: '
+        f"both models, and a few trial passes) would have reached {progress.model_frames_per_second:.1f} frames/s by "
+        f"itself, with the others at work beside it: {share:.0%} of that came out at the end. "
+        f"Read: {escape(clip_words(info))}. Written: H.264, 4:2:0, index in front.</p></div>"
         f"{''.join(map(whole_clip, progress.conclusion.values()))}"
     )
 

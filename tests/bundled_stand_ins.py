@@ -11,12 +11,15 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from PIL import Image
 from safetensors.torch import save
 
 import stvit
-from stvit.training.data import CLASS_NAMES
-from tests.sure_detector import make_sure
+from stvit.segmentation import UperNet
+from stvit.training.data import CLASS_NAMES, MOTIONS
+from tests.sure_detector import PHOTO, make_sure, scale_outputs
 
 NARROW_SWIN: dict[str, Any] = {
     "embed_dim": 16,
@@ -31,6 +34,14 @@ NARROW_DEIT: dict[str, Any] = {
     "num_heads": 3,
     "num_classes": 10,
 }
+NARROW_CLIP: dict[str, Any] = {
+    "embed_dim": 8,
+    "depths": [1, 1, 3, 1],
+    "num_heads": [1, 2, 4, 8],
+    "window_size": [4, 7, 7],
+    "num_classes": 8,
+}
+SEGMENTED = {"channels": 16, "auxiliary_channels": 8, "num_classes": 11}
 NARROW_HEADS: dict[str, Any] = {"fpn_channels": 16, "box_hidden": 32}
 FULL_TOKENS = {"class_token": False, "global_pool": "avg", "fc_norm": False}
 
@@ -42,8 +53,30 @@ KINDS: dict[str, tuple[str, str, int, dict[str, Any]]] = {  # name: task, model,
     "garments_swin": ("classify", "swin_tiny_patch4_window7_224", 224, NARROW_SWIN),
     "garments_detect_stvit_r": ("detect", "stvit_r_swin_small_cascade_mask_rcnn", 224, NARROW_SWIN | NARROW_HEADS),
     "garments_detect_swin": ("detect", "swin_small_cascade_mask_rcnn", 224, NARROW_SWIN | NARROW_HEADS),
+    "garments_segment_stvit_r": ("segment", "stvit_r_swin_small_upernet", 224, NARROW_SWIN | SEGMENTED),
+    "garments_segment_swin": ("segment", "swin_small_upernet", 224, NARROW_SWIN | SEGMENTED),
+    "garments_clips_stvit_swin": (
+        "video",
+        "stvit_video_swin_tiny",
+        112,
+        NARROW_CLIP | {"img_size": 112, "stgm_position": 1},
+    ),
+    "garments_clips_swin": ("video", "video_swin_tiny", 112, NARROW_CLIP),
 }
-METRICS = {"classify": {"top1": 91.25}, "detect": {"box_ap": 41.5, "box_ap50": 72.25, "mask_ap": 38.0}}
+CLASSES = {"segment": ("background", *CLASS_NAMES), "video": MOTIONS}
+METRICS = {
+    "classify": {"top1": 91.25},
+    "video": {"top1": 88.25},
+    "segment": {"mIoU": 61.5, "pixel_accuracy": 93.25},
+    "detect": {"box_ap": 41.5, "box_ap50": 72.25, "mask_ap": 38.0},
+}
+
+
+def make_varied(network: UperNet) -> None:
+    """Let a segmenter of random weights see several classes in any picture."""
+    scale_outputs(network.head.classifier[-1], torch.zeros(network.num_classes), 1.0)
+    with Image.open(PHOTO) as photo:
+        network.eval().predict(np.array(photo.convert("RGB")), scale=(224, 224))
 
 
 @cache
@@ -55,6 +88,8 @@ def weights_of(name: str) -> tuple[bytes, int]:
         network = stvit.create_model(model, **options)
         if task == "detect":
             make_sure(network)
+        if task == "segment":
+            make_varied(network)
         macs = stvit.count_macs(network, (3, size, size)) if task == "classify" else 1
     half = {key: value.half() if value.is_floating_point() else value for key, value in network.state_dict().items()}
     return save({key: value.clone(memory_format=torch.contiguous_format) for key, value in half.items()}), macs
@@ -68,7 +103,7 @@ def describe(name: str, folder: Path) -> dict[str, Any]:
         "model": model,
         "options": options,
         "task": task,
-        "classes": list(CLASS_NAMES),
+        "classes": list(CLASSES.get(task, CLASS_NAMES)),
         "input_size": size,
         "metrics": METRICS[task],
         "metrics_split": ["test", 1000],
@@ -81,6 +116,7 @@ def describe(name: str, folder: Path) -> dict[str, Any]:
         "samples_seen": 330_000,
         "trained_on": "nothing",
         "licence": "Apache-2.0",
+        **({"frames": 8, "stride": 1} if task == "video" else {}),
         "sha256": hashlib.sha256((folder / f"{name}.safetensors").read_bytes()).hexdigest(),
     }
 

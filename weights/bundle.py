@@ -50,7 +50,7 @@ class BundledRecord:
         licence: of the weights.
         sha256: of the file of weights.
         path: the file of weights.
-        epochs, samples_seen: how long it was trained, where that is known.
+        epochs, samples_seen: of the last run, and of all runs that led to it, where that is known.
         frames, stride: of a clip model, frames of its input, and frames of the clip from one to the next.
     """
 

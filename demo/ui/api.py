@@ -10,6 +10,7 @@ import gradio as gr
 from gradio.processing_utils import save_bytes_to_cache
 from gradio.utils import get_upload_folder
 
+from demo import roster
 from demo.detection import SHORT_SIDES, BadSize
 from demo.export import annotated_picture, classification_json, detection_json, final_regions, race_json
 from demo.media import MediaError
@@ -17,7 +18,8 @@ from demo.memory import OutOfMemory
 from demo.race import BadBatchSize, SameModel, check_batch_size
 from demo.roster import BASELINES, CHOICES, CLIP_MODELS, DETECTORS, MODELS, ModelChoice, UnknownModel, find
 from demo.types import Classification, ClusterMap, ReductionMap, StageTimes
-from demo.ui import video_api
+from demo.ui import segment_api, video_api
+from demo.ui.inputs import sent_picture
 from demo.ui.runtime import DEVICE_QUEUE, Runtime
 from weights import CATALOGUE
 
@@ -26,7 +28,7 @@ DESCRIPTIONS = {
         "The models on offer: name, label, method, size, setting, weights (null where none were published), licence, "
         "the papers' published figures, and of models that this project trained, those measured here. Names of the "
         "roles 'model' and 'baseline' go in for either; those of the role 'detector' go in for `detector`, and into "
-        "/video; those of the role 'clip_model' into /video alone."
+        "/video; those of the role 'clip_model' into /video alone, of the role 'segmenter' into /segment."
     ),
     "classify": (
         "Top-5 ImageNet classes of any two models on one picture, the region of every semantic token or where image "
@@ -63,7 +65,13 @@ class Endpoints:
 
     @staticmethod
     def models() -> list[dict[str, Any]]:
-        groups = {"model": MODELS, "baseline": BASELINES, "detector": DETECTORS, "clip_model": CLIP_MODELS}
+        groups = {
+            "model": MODELS,
+            "baseline": BASELINES,
+            "detector": DETECTORS,
+            "segmenter": roster.SEGMENTERS,
+            "clip_model": CLIP_MODELS,
+        }
         return [_described(choice, role) for role, group in groups.items() for choice in group]
 
     def classify(self, image: str | None, model: str, baseline: str) -> dict[str, Any]:
@@ -76,7 +84,7 @@ class Endpoints:
         try:
             find(model)
             self.runtime.engine.store.get(model)
-            picture, result = self.runtime.classify_one(_given(image), model)
+            picture, result = self.runtime.classify_one(sent_picture(image), model)
         except (MediaError, UnknownModel) as error:
             raise _refusal(str(error)) from error
         regions = _layer(result, unit, layer)
@@ -86,7 +94,7 @@ class Endpoints:
     def compare(self, image: str | None, model: str, baseline: str, batch_size: int) -> Iterator[dict[str, Any]]:
         try:
             names = find(model).name, find(baseline).name
-            for state in self.runtime.race_file(_given(image), *names, check_batch_size(batch_size)):
+            for state in self.runtime.race_file(sent_picture(image), *names, check_batch_size(batch_size)):
                 yield race_json(state)
         except (MediaError, UnknownModel, BadBatchSize, SameModel) as error:
             raise _refusal(str(error)) from error
@@ -94,13 +102,13 @@ class Endpoints:
     def detect(self, image: str | None, detector: str, short_side: int) -> dict[str, Any]:
         try:
             self.runtime.engine.store.get(find(detector, DETECTORS).name)
-            return detection_json(self.runtime.detect_file(_given(image), detector, short_side))
+            return detection_json(self.runtime.detect_file(sent_picture(image), detector, short_side))
         except (MediaError, UnknownModel, BadSize, OutOfMemory) as error:
             raise _refusal(str(error)) from error
 
     def compare_backbones(self, image: str | None, detector: str, short_side: int) -> Iterator[dict[str, Any]]:
         try:
-            for state in self.runtime.race_backbones(_given(image), detector, short_side):
+            for state in self.runtime.race_backbones(sent_picture(image), detector, short_side):
                 yield race_json(state)
         except (MediaError, UnknownModel, BadSize, OutOfMemory) as error:
             raise _refusal(str(error)) from error
@@ -110,7 +118,7 @@ class Endpoints:
             names = find(model).name, find(baseline).name
             for name in names:
                 self.runtime.engine.store.get(name)  # a first download is no part of the timed run
-            return self.runtime.classify_file(_given(image), *names)
+            return self.runtime.classify_file(sent_picture(image), *names)
         except (MediaError, UnknownModel) as error:
             raise _refusal(str(error)) from error
 
@@ -144,6 +152,7 @@ def build(runtime: Runtime, picture: gr.Image, batch_size: gr.Dropdown) -> None:
         gr.Button(visible=False).click(
             getattr(endpoints, name), inputs, output, api_name=name, api_description=DESCRIPTIONS[name], **queue
         )
+    segment_api.build(runtime, picture)
     video_api.build(runtime)
 
 
@@ -168,12 +177,6 @@ def _described(choice: ModelChoice, role: str) -> dict[str, Any]:
         "published": dict(choice.published),
         "measured": dict(choice.bundled.metrics) if choice.bundled else {},
     }
-
-
-def _given(image: str | None) -> str:
-    if image is None:
-        raise _refusal("Send a picture: the parameter `image` is empty.")
-    return image
 
 
 def _token(regions: ClusterMap | ReductionMap, number: int) -> int | None:

@@ -12,6 +12,7 @@ from demo.camera import TASKS
 from demo.roster import MODELS
 from demo.ui.camera_handlers import Answer, CameraHandlers
 from demo.ui.cluster_view import HERE, script
+from demo.ui.first_models import FirstModels
 from demo.ui.inputs import AGAINST_THE_ROSTER, ModelPicker, connect_picker, model_picker
 from demo.ui.runtime import LOADING_QUEUE, Runtime, on_zero_gpu
 from demo.ui.video import detector_pickers
@@ -38,6 +39,8 @@ class Parts:
     detector: gr.Dropdown
     short_side: gr.Dropdown
     pickers: tuple[gr.Column, gr.Column]
+    about: gr.HTML
+    fallback: gr.HTML
     notice: gr.HTML
     view: gr.HTML
 
@@ -51,7 +54,7 @@ def build(runtime: Runtime) -> None:
     """Lay the tab out and connect it; call inside a ``gr.Tab``."""
     handlers = CameraHandlers(runtime)
     parts = _lay_out(runtime.engine.device.type == "cuda", handlers)
-    _connect(parts, handlers)
+    _connect(parts, handlers, FirstModels([MODELS[0]]))
 
 
 def _lay_out(on_gpu: bool, handlers: CameraHandlers) -> Parts:
@@ -62,13 +65,15 @@ def _lay_out(on_gpu: bool, handlers: CameraHandlers) -> Parts:
                 model = model_picker("Model", MODELS[0], "camera-model")
             with gr.Column(visible=False) as of_detector:
                 detector, short_side = detector_pickers(on_gpu, "camera")
+            about = gr.HTML(elem_id="camera-about", elem_classes="notices", apply_default_css=False)
             gr.HTML(PRIVACY, apply_default_css=False)
         with gr.Column(elem_classes="results"):
             if on_zero_gpu():
                 gr.HTML(ZERO_GPU_NOTE, elem_classes="notices", apply_default_css=False)
+            fallback = gr.HTML(elem_id="camera-fallback", elem_classes="notices", apply_default_css=False)
             told = gr.HTML(elem_id="camera-notice", elem_classes="notices", apply_default_css=False)
             view = _camera_view(handlers)
-    return Parts(task, model, detector, short_side, (of_model, of_detector), told, view)
+    return Parts(task, model, detector, short_side, (of_model, of_detector), about, fallback, told, view)
 
 
 def _camera_view(handlers: CameraHandlers) -> gr.HTML:
@@ -85,7 +90,7 @@ def _camera_view(handlers: CameraHandlers) -> gr.HTML:
     )
 
 
-def _connect(parts: Parts, handlers: CameraHandlers) -> None:
+def _connect(parts: Parts, handlers: CameraHandlers, first: FirstModels) -> None:
     quiet = {"api_visibility": "private", "show_progress": "hidden"}
     at_once = {**quiet, "queue": False}
     opening = {**quiet, **AGAINST_THE_ROSTER, **LOADING_QUEUE}
@@ -97,3 +102,9 @@ def _connect(parts: Parts, handlers: CameraHandlers) -> None:
     gr.on(changed, handlers.change, parts.pick, shown, trigger_mode="always_last", **opening)
     parts.view.close_camera(handlers.close, None, None, **at_once)
     Context.root_block.unload(handlers.close)
+    unchecked = {**at_once, **AGAINST_THE_ROSTER}
+    introduced = [parts.about, parts.short_side]
+    for component in (parts.task, parts.model.setting, parts.detector):
+        component.change(handlers.introduce, parts.pick, introduced, **unchecked)
+    begun, lists = [parts.model.setting, parts.detector], [*parts.model.lists, parts.detector]
+    Context.root_block.load(first.begin, begun, [parts.fallback, *lists], **unchecked)

@@ -9,19 +9,18 @@ from typing import Any
 import gradio as gr
 import numpy as np
 
+from demo.about import about
 from demo.bars import notice
 from demo.camera import MAX_SIDE, FrameError, camera_job, full_token_macs, read_frame
 from demo.camera_runs import Judged, LiveRun, LiveRuns, TooManyCameras
-from demo.detection import BadSize
 from demo.export import jpeg_bytes
 from demo.memory import OutOfMemory, is_out_of_memory
-from demo.roster import UnknownModel, find_any
 from demo.store import NO_ROOM
 from demo.ui.cluster_view import base64
 from demo.ui.loading import load_models
 from demo.ui.runtime import Runtime
-from demo.ui.video_handlers import weights_notice
-from demo.video import DETECT, BadChoice, ClipJob
+from demo.ui.video_handlers import checked, weights_notice
+from demo.video import DETECT, ClipJob, choices_of
 
 BUSY = {"busy": True}  # an earlier frame of the same run is still under way
 GONE = {"gone": True}  # there is no such run, or none any more
@@ -41,19 +40,29 @@ class CameraHandlers:
         """Which pickers are to be seen: models, detectors."""
         return gr.Column(visible=task != DETECT), gr.Column(visible=task == DETECT)
 
+    @staticmethod
+    def introduce(task: str, model: str, detector: str, short_side: int) -> tuple[str, gr.Dropdown]:
+        """What there is to say of the model, and the list of sizes where they are a choice."""
+        (choice,) = choices_of(checked(camera_job, task, model, detector, short_side))
+        return about([choice]), gr.Dropdown(visible=choice.bundled is None)
+
     def open(
         self, task: str, model: str, detector: str, short_side: int, request: gr.Request
     ) -> Iterator[tuple[Any, Any]]:
-        """Bring the model into memory, with notices on the progress; then the run that frames may be sent to."""
+        """Bring the model into memory, with notices on the progress; then the run that frames may be sent to, or why
+        there is none. The browser gets something each time, and so knows that it is not forgotten."""
         try:
-            job = camera_job(task, model, detector, short_side)
-            for words in load_models(self.store, [find_any(job.model)], retry=True):
-                yield words, gr.skip()
+            job = checked(camera_job, task, model, detector, short_side)
+            for words in load_models(self.store, choices_of(job), retry=True):
+                yield words, {"at": time.time()}
+            words = weights_notice(self.store, job)
             key = self.runs.open(request.session_hash, job)
-        except (UnknownModel, BadSize, BadChoice, TooManyCameras) as error:
-            yield notice(str(error), "error"), {"refused": str(error), "at": time.time()}
-            return
-        yield weights_notice(self.store, job), {"run": key, "maxSide": MAX_SIDE}
+        except gr.Error as error:
+            yield _refused(error.message)
+        except (TooManyCameras, OutOfMemory) as error:
+            yield _refused(str(error))
+        else:
+            yield words, {"run": key, "maxSide": MAX_SIDE}
 
     def change(
         self, task: str, model: str, detector: str, short_side: int, request: gr.Request
@@ -109,6 +118,10 @@ class CameraHandlers:
             "serverMs": round((time.perf_counter() - start) * 1e3, 2),
             **_cost(run.job, pixels, judged),
         }
+
+
+def _refused(words: str) -> tuple[str, Answer]:
+    return notice(words, "error"), {"refused": words, "at": time.time()}
 
 
 def _cost(job: ClipJob, pixels: np.ndarray, judged: Judged) -> Answer:

@@ -4,7 +4,7 @@
 
 const root = find(".lc"), video = find(".lc-video"), canvas = find(".lc-canvas");
 const still = document.createElement("canvas"); // the frame that is sent
-const JPEG_QUALITY = 0.85, RATE_MS = 3000, WORDS_MS = 250, PAUSE_MS = 200, FORGOTTEN_MS = 1000, MOST_FAILURES = 3;
+const JPEG_QUALITY = 0.85, RATE_MS = 3000, WORDS_MS = 250, PAUSE_MS = 200, FORGOTTEN_MS = 1000, MOST_FAILURES = 3, NEWS_MS = 30000;
 const WISHED = { audio: false, video: { width: { ideal: 640 }, height: { ideal: 480 }, frameRate: { ideal: 30 } } };
 
 const DENIED = "The browser does not let this page use the camera. Allow it (the camera sign in or beside the address bar), then press Start camera.";
@@ -13,6 +13,7 @@ const TAKEN = "The camera is there, but gives no picture: another program may be
 const UNPLUGGED = "The camera was unplugged, or its permission taken back. Plug it in or allow it again, then press Start camera.";
 const INSECURE = "Browsers hand out cameras only on secure pages. Open this page by https://, or by http://localhost on the machine that serves it.";
 const SILENT = "The server does not answer. Look whether it still runs and is reachable, then press Start camera.";
+const NO_NEWS = "The server has not begun within " + NEWS_MS / 1000 + " seconds: it may be busy with other visitors. Wait a moment, then press Start camera.";
 const WHY = {
   NotAllowedError: DENIED, SecurityError: DENIED, NotFoundError: ABSENT, OverconstrainedError: ABSENT,
   NotReadableError: TAKEN, AbortError: TAKEN,
@@ -26,7 +27,7 @@ const STATES = {
 
 // `turn` counts starts and stops: whoever waited for something looks whether it is still theirs. `seen` counts the frames
 // that the camera gave, `grabbed` is what that number was at the last frame that was taken.
-const live = { turn: 0, stream: null, run: null, maxSide: 640, looping: false, seen: 0, grabbed: 0, wake: null };
+const live = { turn: 0, stream: null, run: null, maxSide: 640, looping: false, seen: 0, grabbed: 0, wake: null, patience: 0 };
 const counts = { shown: 0, dropped: 0, recent: [], toldAt: 0 };
 
 // ---- starting and stopping --------------------------------------------------------------------------------------
@@ -67,9 +68,19 @@ async function start() {
     return;
   }
   if (turn !== live.turn) return;
-  enter("loading");
   countFrames(turn);
+  askForRun();
+}
+
+function askForRun() {
+  enter("loading");
+  expectNews();
   trigger("open_camera");
+}
+
+function expectNews() { // while the model is loading; a full queue, for one, sends none
+  clearTimeout(live.patience);
+  live.patience = setTimeout(() => { if (root.dataset.state === "loading") stop(NO_NEWS); }, NEWS_MS);
 }
 
 function stop(words) {
@@ -90,6 +101,8 @@ function receive() { // the server opened a run, or refused to
     if (value.run) trigger("close_camera"); // stopped in the meantime
   } else if (value.refused) {
     stop(value.refused);
+  } else if (!value.run) {
+    expectNews(); // the model is on its way
   } else {
     Object.assign(live, { run: value.run, maxSide: value.maxSide });
     if (root.dataset.state === "loading") loop(live.turn);
@@ -160,8 +173,7 @@ async function loop(turn) {
     counts.dropped += 1; // sent, but not answered
     await new Promise((resolve) => setTimeout(resolve, answer?.gone ? FORGOTTEN_MS : PAUSE_MS));
     if (turn === live.turn && answer?.gone && run === live.run) { // forgotten after a long pause, and not replaced
-      enter("loading");
-      return trigger("open_camera");
+      return askForRun();
     }
   }
 }

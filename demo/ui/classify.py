@@ -18,8 +18,8 @@ from demo.ui.comparison import Comparison, connect_comparison
 from demo.ui.examples import Gallery
 from demo.ui.inputs import AGAINST_THE_ROSTER, ModelPicker, model_picker, picture_input
 from demo.ui.pairs import connect_pair
-from demo.ui.parts import heading
-from demo.ui.runtime import DEVICE_QUEUE, LOADING_QUEUE, Runtime
+from demo.ui.parts import connect_run, heading
+from demo.ui.runtime import Runtime
 
 COMPARED_WITH = find("swin_small_patch4_window7_224")
 EMPTY_RACE = (
@@ -141,19 +141,16 @@ def _connect_classification(parts: Parts, handlers: ClassifyHandlers) -> None:
         parts.download_picture,
         parts.download_json,
     ]
-    loading = {"inputs": parts.pick, "outputs": parts.notice, "api_visibility": "private", "show_progress": "hidden"}
-    newest = {"trigger_mode": "always_last"}
-    chosen = gr.on([part.change for part in parts.pick], handlers.load, **newest, **loading, **LOADING_QUEUE)
-    pressed = parts.run.click(handlers.load_again, **loading, **LOADING_QUEUE)
-    for event in (chosen, pressed):
-        event.success(
-            handlers.classify,
-            parts.pick,
-            outputs,
-            api_visibility="private",
-            show_progress_on=parts.predictions,
-            **DEVICE_QUEUE,
-        )
+    connect_run(
+        parts.pick,
+        parts.run,
+        load=handlers.load,
+        load_again=handlers.load_again,
+        notice=parts.notice,
+        run=handlers.classify,
+        outputs=outputs,
+        progress_on=parts.predictions,
+    )
     parts.examples.pick(handlers.choose_example, None, parts.picture, api_visibility="private", queue=False)
 
 

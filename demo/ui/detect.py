@@ -16,8 +16,8 @@ from demo.ui.detect_handlers import DetectHandlers, detector_list
 from demo.ui.detect_view import detect_view
 from demo.ui.examples import Gallery
 from demo.ui.inputs import AGAINST_THE_ROSTER, picture_input
-from demo.ui.parts import heading
-from demo.ui.runtime import DEVICE_QUEUE, LOADING_QUEUE, Runtime
+from demo.ui.parts import connect_run, heading
+from demo.ui.runtime import Runtime
 
 SIZE_ON_CPU = 480
 EMPTY_RACE = (
@@ -130,20 +130,16 @@ def _size_words(short_side: int) -> str:
 
 def _connect_detection(parts: Parts, handlers: DetectHandlers) -> None:
     outputs = [parts.notice, parts.detections, parts.steps, parts.download_picture, parts.download_coco]
-    loading = {"inputs": parts.pick, "outputs": parts.notice, "api_visibility": "private", "show_progress": "hidden"}
-    chosen = gr.on(
-        [part.change for part in parts.pick], handlers.load, trigger_mode="always_last", **loading, **LOADING_QUEUE
+    connect_run(
+        parts.pick,
+        parts.run,
+        load=handlers.load,
+        load_again=handlers.load_again,
+        notice=parts.notice,
+        run=handlers.detect,
+        outputs=outputs,
+        progress_on=parts.detections,
     )
-    pressed = parts.run.click(handlers.load_again, **loading, **LOADING_QUEUE)
-    for event in (chosen, pressed):
-        event.success(
-            handlers.detect,
-            parts.pick,
-            outputs,
-            api_visibility="private",
-            show_progress_on=parts.detections,
-            **DEVICE_QUEUE,
-        )
     parts.examples.pick(handlers.choose_example, None, parts.picture, api_visibility="private", queue=False)
 
 

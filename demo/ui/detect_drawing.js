@@ -1,7 +1,6 @@
-// Paints what detect_view.js shows: masks, boxes and names, or the regions of semantic tokens. `view` is declared there.
+// Paints what detect_view.js shows: masks, boxes and names. `view` is declared there.
 
 const SHARPEST = 512; // masks have 28 x 28 cells: drawn finer than this, they would only take memory
-const VEIL = "rgba(9, 14, 22, 0.55)";
 const painted = new Map(); // object: its mask as canvases, at the size it was last drawn
 
 // ---- masks ------------------------------------------------------------------------------------------------------
@@ -57,14 +56,6 @@ function maskOn(index, width, height, unitPixel) {
 
 // ---- drawing ----------------------------------------------------------------------------------------------------
 
-function paint(target, width, height, unitPixel) {
-  const context = target.getContext("2d");
-  context.clearRect(0, 0, width, height);
-  context.imageSmoothingQuality = "high";
-  context.drawImage(picture, 0, 0, width, height);
-  (view.mode === TOKENS ? drawTokens : drawObjects)(context, width, height, unitPixel);
-}
-
 function drawObjects(context, width, height, unitPixel) {
   const chosen = activeObject(), visible = shown(), largestFirst = view.data.order.filter((index) => visible.includes(index));
   if (view.masks) {
@@ -81,22 +72,14 @@ function drawObjects(context, width, height, unitPixel) {
     if (view.boxes) drawBox(context, boxOn(index, width, height), object(index).colour, unitPixel, 0.9, 2);
     if (view.names) drawName(context, index, width, height, unitPixel);
   }
-  if (chosen !== null) spotlight(context, chosen, width, height, unitPixel);
+  if (chosen !== null) spotlightObject(context, chosen, width, height, unitPixel);
 }
 
-function spotlight(context, index, width, height, unitPixel) { // all else under a veil, the object as it is in the picture
-  const [left, top, w, h] = boxOn(index, width, height), { fill, edge } = maskOn(index, width, height, unitPixel);
-  context.fillStyle = VEIL;
-  context.fillRect(0, 0, width, height);
-  const cut = document.createElement("canvas");
-  Object.assign(cut, { width: Math.max(1, Math.ceil(w)), height: Math.max(1, Math.ceil(h)) });
-  const inner = cut.getContext("2d");
-  inner.drawImage(fill, 0, 0, w, h);
-  inner.globalCompositeOperation = "source-in";
-  inner.drawImage(picture, -left, -top, width, height);
-  context.drawImage(cut, left, top);
-  context.drawImage(edge, left, top, w, h);
-  drawBox(context, [left, top, w, h], object(index).colour, unitPixel, 1, 3);
+function spotlightObject(context, index, width, height, unitPixel) {
+  const box = boxOn(index, width, height), { fill, edge } = maskOn(index, width, height, unitPixel);
+  spotlight(context, fill, box, width, height);
+  context.drawImage(edge, ...box);
+  drawBox(context, box, object(index).colour, unitPixel, 1, 3);
   drawName(context, index, width, height, unitPixel);
 }
 
@@ -106,44 +89,9 @@ function drawBox(context, box, colour, unitPixel, alpha, width) {
   strokeTwice(context, unitPixel, alpha, width, colour.join(", "));
 }
 
-function drawName(context, index, width, height, unitPixel) {
+function drawName(context, index, width, height, unitPixel) { // on the box, or in it at the picture's edge
   const [left, top] = boxOn(index, width, height), { name, score, colour } = object(index);
-  const text = name + " " + percent(score), size = 12 * unitPixel, pad = 4 * unitPixel;
-  context.font = "600 " + size + "px system-ui, sans-serif";
-  const tagWidth = context.measureText(text).width + 2 * pad, tagHeight = size + 1.4 * pad;
-  const x = Math.min(Math.max(0, left - unitPixel), Math.max(0, width - tagWidth));
-  const y = Math.max(0, top - tagHeight); // on the box, or in it at the picture's edge
-  context.fillStyle = "rgb(" + colour.join(",") + ")";
-  context.beginPath();
-  context.roundRect(x, y, tagWidth, tagHeight, 3 * unitPixel);
-  context.fill();
-  const [red, green, blue] = colour;
-  context.fillStyle = 0.299 * red + 0.587 * green + 0.114 * blue > 140 ? "#0b1119" : "#ffffff";
-  context.textBaseline = "middle";
-  context.fillText(text, x + pad, y + tagHeight / 2);
-}
-
-function lattice(width, height) { // the last row and column of tokens may reach beyond the picture
-  const [rows, columns] = currentLayer().imageGrid, [seenRows, seenColumns] = view.data.cells;
-  return {
-    xs: edges(0, (columns * width) / seenColumns, columns), ys: edges(0, (rows * height) / seenRows, rows), rows, columns,
-  };
-}
-
-function drawTokens(context, width, height, unitPixel) {
-  const layer = currentLayer(), token = activeToken(), grid = lattice(width, height);
-  const { xs, ys, rows, columns } = grid;
-  context.globalAlpha = token === null ? view.opacity : 0.45 * view.opacity;
-  context.imageSmoothingEnabled = false;
-  context.drawImage(layer.tile, 0, 0, xs[columns], ys[rows]);
-  context.imageSmoothingEnabled = true;
-  context.globalAlpha = 1;
-  const at = (row, column) => (row < 0 || column < 0 || row >= rows || column >= columns ? -1 : layer.assignment[row * columns + column]);
-  if (view.borders) {
-    traceBorders(context, grid, at, (a, b) => a !== b && a >= 0 && b >= 0);
-    strokeTwice(context, unitPixel, token === null ? 0.55 : 0.2, 0.75);
-  }
-  if (token === null) return;
-  traceBorders(context, grid, at, (a, b) => a !== b && (a === token || b === token));
-  strokeTwice(context, unitPixel, 1, 2.5);
+  drawTag(context, name + " " + percent(score), colour, unitPixel, (tagWidth, tagHeight) => [
+    Math.min(Math.max(0, left - unitPixel), Math.max(0, width - tagWidth)), Math.max(0, top - tagHeight),
+  ]);
 }

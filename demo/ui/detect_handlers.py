@@ -25,7 +25,7 @@ from demo.roster import ModelChoice, UnknownModel, find_detector, full_token_pee
 from demo.ui.classify_handlers import RANDOM_WEIGHTS_NOTE
 from demo.ui.detect_view import detect_payload
 from demo.ui.examples import Gallery
-from demo.ui.loading import labels, load_models, without_weights
+from demo.ui.loading import load_models, missing_weights
 from demo.ui.parts import no_file, offered_file
 from demo.ui.runtime import Runtime
 
@@ -112,11 +112,7 @@ class DetectHandlers:
             yield notice(str(error), "error"), None
 
     def _weights_notice(self, choice: ModelChoice) -> str:
-        _, missing = without_weights(self.store, [choice.name])
-        if not missing:
-            return ""
-        reason = f"No detections from {labels(missing)}: {missing[0].problem}"
-        return notice(reason, "warning", f"{missing[0].next_step} {STILL_SHOWN}")
+        return missing_weights(self.store, choice.name, "detections", STILL_SHOWN)
 
 
 def _checked(detector: object, short_side: object) -> tuple[ModelChoice, int]:

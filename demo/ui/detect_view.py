@@ -14,6 +14,7 @@ from demo.overlay import token_colours
 from demo.types import DetectionResult, RegionMap
 from demo.ui.cluster_view import HERE, base64, script
 
+DENSE_PARTS = ("view_parts.js", "dense_tokens.js", "dense_view.js")  # of the scripts of all views of dense models
 TOKEN_STRIDE = 16  # network pixels between image tokens of stage 3
 
 
@@ -21,7 +22,7 @@ def detect_view() -> gr.HTML:
     """The component; threshold, classes and highlighting act in the browser, without a request."""
     return gr.HTML(
         html_template=(HERE / "detect_view.html").read_text(encoding="utf-8"),
-        js_on_load=script("view_parts.js", "detect_drawing.js", "detect_view.js"),
+        js_on_load=script(*DENSE_PARTS, "detect_drawing.js", "detect_view.js"),
         apply_default_css=False,
         elem_id="detections",
     )
@@ -49,7 +50,7 @@ def detect_payload(pixels: np.ndarray, result: DetectionResult, areas: Sequence[
         "masks": base64(np.rint(found.mask_probabilities.numpy() * 255).astype(np.uint8).tobytes()) if some else "",
         "maskSide": found.mask_probabilities.shape[-1] if some else 0,
         "cells": [side / TOKEN_STRIDE for side in result.network_hw],
-        "layers": [_layer(regions) for regions in result.regions],
+        "layers": [region_layer(regions) for regions in result.regions],
     }
 
 
@@ -75,7 +76,8 @@ def _objects(result: DetectionResult, areas: Sequence[int]) -> list[dict[str, An
     ]
 
 
-def _layer(regions: RegionMap) -> dict[str, Any]:
+def region_layer(regions: RegionMap) -> dict[str, Any]:
+    """The regions of one layer's tokens: one number for each image token, and the tokens' colours."""
     return {
         "unit": regions.unit,
         "name": regions.layer,

@@ -11,6 +11,7 @@ from html import escape
 from pathlib import Path
 from typing import Literal
 
+import av
 import gradio as gr
 from PIL import Image, ImageOps
 
@@ -19,7 +20,8 @@ GARMENTS = EXAMPLES / "garments"
 THUMBNAIL_SIDE = 160
 HERE = Path(__file__).resolve().parent
 
-Kind = Literal["classify", "scene", "clip"]
+Picture = Literal["classify", "scene"]
+Kind = Literal[Picture, "clip"]
 
 
 @dataclass(frozen=True)
@@ -60,14 +62,15 @@ class Gallery:
     garments: tuple[Example, ...]
 
     @classmethod
-    def load(cls, kind: Kind) -> Gallery:
+    def load(cls, kind: Picture) -> Gallery:
         """The photographs, and one kind of garment examples."""
         return cls(load_examples(), garment_examples(kind))
 
-    def component(self, elem_id: str) -> gr.HTML:
-        """Thumbnails; ``pick`` is triggered with the number of the chosen example."""
+    def component(self, elem_id: str, garments: bool = False) -> gr.HTML:
+        """Thumbnails, of garments or photographs to begin with; ``pick`` is triggered with the number of the chosen
+        example."""
         return gr.HTML(
-            self.shown(garments=False),
+            self.shown(garments),
             js_on_load=(HERE / "examples.js").read_text(encoding="utf-8"),
             apply_default_css=False,
             elem_id=elem_id,
@@ -75,7 +78,8 @@ class Gallery:
         )
 
     def shown(self, garments: bool) -> str:
-        """Thumbnails with titles and licences, as HTML. Photographs are numbered first, then garments."""
+        """Thumbnails with titles and licences, as HTML, of a clip's first frame. Photographs are numbered first, then
+        garments."""
         if garments:
             return _thumbnails("Examples from the test split", self.garments, len(self.photos))
         return _thumbnails("Examples", self.photos, 0)
@@ -94,6 +98,8 @@ class Gallery:
 
 
 def _thumbnails(heading: str, examples: Sequence[Example], first: int) -> str:
+    if not examples:
+        return ""
     items = "".join(
         f'<li><button type="button" data-index="{index}" title="{escape(_credit(example))}">'
         f'<img src="{_thumbnail(example.path)}" alt="" width="80" height="80">'
@@ -108,8 +114,13 @@ def _credit(example: Example) -> str:
 
 
 def _thumbnail(path: Path) -> str:
-    with Image.open(path) as image:
+    with _first_frame(path) if path.suffix == ".mp4" else Image.open(path) as image:
         small = ImageOps.fit(image.convert("RGB"), (THUMBNAIL_SIDE, THUMBNAIL_SIDE))
     buffer = io.BytesIO()
     small.save(buffer, "JPEG", quality=80)
     return f"data:image/jpeg;base64,{b64encode(buffer.getvalue()).decode('ascii')}"
+
+
+def _first_frame(path: Path) -> Image.Image:
+    with av.open(str(path)) as container:
+        return next(container.decode(video=0)).to_image()

@@ -45,8 +45,19 @@ def uploaded_path(payload: ImageData | None) -> str | None:
     if payload is None:
         return None
     if not payload.path or not Path(payload.path).resolve().is_relative_to(Path(get_upload_folder()).resolve()):
-        raise gr.Error("Send the picture as an uploaded file.", print_exception=False)
+        raise gr.Error("Upload the picture or clip: send it as an uploaded file.", print_exception=False)
     return payload.path
+
+
+def sent_picture(image: str | None) -> str:
+    """The picture that a script sent.
+
+    Raises:
+        gr.Error: it sent none.
+    """
+    if image is None:
+        raise gr.Error("Send a picture: the parameter `image` is empty.", print_exception=False)
+    return image
 
 
 @dataclass(frozen=True)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from html import escape
 from pathlib import Path
 
 import gradio as gr
 
-from demo.ui import camera, classify, detect, video
+from demo import roster
+from demo.ui import camera, classify, detect, segment, video
 from demo.ui.runtime import Runtime
 
 HERE = Path(__file__).resolve().parent
@@ -19,6 +21,7 @@ INTRODUCTION = (
 TABS = (
     ("Classify", "classify", classify.build),
     ("Detect", "detect", detect.build),
+    ("Segment", "segment", segment.build),
     ("Video", "video", video.build),
     ("Camera", "camera", camera.build),
 )
@@ -30,10 +33,15 @@ def build(runtime: Runtime) -> gr.Blocks:
     with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(3600, 3600)) as page:
         gr.HTML(_header(runtime.device_words), apply_default_css=False)
         with gr.Tabs(elem_id="tabs"):
-            for label, name, build_tab in TABS:
+            for label, name, build_tab in _tabs():
                 with gr.Tab(label, id=name):
                     build_tab(runtime)
     return page.queue(max_size=20, default_concurrency_limit=1)
+
+
+def _tabs() -> tuple[tuple[str, str, Callable[[Runtime], None]], ...]:
+    """Those that have a model: nobody published weights for segmentation, so there may be none."""
+    return tuple(tab for tab in TABS if tab[1] != "segment" or roster.SEGMENTERS)
 
 
 def head() -> str:

@@ -49,6 +49,21 @@ def without_weights(store: ModelStore, names: Sequence[str]) -> tuple[list[Loade
     )
 
 
+def missing_weights(store: ModelStore, name: str, what: str, still: str) -> str:
+    """A warning where a model's weights could not be had; nothing otherwise.
+
+    Args:
+        name: of a model that has weights.
+        what: is not shown for want of them, e.g. ``"detections"``.
+        still: what can be done, and what is shown all the same.
+    """
+    _, missing = without_weights(store, [name])
+    if not missing:
+        return ""
+    reason = f"No {what} from {labels(missing)}: {missing[0].problem}"
+    return notice(reason, "warning", f"{missing[0].next_step} {still}")
+
+
 def labels(entries: Sequence[LoadedModel]) -> str:
     """What people call the models, in one phrase."""
     return " and ".join(label_of(entry.name) for entry in entries)

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from html import escape
+from typing import Any
 
 import gradio as gr
+from gradio.components import Component
 from gradio.processing_utils import save_bytes_to_cache
 from gradio.utils import get_upload_folder
+
+from demo.ui.runtime import DEVICE_QUEUE, LOADING_QUEUE
 
 
 def heading(title: str, subtitle: str) -> None:
@@ -24,3 +29,35 @@ def no_file() -> gr.DownloadButton:
 def offered_file(name: str, content: bytes) -> gr.DownloadButton:
     """A button for a file in Gradio's cache, which is cleared on schedule."""
     return gr.DownloadButton(value=save_bytes_to_cache(content, name, get_upload_folder()), interactive=True)
+
+
+def connect_run(
+    wishes: Sequence[Component],
+    button: gr.Button,
+    *,
+    load: Callable[..., Any],
+    load_again: Callable[..., Any],
+    notice: gr.HTML,
+    run: Callable[..., Any],
+    outputs: Sequence[Component],
+    progress_on: Component,
+) -> None:
+    """Bring models into memory, then run them: when a wish changes, or the button is pressed.
+
+    Args:
+        wishes: inputs of all handlers.
+        button: the button.
+        load: handler that brings the models into memory, with notices on the way.
+        load_again: the same after the button, which tries anew to get what could not be had.
+        notice: where the notices go.
+        run: handler of the run.
+        outputs: its outputs.
+        progress_on: the output that shows that it is under way.
+    """
+    loading = {"inputs": list(wishes), "outputs": notice, "api_visibility": "private", "show_progress": "hidden"}
+    chosen = gr.on([wish.change for wish in wishes], load, trigger_mode="always_last", **loading, **LOADING_QUEUE)
+    pressed = button.click(load_again, **loading, **LOADING_QUEUE)
+    for event in (chosen, pressed):
+        event.success(
+            run, list(wishes), list(outputs), api_visibility="private", show_progress_on=progress_on, **DEVICE_QUEUE
+        )

@@ -12,6 +12,7 @@ from demo.detection import detect_file
 from demo.detection_race import race_backbones
 from demo.engine import Engine
 from demo.race import RaceState, race
+from demo.segmentation import race_segmenters, segment_file
 from demo.video import process_clip
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -40,6 +41,8 @@ class Runtime:
         classify_file, classify_one: of the engine.
         detect_file: (path, detector, short_side) -> ``DetectRun``, see ``demo.detection.detect_file``.
         race_backbones: (path, detector, short_side) -> iterator of ``RaceState``, see ``demo.detection_race``.
+        segment_file: (path, segmenter) -> ``SegmentRun``, see ``demo.segmentation``.
+        race_segmenters: (path, segmenter) -> iterator of ``RaceState``, see there.
         process_clip: (path, folder, job) -> iterator of ``stvit.video.Progress``, see ``demo.video``.
         judge_frame: (job, pixels) -> ``demo.camera.Judged``, see there.
         race_file: (path, model, baseline, batch_size) -> iterator of ``RaceState``, see ``demo.race.race``.
@@ -54,12 +57,17 @@ class Runtime:
         def race_both(path: str, detector: str, short_side: int) -> Iterator[RaceState]:
             yield from race_backbones(engine, path, detector, short_side)
 
+        def race_wholes(path: str, segmenter: str) -> Iterator[RaceState]:
+            yield from race_segmenters(engine, path, segmenter)
+
         self.engine = engine
         self.classify_file = _with_device(engine.classify_file)
         self.classify_one = _with_device(engine.classify_one)
         self.race_file = _with_device(race_file)
         self.detect_file = _with_device(partial(detect_file, engine))
         self.race_backbones = _with_device(race_both)
+        self.segment_file = _with_device(partial(segment_file, engine))
+        self.race_segmenters = _with_device(race_wholes)
         self.process_clip = _with_device(partial(process_clip, engine), GPU_SECONDS_FOR_CLIP)
         self.judge_frame = _with_device(LiveModels(engine).judge, GPU_SECONDS_FOR_FRAME)
 

@@ -5,10 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import gradio as gr
+from gradio.context import Context
 
 from demo.detection import SHORT_SIDES, scale_of
-from demo.roster import CLIP_MODELS, DETECTORS, MODELS, find
-from demo.ui.inputs import ModelPicker, connect_picker, model_picker, uploaded_path
+from demo.roster import CLIP_MODELS, DETECTORS, MODELS, find, first_clip_model
+from demo.ui.detect_handlers import detector_list
+from demo.ui.first_models import FirstModels
+from demo.ui.inputs import AGAINST_THE_ROSTER, ModelPicker, model_picker, uploaded_path
+from demo.ui.pairs import connect_pair
 from demo.ui.runtime import LOADING_QUEUE, VIDEO_QUEUE, Runtime
 from demo.ui.video_handlers import EMPTY, VideoHandlers
 from demo.video import CLUSTERS, TASKS
@@ -28,6 +32,7 @@ class Parts:
 
     clip: gr.File
     example: gr.Button
+    garments: gr.HTML
     task: gr.Radio
     side_by_side: gr.Checkbox
     model: ModelPicker
@@ -36,8 +41,10 @@ class Parts:
     short_side: gr.Dropdown
     clip_model: gr.Dropdown
     pickers: tuple[gr.Column, ...]
+    about: gr.HTML
     run: gr.Button
     cancel: gr.Button
+    fallback: gr.HTML
     notice: gr.HTML
     live: gr.HTML
     video: gr.Video
@@ -54,19 +61,26 @@ class Parts:
 
 def build(runtime: Runtime) -> None:
     """Lay the tab out and connect it; call inside a ``gr.Tab``."""
-    parts = _lay_out(runtime.engine.device.type == "cuda")
-    _connect(parts, VideoHandlers(runtime))
+    handlers = VideoHandlers(runtime)
+    parts = _lay_out(runtime.engine.device.type == "cuda", handlers)
+    _connect_run(parts, handlers)
+    _connect_choice(parts, handlers, FirstModels([MODELS[0], COMPARED_WITH]))
 
 
-def _lay_out(on_gpu: bool) -> Parts:
+def _lay_out(on_gpu: bool, handlers: VideoHandlers) -> Parts:
     with gr.Row(elem_classes="workspace"):
         with gr.Column(elem_classes="inputs"):
             clip = gr.File(label="Clip", file_types=FILE_TYPES, height=130, elem_id="clip")
             clip.preprocess = uploaded_path  # a message can leave out that it names a file
             gr.HTML(LIMITS, apply_default_css=False)
             example = gr.Button("Take the example clip", size="sm", elem_id="example-clip")
+            garments = handlers.gallery.component("garment-clips")
             task = gr.Radio(list(TASKS), value=CLUSTERS, label="Task", elem_id="video-task")
-            side_by_side = gr.Checkbox(False, label="Side by side with a baseline, each at its real pace")
+            side_by_side = gr.Checkbox(
+                False,
+                label="Side by side with a baseline, each at its real pace",
+                info="The pace of a detector is its backbone's: all that comes after is the same on both sides.",
+            )
             with gr.Column() as of_model:
                 model = model_picker("Model", MODELS[0], "video-model")
             with gr.Column(visible=False) as of_baseline:
@@ -76,15 +90,17 @@ def _lay_out(on_gpu: bool) -> Parts:
             with gr.Column(visible=False) as of_clip_model:
                 clip_model = gr.Dropdown(
                     [(choice.label, choice.name) for choice in CLIP_MODELS],
-                    value=CLIP_MODELS[0].name,
+                    value=first_clip_model().name,
                     label="Clip model, on a sliding window of frames",
                     elem_id="video-clip-model",
                     filterable=False,
                 )
+            about = gr.HTML(elem_id="video-about", elem_classes="notices", apply_default_css=False)
             with gr.Row():
                 run = gr.Button("Process the clip", variant="primary", elem_id="process")
                 cancel = gr.Button("Cancel", interactive=False, elem_id="cancel-clip", min_width=90)
         with gr.Column(elem_classes="results"):
+            fallback = gr.HTML(elem_id="video-fallback", elem_classes="notices", apply_default_css=False)
             notice = gr.HTML(elem_id="video-notice", elem_classes="notices", apply_default_css=False)
             live = gr.HTML(EMPTY, elem_id="video-live", apply_default_css=False)
             video = gr.Video(label="New clip", interactive=False, elem_id="new-clip", height=480, buttons=[])
@@ -95,6 +111,7 @@ def _lay_out(on_gpu: bool) -> Parts:
     return Parts(
         clip=clip,
         example=example,
+        garments=garments,
         task=task,
         side_by_side=side_by_side,
         model=model,
@@ -103,8 +120,10 @@ def _lay_out(on_gpu: bool) -> Parts:
         short_side=short_side,
         clip_model=clip_model,
         pickers=(of_model, of_baseline, of_detector, of_clip_model),
+        about=about,
         run=run,
         cancel=cancel,
+        fallback=fallback,
         notice=notice,
         live=live,
         video=video,
@@ -117,7 +136,7 @@ def _lay_out(on_gpu: bool) -> Parts:
 def detector_pickers(on_gpu: bool, prefix: str) -> tuple[gr.Dropdown, gr.Dropdown]:
     """Lists of detectors and of their input sizes; ``prefix`` begins the names of both in the page."""
     detector = gr.Dropdown(
-        [(choice.label, choice.name) for choice in DETECTORS],
+        detector_list(),
         value=DETECTORS[0].name,
         label="Detector (Cascade Mask R-CNN)",
         elem_id=f"{prefix}-detector",
@@ -133,14 +152,9 @@ def detector_pickers(on_gpu: bool, prefix: str) -> tuple[gr.Dropdown, gr.Dropdow
     return detector, short_side
 
 
-def _connect(parts: Parts, handlers: VideoHandlers) -> None:
+def _connect_run(parts: Parts, handlers: VideoHandlers) -> None:
     quiet = {"api_visibility": "private", "show_progress": "hidden"}
     at_once = {**quiet, "queue": False}
-    for picker in (parts.model, parts.baseline):
-        connect_picker(picker)
-    choosing = [parts.task, parts.side_by_side]
-    gr.on([part.change for part in choosing], handlers.arrange, choosing, list(parts.pickers), **at_once)
-    parts.example.click(handlers.choose_example, None, parts.clip, **at_once)
     outputs = [
         parts.notice,
         parts.live,
@@ -150,17 +164,31 @@ def _connect(parts: Parts, handlers: VideoHandlers) -> None:
         parts.download_records,
     ]
     buttons = [parts.run, parts.cancel]
-    started = parts.run.click(_started, None, buttons, **at_once)
+    started = parts.run.click(handlers.start, None, buttons, **at_once)
     loaded = started.then(handlers.load, parts.pick, parts.notice, **quiet, **LOADING_QUEUE)
     running = loaded.success(handlers.process, parts.pick, outputs, **quiet, **VIDEO_QUEUE)
     parts.cancel.click(handlers.cancel, None, None, **at_once)
     for over in (running.then, running.failure, loaded.failure):
         over(_ended, None, buttons, **at_once)
-
-
-def _started() -> tuple[gr.Button, gr.Button]:
-    return gr.Button(interactive=False), gr.Button(interactive=True)
+    Context.root_block.unload(handlers.forget)
 
 
 def _ended() -> tuple[gr.Button, gr.Button]:
     return gr.Button(interactive=True), gr.Button(interactive=False)
+
+
+def _connect_choice(parts: Parts, handlers: VideoHandlers, first: FirstModels) -> None:
+    """What starts no run: pickers that follow each other and the task, words on the models, clips that fit them."""
+    at_once = {"api_visibility": "private", "show_progress": "hidden", "queue": False}
+    unchecked = {**at_once, **AGAINST_THE_ROSTER}
+    connect_pair(parts.model, parts.baseline)
+    choosing = [parts.task, parts.side_by_side]
+    gr.on([part.change for part in choosing], handlers.arrange, choosing, list(parts.pickers), **at_once)
+    chosen, shown = parts.pick[1:], [parts.about, parts.garments, parts.short_side]
+    changes = [part.change for part in chosen if part is not parts.short_side]
+    gr.on(changes, handlers.introduce, chosen, shown, trigger_mode="always_last", **unchecked)
+    parts.example.click(handlers.choose_example, None, parts.clip, **at_once)
+    parts.garments.pick(handlers.choose_garments, None, parts.clip, **at_once)
+    begun = [parts.model.setting, parts.baseline.setting, parts.detector]
+    lists = [*parts.model.lists, *parts.baseline.lists, parts.detector]
+    Context.root_block.load(first.begin, begun, [parts.fallback, *lists], **unchecked)

@@ -22,9 +22,10 @@ DESCRIPTION = (
     "A clip through a model (`task`: 'Classify frames', 'Token regions', 'Detect objects' or 'Clip action'; `model`: a "
     "name from /models whose role suits it). Clips up to 3 minutes, 50 MB, 4K and 120 frames/s. With a `baseline` both "
     "run side by side, each at its real pace; a detector's and a clip model's is the one of the same size, and 'none' "
-    "is for one model alone. `short_side` bounds a detector's input. Yields the progress several times a second; the "
-    "last value comes with the new clip (MP4) and its records (JSON lines, one a frame; of clip models one more, "
-    "'clip', on the whole clip). `weights` says where the weights came from, or why nothing is predicted."
+    "is for one model alone. The pace of a detector is its backbone's: all that comes after is the same on both sides. "
+    "`short_side` bounds a detector's input. Yields the progress several times a second; the last value comes with the "
+    "new clip (MP4) and its records (JSON lines, one a frame; of clip models one more, 'clip', on the whole clip). "
+    "`weights` says where the weights came from, or why nothing is predicted."
 )
 Answer = tuple[dict[str, Any], str | None, str | None]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -12,11 +12,13 @@ from typing import Any
 import gradio as gr
 from gradio.utils import get_upload_folder
 
+from demo.about import about
 from demo.bars import notice
 from demo.detection import BadSize
 from demo.memory import OutOfMemory, is_out_of_memory
 from demo.roster import UnknownModel
 from demo.store import NO_ROOM, ModelStore
+from demo.ui.examples import Gallery, garment_examples
 from demo.ui.loading import labels, load_models, without_weights
 from demo.ui.parts import no_file
 from demo.ui.runtime import Runtime
@@ -38,6 +40,7 @@ class VideoHandlers:
     def __init__(self, runtime: Runtime) -> None:
         self.runtime = runtime
         self.store = runtime.engine.store
+        self.gallery = Gallery((), garment_examples("clip"))
         self._cancelled: set[str | None] = set()  # sessions that want no more of their run
 
     @staticmethod
@@ -56,6 +59,31 @@ class VideoHandlers:
             gr.Column(visible=task == ACTION),
         )
 
+    def introduce(
+        self,
+        task: str,
+        model: str,
+        baseline: str,
+        detector: str,
+        short_side: int,
+        side_by_side: bool,
+        clip_model: str,
+    ) -> tuple[str, str, gr.Dropdown]:
+        """What there is to say of the models, clips that they know, and the list of sizes where they are a choice."""
+        two = side_by_side and model != baseline
+        chosen = choices_of(checked(make_job, task, model, baseline, detector, short_side, two, clip_model))
+        bundled = any(choice.bundled for choice in chosen)
+        return about(chosen), self.gallery.shown(garments=bundled), gr.Dropdown(visible=not bundled)
+
+    def choose_garments(self, event: gr.EventData) -> str:
+        """The path of a clip of garments, from the number that the browser sent."""
+        return self.gallery.chosen(event)
+
+    def start(self, request: gr.Request) -> tuple[gr.Button, gr.Button]:
+        """The visitor wants a run, whatever became of the one before; now it can be cancelled."""
+        self._cancelled.discard(request.session_hash)
+        return gr.Button(interactive=False), gr.Button(interactive=True)
+
     def load(
         self,
         path: str | None,
@@ -69,10 +97,12 @@ class VideoHandlers:
         request: gr.Request,
     ) -> Iterator[str]:
         """Bring the models into memory, with notices on the progress; at the end, why some predict nothing."""
-        self._cancelled.discard(request.session_hash)
-        job = _checked(task, model, baseline, detector, short_side, side_by_side, clip_model)
+        job = checked(make_job, task, model, baseline, detector, short_side, side_by_side, clip_model)
         if path is None:
             yield notice(CHOOSE_FIRST, "warning")
+            return
+        if request.session_hash in self._cancelled:
+            yield stopped()
             return
         yield from load_models(self.store, choices_of(job), retry=True)
         yield weights_notice(self.store, job)
@@ -90,16 +120,25 @@ class VideoHandlers:
         request: gr.Request,
     ) -> Iterator[Shown]:
         """A clip under way, drawn anew several times a second, and at the end the new clip."""
-        job = _checked(task, model, baseline, detector, short_side, side_by_side, clip_model)
+        job = checked(make_job, task, model, baseline, detector, short_side, side_by_side, clip_model)
         if path is None:
             yield (gr.skip(),) * OUTPUTS
             return
-        before = weights_notice(self.store, job)
-        yield before, EMPTY, *_nothing()
         try:
+            yield from self._run(path, job, request.session_hash)
+        finally:
+            self._cancelled.discard(request.session_hash)
+
+    def _run(self, path: str, job: ClipJob, session: str | None) -> Iterator[Shown]:
+        if session in self._cancelled:  # while it waited for its turn
+            yield stopped(), EMPTY, *_nothing()
+            return
+        try:
+            before = weights_notice(self.store, job)
+            yield before, EMPTY, *_nothing()
             with new_folder() as folder, closing(self.runtime.process_clip(path, folder, job)) as states:
                 for progress in states:
-                    if request.session_hash in self._cancelled:
+                    if session in self._cancelled:
                         (folder / CLIP_NAME).unlink(missing_ok=True)  # it may just have become whole
                         break
                     if progress.done:
@@ -119,6 +158,10 @@ class VideoHandlers:
         """Stop the visitor's run; it ends within one batch."""
         self._cancelled.add(request.session_hash)
 
+    def forget(self, request: gr.Request) -> None:
+        """The visitor left."""
+        self._cancelled.discard(request.session_hash)
+
 
 def weights_notice(store: ModelStore, job: ClipJob) -> str:
     """Why some of a job's models predict nothing, and what of them is real all the same."""
@@ -134,9 +177,14 @@ def weights_notice(store: ModelStore, job: ClipJob) -> str:
     return notices
 
 
-def _checked(*chosen: Any) -> ClipJob:
+def checked(make: Callable[..., ClipJob], *chosen: Any) -> ClipJob:
+    """What a visitor chose, made a job.
+
+    Raises:
+        gr.Error: not on offer.
+    """
     try:
-        return make_job(*chosen)
+        return make(*chosen)
     except (UnknownModel, BadSize, BadChoice) as error:
         raise gr.Error(str(error), print_exception=False) from error
 

@@ -13,7 +13,7 @@ def resize(maps: Tensor, hw: tuple[int, int]) -> Tensor:
     return maps if tuple(maps.shape[-2:]) == hw else F.interpolate(maps, hw, mode="bilinear", align_corners=False)
 
 
-def segmentation_loss(logits: Tensor, labels: Tensor) -> Tensor:
+def segmentation_loss(logits: Tensor, labels: Tensor, class_weights: Tensor | None = None) -> Tensor:
     """Cross-entropy of every pixel, averaged over all of them; pixels to ignore contribute zero but are counted.
 
     That they are counted follows mmsegmentation 0.x, which the paper's models were trained with: an image with half of
@@ -22,6 +22,7 @@ def segmentation_loss(logits: Tensor, labels: Tensor) -> Tensor:
     Args:
         logits: (B, K, h, w); resized to the labels' size.
         labels: (B, H, W) int64, classes from 0 to K - 1, or ``IGNORE_INDEX``.
+        class_weights: (K,), what a pixel of each class counts; 1 for all by default.
 
     Raises:
         ValueError: labels of another shape, type or range.
@@ -38,4 +39,5 @@ def segmentation_loss(logits: Tensor, labels: Tensor) -> Tensor:
             "for pixels to ignore. Where files keep 0 for unlabelled pixels, as ADE20K does, subtract 1 first"
         )
     logits = resize(logits.float(), tuple(labels.shape[-2:]))
-    return F.cross_entropy(logits, labels, ignore_index=IGNORE_INDEX, reduction="sum") / labels.numel()
+    total = F.cross_entropy(logits, labels, class_weights, ignore_index=IGNORE_INDEX, reduction="sum")
+    return total / labels.numel()

@@ -128,12 +128,13 @@ class UperNet(nn.Module):
         logits = resize(self.head(maps), tuple(images.shape[-2:]))
         return (logits, trace) if return_trace else logits
 
-    def losses(self, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    def losses(self, images: Tensor, labels: Tensor, class_weights: Tensor | None = None) -> dict[str, Tensor]:
         """Terms of the training loss, weighted: their sum is to be minimised.
 
         Args:
             images: (B, 3, H, W), normalised; in training at least two, for BatchNorm over maps pooled to one pixel.
             labels: (B, H, W) integers, see :func:`segmentation_loss`.
+            class_weights: (K,), what a pixel of each class counts; 1 for all by default.
 
         Raises:
             ValueError: one image only in training, or labels that do not fit.
@@ -141,9 +142,10 @@ class UperNet(nn.Module):
         if self.training and len(images) < 2:
             raise ValueError("training takes at least two images at once: BatchNorm sees one pixel of each at scale 1")
         maps = self.backbone(images)
+        logits, early = self.head(maps), self.auxiliary_head(maps[AUXILIARY_STAGE])
         return {
-            "segmentation": segmentation_loss(self.head(maps), labels),
-            "auxiliary": AUXILIARY_WEIGHT * segmentation_loss(self.auxiliary_head(maps[AUXILIARY_STAGE]), labels),
+            "segmentation": segmentation_loss(logits, labels, class_weights),
+            "auxiliary": AUXILIARY_WEIGHT * segmentation_loss(early, labels, class_weights),
         }
 
     @torch.jit.ignore

@@ -37,7 +37,8 @@ NO_CLASS = -1  # of a damaged clip in evaluation: no prediction is right
 
 
 class GarmentMotions(GarmentData):
-    """One garment that moves before a photograph.
+    """One garment that moves before a photograph: every epoch shows the same garments, on other ground and moving in
+    other ways.
 
     Options beside those of all garments: ``frames`` of a clip; ``label``, ``motion`` (eight) or ``item`` (ten).
     """

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ..segmentation import IGNORE_INDEX
 from .dense import DenseTask
-from .recipe import Recipe
+from .recipe import Recipe, RecipeError
 from .segmentation_data import Ade20k, GarmentSegmentation
 from .tasks import Places, data_of_kind
 
@@ -26,10 +26,18 @@ class SegmentTask(DenseTask):
     def __init__(self, recipe: Recipe, places: Places) -> None:
         super().__init__(recipe, places)
         self.data = data_of_kind(KINDS, recipe, places)
+        if unknown := sorted(recipe.loss.keys() - {"class_weights"}):
+            raise RecipeError(f"the loss takes class_weights, not {', '.join(unknown)}")
+        weights, classes = recipe.loss.get("class_weights"), recipe.model_options.get("num_classes")
+        if weights is not None and len(weights) != classes:
+            raise RecipeError(f"there are {len(weights)} class_weights for {classes} classes")
+        self.class_weights = None if weights is None else torch.tensor(weights, dtype=torch.float32)
 
     def losses(self, model: nn.Module, batch: Any) -> dict[str, Tensor]:
         """Cross-entropy of the head and, weighted, of the auxiliary head."""
-        return model.losses(*batch)
+        images, labels = batch
+        weights = None if self.class_weights is None else self.class_weights.to(images.device)
+        return model.losses(images, labels, weights)
 
     def evaluate(
         self, model: nn.Module, batches: Iterator[Any], accelerator: Accelerator, split: str = "validation"

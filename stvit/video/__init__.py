@@ -8,8 +8,9 @@ OpenCV and trackers, which only this package imports; ``import stvit`` does not 
 from .act import ActionClassifier, Sampling
 from .classify import Classifier
 from .detect import Detector
-from .pipeline import Cancelled, Progress, process
+from .pipeline import Cancelled, process
 from .probing import probe
+from .progress import Progress
 from .race import Race
 from .single import Single
 from .types import ClipInfo, Frame, Limits, VideoError

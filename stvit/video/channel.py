@@ -15,6 +15,23 @@ class Stopped(Exception):
     """The run was stopped from outside or by another stage."""
 
 
+class Stop:
+    """Whether a run is to end: for a reason of its own, or because its caller wants no more.
+
+    Args:
+        cancel: the caller's, who may use it for further runs; never set here.
+    """
+
+    def __init__(self, cancel: Event | None = None) -> None:
+        self._events = (Event(), cancel or Event())
+
+    def set(self) -> None:
+        self._events[0].set()
+
+    def is_set(self) -> bool:
+        return any(event.is_set() for event in self._events)
+
+
 class Channel(Generic[Item]):
     """A bounded queue between two threads.
 
@@ -23,7 +40,7 @@ class Channel(Generic[Item]):
         stop: when set, whoever waits gets :class:`Stopped`.
     """
 
-    def __init__(self, places: int, stop: Event) -> None:
+    def __init__(self, places: int, stop: Stop) -> None:
         self._queue: queue.Queue[tuple[Item] | None] = queue.Queue(places)  # None: there will be no more
         self._stop = stop
 

@@ -20,11 +20,12 @@ from .types import FrameResult, Regions
 LEAST_SCORE = 0.3  # what the tracker gets; less sure objects help it to keep an identity
 NO_OBJECTS = "no weights: no objects"
 TOKEN_STRIDE = 16
+BACKBONE = "backbone"
 
 
 class Detector:
-    """Cascade Mask R-CNN on frames, one at a time. What it is compared by is the time of its backbone: the heads of two
-    such detectors are the same.
+    """Cascade Mask R-CNN on frames, one at a time. Two of them are compared by their backbones: all that comes after is
+    the same.
 
     Args:
         detector: in evaluation mode, on its device and in its precision.
@@ -65,9 +66,9 @@ class Detector:
 
     def infer(self, batch: list[np.ndarray], *, compared: bool = False) -> list[FrameResult]:
         with self._guard():
-            return [self._one(pixels) for pixels in batch]
+            return [self._one(pixels, compared) for pixels in batch]
 
-    def _one(self, pixels: np.ndarray) -> FrameResult:
+    def _one(self, pixels: np.ndarray, compared: bool) -> FrameResult:
         prepared = self._detector.prepare(pixels, self._scale)
         prepared = replace(prepared, images=prepared.images.to(self._precision))
         if not self._warm:
@@ -79,7 +80,15 @@ class Detector:
         found = self._find(features, prepared) if self._predicts else None
         model_ms = (self._now() - start) * 1e3
         regions = None if self._predicts else self._regions(prepared)
-        return FrameResult(model_ms, backbone_ms, found=found, regions=regions, names=self._classes)
+        return FrameResult(
+            model_ms,
+            backbone_ms if compared else model_ms,
+            found=found,
+            regions=regions,
+            names=self._classes,
+            paced_part=BACKBONE if compared else "",
+            counted_part=BACKBONE,
+        )
 
     def _find(self, features: tuple[Tensor, ...], prepared: PreparedImage) -> Detections:
         proposals = self._detector.propose(features, prepared.network_hw)

@@ -13,15 +13,13 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event
 from typing import Any
 
-import numpy as np
-
-from .channel import Channel, Stopped
+from .channel import Channel, Stop, Stopped
 from .probing import probe
+from .progress import Progress
 from .reading import ClipReader
 from .types import ClipInfo, Frame, Limits, Task
 from .writing import ClipWriter
@@ -29,54 +27,10 @@ from .writing import ClipWriter
 REPORT_EVERY_S = 0.25
 AHEAD = 4  # frames beyond a batch that may wait for a stage
 DRAWN_PLACES = 4  # drawn frames that wait for the encoder
-STAGES = ("decode", "prepare", "model", "draw", "encode")
 
 
 class Cancelled(Exception):
     """The run was stopped from outside; nothing of it is left."""
-
-
-@dataclass(frozen=True)
-class Progress:
-    """A run under way, or its end.
-
-    Attributes:
-        info: the clip.
-        frames: through the model and drawn so far.
-        part: of the clip, in [0, 1]; ``None`` where its length is not known.
-        elapsed_s: since the start.
-        busy_s: seconds that each stage has worked; they overlap.
-        preview: the latest frame of the new clip, (H, W, 3) uint8 RGB, for reading.
-        done: whether the new clip is complete.
-        note: what was wrong with the clip, in words.
-        conclusion: what is known of the clip as a whole when it is done, as in the last line of the records.
-    """
-
-    info: ClipInfo
-    frames: int
-    part: float | None
-    elapsed_s: float
-    busy_s: dict[str, float]
-    preview: np.ndarray | None = None
-    done: bool = False
-    note: str = ""
-    conclusion: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def eta_s(self) -> float | None:
-        """Seconds that are left, if it goes on like this; ``None`` where that is not known."""
-        return self.elapsed_s * (1 / self.part - 1) if self.part else None
-
-    @property
-    def frames_per_second(self) -> float:
-        """End to end."""
-        return self.frames / self.elapsed_s if self.elapsed_s else 0.0
-
-    @property
-    def model_frames_per_second(self) -> float:
-        """Frames over the time that the model alone was at work in this run."""
-        model_s = self.busy_s.get("model", 0.0)
-        return self.frames / model_s if model_s else 0.0
 
 
 def process(
@@ -99,20 +53,20 @@ def process(
         task: what is done, e.g. ``Single(Classifier(...))``.
         records: where to write what is known of every frame, one JSON object a line; where the task knows something of
             the clip as a whole, one more line ``{"clip": ...}``.
-        cancel: set it from any thread to stop within one batch.
+        cancel: set it from any thread to stop within one batch; it is only looked at.
 
     Raises:
         VideoError: the file cannot be used.
         Cancelled: ``cancel`` was set.
     """
     limits = limits or Limits()
-    run = _Run(probe(source, limits), Path(target), records and Path(records), task, limits, cancel or Event())
+    run = _Run(probe(source, limits), Path(target), records and Path(records), task, limits, Stop(cancel))
     yield from run.progress()
 
 
 class _Run:
     def __init__(
-        self, info: ClipInfo, target: Path, records: Path | None, task: Task, limits: Limits, stop: Event
+        self, info: ClipInfo, target: Path, records: Path | None, task: Task, limits: Limits, stop: Stop
     ) -> None:
         self._info, self._task, self._stop = info, task, stop
         self._finals = [path for path in (target, records) if path]

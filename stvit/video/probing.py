@@ -14,6 +14,8 @@ from .types import ClipInfo, Limits, VideoError
 # Containers that people have. FFmpeg's others stay closed: some of them are lists of further files and addresses.
 CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,gif,mpegts,mpeg,mpegvideo,flv,asf,ogg,ivf,h264,hevc,obu"
 OPTIONS = {"protocol_whitelist": "file", "format_whitelist": CONTAINERS}
+DECODER_ROOM = 2  # how many times the limit a decoder may take: it rounds sides up to whole blocks
+ALMOST_SQUARE = 0.01  # pixels that deviate by less are rounding errors of who scaled the clip
 READABLE = "MP4, MOV, WebM, MKV, AVI, GIF or MPEG"
 USUAL_FPS = 25.0  # where a header says nothing
 AGAIN = "Upload it again from the original."
@@ -33,14 +35,15 @@ def probe(path: str | Path, limits: Limits | None = None) -> ClipInfo:
     """
     limits, path = limits or Limits(), Path(path)
     _check_bytes(path, limits)
-    with open_clip(path) as container:
-        stream = picture_stream(container)
+    with open_clip(path, limits) as container:
+        stream = picture_stream(container, limits)
         duration_s, fps = _duration(container, stream), _rate(stream)
         _check_header(stream, duration_s, fps, limits)
-        first = _first_frame(container, stream)
+        first = _first_frame(container, stream, limits)
         check_size(first.width, first.height, limits)
+        height, width = square_pixels(first.height, first.width, stream.sample_aspect_ratio)
+        check_size(width, height, limits)
         rotation = round(first.rotation / 90) % 4 * 90
-        height, width = first.height, first.width
         sounds = [sound for sound in container.streams.audio if sound.codec_context is not None]
         start = container.start_time
         return ClipInfo(
@@ -54,17 +57,19 @@ def probe(path: str | Path, limits: Limits | None = None) -> ClipInfo:
             frames=stream.frames or (round(duration_s * (fps or USUAL_FPS)) if duration_s else None),
             start_s=start / av.time_base if start else 0.0,
             sound=sounds[0].codec_context.name if sounds else "",
+            anamorphic=(height, width) != (first.height, first.width),
         )
 
 
-def open_clip(path: Path) -> InputContainer:
-    """The file, opened; nothing of its pictures is decoded.
+def open_clip(path: Path, limits: Limits | None = None) -> InputContainer:
+    """The file, opened; where its header leaves something open, FFmpeg decodes a little, but no picture that is far too
+    large.
 
     Raises:
         VideoError: not a clip.
     """
     try:
-        container = av.open(str(path), container_options=OPTIONS)
+        container = av.open(str(path), options=_bounds(limits or Limits()), container_options=OPTIONS)
     except FileNotFoundError:
         raise VideoError("The file is no longer on the server.", AGAIN) from None
     except (av.FFmpegError, ValueError) as error:
@@ -75,8 +80,9 @@ def open_clip(path: Path) -> InputContainer:
     return container
 
 
-def picture_stream(container: InputContainer) -> VideoStream:
-    """The stream with the moving picture; cover pictures of songs do not count.
+def picture_stream(container: InputContainer, limits: Limits) -> VideoStream:
+    """The stream with the moving picture, whose decoder takes no pictures that are far too large: see
+    :func:`check_refused`. Cover pictures of songs do not count.
 
     Raises:
         VideoError: there is none, or none that can be decoded.
@@ -87,6 +93,7 @@ def picture_stream(container: InputContainer) -> VideoStream:
         raise VideoError("The file holds no moving picture, only sound.", "Upload a clip with a picture.")
     if streams[0].codec_context is None:
         raise VideoError("The clip's picture is coded in a way that is not known here.", "Save it as H.264 in an MP4.")
+    streams[0].codec_context.options = _bounds(limits)
     return streams[0]
 
 
@@ -98,7 +105,7 @@ def check_size(width: int, height: int, limits: Limits) -> None:
     """
     if width * height > limits.max_pixels:
         raise VideoError(
-            f"The clip is {width} × {height} pixels; the limit is {limits.max_pixels / 1e6:.1f} megapixels (4K).",
+            f"The clip is {width} × {height} pixels; the limit is {_megapixels(limits)}.",
             "Scale it down and upload that.",
         )
     if min(width, height) < limits.min_side:
@@ -108,12 +115,47 @@ def check_size(width: int, height: int, limits: Limits) -> None:
         )
 
 
+def check_refused(stream: VideoStream, error: av.FFmpegError, limits: Limits) -> None:
+    """Whether the decoder failed because of a picture's size, whatever the header says.
+
+    Raises:
+        VideoError: it did.
+    """
+    context = stream.codec_context
+    if context.width * context.height > limits.max_pixels:
+        check_size(context.width, context.height, limits)
+    if isinstance(error, av.ArgumentError) and not context.width:  # most decoders forget a size that they refuse
+        raise VideoError(
+            f"The clip holds pictures that are far larger than the limit, {_megapixels(limits)}.",
+            "Scale it down and upload that.",
+        )
+
+
+def square_pixels(height: int, width: int, aspect: Fraction | None) -> tuple[int, int]:
+    """The size at which a picture has square pixels; no side becomes smaller.
+
+    Args:
+        aspect: width over height of a stored pixel, where that is known.
+    """
+    if not aspect or aspect < 0 or abs(aspect - 1) < ALMOST_SQUARE:
+        return height, width
+    return (height, round(width * aspect)) if aspect > 1 else (round(height / aspect), width)
+
+
 def too_long(seconds: float, limits: Limits, source: str = "By its header, the clip") -> VideoError:
     """The refusal of a clip for its length."""
     return VideoError(
         f"{source} lasts {_time_words(seconds)}; the limit is {_time_words(limits.max_seconds)}.",
         "Cut out the part that matters, and upload that.",
     )
+
+
+def _bounds(limits: Limits) -> dict[str, str]:
+    return {"max_pixels": str(DECODER_ROOM * limits.max_pixels)}
+
+
+def _megapixels(limits: Limits) -> str:
+    return f"{limits.max_pixels / 1e6:.1f} megapixels (4K)"
 
 
 def _check_bytes(path: Path, limits: Limits) -> None:
@@ -157,20 +199,24 @@ def _rate(stream: VideoStream) -> float | None:
     return float(rate) if known else None
 
 
-def _first_frame(container: InputContainer, stream: VideoStream) -> av.VideoFrame:
+def _first_frame(container: InputContainer, stream: VideoStream, limits: Limits) -> av.VideoFrame:
     try:
         for packet in container.demux(stream):
             for frame in packet.decode():
                 return frame
     except av.FFmpegError as error:
+        check_refused(stream, error, limits)
         raise VideoError("The clip is damaged or ends too early: not one frame can be read.", AGAIN) from error
     raise VideoError("The clip has no frames in it, or ends before the first one.", AGAIN)
 
 
 def _explain(path: Path) -> tuple[str, str]:
     """Why a file could not be opened, and what to do."""
-    with path.open("rb") as file:
-        head = file.read(512)
+    try:
+        with path.open("rb") as file:
+            head = file.read(512)
+    except OSError as error:
+        return f"The file cannot be opened ({error.strerror}).", "Give one that can be read."
     for name, start in _HEADS.items():
         if head.startswith(start):
             return f"The file is {name}, not a clip, whatever its name says.", f"Upload {READABLE}."

@@ -1,11 +1,14 @@
 """Two models on the same clip, side by side, each at the pace that it really reaches.
 
 Both models run on every frame, one after the other on the same device, and who comes first alternates from batch to
-batch; what is timed is the bare pass. From these times follows when each model would have finished each frame, had it
-been alone. The one that proves faster in a few trial passes sets the clock: its half shows every frame at the frame's
-own time. The other half shows the last frame that the slower model would have finished by then, and goes on when the
-faster one is done, so the new clip is longer than the old one by what the slower model takes longer. Where that order
-turns round within a clip, both halves show the same frame.
+batch; what is timed is the bare pass, of detectors that of the backbone. From these times follows when each model would
+have finished each frame, had it been alone. The one that proves faster in a few trial passes sets the clock: its half
+shows every frame at the frame's own time. The other half shows the last frame that the slower model would have finished
+by then, and goes on when the faster one is done, so the new clip is longer than the old one by what the slower model
+takes longer. Where that order turns round within a clip, both halves show the same frame.
+
+The slower half's frames are read a second time; what waits for them in memory is only what is drawn: 2 KB for each
+object and two bytes for each image token, for every frame by which the slower model lags, at most all of the clip's.
 """
 
 from __future__ import annotations
@@ -68,7 +71,7 @@ class Race:
         for side, result in enumerate(pair):
             self._finished_ms[side] += result.pace_ms
         fast, slow = self._fast, 1 - self._fast
-        self._waiting.append((frame.index, self._finished_ms[slow], followed[slow]))
+        self._waiting.append((frame.index, self._finished_ms[slow], followed[slow].only_drawn()))
         while self._waiting and self._waiting[0][1] <= self._finished_ms[fast]:
             self._advance()
         self._annotators[fast].draw(frame.pixels, followed[fast])
@@ -107,7 +110,7 @@ class Race:
         return results[0], results[1]
 
     def _advance(self) -> None:
-        """The slower half shows its next frame, which is read a second time: so only small results wait in memory."""
+        """The slower half shows its next frame."""
         self._slow_index, _, followed = self._waiting.popleft()
         self._slow_panel = next(self._slow_frames).pixels
         self._annotators[1 - self._fast].draw(self._slow_panel, followed)

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 
-from .probing import AGAIN, check_size, open_clip, picture_stream, too_long
+from .probing import AGAIN, check_refused, check_size, open_clip, picture_stream, too_long
 from .types import ClipInfo, Frame, Limits, VideoError
 
 _UNSPECIFIED = 2
@@ -44,14 +44,14 @@ class ClipReader:
         self.info, self.limits = info, limits or Limits()
         self.output_hw = output_hw(info.source_hw, max_side)
         self.note = ""
-        self._scaled = self.output_hw != output_hw(info.source_hw, max(info.source_hw))
+        self._scaled = info.anamorphic or self.output_hw != output_hw(info.source_hw, max(info.source_hw))
         self._reformatter = VideoReformatter()
 
     def __iter__(self) -> Iterator[Frame]:
         """Raises VideoError where the clip exceeds what its header said and the limits allow."""
         index, last_s = 0, -1.0
-        with open_clip(self.info.path) as container:
-            stream = picture_stream(container)
+        with open_clip(self.info.path, self.limits) as container:
+            stream = picture_stream(container, self.limits)
             stream.thread_type = "AUTO"
             stream.codec_context.thread_count = min(4, os.cpu_count() or 1)
             for decoded in self._decoded(container, stream):
@@ -71,7 +71,8 @@ class ClipReader:
             for packet in container.demux(stream):
                 try:
                     frames = packet.decode()
-                except av.FFmpegError:
+                except av.FFmpegError as error:
+                    check_refused(stream, error, self.limits)
                     self.note = "Parts of the file are damaged, and left out."
                     continue
                 yield from frames

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from fractions import Fraction
 
 import av
 from av.audio.resampler import AudioResampler
@@ -67,12 +68,31 @@ class Sound:
 
     def _coded_anew(self, source: av.audio.stream.AudioStream) -> Iterator[Packet]:
         context = self._stream.codec_context
-        resampler = AudioResampler(format=context.format, layout=context.layout, rate=context.sample_rate)
-        for frame in self._input.decode(source):
+        for frame in alike(self._input.decode(source), context):
             if frame.pts is not None:
-                frame.pts -= round(self._start_s / frame.time_base)
-            for resampled in resampler.resample(frame):
-                yield from self._stream.encode(resampled)
-        for resampled in resampler.resample(None):
-            yield from self._stream.encode(resampled)
+                frame.pts -= round(self._start_s * context.sample_rate)
+            yield from self._stream.encode(frame)
         yield from self._stream.encode(None)
+
+
+def alike(frames: Iterable[av.AudioFrame], context: av.AudioCodecContext) -> Iterator[av.AudioFrame]:
+    """Frames in the format, layout, rate and clock of ``context``, from frames whose own may change midway."""
+    resampler, before = AudioResampler(), None
+    for frame in frames:
+        kind = (frame.format.name, frame.layout.name, frame.sample_rate, frame.time_base)
+        if kind != before:
+            yield from _timed(resampler.resample(None), context)
+            resampler = AudioResampler(format=context.format, layout=context.layout, rate=context.sample_rate)
+            before = kind
+        yield from _timed(resampler.resample(frame), context)
+    yield from _timed(resampler.resample(None), context)
+
+
+def _timed(resampled: list[av.AudioFrame | None], context: av.AudioCodecContext) -> Iterator[av.AudioFrame]:
+    for frame in resampled:
+        if frame is None:  # what a resampler that has nothing to do gives at its end
+            continue
+        if frame.pts is not None:
+            frame.pts = round(frame.pts * frame.time_base * context.sample_rate)
+        frame.time_base = Fraction(1, context.sample_rate)
+        yield frame

@@ -55,13 +55,14 @@ class ClipInfo:
         path: the file.
         container: name of its format, e.g. ``"mov,mp4,m4a,3gp,3g2,mj2"``.
         codec: name of the picture's codec, e.g. ``"hevc"``.
-        source_hw: size of the upright picture.
+        source_hw: size of the upright picture, in square pixels.
         rotation: degrees, counterclockwise, that turn the stored picture upright: 0, 90, 180 or 270.
         fps: frames per second on average, by the header.
         duration_s: length by the header; ``None`` where it says none.
         frames: number of frames by the header, or estimated; ``None`` where that is not possible.
         start_s: time that the clip's own clock shows at its beginning.
         sound: name of the sound's codec; empty where there is none.
+        anamorphic: whether the stored pixels are not square, so that the picture has to be stretched to its size.
     """
 
     path: Path
@@ -74,6 +75,7 @@ class ClipInfo:
     frames: int | None
     start_s: float
     sound: str
+    anamorphic: bool = False
 
 
 @dataclass(frozen=True)
@@ -140,12 +142,15 @@ class FrameResult:
 
     Attributes:
         model_ms: its share of the model's time.
-        pace_ms: its share of what two models are compared by: for detectors the backbone's time, else the same.
+        pace_ms: its share of the time by which the model's speed is told: that of ``paced_part``, and of clip models as
+            if every batch were full.
         top1: name and probability of the best class; ``None`` without weights, and for detectors.
         regions: where the model has tokens that stand for regions, and they were asked for.
         found: the objects; ``None`` without weights, and for classifiers.
         names: of the objects' classes.
         window: which frames the answer is about, for clip models; ``None`` where it is about this frame alone.
+        paced_part: what ``pace_ms`` is about where it is not the whole model, e.g. ``"backbone"``.
+        counted_part: likewise of the model's ``macs``.
     """
 
     model_ms: float
@@ -155,6 +160,8 @@ class FrameResult:
     found: Detections | None = None
     names: Sequence[str] = COCO_CLASSES
     window: Window | None = None
+    paced_part: str = ""
+    counted_part: str = ""
 
 
 class Labelled(Protocol):
@@ -163,7 +170,7 @@ class Labelled(Protocol):
     Attributes:
         label: what people call it.
         note: what is drawn where predictions would be, when there are none.
-        macs: multiply-adds for one frame, of clip models for one window.
+        macs: multiply-adds for one frame, of detectors in the backbone, of clip models for one window.
     """
 
     label: str
@@ -193,7 +200,7 @@ class Model(Labelled, Protocol):
         """What the model says about prepared frames.
 
         Args:
-            compared: time the bare pass, without what only the picture needs.
+            compared: time the bare pass, without what only the picture needs, and of detectors by the backbone alone.
         """
 
 

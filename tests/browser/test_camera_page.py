@@ -187,6 +187,17 @@ def test_a_server_that_fails_is_told(page: Page) -> None:
     expect(page.locator("#camera").get_by_role("alert")).to_contain_text("The server does not answer")
 
 
+def test_a_server_that_never_begins_is_told(page: Page) -> None:
+    page.evaluate("""() => {
+        const wait = window.setTimeout;
+        window.setTimeout = (work, ms, ...more) => wait(work, ms >= 30000 ? 1000 : ms, ...more);
+    }""")
+    page.route("**/queue/join*", lambda route: route.fulfill(status=503, json={"detail": "Queue is full!"}))
+    start(page)
+    expect(page.locator("#camera").get_by_role("alert")).to_contain_text("has not begun within 30 seconds")
+    expect(page.get_by_role("button", name="Start camera")).to_be_enabled()
+
+
 @pytest.mark.parametrize(
     ("flags", "words"),
     [((FAKE_CAMERA, REFUSED), "does not let this page use the camera"), ((ALLOWED,), "No camera was found")],

@@ -129,6 +129,36 @@ def test_garments_are_detected_and_named(page: Page, offline_app: App) -> None:
     expect(page.locator("#backbones")).to_contain_text("Swin, narrow")
 
 
+def test_the_video_tab_starts_with_garment_models_and_a_clip_of_garments_goes_through(
+    page: Page, offline_app: App
+) -> None:
+    page.goto(offline_app.url)
+    page.get_by_role("tab", name="Video").click()
+    expect(page.locator("#video-fallback .notice")).to_contain_text("ten kinds of garments")
+    expect(page.locator("#video-model-size input")).to_have_value("Narrow (10 garments)")
+    expect(page.locator("#video-about details")).to_contain_text("91.2 % top-1")
+    page.get_by_label("Clip action").check()
+    expect(page.locator("#video-clip-model input")).to_have_value("STViT-Video-Swin, narrow")
+    expect(page.locator("#video-about details")).to_contain_text("88.2 % top-1")
+    page.locator("#garment-clips button").filter(has_text="shirt, right").click()
+    expect(page.locator("#clip")).to_contain_text("right")
+    page.get_by_role("button", name="Process the clip").click()
+    expect(page.locator("#new-clip video")).to_be_visible()
+    expect(page.locator("#video-stages")).to_contain_text("on the whole clip")
+    expect(page.locator("#video-notice")).not_to_contain_text("No predictions")
+
+
+def test_the_camera_tab_starts_with_garment_models(page: Page, offline_app: App) -> None:
+    page.goto(offline_app.url)
+    page.get_by_role("tab", name="Camera").click()
+    expect(page.locator("#camera-fallback .notice")).to_contain_text("ten kinds of garments")
+    expect(page.locator("#camera-model-size input")).to_have_value("Narrow (10 garments)")
+    page.get_by_label("Detect objects").check()
+    expect(page.locator("#camera-detector input")).to_have_value("STViT-R-Swin, narrow (10 garments)")
+    expect(page.locator("#camera-short-side")).to_be_hidden()
+    expect(page.locator("#camera-about details")).to_contain_text("72.2 % box AP50")
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [390, 1280])
 def test_notes_and_cards_fit_the_window(browser: Browser, offline_app: App, scheme: str, width: int) -> None:

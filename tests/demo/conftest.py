@@ -81,12 +81,18 @@ def stand_ins(tmp_path_factory: pytest.TempPathFactory) -> BundledModels:
 def garments(stand_ins: BundledModels, monkeypatch: pytest.MonkeyPatch) -> None:
     """The page offers the stand-ins as its bundled models."""
     roster = demo.roster
-    classifiers, detectors = (garment_choices(stand_ins.of_task(task)) for task in ("classify", "detect"))
+    classifiers, detectors, segmenters, clips = (
+        garment_choices(stand_ins.of_task(task)) for task in ("classify", "detect", "segment", "video")
+    )
     choices = tuple(choice for choice in roster.CHOICES if not choice.bundled) + classifiers
     of_detectors = tuple(choice for choice in roster.DETECTORS if not choice.bundled) + detectors
     monkeypatch.setattr(roster, "CHOICES", choices)
     monkeypatch.setattr(roster, "DETECTORS", of_detectors)
-    monkeypatch.setattr(roster, "EVERY_MODEL", choices + of_detectors + roster.FULL_TOKEN_DETECTORS)
+    monkeypatch.setattr(roster, "SEGMENTERS", segmenters)
+    of_clips = tuple(choice for choice in roster.CLIP_MODELS if not choice.bundled) + clips
+    monkeypatch.setattr(roster, "CLIP_MODELS", of_clips)
+    every = choices + of_detectors + roster.FULL_TOKEN_DETECTORS + segmenters + of_clips
+    monkeypatch.setattr(roster, "EVERY_MODEL", every)
 
 
 @pytest.fixture

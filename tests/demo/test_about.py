@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 from demo.about import about, fallback_notice
+from demo.detectors import DETECTORS
 from demo.garments import garment_choices
 from demo.roster import find
+from demo.video_models import PUBLISHED_CLIP_MODELS
 from weights.bundle import BundledModels
 
 
@@ -32,11 +34,23 @@ def test_a_model_on_both_sides_has_one_card_and_published_ones_have_none(stand_i
     assert about([find("deit_tiny_patch16_224")]) == ""
 
 
+def test_models_that_know_different_things_are_told_apart_however_many_they_are(stand_ins: BundledModels) -> None:
+    names = ("garments_deit", "garments_clips_swin")
+    choices = [*garment_choices([stand_ins[name] for name in names]), DETECTORS[0], PUBLISHED_CLIP_MODELS[0]]
+    words = about(choices)
+    assert "DeiT, narrow knows ten kinds of garments, Video-Swin, narrow knows eight motions of garments, " in words
+    assert "knows the 80 classes of COCO, " in words and "knows the 400 actions of Kinetics: their" in words
+
+
 def test_what_a_description_says_is_escaped(stand_ins: BundledModels) -> None:
     record = replace(stand_ins["garments_deit"], data="<script>1</script>", command=("<img>",), classes=("<b>",))
     (choice,) = garment_choices([record])
     for text in (about([choice]), fallback_notice([choice])):
         assert not any(tag in text for tag in ("<script", "<img", "<b><", "<b></b>"))
+
+
+def test_where_nothing_stands_in_there_is_no_notice() -> None:
+    assert fallback_notice([]) == ""
 
 
 def test_losses_are_no_metrics_for_visitors(stand_ins: BundledModels) -> None:

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import copy
+import gc
 import io
 import time
 from base64 import b64encode
 from dataclasses import replace
 from types import SimpleNamespace
 from unittest.mock import Mock
+from weakref import ref
 
 import numpy as np
 import pytest
@@ -21,8 +24,9 @@ from demo.roster import find
 from demo.video import CLASSIFY, CLUSTERS, DETECT, BadChoice
 from tests import narrow_classifier
 from tests.demo.camera_frames import encoded, job, scene
-from tests.demo.conftest import MODEL
+from tests.demo.conftest import BASELINE, MODEL
 from tests.narrow_detector import DETECTOR
+from weights import WeightsUnavailable
 
 
 @pytest.fixture
@@ -77,22 +81,37 @@ def test_a_model_judges_a_frame_and_its_network_is_asked_for_once(models: LiveMo
     assert first.caption.label == "STViT-R-Swin-S" and first.caption.macs > 1e6
     assert (first.result.regions is not None) == (task != CLASSIFY)
     assert first.result.top1 is first.result.found is None and first.result.model_ms > 0
-    assert len(models._ready) == 1
+    assert [len(ready) for ready in models._ready.values()] == [1]
 
 
 def test_few_models_are_kept_ready_however_many_sizes_of_frames_come(models: LiveModels) -> None:
     for height in range(32, 32 + 2 * READY_MODELS):
         models.judge(job(), scene(height))
-    assert len(models._ready) == READY_MODELS
+    assert [len(ready) for ready in models._ready.values()] == [READY_MODELS]
 
 
-def test_a_network_that_was_replaced_is_not_held(models: LiveModels) -> None:
+def test_a_network_that_the_store_gives_up_is_not_held(models: LiveModels, no_weights: Mock) -> None:
+    def resolve(*_: object, **__: object) -> None:  # one error for all calls would hold the frames of all
+        raise WeightsUnavailable("hub down", "The Hub is out of order.", "Wait a minute.")
+
+    no_weights.side_effect = resolve
     models.judge(job(), scene())
     store = models._engine.store
-    store._models.clear()
+    network = ref(store.get(MODEL).network)
+    store.budget_bytes = 0
+    store.get(BASELINE)
+    gc.collect()
+    assert network() is None and len(models._ready) == 0
     models.judge(job(), scene())
-    ((network, _),) = models._ready.values()
-    assert network is store.get(MODEL).network
+    assert list(models._ready) == [store.get(MODEL)]
+
+
+def test_a_network_that_came_anew_is_asked_from_then_on(models: LiveModels) -> None:
+    models.judge(job(), scene())
+    store = models._engine.store
+    store._keep(replace(store.get(MODEL), network=copy.deepcopy(store.get(MODEL).network)))
+    models.judge(job(), scene())
+    assert store.get(MODEL) in models._ready
 
 
 @pytest.mark.parametrize("task", [CLUSTERS, DETECT])

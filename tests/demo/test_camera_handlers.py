@@ -17,6 +17,7 @@ from demo.camera import MAX_SIDE
 from demo.camera_runs import MAX_RUNS
 from demo.engine import Engine
 from demo.memory import OutOfMemory
+from demo.store import NO_ROOM
 from demo.ui.camera_handlers import BUSY, GONE, CameraHandlers
 from demo.ui.runtime import Runtime
 from demo.video import CLASSIFY, CLUSTERS, DETECT
@@ -168,6 +169,30 @@ def test_what_is_not_on_offer_is_refused_and_the_browser_learns_of_it(
 ) -> None:
     ((told, value),) = handlers.open(*choice, REQUEST)
     assert 'role="alert"' in told and words in value["refused"] and len(handlers.runs) == 0
+
+
+@pytest.mark.parametrize("where", ["load_models", "weights_notice"])
+def test_no_memory_for_a_model_is_told_to_the_browser_that_waits_for_it(
+    handlers: CameraHandlers, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    error = gr.Error(NO_ROOM) if where == "load_models" else OutOfMemory(NO_ROOM)
+    monkeypatch.setattr(f"demo.ui.camera_handlers.{where}", Mock(side_effect=error))
+    told, value = opened(handlers)
+    assert 'role="alert"' in told and value["refused"] == NO_ROOM and len(handlers.runs) == 0
+
+
+def test_the_browser_hears_of_a_model_on_its_way(handlers: CameraHandlers) -> None:
+    first, *_ = handlers.open(CLUSTERS, MODEL, DETECTOR, 320, REQUEST)
+    assert "Loading STViT-R-Swin-S" in first[0] and "run" not in first[1] and first[1]["at"] > 0
+
+
+def test_a_model_of_this_project_introduces_itself(garments: None, handlers: CameraHandlers) -> None:
+    words, size = handlers.introduce(DETECT, MODEL, "garments_detect_stvit_r", 320)
+    assert "41.5 % box AP" in words and not size.visible
+    words, size = handlers.introduce(DETECT, MODEL, DETECTOR, 320)
+    assert words == "" and size.visible
+    with pytest.raises(gr.Error, match="not offered"):
+        handlers.introduce(CLUSTERS, "resnet50", DETECTOR, 320)
 
 
 def test_one_camera_too_many_is_refused_in_words(handlers: CameraHandlers) -> None:

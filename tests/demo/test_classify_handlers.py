@@ -228,7 +228,7 @@ def test_models_of_different_classes_are_said_to_be_no_match(
     garments: None, handlers: ClassifyHandlers, photo: Path
 ) -> None:
     words, _ = handlers.introduce(OWN, BASELINE)
-    assert "knows 10 kinds of garments, DeiT-T knows the 1000 classes of ImageNet" in words
+    assert "knows ten kinds of garments, DeiT-T knows the 1000 classes of ImageNet" in words
     predictions = handlers.classify(str(photo), OWN, BASELINE)[1]
     assert predictions.count("<ol") == 2 and "agreement" not in predictions
     assert "agreement" in handlers.classify(str(photo), OWN, OWN_BASELINE)[1]

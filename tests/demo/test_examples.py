@@ -37,6 +37,13 @@ def test_every_garment_example_is_of_the_test_split_and_listed() -> None:
     assert sum(path.stat().st_size for path in GARMENTS.iterdir()) < 600_000
 
 
+def test_a_gallery_shows_the_first_frames_of_clips_and_nothing_where_it_has_nothing() -> None:
+    gallery = Gallery((), garment_examples("clip"))
+    shown = gallery.shown(garments=True)
+    assert shown.count("data:image/jpeg;base64,") == len(gallery.garments) == 2
+    assert gallery.shown(garments=False) == ""
+
+
 def test_the_gallery_numbers_photographs_first_then_garments() -> None:
     gallery = Gallery(load_examples()[:2], garment_examples("classify")[:2])
     numbers = [re.findall(r'data-index="(\d+)"', gallery.shown(garments)) for garments in (False, True)]

@@ -9,7 +9,7 @@ import pytest
 import demo.roster
 from demo.choices import ModelChoice
 from demo.classifiers import METHODS
-from demo.garments import garment_choices, narrow_peer
+from demo.garments import garment_choices, known, narrow_peer
 from demo.roster import (
     UnknownModel,
     find,
@@ -47,6 +47,14 @@ def test_what_they_take_and_know_is_their_records(classifiers: tuple[ModelChoice
     assert (deit.input_size, deit.crop_pct, len(deit.classes)) == (112, 1.0, 10)
     published = find("deit_tiny_patch16_224")
     assert (published.input_size, published.crop_pct, published.classes) == (224, 0.875, None)
+
+
+def test_what_they_know_is_told_by_their_classes(stand_ins: BundledModels) -> None:
+    words = {task: known(stand_ins.of_task(task)[0]) for task in ("classify", "detect", "segment", "video")}
+    assert set(words.values()) == {"ten kinds of garments", "eight motions of garments"}
+    assert words["video"] == "eight motions of garments"
+    by_kind = replace(stand_ins["garments_clips_swin"], classes=("bag", "coat"))
+    assert known(by_kind) == "2 kinds of garments"
 
 
 def test_a_family_that_the_page_has_no_method_for_is_left_out(stand_ins: BundledModels) -> None:

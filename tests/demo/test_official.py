@@ -41,6 +41,12 @@ def test_an_answer_serves_many_visitors_and_is_asked_for_anew_when_it_is_old(mon
     assert official.at_hand()
 
 
+def test_only_its_own_models_are_ever_out_of_reach() -> None:
+    official, names = OfficialWeights(CHOICES, Hub(CHOICES[0].name)), [choice.name for choice in CHOICES]
+    assert official.out_of_reach(names) and not official.out_of_reach(names[:1])
+    assert not OfficialWeights(CHOICES, Hub()).out_of_reach(names)
+
+
 def test_a_silent_hub_counts_as_out_of_reach_after_a_short_while(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(demo.official, "PATIENCE_S", 0.05)
     speaks = Event()

@@ -12,11 +12,12 @@ import pytest
 
 from demo.engine import Engine
 from demo.memory import OutOfMemory
-from demo.roster import DETECTORS, MODELS, label_of
+from demo.roster import DETECTORS, MODELS, clip_peer, find_any, first_clip_model, label_of
 from demo.ui.runtime import Runtime
 from demo.ui.video_handlers import EXAMPLE_CLIP, VideoHandlers
 from demo.video import ACTION, CLASSIFY, CLUSTERS, DETECT, ClipJob, make_job
 from demo.video_charts import whole_clip
+from stvit.training.data import MOTIONS
 from stvit.video import VideoError, probe
 from tests import narrow_classifier, narrow_clip_model
 from tests.demo.conftest import BASELINE, MODEL
@@ -54,6 +55,7 @@ def chosen(task: str = CLUSTERS, model: str = MODEL, side_by_side: bool = False)
 
 
 def run(handlers: VideoHandlers, path: str | None, *choice: Any) -> list[tuple[Any, ...]]:
+    handlers.start(REQUEST)
     list(handlers.load(path, *choice, REQUEST))
     return list(handlers.process(path, *choice, REQUEST))
 
@@ -119,6 +121,27 @@ def test_a_cancel_ends_with_its_run(handlers: VideoHandlers, clip: str) -> None:
     assert run(handlers, clip, *chosen())[-1][VIDEO]
 
 
+def test_a_cancel_is_heard_before_the_models_are_loaded_and_no_folder_is_made(
+    handlers: VideoHandlers, clip: str, uploads: Path
+) -> None:
+    handlers.start(REQUEST)
+    handlers.cancel(REQUEST)
+    told = list(handlers.load(clip, *chosen(), REQUEST))
+    assert len(told) == 1 and "Stopped" in told[0] and not handlers.store.is_ready(MODEL)
+    handlers.runtime.process_clip = Mock()
+    (shown,) = handlers.process(clip, *chosen(), REQUEST)
+    assert "Stopped" in shown[TOLD] and not uploads.exists()
+    handlers.runtime.process_clip.assert_not_called()
+
+
+def test_nothing_is_kept_of_visitors_who_cancelled_and_left(handlers: VideoHandlers, clip: str) -> None:
+    handlers.cancel(REQUEST)
+    handlers.forget(REQUEST)
+    handlers.cancel(REQUEST)
+    list(handlers.process(clip, *chosen(), REQUEST))
+    assert handlers._cancelled == set()
+
+
 def test_a_bad_file_gets_its_message_and_leaves_nothing(handlers: VideoHandlers, tmp_path: Path, uploads: Path) -> None:
     (tmp_path / "words.mp4").write_text("these are words")
     *_, last = run(handlers, str(tmp_path / "words.mp4"), *chosen())
@@ -178,6 +201,31 @@ def test_the_pickers_follow_the_task(handlers: VideoHandlers) -> None:
     assert visible(CLASSIFY, True) == [True, True, False, False]
     assert visible(DETECT, True) == [False, False, True, False]
     assert visible(ACTION, True) == [False, False, False, True]
+
+
+def test_models_of_this_project_introduce_themselves_with_clips_that_they_know(
+    garments: None, handlers: VideoHandlers
+) -> None:
+    clips, full = "garments_clips_stvit_swin", "garments_clips_swin"
+    choice = (ACTION, MODEL, BASELINE, DETECTOR, 320, True, clips)
+    words, examples, size = handlers.introduce(*choice)
+    assert words.count("<details") == 2 and "88.2 % top-1" in words and "cannot be compared" not in words
+    assert "shirt, right" in examples and "pullover, clockwise" in examples and not size.visible
+    assert handlers.choose_garments(SimpleNamespace(_data={"index": 0})).endswith("right.mp4")
+    words, examples, size = handlers.introduce(DETECT, *choice[1:-1], CLIP_MODEL)
+    assert words == examples == "" and size.visible
+    assert handlers.introduce(CLASSIFY, MODEL, MODEL, *choice[3:])[0] == ""  # a list that has not followed yet
+    assert first_clip_model().name == clips and clip_peer(find_any(clips)).name == full
+
+
+def test_a_clip_model_of_this_project_says_what_it_sees(garments: None, handlers: VideoHandlers) -> None:
+    garment_clip = handlers.gallery.garments[0].path
+    *_, last = run(
+        handlers, str(garment_clip), ACTION, MODEL, BASELINE, DETECTOR, 320, False, "garments_clips_stvit_swin"
+    )
+    assert "No predictions" not in last[TOLD]
+    assert {label for line in records_of(last) if "top1" in line for label in [line["top1"]["label"]]} <= set(MOTIONS)
+    assert any("top1" in line for line in records_of(last))
 
 
 def test_the_example_clip_is_small_and_within_the_limits() -> None:

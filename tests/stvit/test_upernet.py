@@ -102,6 +102,13 @@ def test_pixels_to_ignore_leave_no_trace_but_are_counted_in_the_mean():
     assert not logits.grad[:, :, :3].any() and logits.grad[:, :, 3:].all()
 
 
+def test_pixels_count_as_much_as_their_class_does():
+    logits, labels = torch.randn(1, 3, 4, 4), torch.randint(0, 3, (1, 4, 4))
+    weights = torch.tensor([0.1, 1.0, 2.0])
+    expected = (nn.functional.cross_entropy(logits, labels, reduction="none") * weights[labels]).mean()
+    torch.testing.assert_close(segmentation_loss(logits, labels, weights), expected)
+
+
 def test_an_image_without_any_label_has_the_loss_zero():
     assert segmentation_loss(torch.randn(1, 4, 6, 6), torch.full((1, 6, 6), IGNORE_INDEX)) == 0
 

@@ -208,7 +208,7 @@ class GarmentClips(Composites):
     def __getitem__(self, index: int) -> tuple[Any, dict[str, Any]]:
         draws = self._draws(index)
         background = self._canvas(draws)
-        tile, label = self._tile((index + self.seed * self.length) % len(self.sources.items), draws)
+        tile, label = self._tile(index % len(self.sources.items), draws)
         motion = draws.below(len(MOTIONS))
         clip = background[:, None].repeat(1, self.frames, 1, 1)
         masks = [

@@ -83,14 +83,6 @@ def test_samples_beyond_the_end_are_refused(dataset, sources):
             data[index]
 
 
-def test_the_clips_of_another_seed_show_other_garments(sources):
-    """As pictures do: an epoch of few clips goes on where the one before it ended."""
-    first, second = (GarmentClips(sources["train"], 48, frames=2, length=3, seed=seed) for seed in (0, 1))
-    labels = sources["train"].items.labels
-    assert [clip["item"] for _, clip in map(first.__getitem__, range(3))] == labels[:3].tolist()
-    assert [clip["item"] for _, clip in map(second.__getitem__, range(3))] == labels[3:6].tolist()
-
-
 def test_the_data_may_be_longer_than_the_list_of_garments(sources):
     data = small(GarmentClassification, sources["test"], length=45)
     labels = [label for _, label in data]

@@ -143,6 +143,17 @@ def test_training_on_one_batch_by_heart_lowers_the_losses(garments):
     assert sum(sums[-5:]) < 0.5 * sum(sums[:5])
 
 
+def test_a_recipe_says_what_the_pixels_of_a_class_count(garments):
+    """With all weights but one at zero, only that class teaches."""
+    alone = task(garments, f"loss.class_weights={[1.0] + [0.0] * 10}")
+    model = alone.build_model().eval()
+    images, labels = torch.randn(2, 3, 64, 64), torch.zeros(2, 64, 64, dtype=torch.int64)
+    labels[:, :32] = 3
+    both, weighted = model.losses(images, labels), alone.losses(model, (images, labels))
+    assert 0 < weighted["segmentation"] < both["segmentation"]
+    assert not any(term.item() for term in alone.losses(model, (images, torch.full_like(labels, 3))).values())
+
+
 def test_training_sees_what_predict_sees(garments):
     data = task(garments).data
     picture, target = data.scenes("train")[0]
@@ -265,6 +276,8 @@ def test_the_published_recipes_have_the_published_settings(name):
         (["--set=data={kind='ade20k'}"], "needs --place folder=PATH"),
         (["--set=model_options.num_classes=2"], "labels reach"),
         (["--set=batch_size=1"], "at least two images"),
+        (["--set=loss={class_weight=[1.0]}"], "the loss takes class_weights, not class_weight"),
+        (["--set=loss={class_weights=[0.1, 1.0]}"], "there are 2 class_weights for 11 classes"),
     ],
 )
 def test_what_cannot_be_run_is_named(garments, tmp_path, capsys, more, message):

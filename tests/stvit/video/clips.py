@@ -50,14 +50,18 @@ def make_clip(
     rotation: int = 0,
     sound: str = "",
     pix_fmt: str = "yuv420p",
+    aspect: Fraction | None = None,
 ) -> Path:
-    """Write a clip; ``times`` in seconds makes the frame rate vary, ``rotation`` is how far a player has to turn it."""
+    """Write a clip; ``times`` in seconds makes the frame rate vary, ``rotation`` is how far a player has to turn it,
+    ``aspect`` that of a stored pixel."""
     options = {"crf": "4"} if codec in ("libx264", "libx265") else {}
     with av.open(str(path), "w") as output:
         stream = output.add_stream(
             codec, rate=fps, options=options, time_base=Fraction(1, TICKS.get(path.suffix, 1000))
         )
         stream.height, stream.width, stream.pix_fmt = *size_hw, pix_fmt
+        if aspect:
+            stream.codec_context.sample_aspect_ratio = aspect
         if rotation:
             stream.set_display_rotation(rotation)
         audio = output.add_stream(sound, rate=RATE, layout="stereo") if sound else None
@@ -72,6 +76,21 @@ def make_clip(
         output.mux(stream.encode(None))
         for packet in tone(audio, frames / fps) if audio else ():
             output.mux(packet)
+    return path
+
+
+def growing_clip(path: Path, small_hw: tuple[int, int], large_hw: tuple[int, int], codec: str = "libvpx-vp9") -> Path:
+    """A WebM with frames of both sizes, three of each; its header tells of the first."""
+    parts = [make_clip(path.with_name(f"{size[0]}.webm"), 3, size, codec=codec) for size in (small_hw, large_hw)]
+    with av.open(str(parts[0])) as small, av.open(str(parts[1])) as large, av.open(str(path), "w") as output:
+        stream = output.add_stream_from_template(small.streams.video[0])
+        packets = [packet for part in (small, large) for packet in part.demux(video=0) if packet.dts is not None]
+        for index, packet in enumerate(packets):
+            packet.time_base, packet.stream = Fraction(1, 10), stream
+            packet.pts = packet.dts = index
+            output.mux(packet)
+    for part in parts:
+        part.unlink()
     return path
 
 

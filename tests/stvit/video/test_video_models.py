@@ -14,9 +14,11 @@ import torch
 import stvit
 from stvit.video import Classifier, Detector, Single, process
 from stvit.video.__main__ import main
+from stvit.video.annotate import Annotator
 from stvit.video.regions import CLEAR, DROPPED
+from stvit.video.types import FrameResult
 from tests.narrow_detector import DETECTOR, NARROW
-from tests.stvit.video.clips import frames_of, make_clip, scene
+from tests.stvit.video.clips import Seer, frames_of, make_clip, scene
 
 
 def network(name: str, **options: object) -> torch.nn.Module:
@@ -98,7 +100,30 @@ def test_a_detector_without_weights_shows_the_regions_of_its_backbone() -> None:
     (result,) = results(model, 1, (120, 200))
     assert result.found is None and result.regions.assignment.shape == (8, 14) and model.macs > 1e6
     assert result.regions.box_xyxy == pytest.approx((0, 0, 224, 128))
-    assert result.pace_ms <= result.model_ms
+
+
+def test_a_detector_alone_is_told_by_its_whole_time_and_a_compared_one_by_its_backbones() -> None:
+    model = Detector(network(DETECTOR, **NARROW), "STViT-R", scale=(200, 120))
+    (alone,) = results(model, 1)
+    (compared,) = model.infer([model.prepare(scene(0, (120, 200)))], compared=True)
+    assert alone.found is not None and alone.pace_ms == alone.model_ms
+    assert compared.pace_ms < compared.model_ms
+    assert (alone.paced_part, compared.paced_part) == ("", "backbone")
+    assert alone.counted_part == compared.counted_part == "backbone"
+
+
+@pytest.mark.parametrize(
+    ("part", "words"), [("", "50.0 frames/s, backbone 2 GMACs"), ("backbone", "backbone 50.0 frames/s, 2 GMACs")]
+)
+def test_what_speed_and_cost_are_about_is_written_on_the_frame(
+    part: str, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[str] = []
+    monkeypatch.setattr("stvit.video.annotate.put_text", lambda pixels, lines, *more: written.extend(lines))
+    annotator = Annotator(Seer(), 10.0)
+    result = FrameResult(60.0, 20.0, paced_part=part, counted_part="backbone")
+    annotator.draw(scene(0, (120, 200)), annotator.follow(result))
+    assert written == ["Seer", words]
 
 
 def test_regions_cover_the_frame_and_stay_in_colour_while_nothing_moves(

@@ -133,6 +133,16 @@ def test_cancel_stops_within_a_batch_and_leaves_no_file(tmp_path: Path) -> None:
     assert left_over(tmp_path) == set()
 
 
+def test_the_callers_event_is_left_as_it_is(tmp_path: Path) -> None:
+    source, cancel = make_clip(tmp_path / "a.mp4", 3), Event()
+    for _ in range(2):
+        *_, last = run(source, tmp_path / "b.mp4", cancel=cancel)
+        assert last.done and not cancel.is_set()
+    cancel.set()
+    with pytest.raises(Cancelled):
+        run(source, tmp_path / "b.mp4", cancel=cancel)
+
+
 @pytest.mark.usefixtures("threads_end")
 def test_letting_go_of_the_iterator_stops_everything(tmp_path: Path) -> None:
     states = process(make_clip(tmp_path / "a.mp4", 20), tmp_path / "b.mp4", Single(Slow(0.1)))

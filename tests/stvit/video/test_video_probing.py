@@ -2,13 +2,15 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 
+import av
 import pytest
 
 from stvit.video import Limits, VideoError, probe
 from stvit.video.probing import open_clip
-from tests.stvit.video.clips import make_clip
+from tests.stvit.video.clips import RATE, growing_clip, make_clip, tone
 
 
 def test_a_clip_is_described_by_its_header(tmp_path: Path) -> None:
@@ -57,11 +59,40 @@ def test_each_limit_has_its_own_message(tmp_path: Path, limits: Limits, message:
         probe(make_clip(tmp_path / "a.mp4"), limits)
 
 
+@pytest.mark.parametrize(
+    ("codec", "suffix"), [("libx264", "mp4"), ("libvpx-vp9", "webm"), ("libsvtav1", "mp4"), ("libx265", "mp4")]
+)
+def test_pictures_that_are_far_too_large_are_refused_by_the_decoder_itself(
+    tmp_path: Path, codec: str, suffix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clip = make_clip(tmp_path / f"a.{suffix}", 3, (256, 512), codec=codec)
+    monkeypatch.setattr("stvit.video.probing._check_header", lambda *arguments: None)  # as if the header lied
+    with pytest.raises(VideoError, match=r"limit(, 0\.0| is 0\.0)") as caught:
+        probe(clip, Limits(max_pixels=128 * 64))
+    assert isinstance(caught.value.__context__, av.FFmpegError)
+
+
+def test_a_first_picture_of_the_right_size_is_no_excuse_for_large_ones(tmp_path: Path) -> None:
+    limits = Limits(max_pixels=128 * 64)
+    clip = growing_clip(tmp_path / "a.webm", (64, 128), (256, 512))
+    assert probe(clip, limits).source_hw == (64, 128)
+
+
+@pytest.mark.parametrize(
+    ("aspect", "size_hw"), [("4/3", (64, 171)), ("8/9", (72, 128)), ("1001/1000", (64, 128)), ("1", (64, 128))]
+)
+def test_the_size_is_that_in_square_pixels(tmp_path: Path, aspect: str, size_hw: tuple[int, int]) -> None:
+    info = probe(make_clip(tmp_path / "a.mp4", 2, (64, 128), aspect=Fraction(aspect)))
+    assert info.source_hw == size_hw and info.anamorphic == (size_hw != (64, 128))
+
+
+def test_limits_are_those_of_square_pixels(tmp_path: Path) -> None:
+    clip = make_clip(tmp_path / "a.mp4", 2, aspect=Fraction(20))
+    with pytest.raises(VideoError, match="is 2560 × 64 pixels; the limit"):
+        probe(clip, Limits(max_pixels=256 * 64))
+
+
 def sound_alone(path: Path) -> bytes:
-    import av
-
-    from tests.stvit.video.clips import RATE, tone
-
     with av.open(str(path), "w") as output:
         stream = output.add_stream("aac", rate=RATE, layout="stereo")
         for packet in tone(stream, 0.5):
@@ -96,12 +127,15 @@ def test_what_is_no_clip_gets_one_specific_message(tmp_path: Path, content: obje
 
 
 def test_a_clip_with_an_index_and_no_frame_is_refused(tmp_path: Path) -> None:
-    import av
-
     path = tmp_path / "none.mp4"
     path.write_bytes(frameless(tmp_path / "source.mp4"))
     with pytest.raises(VideoError, match=r"not one frame can be read|no frames in it"), av.logging.Capture():
         probe(path)
+
+
+def test_a_file_that_cannot_be_opened_is_said_to_be_so(tmp_path: Path) -> None:
+    with pytest.raises(VideoError, match="cannot be opened"):
+        probe(tmp_path)
 
 
 def test_a_file_that_is_gone_is_said_to_be_gone(tmp_path: Path) -> None:

@@ -1,14 +1,20 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
 import pytest
+import torch
 
-from stvit.video import Race, process
-from tests.stvit.video.clips import Seer, frame_number, frames_of, make_clip
+from stvit.detection import Detections
+from stvit.video import Frame, Race, process
+from stvit.video.annotate import Annotator
+from stvit.video.types import FrameResult, Regions
+from tests.stvit.video.clips import Seer, frame_number, frames_of, make_clip, scene
 
 
 def halves(path: Path) -> list[tuple[float, np.ndarray, np.ndarray]]:
@@ -50,6 +56,52 @@ def test_both_models_are_recorded_for_every_frame(tmp_path: Path) -> None:
     for index, line in enumerate(lines):
         assert line["model"]["top1"]["label"] == line["baseline"]["top1"]["label"] == f"frame {index}"
         assert (line["model"]["model_ms"], line["baseline"]["model_ms"]) == (10.0, 20.0)
+
+
+class Unsure(Seer):
+    """Finds a hundred more objects, none of them sure."""
+
+    def infer(self, batch: list[np.ndarray], *, compared: bool = False) -> list[FrameResult]:
+        return [replace(result, found=self._more(result.found)) for result in super().infer(batch)]
+
+    @staticmethod
+    def _more(found: Detections) -> Detections:
+        return Detections(
+            boxes=torch.cat([found.boxes, found.boxes[:1].expand(100, 4)]),
+            scores=torch.cat([found.scores, torch.full((100,), 0.4)]),
+            labels=torch.zeros(len(found) + 100, dtype=torch.int64),
+            mask_probabilities=torch.rand(len(found) + 100, 28, 28),
+            image_hw=found.image_hw,
+        )
+
+
+def test_only_what_is_drawn_waits_for_the_slower_half(tmp_path: Path) -> None:
+    task = Race(Seer(10.0), Unsure(1000.0))
+    waiting = []
+
+    def watched(frame: Frame, pair: Any) -> Any:
+        drawn = Race.draw(task, frame, pair)
+        waiting.append([followed for *_, followed in task._waiting])
+        return drawn
+
+    task.draw = watched
+    list(process(make_clip(tmp_path / "a.mp4", 12, (96, 160)), tmp_path / "b.mp4", task))
+    assert len(waiting[-1]) == 12
+    for followed in waiting[-1]:
+        found = followed.result.found
+        assert len(found) == len(followed.numbers) == 2 and found.mask_probabilities.element_size() == 2
+
+
+def test_a_result_looks_the_same_without_what_is_not_drawn() -> None:
+    size_hw = (96, 160)
+    regions = Regions("STGM 1", np.arange(12).reshape(3, 4) % 5, 5, (0.0, 0.0, 160.0, 96.0))
+    annotator = Annotator(Seer(), 10.0)
+    (result,) = Unsure().infer([scene(0, size_hw)])
+    followed = annotator.follow(replace(result, regions=regions))
+    pictures = [scene(0, size_hw), scene(0, size_hw)]
+    for pixels, drawn in zip(pictures, (followed, followed.only_drawn()), strict=True):
+        annotator.draw(pixels, drawn)
+    assert (np.abs(pictures[0].astype(int) - pictures[1]).max(axis=2) > 0).mean() < 1e-3
 
 
 def test_the_new_clip_is_twice_as_wide_and_keeps_its_sound(tmp_path: Path) -> None:

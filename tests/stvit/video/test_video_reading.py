@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 
 from stvit.video import Limits, VideoError, probe
 from stvit.video.reading import ClipReader, output_hw
-from tests.stvit.video.clips import RED, STEP, frame_number, make_clip, red_left, scene
+from tests.stvit.video.clips import RED, STEP, frame_number, growing_clip, make_clip, red_left, scene
 
 
 def frames(path: Path, max_side: int = 1920) -> list:
@@ -82,6 +83,25 @@ def test_large_pictures_are_scaled_down(tmp_path: Path, rotation: int) -> None:
     read = frames(make_clip(tmp_path / "a.mp4", 3, rotation=rotation), max_side=64)
     assert read[0].pixels.shape == ((32, 64, 3) if rotation == 0 else (64, 32, 3))
     assert [frame_number(frame.pixels) for frame in read] == [0, 1, 2]
+
+
+@pytest.mark.parametrize("rotation", [0, 90])
+def test_pictures_of_pixels_that_are_not_square_are_stretched(tmp_path: Path, rotation: int) -> None:
+    (frame, _) = frames(make_clip(tmp_path / "a.mp4", 2, (96, 144), rotation=rotation, aspect=Fraction(4, 3)))
+    lying = np.rot90(frame.pixels, -1) if rotation else frame.pixels
+    assert lying.shape == (96, 192, 3)
+    rows, columns = np.nonzero(np.abs(lying.astype(int) - RED).max(axis=2) < 60)
+    assert abs(np.ptp(rows) + 1 - 24) <= 2 and abs(np.ptp(columns) + 1 - 32) <= 2
+
+
+@pytest.mark.parametrize("codec", ["libvpx-vp9", "libvpx"])
+def test_a_clip_that_turns_far_too_large_is_refused_for_its_size(tmp_path: Path, codec: str) -> None:
+    limits = Limits(max_pixels=128 * 64)
+    info = probe(growing_clip(tmp_path / "a.webm", (64, 128), (256, 512), codec), limits)
+    with pytest.raises(VideoError, match="far larger than the limit"):
+        list(ClipReader(info, 1920, limits))
+    with pytest.raises(VideoError, match="is 512 × 256 pixels; the limit"):
+        list(ClipReader(info, 1920, Limits(max_pixels=511 * 256)))
 
 
 def test_a_file_that_ends_too_early_gives_what_there_is_and_says_so(tmp_path: Path) -> None:

@@ -1,0 +1,218 @@
+// What the pictures of dense models share: a mode of their own beside the regions of semantic tokens; pointing, pinning,
+// keys, saving. Stands after view_parts.js and dense_tokens.js, before a view's own script, which declares `view` (START
+// and more) and `own`: what is special about it, see start(). gr.HTML gives `element`, `props` and `watch`.
+
+const canvas = find(".cv-canvas");
+const picture = new Image();
+const TOKENS = "Semantic tokens", VEIL = "rgba(9, 14, 22, 0.55)";
+const START = { data: null, borders: true, opacity: 0.5, unit: 0, layer: "STGM 2", pinned: null, hovered: null };
+
+// ---- data -------------------------------------------------------------------------------------------------------
+
+function receive() {
+  const data = props.value;
+  const before = view.data;
+  view.data = data && data.layers ? { ...data, layers: data.layers.map(unpack) } : null;
+  view.hovered = view.pinned = null;
+  find(".cv").classList.toggle("filled", Boolean(view.data));
+  for (const control of element.querySelectorAll("input, button")) control.disabled = !view.data;
+  if (!view.data) {
+    find(".cv-readout").replaceChildren(line("cv-hint", "Nothing to show yet."));
+    return;
+  }
+  own.unpack(view.data);
+  if (!view.data.layers.length) view.mode = own.mode;
+  else if (view.data.reason) view.mode = TOKENS;
+  else if (before === null || before.reason) view.mode = own.mode;
+  const units = view.data.layers.map((layer) => layer.unit);
+  if (!units.includes(view.unit)) view.unit = Math.max(0, ...units);
+  picture.onload = fit;
+  picture.src = view.data.image;
+  find(".cv-note").textContent = view.data.note;
+  find(".cv-note").hidden = !view.data.note;
+  delete find(".dv").dataset.state;
+  refresh();
+}
+
+const active = () => view.hovered ?? view.pinned;
+
+function fit() {
+  if (!view.data || !picture.naturalWidth) return;
+  fitCanvas(canvas, view.data.size, find(".cv-picture").clientWidth);
+  refresh();
+}
+
+// ---- words and controls -----------------------------------------------------------------------------------------
+
+function swatch(colour) {
+  const made = document.createElement("i");
+  if (colour) made.style.background = "rgb(" + colour.join(",") + ")";
+  return made;
+}
+
+function fillList(list, entries) { // [number, colour, name, value] of each
+  list.replaceChildren(...entries.map(([number, colour, name, value]) => {
+    const entry = document.createElement("li"), button = document.createElement("button");
+    Object.assign(button, { type: "button" });
+    button.dataset.index = number;
+    button.append(swatch(colour), textIn("span", name), textIn("b", value));
+    entry.append(button);
+    return entry;
+  }));
+}
+
+function markList(list, chosen) {
+  for (const button of list.querySelectorAll("button")) {
+    const number = Number(button.dataset.index);
+    button.classList.toggle("active", number === chosen);
+    button.setAttribute("aria-pressed", String(number === view.pinned));
+  }
+}
+
+function refreshControls() { // rebuilt only where something has changed, so that the focus stays
+  const units = [...new Set(view.data.layers.map((layer) => layer.unit))];
+  const state = JSON.stringify([view.mode, view.unit, view.layer]);
+  find(".dv-own").hidden = view.mode !== own.mode || Boolean(view.data.reason);
+  find(".dv-of-tokens").hidden = view.mode !== TOKENS;
+  if (find(".dv").dataset.state === state) return;
+  find(".dv").dataset.state = state;
+  const focused = element.contains(document.activeElement) ? document.activeElement : null, [name, value] = [focused?.name, focused?.value];
+  find(".dv-mode-choice").hidden = !units.length;
+  segments(find(".dv-modes"), [own.mode, TOKENS], view.mode, (mode) => { view.mode = mode; view.hovered = view.pinned = null; refresh(); });
+  find(".dv-unit-choice").hidden = units.length < 2;
+  segments(find(".dv-units"), units, view.unit, (unit) => { view.unit = unit; refresh(); });
+  const layers = view.data.layers.filter((layer) => layer.unit === view.unit).map((layer) => layer.name);
+  segments(find(".dv-layers"), layers, currentLayer()?.name, (layer) => { view.layer = layer; refresh(); });
+  if (name) [...element.querySelectorAll("input[type=radio]")].find((input) => input.name === name && input.value === value)?.focus();
+}
+
+function refresh() {
+  if (!view.data) return;
+  refreshControls();
+  own.list();
+  (view.mode === TOKENS ? refreshTokenWords : own.words)();
+  if (picture.complete && picture.naturalWidth) paint(canvas, canvas.width, canvas.height, window.devicePixelRatio || 1);
+}
+
+// ---- drawing ----------------------------------------------------------------------------------------------------
+
+function paint(target, width, height, unitPixel) {
+  const context = target.getContext("2d");
+  context.clearRect(0, 0, width, height);
+  context.imageSmoothingQuality = "high";
+  context.drawImage(picture, 0, 0, width, height);
+  (view.mode === TOKENS ? drawTokens : own.draw)(context, width, height, unitPixel);
+}
+
+function spotlight(context, mask, [left, top, w, h], width, height) { // all else under a veil, the mask as in the picture
+  context.fillStyle = VEIL;
+  context.fillRect(0, 0, width, height);
+  const cut = document.createElement("canvas");
+  Object.assign(cut, { width: Math.max(1, Math.ceil(w)), height: Math.max(1, Math.ceil(h)) });
+  const inner = cut.getContext("2d");
+  inner.drawImage(mask, 0, 0, w, h);
+  inner.globalCompositeOperation = "source-in";
+  inner.drawImage(picture, -left, -top, width, height);
+  context.drawImage(cut, left, top);
+}
+
+function drawTag(context, text, colour, unitPixel, place) { // place(tagWidth, tagHeight): its left and top
+  const size = 12 * unitPixel, pad = 4 * unitPixel;
+  context.font = "600 " + size + "px system-ui, sans-serif";
+  const tagWidth = context.measureText(text).width + 2 * pad, tagHeight = size + 1.4 * pad;
+  const [x, y] = place(tagWidth, tagHeight);
+  context.fillStyle = "rgb(" + colour.join(",") + ")";
+  context.beginPath();
+  context.roundRect(x, y, tagWidth, tagHeight, 3 * unitPixel);
+  context.fill();
+  const [red, green, blue] = colour;
+  context.fillStyle = 0.299 * red + 0.587 * green + 0.114 * blue > 140 ? "#0b1119" : "#ffffff";
+  context.textBaseline = "middle";
+  context.fillText(text, x + pad, y + tagHeight / 2);
+}
+
+// ---- pointer, keys, saving --------------------------------------------------------------------------------------
+
+function under(event) { // the object, class or token under the pointer
+  const frame = canvas.getBoundingClientRect();
+  const u = (event.clientX - frame.left) / frame.width, v = (event.clientY - frame.top) / frame.height;
+  if (u < 0 || v < 0 || u >= 1 || v >= 1) return null;
+  if (view.mode !== TOKENS) return own.under(u, v);
+  return tokenUnder(u, v);
+}
+
+function hover(chosen) {
+  if (!view.data || view.hovered === chosen) return;
+  view.hovered = chosen;
+  refresh();
+}
+
+function pin(chosen) {
+  view.hovered = null;
+  view.pinned = chosen === view.pinned ? null : chosen;
+  refresh();
+}
+
+function nextOf(event, entries, chosen) { // in the order of the list
+  const at = entries.indexOf(chosen);
+  if (!entries.length) return null;
+  const step = event.key === "ArrowRight" || event.key === "ArrowDown" ? 1 : -1;
+  return entries[at < 0 ? (step > 0 ? 0 : entries.length - 1) : (at + step + entries.length) % entries.length];
+}
+
+function onKey(event) {
+  if (!view.data) return;
+  if (event.key === "Escape") view.pinned = null;
+  else if (!event.key.startsWith("Arrow")) return;
+  else view.pinned = view.mode === TOKENS ? nextToken(event, activeToken(), currentLayer().semanticGrid) : own.next(event);
+  view.hovered = null;
+  event.preventDefault();
+  refresh();
+}
+
+function save() {
+  const copy = document.createElement("canvas");
+  [copy.height, copy.width] = view.data.size;
+  paint(copy, copy.width, copy.height, Math.max(1, copy.width / 800));
+  saveCanvas(copy, view.mode === TOKENS ? "tokens.png" : own.file);
+  refresh();
+}
+
+function onSlider(place, use) {
+  find(place + " input").addEventListener("input", (event) => {
+    find(place + " output").textContent = event.target.value + " %";
+    use(event.target.value / 100);
+    refresh();
+  });
+}
+
+function onChecks(...options) {
+  for (const option of options) {
+    find(".dv-" + option).addEventListener("change", (event) => { view[option] = event.target.checked; refresh(); });
+  }
+}
+
+function onList(list) {
+  const listed = (event) => { const button = event.target.closest("button"); return button ? Number(button.dataset.index) : null; };
+  list.addEventListener("pointermove", (event) => byMouse(event) && hover(listed(event)));
+  list.addEventListener("pointerleave", () => hover(null));
+  list.addEventListener("focusin", (event) => hover(listed(event)));
+  list.addEventListener("focusout", () => hover(null));
+  list.addEventListener("click", (event) => listed(event) !== null && pin(listed(event)));
+}
+
+// own: { mode, file, unpack(data), list(), words(), draw(context, width, height, unitPixel), under(u, v), next(event) };
+// list() and words() show what has changed, under() tells what lies there and next() where an arrow key leads to.
+function start() {
+  canvas.addEventListener("pointermove", (event) => byMouse(event) && view.data && hover(under(event)));
+  canvas.addEventListener("pointerleave", () => hover(null));
+  canvas.addEventListener("click", (event) => view.data && pin(under(event)));
+  canvas.addEventListener("keydown", onKey);
+  onList(find(".dv-list"));
+  onSlider(".dv-mix", (value) => { view.opacity = value; });
+  onChecks("borders");
+  find(".cv-save").addEventListener("click", save);
+  new ResizeObserver(fit).observe(find(".cv-picture"));
+  watch("value", receive);
+  receive();
+}

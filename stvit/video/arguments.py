@@ -1,0 +1,177 @@
+"""What ``python -m stvit.video`` is told, checked before anything is loaded."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+
+import torch
+from timm.models import is_model, model_entrypoint
+
+from .. import stvit_video_swin, video_swin
+from ..detection import detector
+from ..segmentation import upernet
+from .description import BadDescription, Description, read_description
+
+PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+MODELS = {
+    "classify": "stvit_r_swin_small_224",
+    "clusters": "stvit_r_swin_small_224",
+    "detect": "stvit_r_swin_small_cascade_mask_rcnn",
+    "action": "stvit_video_swin_tiny",
+}
+KINDS = {"classify": "classify", "clusters": "classify", "detect": "detect", "action": "video"}
+MODULES = {
+    detector.__name__: "detect",
+    upernet.__name__: "segment",
+    video_swin.__name__: "video",
+    stvit_video_swin.__name__: "video",
+}
+VIEWS = {"1x1": (1, 1), "4x3": (4, 3)}
+
+
+@dataclass(frozen=True)
+class Side:
+    """One of the models to be run.
+
+    Attributes:
+        name: registered name.
+        checkpoint: its weights; ``None`` for the published ones, or those beside its description.
+        description: of a trained model.
+    """
+
+    name: str
+    checkpoint: Path | None
+    description: Description | None
+
+    @property
+    def kind(self) -> str:
+        """``"classify"``, ``"detect"``, ``"segment"`` or ``"video"``."""
+        return MODULES.get(model_entrypoint(self.name).__module__, "classify")
+
+
+def parse(arguments: list[str] | None, description: str) -> argparse.Namespace:
+    """The options, with ``sides``: the model and, if there is one, the baseline. Leaves with a message where they do
+    not fit."""
+    parser = _parser(description)
+    options = parser.parse_args(arguments)
+    if options.task is None:
+        tasks = {kind: task for task, kind in reversed(KINDS.items())}
+        options.task = tasks[options.record.kind] if options.record else "classify"
+    model = options.model or (None if options.record else MODELS[options.task])
+    sides = [(model, options.checkpoint, options.record)]
+    if options.baseline or options.baseline_record:
+        sides.append((options.baseline, options.baseline_checkpoint, options.baseline_record))
+    options.sides = [Side(name or record.model, checkpoint, record) for name, checkpoint, record in sides]
+    problem = next(_problems(options), None)
+    if problem:
+        parser.error(problem)
+    return options
+
+
+def _parser(description: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m stvit.video", description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("source", type=Path, metavar="IN", help="the clip")
+    add("target", type=Path, metavar="OUT", help="the new clip, an .mp4")
+    add("--task", choices=MODELS, help="(default: that of --record, or classify)")
+    which, weights, other = (parser.add_mutually_exclusive_group() for _ in range(3))
+    which.add_argument("--model", metavar="NAME", help="a registered model (default: STViT-R-Swin-S)")
+    which.add_argument("--record", type=_described, metavar="FILE", help="the description of a trained model, a .json")
+    weights.add_argument("--checkpoint", type=Path, metavar="FILE", help="its weights (default: the published ones)")
+    weights.add_argument("--random-weights", action="store_true", help="no weights, so no predictions")
+    other.add_argument("--baseline", metavar="NAME", help="a model beside it, each at its real pace")
+    other.add_argument("--baseline-record", type=_described, metavar="FILE", help="likewise a trained one")
+    add("--baseline-checkpoint", type=Path, metavar="FILE")
+    add("--records", type=Path, metavar="FILE", help="what is known of each frame, as JSON lines")
+    add("--scale", type=int, nargs=2, metavar=("LONG", "SHORT"), help="of a detector (default: as it was trained)")
+    add(
+        "--window",
+        type=int,
+        nargs=3,
+        metavar=("FRAMES", "INTERVAL", "SIZE"),
+        help="of a clip model: frames, frames of the clip from one to the next, side in pixels (default: as trained)",
+    )
+    add("--classes", type=Path, metavar="FILE", help="a clip model's (default: Kinetics-400), one a line")
+    add("--views", choices=VIEWS, help="judge the whole clip by clips x crops, too (action only)")
+    add("--device", default="cuda" if torch.cuda.is_available() else "cpu", choices=["cpu", "cuda"])
+    add("--precision", choices=PRECISIONS, help="(default: the device's fastest)")
+    add("--batch-size", type=int, metavar="N", help="of a classifier (default: what suits the device)")
+    add("--max-seconds", type=float, default=3600.0, help="longest clip (%(default)s)")
+    add("--max-megabytes", type=int, default=4096, help="largest file (%(default)s)")
+    return parser
+
+
+def _described(path: str) -> Description:
+    try:
+        return read_description(path)
+    except BadDescription as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def _problems(options: argparse.Namespace) -> Iterator[str]:
+    """What is wrong, a sentence each, with what to do."""
+    yield from _of_files(options)
+    yield from _of_models(options)
+    yield from _of_numbers(options)
+
+
+def _of_files(options: argparse.Namespace) -> Iterator[str]:
+    if not options.source.is_file():
+        yield f"IN has to be a clip: {options.source} is {'a folder' if options.source.is_dir() else 'not there'}"
+    if not os.access(options.source, os.R_OK):
+        yield f"{options.source} cannot be read: change its permissions, or copy it"
+    if options.target.suffix.lower() != ".mp4":
+        yield f"the new clip is an MP4: give it a name that ends in .mp4, not {options.target.name}"
+    named = {"IN": options.source, "OUT": options.target, "--records": options.records}
+    named = {name: path for name, path in named.items() if path}
+    for (first, path), (second, other) in combinations(named.items(), 2):
+        if path.resolve() == other.resolve():
+            yield f"{first} and {second} are the same file, {path}: give {second} another name"
+    for name, path in list(named.items())[1:]:
+        if not path.parent.is_dir():
+            yield f"{name} cannot be written: there is no folder {path.parent}; make it first"
+        if path.is_dir():
+            yield f"{name} cannot be written: {path} is a folder; add the name of a file"
+        if not os.access(path.parent, os.W_OK | os.X_OK):
+            yield f"{name} cannot be written: the folder {path.parent} is read-only; name another"
+
+
+def _of_models(options: argparse.Namespace) -> Iterator[str]:
+    for side in options.sides:
+        if not is_model(side.name):
+            yield f"unknown model: {side.name}"
+        wanted, has = KINDS[options.task], side.description.kind if side.description else side.kind
+        if side.kind != has:
+            yield f"the description says that {side.name} is for {has}, but it is for {side.kind}: correct its task"
+        if has != wanted:
+            tasks = [task for task, kind in KINDS.items() if kind == has]
+            fitting = f"its --task is {' or '.join(tasks)}" if tasks else "no --task here runs it"
+            yield f"{side.name} is no model for --task {options.task}: {fitting}"
+    if options.baseline_checkpoint and len(options.sides) == 1:
+        yield "--baseline-checkpoint is of a baseline: name that with --baseline or --baseline-record"
+    if options.baseline_checkpoint and options.random_weights:
+        yield "--random-weights leaves out all weights: give it without --baseline-checkpoint"
+    if options.classes and (options.task != "action" or all(side.description for side in options.sides)):
+        yield "--classes names what a clip model without a description knows; others' names stand in their --record"
+    if options.views and (options.task != "action" or options.random_weights):
+        yield "--views is for clip models with weights: add --task action"
+    if options.device == "cuda" and not torch.cuda.is_available():
+        yield "no CUDA device is available: add --device cpu"
+
+
+def _of_numbers(options: argparse.Namespace) -> Iterator[str]:
+    if min(options.window or [1]) < 1:
+        yield "--window takes three numbers from 1 on"
+    if min(options.scale or [1]) < 1:
+        yield "--scale takes two numbers from 1 on"
+    if options.batch_size is not None and options.batch_size < 1:
+        yield f"--batch-size takes a number from 1 on, not {options.batch_size}"
+    if not options.max_seconds > 0 or options.max_megabytes < 1:
+        yield "--max-seconds and --max-megabytes are limits: give them numbers above 0"

@@ -1,0 +1,55 @@
+"""How far a run is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from .types import ClipInfo
+
+STAGES = ("decode", "prepare", "model", "draw", "encode")
+
+
+@dataclass(frozen=True)
+class Progress:
+    """A run under way, or its end.
+
+    Attributes:
+        info: the clip.
+        frames: through the model and drawn so far.
+        part: of the clip, in [0, 1]; ``None`` where its length is not known.
+        elapsed_s: since the start.
+        busy_s: seconds that each stage has worked; they overlap.
+        preview: the latest frame of the new clip, (H, W, 3) uint8 RGB, for reading.
+        done: whether the new clip is complete.
+        note: what was wrong with the clip, in words.
+        conclusion: what is known of the clip as a whole when it is done, as in the last line of the records.
+    """
+
+    info: ClipInfo
+    frames: int
+    part: float | None
+    elapsed_s: float
+    busy_s: dict[str, float]
+    preview: np.ndarray | None = None
+    done: bool = False
+    note: str = ""
+    conclusion: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def eta_s(self) -> float | None:
+        """Seconds that are left, if it goes on like this; ``None`` where that is not known."""
+        return self.elapsed_s * (1 / self.part - 1) if self.part else None
+
+    @property
+    def frames_per_second(self) -> float:
+        """End to end."""
+        return self.frames / self.elapsed_s if self.elapsed_s else 0.0
+
+    @property
+    def model_frames_per_second(self) -> float:
+        """Frames over the time that the model alone was at work in this run; with two models, over that of both."""
+        model_s = self.busy_s.get("model", 0.0)
+        return self.frames / model_s if model_s else 0.0

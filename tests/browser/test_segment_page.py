@@ -1,0 +1,180 @@
+"""The Segment tab as a person meets it: stand-ins for the bundled segmenters, a real browser."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from playwright.sync_api import Browser, Locator, Page, expect
+
+from demo.segment_drawing import class_colours
+from tests.browser.conftest import ROOT, App
+
+PROGRAM = ("-m", "tests.browser.garment_app")
+NO_HUB = "http://127.0.0.1:9"
+SCENE = ROOT / "assets" / "examples" / "garments" / "scene_1.jpg"
+PHOTO = ROOT / "assets" / "examples" / "castle.jpg"
+CANVAS = "#segmentation .cv-canvas"
+
+expect.set_options(timeout=60_000)
+
+
+@pytest.fixture(scope="module")
+def segment_app(start_app: Callable[..., App]) -> App:
+    return start_app(NO_HUB, *PROGRAM)
+
+
+def open_tab(page: Page, app: App, picture: Path = SCENE) -> Page:
+    page.goto(app.url)
+    page.get_by_role("tab", name="Segment").click()
+    page.set_input_files("#segment-picture input[type=file]", picture)
+    expect(page.locator("#segmentation .cv.filled")).to_be_visible()
+    return page
+
+
+@pytest.fixture
+def shown(page: Page, segment_app: App) -> Page:
+    """The tab with results for one scene."""
+    return open_tab(page, segment_app)
+
+
+def entries(page: Page) -> Locator:
+    return page.get_by_role("list", name="Classes").get_by_role("button")
+
+
+def readout(page: Page) -> Locator:
+    return page.locator("#segmentation .cv-readout")
+
+
+def picture_bytes(page: Page) -> str:
+    return page.locator(CANVAS).evaluate("canvas => canvas.toDataURL()")
+
+
+def downloaded(page: Page, button: str) -> Image.Image:
+    with page.expect_download() as download:
+        page.locator("#segmentation, .downloads").get_by_role("button", name=button).locator("visible=true").click()
+    return Image.open(BytesIO(Path(download.value.path()).read_bytes()))
+
+
+def test_a_scene_gives_a_legend_of_its_classes_whose_shares_are_those_of_the_map(shown: Page) -> None:
+    labels = np.array(downloaded(shown, "Map of classes (indexed PNG)"))
+    assert labels.shape == (224, 224)
+    texts = [text.split("\n") for text in entries(shown).all_inner_texts()]
+    shares = [float(re.sub(r"[<% ]", "", text[-1])) for text in texts]
+    assert len(texts) == len(np.unique(labels)) > 2 and shares == sorted(shares, reverse=True)
+    largest = np.bincount(labels.ravel()).max() / labels.size
+    assert shares[0] == pytest.approx(100 * largest, abs=0.06)
+    expect(shown.locator("#segment-knows")).to_contain_text("ten kinds of garments and background, and nothing else")
+    expect(shown.locator("#segment-knows")).to_contain_text("released no weights for segmentation")
+    expect(shown.locator("#segment-about details")).to_contain_text("61.5 % mIoU")
+
+
+def test_pixels_have_the_colours_of_their_classes_at_full_opacity(shown: Page) -> None:
+    labels = np.array(downloaded(shown, "Map of classes (indexed PNG)"))
+    for name in ("Names", "Outlines"):
+        shown.locator("#segmentation").get_by_label(name).uncheck()
+    shown.locator("#segmentation").get_by_label("Overlay opacity").fill("100")
+    drawn = np.array(downloaded(shown, "Save this view (PNG)").convert("RGB")).astype(int)
+    assert drawn.shape == (224, 224, 3)
+    garments = labels > 0
+    np.testing.assert_array_equal(drawn[garments], class_colours(11)[labels][garments])
+
+
+def test_both_files_have_the_size_of_the_picture(page: Page, segment_app: App) -> None:
+    open_tab(page, segment_app, PHOTO)
+    assert downloaded(page, "Annotated picture (JPEG)").size == (900, 600)
+    assert downloaded(page, "Map of classes (indexed PNG)").size == (900, 600)
+    frame = page.locator(CANVAS).bounding_box()
+    assert frame["width"] / frame["height"] == pytest.approx(1.5, abs=0.01)
+
+
+def test_a_class_is_singled_out_by_list_pointer_and_keys(shown: Page) -> None:
+    plain, canvas = picture_bytes(shown), shown.locator(CANVAS)
+    expect(readout(shown)).to_contain_text(re.compile(r"\d+ classes? beside background, on [\d.]+ % of the picture"))
+    name = entries(shown).first.locator("span").inner_text()
+    entries(shown).first.hover()
+    expect(readout(shown)).to_contain_text(re.compile(rf"{name} · [\d.]+ % of the picture"))
+    assert picture_bytes(shown) != plain
+    shown.mouse.move(0, 0)
+    assert picture_bytes(shown) == plain
+    entries(shown).nth(1).click()
+    expect(entries(shown).nth(1)).to_have_attribute("aria-pressed", "true")
+    canvas.focus()
+    canvas.press("ArrowUp")
+    expect(entries(shown).first).to_have_attribute("aria-pressed", "true")
+    canvas.press("Escape")
+    labels = np.array(downloaded(shown, "Map of classes (indexed PNG)"))
+    row, column = np.argwhere(labels == np.bincount(labels.ravel()).argmax())[0]
+    canvas.scroll_into_view_if_needed()
+    frame = canvas.bounding_box()
+    shown.mouse.move(
+        frame["x"] + (column + 0.5) / 224 * frame["width"], frame["y"] + (row + 0.5) / 224 * frame["height"]
+    )
+    expect(readout(shown)).to_contain_text(f"{name} ·")
+
+
+def test_semantic_tokens_are_a_second_layer_of_the_model_that_has_them(shown: Page) -> None:
+    classes = picture_bytes(shown)
+    shown.get_by_role("radio", name="Semantic tokens").check(force=True)
+    expect(readout(shown)).to_contain_text(re.compile(r"\d+ of 36 tokens stand for the 196 image tokens"))
+    assert picture_bytes(shown) != classes
+    shown.locator("#segmenter input").click()
+    shown.get_by_role("option", name="Swin, narrow", exact=True).click()
+    expect(shown.locator("#segment-about summary")).to_contain_text("About Swin, narrow")
+    expect(shown.locator("#segment-steps")).to_contain_text("Swin, narrow")
+    expect(shown.locator("#segmentation .dv-mode-choice")).to_be_hidden()
+    expect(entries(shown).first).to_be_visible()
+
+
+def test_a_full_token_detector_has_no_second_layer_either(page: Page, segment_app: App) -> None:
+    page.goto(segment_app.url)
+    page.get_by_role("tab", name="Detect").click()
+    page.locator("#detector input").click()
+    page.get_by_role("option", name="Swin, narrow (10 garments)", exact=True).click()
+    page.set_input_files("#detect-picture input[type=file]", SCENE)
+    expect(page.locator("#detections .cv.filled")).to_be_visible()
+    expect(page.locator("#detections .cv-readout")).to_contain_text("out of")
+    expect(page.locator("#detections .dv-mode-choice")).to_be_hidden()
+
+
+def test_the_steps_are_timed_and_both_segmenters_compared(shown: Page) -> None:
+    for step in ("decode", "prepare", "backbone", "head", "labels", "drawing"):
+        expect(shown.locator("#segment-steps .measure")).to_contain_text(re.compile(rf"{step} [\d.]+ ms"))
+    for bar in shown.locator("#segment-steps .stack .stage").all():
+        assert bar.evaluate("bar => getComputedStyle(bar).backgroundColor") != "rgba(0, 0, 0, 0)"
+    shown.get_by_role("button", name="Compare the segmenters").click()
+    expect(shown.locator("#segmenters .race[data-done=true]")).to_be_visible(timeout=120_000)
+    expect(shown.locator("#segmenters .tile strong")).to_have_text(re.compile(r"\d\.\d\d×"))
+    expect(shown.locator("#segmenters")).to_contain_text("Swin, narrow")
+
+
+def test_an_example_is_one_click_away_and_a_bad_file_gets_a_message(
+    page: Page, segment_app: App, tmp_path: Path
+) -> None:
+    page.goto(segment_app.url)
+    page.get_by_role("tab", name="Segment").click()
+    expect(page.locator("#segment-examples h3")).to_have_text("Examples from the test split")
+    page.locator("#segment-examples button").nth(1).click()
+    expect(entries(page).first).to_be_visible()
+    (tmp_path / "words.jpg").write_bytes(b"these are words")
+    page.locator("#segment-picture").get_by_label("Remove").or_(
+        page.locator("#segment-picture").get_by_label("Clear")
+    ).first.click()
+    page.set_input_files("#segment-picture input[type=file]", tmp_path / "words.jpg")
+    expect(page.locator("#segment-notice")).to_contain_text("not an image")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [390, 1280])
+def test_the_tab_fits_its_window_in_light_and_dark(browser: Browser, segment_app: App, scheme: str, width: int) -> None:
+    page = browser.new_page(viewport={"width": width, "height": 844}, color_scheme=scheme)
+    page.set_default_timeout(60_000)
+    open_tab(page, segment_app)
+    expect(entries(page).first).to_be_visible()
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    page.close()
