@@ -79,7 +79,7 @@ def _card(choice: ModelChoice) -> str:
 def _facts(record: BundledRecord) -> dict[str, str]:
     runs = len(record.command)
     length = (
-        [f"{record.epochs:g} epochs" + (f", after {runs - 1} runs before" if runs > 1 else "")] if record.epochs else []
+        [f"{record.epochs:g} epochs" + (f" in the last of {runs} runs" if runs > 1 else "")] if record.epochs else []
     )
     length += [f"{record.samples_seen:,} samples seen in all"] if record.samples_seen else []
     clip = f", {record.frames} frames, {record.stride} apart in the clip" if record.frames else ""

@@ -14,7 +14,7 @@ from weights import BundledRecord
 PAPER_TABLES = Path(__file__).resolve().parent.parent / "assets" / "paper_tables.json"
 PUBLISHED_SIZES = ("tiny", "small", "base")
 NARROW = "narrow"
-SIZE_NAMES = {"tiny": "Tiny", "small": "Small", "base": "Base", NARROW: "Narrow (10 garments)"}
+SIZE_NAMES = {"tiny": "Tiny", "small": "Small", "base": "Base", NARROW: "Narrow, garments"}
 IMAGENET_INPUT, IMAGENET_CROP = 224, 0.875
 SIZE_LETTERS = {"tiny": "T", "small": "S", "base": "B"}
 

@@ -21,7 +21,7 @@ def test_a_card_tells_data_metrics_seed_and_command(stand_ins: BundledModels) ->
         "Nothing: random weights that stand in for trained ones.",
         "112 × 112 pixels",
         "garments_deit, seed 0",
-        "6 epochs, 330,000 samples seen, nothing",
+        "6 epochs in the last of 2 runs, 330,000 samples seen in all, nothing",
         "python -m stvit.training classify --recipe garments_deit\npython -m stvit.training.bundle",
         "Apache-2.0",
     ):

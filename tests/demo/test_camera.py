@@ -32,6 +32,7 @@ from weights import WeightsUnavailable
 @pytest.fixture
 def models(no_weights: Mock, narrow: None, monkeypatch: pytest.MonkeyPatch) -> LiveModels:
     narrow_classifier.make_narrow_for(monkeypatch)
+    monkeypatch.setattr(demo.camera, "cost_of", demo.camera.cost_of.__wrapped__)  # kept from models of full width
     return LiveModels(Engine())
 
 

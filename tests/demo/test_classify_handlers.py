@@ -172,7 +172,7 @@ def test_on_zero_gpu_every_run_borrows_a_gpu(engine: Engine, monkeypatch: pytest
     assert borrowed == []
     monkeypatch.setenv("SPACES_ZERO_GPU", "1")
     assert Runtime(engine).device_words.startswith("ZeroGPU")
-    assert borrowed == [runtime.GPU_SECONDS] * 5 + [runtime.GPU_SECONDS_FOR_CLIP, runtime.GPU_SECONDS_FOR_FRAME]
+    assert borrowed == [runtime.GPU_SECONDS] * 7 + [runtime.GPU_SECONDS_FOR_CLIP, runtime.GPU_SECONDS_FOR_FRAME]
 
 
 def test_the_page_starts_with_the_published_models_while_their_weights_can_be_had(

@@ -15,7 +15,7 @@ import demo.detection_race
 import demo.race
 from demo.engine import Engine
 from demo.memory import OutOfMemory
-from demo.roster import DETECTORS
+from demo.detectors import DETECTORS as PUBLISHED_DETECTORS
 from demo.ui.detect_handlers import DetectHandlers
 from demo.ui.examples import Gallery
 from demo.ui.runtime import Runtime
@@ -131,8 +131,8 @@ def test_a_comparison_shows_published_figures_apart_from_measured_ones(
     assert all(f"<td>{value}</td>" in published for value in (51.8, 44.7, 134, 194))
 
 
-def test_both_sizes_of_the_detector_are_offered() -> None:
-    assert [choice.label for choice in DETECTORS] == ["STViT-R-Swin-S", "STViT-R-Swin-B"]
+def test_both_sizes_of_the_published_detector_are_known() -> None:
+    assert [choice.label for choice in PUBLISHED_DETECTORS] == ["STViT-R-Swin-S", "STViT-R-Swin-B"]
 
 
 def test_a_detector_of_this_project_names_garments_at_the_size_that_it_was_trained_on(
