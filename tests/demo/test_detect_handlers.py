@@ -13,9 +13,9 @@ import pytest
 
 import demo.detection_race
 import demo.race
+from demo.detectors import DETECTORS as PUBLISHED_DETECTORS
 from demo.engine import Engine
 from demo.memory import OutOfMemory
-from demo.detectors import DETECTORS as PUBLISHED_DETECTORS
 from demo.ui.detect_handlers import DetectHandlers
 from demo.ui.examples import Gallery
 from demo.ui.runtime import Runtime
