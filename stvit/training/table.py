@@ -1,8 +1,8 @@
 """``python -m stvit.training.table RUN [RUN ...] --place backgrounds=DIR``: finished runs side by side.
 
-Runs whose recipes differ in the seed alone are one line: mean and range of what they reach on the test split, what they
-reached on the validation split before any training and after every epoch, multiply-adds, and, with ``--measure``, the
-speed of all models on the same inputs, interleaved.
+Runs whose recipes differ in the seed alone are one line: mean and range of what they reach on the test split (with
+``--split validation``, what their last evaluation found), what they reached on the validation split before any training
+and after every epoch, multiply-adds, and, with ``--measure``, the speed of all models on the same inputs, interleaved.
 """
 
 from __future__ import annotations
@@ -52,10 +52,14 @@ def rows(runs: Sequence[FinishedRun]) -> list[Row]:
     return [Row(name, tuple(of_name)) for name, of_name in gathered.items()]
 
 
-def figures(row: Row, places: Mapping[str, Path]) -> dict[str, Any]:
-    """A line of the table as plain data: metrics in percent, one figure for each seed."""
+def figures(row: Row, places: Mapping[str, Path], split: str = "test") -> dict[str, Any]:
+    """A line of the table as plain data: metrics in percent, one figure for each seed.
+
+    Args:
+        split: ``test``, which takes the data, or ``validation``: what the run's last evaluation found.
+    """
     first = row.runs[0]
-    tests = [test(run, places) for run in row.runs]
+    last = [test(run, places) if split == "test" else run.validation()[-1][1] for run in row.runs]
     main = MAIN_METRIC[first.recipe.task]
     histories = [{epoch: metrics[main] for epoch, metrics in run.validation()} for run in row.runs]
     common = set.intersection(*map(set, histories))
@@ -67,8 +71,8 @@ def figures(row: Row, places: Mapping[str, Path]) -> dict[str, Any]:
         "epochs": first.recipe.epochs,
         "samples_per_epoch": first.recipe.data.get("train_samples"),
         "macs": costs(first),
-        "test": {metric: rounded([one[metric] for one in tests]) for metric in tests[0]},
-        "validation": {"metric": main, "after_epochs": progress},
+        split: {metric: rounded([one[metric] for one in last]) for metric in last[0]},
+        "progress": {"split": "validation", "metric": main, "after_epochs": progress},
         "commands": first.origin.commands,
     }
 
@@ -106,16 +110,16 @@ def speeds(lines: Sequence[Row], batch_size: int, rounds: int) -> dict[str, Any]
 
 def report(table: Mapping[str, Any]) -> str:
     """The table as Markdown."""
-    lines = []
+    lines, split = [], table["split"]
     for name, line in table["lines"].items():
-        metrics = [f"{metric} {describe(values)}" for metric, values in line["test"].items() if metric in REPORTED]
+        metrics = [f"{metric} {describe(values)}" for metric, values in line[split].items() if metric in REPORTED]
         cells = [name, ", ".join(metrics), f"{line['macs'] / 1e6:.0f} M"]
         if "speed" in table:
             first, median, third = table["speed"]["speed_up_against_first"][name]
             rate = table["speed"]["images_per_second"][name]
             cells += [f"{rate:.0f}", f"{median:.2f}x ({first:.2f} to {third:.2f})"]
         lines.append("| " + " | ".join(cells) + " |")
-    heads = ["recipe", "test split", "multiply-adds"] + ["images/s", "against the first"] * ("speed" in table)
+    heads = ["recipe", f"{split} split", "multiply-adds"] + ["images/s", "against the first"] * ("speed" in table)
     return "\n".join(["| " + " | ".join(heads) + " |", "|" + " --- |" * len(heads), *lines])
 
 
@@ -130,7 +134,8 @@ def main(arguments: list[str] | None = None) -> int:
     places = dict(options.place)
     try:
         lines = rows([FinishedRun.read(folder) for folder in options.runs])
-        table: dict[str, Any] = {"lines": {row.name: figures(row, places) for row in lines}}
+        of_lines = {row.name: figures(row, places, options.split) for row in lines}
+        table: dict[str, Any] = {"split": options.split, "lines": of_lines}
         if options.measure:
             table["speed"] = speeds(lines, options.batch_size, options.rounds)
     except (RecipeError, ValueError) as error:
@@ -145,10 +150,11 @@ def main(arguments: list[str] | None = None) -> int:
 def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m stvit.training.table",
-        description="Compare finished runs on the test split; the first is what the others are measured against.",
+        description="Compare finished runs; the first is what the others are measured against.",
     )
     parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="output folders of finished runs")
     parser.add_argument("--place", type=place, action="append", default=[], metavar="NAME=PATH")
+    parser.add_argument("--split", choices=("test", "validation"), default="test")
     parser.add_argument("--measure", action="store_true", help="also measure speed; all inputs must be of one shape")
     parser.add_argument("--batch-size", type=int, default=128, help="for --measure")
     parser.add_argument("--rounds", type=int, default=30, help="for --measure")

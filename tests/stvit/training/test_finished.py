@@ -80,10 +80,16 @@ def test_runs_that_differ_in_the_seed_alone_are_one_line(runs, as_arguments, tmp
     model = FinishedRun.read(runs[0]).model()
     assert line["seeds"] == [0, 1] and line["macs"] == stvit.count_macs(model, (3, 32, 32))
     assert len(line["test"]["top1"]) == 2 and all(value % (100 / TEST_ITEMS) == 0 for value in line["test"]["top1"])
-    assert list(line["validation"]["after_epochs"]) == ["1.0", "2.0"]
+    assert list(line["progress"]["after_epochs"]) == ["1.0", "2.0"]
     assert "drop_path_rate" not in line["options"]
     mean = sum(line["test"]["top1"]) / 2
     assert f"top1 {mean:.1f} (" in capsys.readouterr().out
+
+
+def test_a_table_of_the_validation_split_takes_what_the_runs_wrote_down(runs, capsys):
+    assert table.main([*map(str, runs), "--split", "validation"]) == 0
+    last = [FinishedRun.read(run).validation()[-1][1]["top1"] for run in runs]
+    assert f"top1 {sum(last) / 2:.1f} (" in capsys.readouterr().out
 
 
 def test_what_was_measured_on_the_test_split_is_not_measured_again(runs, as_arguments, capsys):
