@@ -54,10 +54,10 @@ def connect_run(
         outputs: its outputs.
         progress_on: the output that shows that it is under way.
     """
+    # Gradio drops a success event that falls into a run under way, and with it the wish that came last
+    running = {"api_visibility": "private", "show_progress_on": progress_on, "trigger_mode": "always_last"}
     loading = {"inputs": list(wishes), "outputs": notice, "api_visibility": "private", "show_progress": "hidden"}
     chosen = gr.on([wish.change for wish in wishes], load, trigger_mode="always_last", **loading, **LOADING_QUEUE)
     pressed = button.click(load_again, **loading, **LOADING_QUEUE)
     for event in (chosen, pressed):
-        event.success(
-            run, list(wishes), list(outputs), api_visibility="private", show_progress_on=progress_on, **DEVICE_QUEUE
-        )
+        event.success(run, list(wishes), list(outputs), **running, **DEVICE_QUEUE)

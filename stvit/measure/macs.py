@@ -151,7 +151,7 @@ def macs_by_part(layers: Iterable[LayerCost]) -> dict[Part, int]:
 
 def trace_calls(model: nn.Module, input_shape: tuple[int, ...], *, as_published: bool) -> list[Call]:
     """Every module call of one forward pass without weights, in order of their start; see :func:`count_macs`."""
-    skeleton = without_weights(model).eval()
+    skeleton = without_weights(model).eval().requires_grad_(False)  # the counter fails on a parameter passed on
     names = {module: name for name, module in skeleton.named_modules()}
     batch_norm_cost = BATCH_NORM_TRAINING_COST if as_published else BATCH_NORM_COST
     counter = FlopCounterMode(display=False, custom_mapping=norm_costs(batch_norm_cost))

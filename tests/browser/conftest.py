@@ -12,6 +12,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -74,13 +75,13 @@ def hub() -> Iterator[HubServer]:
         yield server
 
 
-@pytest.fixture(scope="session")
-def start_app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], App]]:
+@contextmanager
+def servers(factory: pytest.TempPathFactory) -> Iterator[Callable[..., App]]:
     """Starts servers with an empty cache of their own, whose weights come from a given address; by default app.py."""
     processes = []
 
     def start(hub_url: str, *program: str) -> App:
-        home, port = tmp_path_factory.mktemp("app"), _free_port()
+        home, port = factory.mktemp("app"), _free_port()
         environment = {
             **{name: value for name, value in os.environ.items() if name != "GRADIO_TEMP_DIR"},
             "HF_ENDPOINT": hub_url,
@@ -98,16 +99,27 @@ def start_app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[st
         _wait_until_healthy(app, home / "log.txt")
         return app
 
-    yield start
-    for process in processes:
-        process.terminate()
-        process.wait(20)
+    try:
+        yield start
+    finally:
+        for process in processes:
+            process.terminate()
+        for process in processes:
+            process.wait(20)
+
+
+@pytest.fixture(scope="module")
+def start_app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., App]]:
+    """Starts servers for one module of tests."""
+    with servers(tmp_path_factory) as start:
+        yield start
 
 
 @pytest.fixture(scope="session")
-def app(hub: HubServer, start_app: Callable[[str], App]) -> App:
+def app(hub: HubServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
     """A server whose weights can be had."""
-    return start_app(hub.url)
+    with servers(tmp_path_factory) as start:
+        yield start(hub.url)
 
 
 @pytest.fixture(scope="session")

@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 from playwright.sync_api import Browser, Page, expect
 
 from demo.store import RETRY_AFTER_S
+from demo.ui.examples import load_examples
 from tests.browser.conftest import BASELINE, MODEL, ROOT, App, add_released_weights
 from tests.hub_server import HubServer
 from weights import CATALOGUE
@@ -152,6 +154,19 @@ def test_an_example_is_one_click_away(page: Page, app: App) -> None:
     expect(page.locator("#predictions ol")).to_have_count(2)
     licences = page.locator("#examples small").all_inner_texts()
     assert len(licences) >= 6 and all(licences)
+
+
+def test_what_was_chosen_last_is_what_the_page_ends_with(shown: Page) -> None:
+    page = shown
+    for index in (0, 2):  # the second falls into the run of the first
+        page.locator("#examples button").nth(index).click()
+        page.wait_for_timeout(150)
+    with Image.open(load_examples()[2].path) as image:
+        last = [image.height, image.width]
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and result_of(page)["image"]["size_hw"] != last:
+        page.wait_for_timeout(500)
+    assert result_of(page)["image"]["size_hw"] == last
 
 
 def test_a_comparison_fills_the_charts_while_it_runs_and_ends_with_a_verdict(shown: Page) -> None:

@@ -106,7 +106,16 @@ def test_counting_leaves_the_model_as_it_is():
     count_macs(model, as_published=True)
     assert model.training and model.stages[2].stgm_spatial.project_once
     assert not any(module._forward_hooks for module in model.modules())
+    assert all(parameter.requires_grad for parameter in model.parameters())
     torch.testing.assert_close(dict(model.state_dict()), before)
+
+
+@pytest.mark.parametrize("initialisation", ["spatial", "global", "learned_position"])
+def test_every_way_to_begin_the_semantic_tokens_can_be_counted(initialisation):
+    whole = {"img_size": 64, "embed_dim": 48, "num_heads": 3, "num_semantic_tokens": 4}
+    name = "stvit_deit_tiny_patch16_224"
+    of_both = count_macs(timm.create_model(name, **whole), (3, 64, 64))
+    assert count_macs(timm.create_model(name, initialisation=initialisation, **whole), (3, 64, 64)) <= of_both
 
 
 def test_models_without_transformer_layers_have_no_breakdown():
