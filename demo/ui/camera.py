@@ -13,7 +13,8 @@ from demo.roster import MODELS
 from demo.ui.camera_handlers import Answer, CameraHandlers
 from demo.ui.cluster_view import HERE, script
 from demo.ui.first_models import FirstModels
-from demo.ui.inputs import AGAINST_THE_ROSTER, ModelPicker, connect_picker, model_picker
+from demo.ui.inputs import ModelPicker, connect_picker, model_picker
+from demo.ui.roster_list import RosterList
 from demo.ui.runtime import LOADING_QUEUE, Runtime, on_zero_gpu
 from demo.ui.video import detector_pickers
 
@@ -36,7 +37,7 @@ class Parts:
 
     task: gr.Radio
     model: ModelPicker
-    detector: gr.Dropdown
+    detector: RosterList
     short_side: gr.Dropdown
     pickers: tuple[gr.Column, gr.Column]
     about: gr.HTML
@@ -93,7 +94,7 @@ def _camera_view(handlers: CameraHandlers) -> gr.HTML:
 def _connect(parts: Parts, handlers: CameraHandlers, first: FirstModels) -> None:
     quiet = {"api_visibility": "private", "show_progress": "hidden"}
     at_once = {**quiet, "queue": False}
-    opening = {**quiet, **AGAINST_THE_ROSTER, **LOADING_QUEUE}
+    opening = {**quiet, **LOADING_QUEUE}
     shown = [parts.notice, parts.view]
     connect_picker(parts.model)
     parts.task.change(handlers.arrange, parts.task, list(parts.pickers), **at_once)
@@ -102,9 +103,8 @@ def _connect(parts: Parts, handlers: CameraHandlers, first: FirstModels) -> None
     gr.on(changed, handlers.change, parts.pick, shown, trigger_mode="always_last", **opening)
     parts.view.close_camera(handlers.close, None, None, **at_once)
     Context.root_block.unload(handlers.close)
-    unchecked = {**at_once, **AGAINST_THE_ROSTER}
     introduced = [parts.about, parts.short_side]
     for component in (parts.task, parts.model.setting, parts.detector):
-        component.change(handlers.introduce, parts.pick, introduced, **unchecked)
+        component.change(handlers.introduce, parts.pick, introduced, **at_once)
     begun, lists = [parts.model.setting, parts.detector], [*parts.model.lists, parts.detector]
-    Context.root_block.load(first.begin, begun, [parts.fallback, *lists], **unchecked)
+    Context.root_block.load(first.begin, begun, [parts.fallback, *lists], **at_once)

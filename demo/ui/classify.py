@@ -16,7 +16,7 @@ from demo.ui.classify_handlers import EMPTY_PREDICTIONS, ClassifyHandlers
 from demo.ui.cluster_view import cluster_view
 from demo.ui.comparison import Comparison, connect_comparison
 from demo.ui.examples import Gallery
-from demo.ui.inputs import AGAINST_THE_ROSTER, ModelPicker, model_picker, picture_input
+from demo.ui.inputs import ModelPicker, model_picker, picture_input
 from demo.ui.pairs import connect_pair
 from demo.ui.parts import connect_run, heading
 from demo.ui.runtime import Runtime
@@ -157,7 +157,7 @@ def _connect_classification(parts: Parts, handlers: ClassifyHandlers) -> None:
 def _connect_choice(parts: Parts, handlers: ClassifyHandlers) -> None:
     """What needs no picture: lists that follow each other, costs, words on the models, examples that fit them."""
     both = parts.pick[1:]
-    at_once = {"api_visibility": "private", "show_progress": "hidden", "queue": False, **AGAINST_THE_ROSTER}
+    at_once = {"api_visibility": "private", "show_progress": "hidden", "queue": False}
     connect_pair(parts.model, parts.baseline)
     for handler, outputs in (
         (handlers.break_down, parts.breakdown),

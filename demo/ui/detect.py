@@ -15,8 +15,9 @@ from demo.ui.comparison import Comparison, connect_comparison
 from demo.ui.detect_handlers import DetectHandlers, detector_list
 from demo.ui.detect_view import detect_view
 from demo.ui.examples import Gallery
-from demo.ui.inputs import AGAINST_THE_ROSTER, picture_input
+from demo.ui.inputs import picture_input
 from demo.ui.parts import connect_run, heading
+from demo.ui.roster_list import RosterList
 from demo.ui.runtime import Runtime
 
 SIZE_ON_CPU = 480
@@ -35,7 +36,7 @@ class Parts:
     examples: gr.HTML
     fallback: gr.HTML
     about: gr.HTML
-    detector: gr.Dropdown
+    detector: RosterList
     short_side: gr.Dropdown
     run: gr.Button
     notice: gr.HTML
@@ -75,7 +76,7 @@ def _lay_out(on_gpu: bool, gallery: Gallery) -> Parts:
         with gr.Column(elem_classes="inputs"):
             picture = picture_input("detect-picture")
             examples = gallery.component("detect-examples")
-            detector = gr.Dropdown(
+            detector = RosterList(
                 detector_list(),
                 value=DETECTORS[0].name,
                 label="Detector (Cascade Mask R-CNN)",
@@ -145,7 +146,7 @@ def _connect_detection(parts: Parts, handlers: DetectHandlers) -> None:
 
 def _connect_choice(parts: Parts, handlers: DetectHandlers) -> None:
     """What needs no picture: words on the detector, examples that fit it, and whether its input's size is a choice."""
-    at_once = {"api_visibility": "private", "show_progress": "hidden", "queue": False, **AGAINST_THE_ROSTER}
+    at_once = {"api_visibility": "private", "show_progress": "hidden", "queue": False}
     shown = [parts.about, parts.examples, parts.short_side]
     parts.detector.change(handlers.introduce, parts.detector, shown, **at_once)
     Context.root_block.load(handlers.begin, parts.detector, [parts.fallback, parts.detector], **at_once)

@@ -13,9 +13,7 @@ from gradio.events import Dependency
 from gradio.utils import get_upload_folder
 
 from demo.roster import METHODS, SIZE_NAMES, ModelChoice, UnknownModel, find, method_of, settings_of, sizes_of
-
-#: for events of the pickers: Gradio would check a value against the choices of a list that may just have changed
-AGAINST_THE_ROSTER = {"preprocess": False}
+from demo.ui.roster_list import RosterList
 
 
 def picture_input(elem_id: str) -> gr.Image:
@@ -64,12 +62,12 @@ def sent_picture(image: str | None) -> str:
 class ModelPicker:
     """Method, size and setting of one side; the value of ``setting`` is the name of the chosen model."""
 
-    method: gr.Dropdown
-    size: gr.Dropdown
-    setting: gr.Dropdown
+    method: RosterList
+    size: RosterList
+    setting: RosterList
 
     @property
-    def lists(self) -> tuple[gr.Dropdown, gr.Dropdown, gr.Dropdown]:
+    def lists(self) -> tuple[RosterList, RosterList, RosterList]:
         """All three."""
         return self.method, self.size, self.setting
 
@@ -78,16 +76,16 @@ def model_picker(label: str, chosen: ModelChoice, elem_id: str) -> ModelPicker:
     """Three lists that lead to one model; the choices of the second and third follow from the ones before."""
     with gr.Group(elem_id=elem_id, elem_classes="picker"):
         gr.HTML(f"<h3>{escape(label)}</h3>", apply_default_css=False)
-        method = gr.Dropdown(**_method_list(chosen), elem_id=f"{elem_id}-method", filterable=False)
+        method = RosterList(**_method_list(chosen), elem_id=f"{elem_id}-method", filterable=False)
         with gr.Row():
-            size = gr.Dropdown(**_size_list(chosen), elem_id=f"{elem_id}-size", min_width=90, filterable=False)
-            setting = gr.Dropdown(**_setting_list(chosen), elem_id=f"{elem_id}-setting", min_width=90, filterable=False)
+            size = RosterList(**_size_list(chosen), elem_id=f"{elem_id}-size", min_width=90, filterable=False)
+            setting = RosterList(**_setting_list(chosen), elem_id=f"{elem_id}-setting", min_width=90, filterable=False)
     return ModelPicker(method, size, setting)
 
 
 def connect_picker(picker: ModelPicker) -> tuple[Dependency, Dependency]:
     """Let later lists follow earlier ones; whatever is chosen, ``setting`` changes. Returns the events."""
-    quiet = {**AGAINST_THE_ROSTER, "api_visibility": "private", "show_progress": "hidden", "queue": False}
+    quiet = {"api_visibility": "private", "show_progress": "hidden", "queue": False}
     both = [picker.size, picker.setting]
     return (
         picker.method.input(method_chosen, [picker.method, picker.setting], both, **quiet),

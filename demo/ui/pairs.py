@@ -6,14 +6,14 @@ import gradio as gr
 
 from demo.garments import knows_the_same
 from demo.roster import ModelChoice, UnknownModel, find, peer_of
-from demo.ui.inputs import AGAINST_THE_ROSTER, ModelPicker, connect_picker, lists_of
+from demo.ui.inputs import ModelPicker, connect_picker, lists_of
 
 Lists = tuple[gr.Dropdown, gr.Dropdown, gr.Dropdown]
 
 
 def connect_pair(model: ModelPicker, baseline: ModelPicker) -> None:
     """Let later lists of each side follow its earlier ones, and a side follow the other to garments."""
-    quiet = {**AGAINST_THE_ROSTER, "api_visibility": "private", "show_progress": "hidden", "queue": False}
+    quiet = {"api_visibility": "private", "show_progress": "hidden", "queue": False}
     for mine, other in ((model, baseline), (baseline, model)):
         events = connect_picker(mine)
         for chosen in (*(event.then for event in events), mine.setting.input):

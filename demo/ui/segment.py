@@ -11,8 +11,9 @@ from demo.about import about
 from demo.bars import notice
 from demo.ui.comparison import Comparison, connect_comparison
 from demo.ui.examples import Gallery
-from demo.ui.inputs import AGAINST_THE_ROSTER, picture_input
+from demo.ui.inputs import picture_input
 from demo.ui.parts import connect_run, heading
+from demo.ui.roster_list import RosterList
 from demo.ui.runtime import Runtime
 from demo.ui.segment_handlers import SegmentHandlers, segmenter_list
 from demo.ui.segment_view import segment_view
@@ -34,7 +35,7 @@ class Parts:
 
     picture: gr.Image
     examples: gr.HTML
-    segmenter: gr.Dropdown
+    segmenter: RosterList
     run: gr.Button
     notice: gr.HTML
     segmentation: gr.HTML
@@ -72,9 +73,7 @@ def build(runtime: Runtime) -> None:
     )
     quiet = {"api_visibility": "private", "queue": False}
     parts.examples.pick(handlers.choose_example, None, parts.picture, **quiet)
-    parts.segmenter.change(
-        handlers.introduce, parts.segmenter, parts.about, show_progress="hidden", **quiet, **AGAINST_THE_ROSTER
-    )
+    parts.segmenter.change(handlers.introduce, parts.segmenter, parts.about, show_progress="hidden", **quiet)
     connect_comparison(
         parts.comparison,
         load=handlers.load_both,
@@ -93,7 +92,7 @@ def _lay_out(gallery: Gallery) -> Parts:
         with gr.Column(elem_classes="inputs"):
             picture = picture_input("segment-picture")
             examples = gallery.component("segment-examples", garments=True)
-            segmenter = gr.Dropdown(
+            segmenter = RosterList(
                 segmenter_list(), value=first.name, label="Segmenter (UperNet)", elem_id="segmenter", filterable=False
             )
             run = gr.Button("Segment", variant="primary", elem_id="segment")

@@ -11,8 +11,9 @@ from demo.detection import SHORT_SIDES, scale_of
 from demo.roster import CLIP_MODELS, DETECTORS, MODELS, find, first_clip_model
 from demo.ui.detect_handlers import detector_list
 from demo.ui.first_models import FirstModels
-from demo.ui.inputs import AGAINST_THE_ROSTER, ModelPicker, model_picker, uploaded_path
+from demo.ui.inputs import ModelPicker, model_picker, uploaded_path
 from demo.ui.pairs import connect_pair
+from demo.ui.roster_list import RosterList
 from demo.ui.runtime import LOADING_QUEUE, VIDEO_QUEUE, Runtime
 from demo.ui.video_handlers import EMPTY, VideoHandlers
 from demo.video import CLUSTERS, TASKS
@@ -37,9 +38,9 @@ class Parts:
     side_by_side: gr.Checkbox
     model: ModelPicker
     baseline: ModelPicker
-    detector: gr.Dropdown
+    detector: RosterList
     short_side: gr.Dropdown
-    clip_model: gr.Dropdown
+    clip_model: RosterList
     pickers: tuple[gr.Column, ...]
     about: gr.HTML
     run: gr.Button
@@ -88,7 +89,7 @@ def _lay_out(on_gpu: bool, handlers: VideoHandlers) -> Parts:
             with gr.Column(visible=False) as of_detector:
                 detector, short_side = detector_pickers(on_gpu, "video")
             with gr.Column(visible=False) as of_clip_model:
-                clip_model = gr.Dropdown(
+                clip_model = RosterList(
                     [(choice.label, choice.name) for choice in CLIP_MODELS],
                     value=first_clip_model().name,
                     label="Clip model, on a sliding window of frames",
@@ -133,9 +134,9 @@ def _lay_out(on_gpu: bool, handlers: VideoHandlers) -> Parts:
     )
 
 
-def detector_pickers(on_gpu: bool, prefix: str) -> tuple[gr.Dropdown, gr.Dropdown]:
+def detector_pickers(on_gpu: bool, prefix: str) -> tuple[RosterList, gr.Dropdown]:
     """Lists of detectors and of their input sizes; ``prefix`` begins the names of both in the page."""
-    detector = gr.Dropdown(
+    detector = RosterList(
         detector_list(),
         value=DETECTORS[0].name,
         label="Detector (Cascade Mask R-CNN)",
@@ -180,15 +181,14 @@ def _ended() -> tuple[gr.Button, gr.Button]:
 def _connect_choice(parts: Parts, handlers: VideoHandlers, first: FirstModels) -> None:
     """What starts no run: pickers that follow each other and the task, words on the models, clips that fit them."""
     at_once = {"api_visibility": "private", "show_progress": "hidden", "queue": False}
-    unchecked = {**at_once, **AGAINST_THE_ROSTER}
     connect_pair(parts.model, parts.baseline)
     choosing = [parts.task, parts.side_by_side]
     gr.on([part.change for part in choosing], handlers.arrange, choosing, list(parts.pickers), **at_once)
     chosen, shown = parts.pick[1:], [parts.about, parts.garments, parts.short_side]
     changes = [part.change for part in chosen if part is not parts.short_side]
-    gr.on(changes, handlers.introduce, chosen, shown, trigger_mode="always_last", **unchecked)
+    gr.on(changes, handlers.introduce, chosen, shown, trigger_mode="always_last", **at_once)
     parts.example.click(handlers.choose_example, None, parts.clip, **at_once)
     parts.garments.pick(handlers.choose_garments, None, parts.clip, **at_once)
     begun = [parts.model.setting, parts.baseline.setting, parts.detector]
     lists = [*parts.model.lists, *parts.baseline.lists, parts.detector]
-    Context.root_block.load(first.begin, begun, [parts.fallback, *lists], **unchecked)
+    Context.root_block.load(first.begin, begun, [parts.fallback, *lists], **at_once)
