@@ -16,14 +16,14 @@ import stvit
 from stvit.detection.preprocess import prepare
 from stvit.detection.training import PUBLISHED
 from stvit.training.__main__ import main
-from stvit.training.batches import Share, seed_everything
+from stvit.training.batches import seed_everything
 from stvit.training.checkpoints import read_metrics
 from stvit.training.detect import DetectTask, training_rules
 from stvit.training.detection_data import NORMALISE, join
 from stvit.training.recipe import RecipeError, load_recipe
 from stvit.training.tasks import Places
 from tests.stvit.training.coco_folder import write_coco
-from tests.stvit.training.tiny_sources import write_items, write_photos
+from tests.stvit.training.tiny_runs import Source, arguments, evaluations, garments_source, learn_by_heart
 
 MODEL = """
 task = "detect"
@@ -65,41 +65,26 @@ METRICS = {f"{kind}_{name}" for kind in ("box", "mask") for name in ("AP", "AP50
 
 
 @pytest.fixture(scope="module")
-def garments(tmp_path_factory) -> tuple[str, dict[str, Path]]:
-    folder = tmp_path_factory.mktemp("garments")
-    file = folder / "garments.toml"
-    file.write_text(MODEL.replace("CLASSES", "10") + GARMENTS)
-    return str(file), {"items": write_items(folder / "items"), "backgrounds": write_photos(folder / "photos")}
+def garments(tmp_path_factory) -> Source:
+    return garments_source(tmp_path_factory.mktemp("garments"), MODEL.replace("CLASSES", "10") + GARMENTS)
 
 
 @pytest.fixture(scope="module")
-def coco(tmp_path_factory) -> tuple[str, dict[str, Path]]:
+def coco(tmp_path_factory) -> Source:
     folder = tmp_path_factory.mktemp("coco")
     file = folder / "coco.toml"
     file.write_text(MODEL.replace("CLASSES", "2") + COCO)
     return str(file), write_coco(folder)
 
 
-@pytest.fixture(autouse=True)
-def fresh_accelerator():
-    yield
-    AcceleratorState._reset_state(reset_partial_state=True)
-
-
-def arguments(source: tuple[str, dict[str, Path]], output: Path, *more: str) -> list[str]:
-    recipe, places = source
-    given = [f"--place={name}={path}" for name, path in places.items()]
-    return ["detect", "--recipe", recipe, *given, "--output", str(output), "--cpu", "--log-every", "1", *more]
-
-
-def run(source: tuple[str, dict[str, Path]], output: Path, *more: str) -> dict[str, torch.Tensor]:
+def run(source: Source, output: Path, *more: str) -> dict[str, torch.Tensor]:
     """Train in this process; returns the weights that are left."""
     assert main(arguments(source, output, *more)) == 0
     AcceleratorState._reset_state(reset_partial_state=True)
     return load_file(output / "model.safetensors")
 
 
-def task(source: tuple[str, dict[str, Path]], *changes: str) -> DetectTask:
+def task(source: Source, *changes: str) -> DetectTask:
     recipe, places = source
     return DetectTask(load_recipe(recipe, changes), Places(places))
 
@@ -115,9 +100,9 @@ def test_a_run_reports_losses_and_average_precision_and_leaves_a_detector(uninte
     lines = read_metrics(output)
     training = [line for line in lines if "evaluation" not in line]
     assert len(training) == 4 and all(line["loss_rpn_cls"] > 0 and line["s2.loss_cls"] > 0 for line in training)
-    evaluations = [line["evaluation"] for line in lines if "evaluation" in line]
-    assert len(evaluations) == 2
-    assert all(e.keys() == METRICS and all(0 <= v <= 100 for v in e.values()) for e in evaluations)
+    found = evaluations(output)
+    assert len(found) == 2
+    assert all(e.keys() == METRICS and all(0 <= v <= 100 for v in e.values()) for e in found)
     recipe = torch.load(output / "state.pt", weights_only=True)["recipe"]
     detector = stvit.create_model(recipe["model"], checkpoint=output / "model.safetensors", **recipe["model_options"])
     assert torch.equal(detector.state_dict()["rpn_head.rpn_cls.bias"], weights["rpn_head.rpn_cls.bias"])
@@ -149,24 +134,13 @@ def test_two_processes_find_what_one_finds(garments, tmp_path):
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     finished = subprocess.run(command, capture_output=True, text=True, timeout=200, env=environment)
     assert finished.returncode == 0, finished.stderr[-2000:]
-    evaluations = [line["evaluation"] for line in read_metrics(tmp_path) if "evaluation" in line]
-    assert len(evaluations) == 1 and evaluations[0].keys() == METRICS
+    (found,) = evaluations(tmp_path)
+    assert found.keys() == METRICS
 
 
 def test_training_on_one_batch_by_heart_lowers_the_losses(garments):
-    learning = task(garments)
-    seed_everything("test")
-    model = learning.build_model().train()
-    batch = next(learning.data.training_batches(0, 0, Share(0, 1, 2, 1), 0, seed=0))
-    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3)
-    sums = []
-    for _ in range(30):
-        loss = sum(learning.losses(model, batch).values())
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        sums.append(loss.item())
-    assert sum(sums[-5:]) < 0.7 * sum(sums[:5])
+    first, last = learn_by_heart(task(garments), batch_size=2, learning_rate=2e-3)
+    assert last < 0.7 * first
 
 
 def test_results_that_are_right_are_recognised_as_such(garments):
@@ -239,8 +213,8 @@ def test_boxes_masks_and_pixels_stay_together_whatever_is_drawn(coco, index):
 
 def test_a_run_on_a_set_in_cocos_format(coco, tmp_path):
     run(coco, tmp_path, "--set=epochs=1", "--precision=bf16")
-    evaluations = [line["evaluation"] for line in read_metrics(tmp_path) if "evaluation" in line]
-    assert evaluations[0].keys() == METRICS
+    (found,) = evaluations(tmp_path)
+    assert found.keys() == METRICS
 
 
 def test_the_backbone_starts_from_a_classifier(garments, tmp_path):

@@ -68,12 +68,6 @@ def runs(as_arguments, tmp_path_factory) -> list:
     return [folder / "0", folder / "1"]
 
 
-@pytest.fixture(autouse=True)
-def fresh_accelerator():
-    yield
-    AcceleratorState._reset_state(reset_partial_state=True)
-
-
 def test_runs_that_differ_in_the_seed_alone_are_one_line(runs, as_arguments, tmp_path, capsys):
     assert table.main([*map(str, runs), *as_arguments, "--output", str(tmp_path / "table.json")]) == 0
     (line,) = json.loads((tmp_path / "table.json").read_text())["lines"].values()

@@ -64,12 +64,6 @@ def places(tmp_path_factory) -> list[str]:
     return ["--recipe", str(folder / "tiny.toml"), *(f"--place={name}={path}" for name, path in paths.items())]
 
 
-@pytest.fixture(autouse=True)
-def fresh_accelerator():
-    yield
-    AcceleratorState._reset_state(reset_partial_state=True)
-
-
 def run(places: list[str], output: Path, *more: str) -> dict[str, torch.Tensor]:
     """Train in this process; returns the weights that are left."""
     assert main(["classify", *places, "--output", str(output), "--cpu", "--log-every", "1", *more]) == 0

@@ -7,7 +7,6 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from accelerate.state import AcceleratorState
 from PIL import Image
 from safetensors.torch import save_file
 from torch import nn
@@ -16,14 +15,14 @@ from torchvision import tv_tensors
 import stvit
 from stvit.segmentation import IGNORE_INDEX
 from stvit.training.__main__ import main
-from stvit.training.batches import Share, seed_everything
+from stvit.training.batches import seed_everything
 from stvit.training.checkpoints import read_metrics
 from stvit.training.recipe import RecipeError, load_recipe
 from stvit.training.segment import SegmentTask, confusion_matrix, segmentation_metrics
 from stvit.training.segmentation_data import read_labels
 from stvit.training.tasks import Places
 from stvit.training.transforms import CropOfSeveralClasses
-from tests.stvit.training.tiny_sources import write_items, write_photos
+from tests.stvit.training.tiny_runs import Source, arguments, evaluations, garments_source, learn_by_heart
 
 MODEL = """
 task = "segment"
@@ -77,34 +76,19 @@ def write_ade(folder: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def garments(tmp_path_factory) -> tuple[str, dict[str, Path]]:
-    folder = tmp_path_factory.mktemp("garments")
-    file = folder / "garments.toml"
-    file.write_text(MODEL.replace("CLASSES", "11") + GARMENTS)
-    return str(file), {"items": write_items(folder / "items"), "backgrounds": write_photos(folder / "photos")}
+def garments(tmp_path_factory) -> Source:
+    return garments_source(tmp_path_factory.mktemp("garments"), MODEL.replace("CLASSES", "11") + GARMENTS)
 
 
 @pytest.fixture(scope="module")
-def ade(tmp_path_factory) -> tuple[str, dict[str, Path]]:
+def ade(tmp_path_factory) -> Source:
     folder = tmp_path_factory.mktemp("ade")
     file = folder / "ade.toml"
     file.write_text(MODEL.replace("CLASSES", "3") + ADE)
     return str(file), {"folder": write_ade(folder / "set")}
 
 
-@pytest.fixture(autouse=True)
-def fresh_accelerator():
-    yield
-    AcceleratorState._reset_state(reset_partial_state=True)
-
-
-def arguments(source: tuple[str, dict[str, Path]], output: Path, *more: str) -> list[str]:
-    recipe, places = source
-    given = [f"--place={name}={path}" for name, path in places.items()]
-    return ["segment", "--recipe", recipe, *given, "--output", str(output), "--cpu", "--log-every", "1", *more]
-
-
-def task(source: tuple[str, dict[str, Path]], *changes: str) -> SegmentTask:
+def task(source: Source, *changes: str) -> SegmentTask:
     recipe, places = source
     return SegmentTask(load_recipe(recipe, changes), Places(places))
 
@@ -114,33 +98,22 @@ def test_a_run_reports_losses_and_metrics_and_leaves_a_segmenter(garments, tmp_p
     lines = read_metrics(tmp_path)
     training = [line for line in lines if "evaluation" not in line]
     assert len(training) == 4 and all(line["segmentation"] > 0 and line["auxiliary"] > 0 for line in training)
-    evaluations = [line["evaluation"] for line in lines if "evaluation" in line]
-    assert len(evaluations) == 2
-    assert all(e.keys() == METRICS and all(0 <= v <= 100 for v in e.values()) for e in evaluations)
+    found = evaluations(tmp_path)
+    assert len(found) == 2
+    assert all(e.keys() == METRICS and all(0 <= v <= 100 for v in e.values()) for e in found)
     recipe = torch.load(tmp_path / "state.pt", weights_only=True)["recipe"]
     stvit.create_model(recipe["model"], checkpoint=tmp_path / "model.safetensors", **recipe["model_options"])
 
 
 def test_a_run_on_a_set_laid_out_like_ade20k(ade, tmp_path):
     assert main(arguments(ade, tmp_path, "--set=epochs=1")) == 0
-    evaluations = [line["evaluation"] for line in read_metrics(tmp_path) if "evaluation" in line]
-    assert evaluations[0].keys() == METRICS
+    (found,) = evaluations(tmp_path)
+    assert found.keys() == METRICS
 
 
 def test_training_on_one_batch_by_heart_lowers_the_losses(garments):
-    learning = task(garments)
-    seed_everything("test")
-    model = learning.build_model().train()
-    batch = next(learning.data.training_batches(0, 0, Share(0, 1, 2, 1), 0, seed=0))
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
-    sums = []
-    for _ in range(30):
-        loss = sum(learning.losses(model, batch).values())
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        sums.append(loss.item())
-    assert sum(sums[-5:]) < 0.5 * sum(sums[:5])
+    first, last = learn_by_heart(task(garments), batch_size=2, learning_rate=1e-2)
+    assert last < 0.5 * first
 
 
 def test_a_recipe_says_what_the_pixels_of_a_class_count(garments):

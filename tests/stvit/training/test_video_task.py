@@ -7,20 +7,19 @@ import pytest
 import timm
 import torch
 from accelerate import Accelerator
-from accelerate.state import AcceleratorState
 from safetensors.torch import save_file
 from torch import nn
 
 import stvit
 from stvit.training.__main__ import main
-from stvit.training.batches import Share, seed_everything
+from stvit.training.batches import Share
 from stvit.training.checkpoints import read_metrics
 from stvit.training.clip_start import start_clip_model
 from stvit.training.recipe import RecipeError, load_recipe
 from stvit.training.tasks import Places
 from stvit.training.video import VideoTask
 from stvit.video_views import DEVIATION, MEAN
-from tests.stvit.training.tiny_sources import write_items, write_photos
+from tests.stvit.training.tiny_runs import Source, arguments, evaluations, garments_source, learn_by_heart
 
 RECIPE = """
 task = "video"
@@ -51,26 +50,11 @@ SMALL = {"embed_dim": 8, "depths": (1, 1, 4, 1), "num_heads": (1, 1, 2, 2)}
 
 
 @pytest.fixture(scope="module")
-def source(tmp_path_factory) -> tuple[str, dict[str, Path]]:
-    folder = tmp_path_factory.mktemp("sources")
-    (folder / "clips.toml").write_text(RECIPE)
-    places = {"items": write_items(folder / "items"), "backgrounds": write_photos(folder / "photos")}
-    return str(folder / "clips.toml"), places
+def source(tmp_path_factory) -> Source:
+    return garments_source(tmp_path_factory.mktemp("sources"), RECIPE)
 
 
-@pytest.fixture(autouse=True)
-def fresh_accelerator():
-    yield
-    AcceleratorState._reset_state(reset_partial_state=True)
-
-
-def arguments(source: tuple[str, dict[str, Path]], output: Path, *more: str) -> list[str]:
-    recipe, places = source
-    given = [f"--place={name}={path}" for name, path in places.items()]
-    return ["video", "--recipe", recipe, *given, "--output", str(output), "--cpu", "--log-every", "1", *more]
-
-
-def task(source: tuple[str, dict[str, Path]], *changes: str, **places: Path) -> VideoTask:
+def task(source: Source, *changes: str, **places: Path) -> VideoTask:
     recipe, of_source = source
     return VideoTask(load_recipe(recipe, changes), Places({**of_source, **places}))
 
@@ -79,27 +63,18 @@ def test_a_run_reports_loss_and_metrics_and_leaves_a_clip_model(source, tmp_path
     assert main(arguments(source, tmp_path, "--precision=bf16")) == 0
     lines = read_metrics(tmp_path)
     assert sum("cross_entropy" in line for line in lines) == 4
-    evaluations = [line["evaluation"] for line in lines if "evaluation" in line]
-    assert len(evaluations) == 2
-    assert all(e.keys() == {"top1", "top5"} and 0 <= e["top1"] <= e["top5"] <= 100 for e in evaluations)
+    found = evaluations(tmp_path)
+    assert len(found) == 2
+    assert all(e.keys() == {"top1", "top5"} and 0 <= e["top1"] <= e["top5"] <= 100 for e in found)
     recipe = torch.load(tmp_path / "state.pt", weights_only=True)["recipe"]
     stvit.create_model(recipe["model"], checkpoint=tmp_path / "model.safetensors", **recipe["model_options"])
 
 
 def test_training_on_one_batch_by_heart_lowers_the_loss(source):
-    learning = task(source, "augmentation.label_smoothing=0.0")
-    seed_everything("test")
-    model = learning.build_model().train()
-    batch = next(learning.data.training_batches(0, 0, Share(0, 1, 4, 1), 0, seed=0))
-    optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3)
-    losses = []
-    for _ in range(40):
-        loss = sum(learning.losses(model, batch).values())
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        losses.append(loss.item())
-    assert sum(losses[-5:]) < 0.5 * sum(losses[:5])
+    first, last = learn_by_heart(
+        task(source, "augmentation.label_smoothing=0.0"), batch_size=4, learning_rate=5e-3, steps=40
+    )
+    assert last < 0.5 * first
 
 
 @pytest.mark.parametrize(("label", "classes"), [("motion", 8), ("item", 10)])
