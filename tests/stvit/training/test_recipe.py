@@ -46,7 +46,7 @@ GARMENT_CLASSIFIERS = [
 
 
 def test_the_garment_models_are_trained_alike():
-    """A table of their results is only fair if nothing but the model and what it starts from differs, or the teacher."""
+    """A table of their results is only fair if nothing but the model, its start and its teacher differ."""
     compared = [
         plain(load_recipe(name)) for name in GARMENT_CLASSIFIERS if not {"start", "continue"} & set(name.split("_"))
     ]
