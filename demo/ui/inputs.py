@@ -77,9 +77,8 @@ def model_picker(label: str, chosen: ModelChoice, elem_id: str) -> ModelPicker:
     with gr.Group(elem_id=elem_id, elem_classes="picker"):
         gr.HTML(f"<h3>{escape(label)}</h3>", apply_default_css=False)
         method = RosterList(**_method_list(chosen), elem_id=f"{elem_id}-method", filterable=False)
-        with gr.Row():
-            size = RosterList(**_size_list(chosen), elem_id=f"{elem_id}-size", min_width=90, filterable=False)
-            setting = RosterList(**_setting_list(chosen), elem_id=f"{elem_id}-setting", min_width=90, filterable=False)
+        size = RosterList(**_size_list(chosen), elem_id=f"{elem_id}-size", filterable=False)
+        setting = RosterList(**_setting_list(chosen), elem_id=f"{elem_id}-setting", filterable=False)
     return ModelPicker(method, size, setting)
 
 
