@@ -1,9 +1,9 @@
 """How fast a clip is made, beside the model alone: ``python -m stvit.video.measure IN --task clusters --output FILE``
 
 Takes the clip, the models and the options of ``python -m stvit.video``; a baseline is measured like the model, not
-beside it in one picture. In every round each model first runs alone on frames that are ready, then the whole pipeline runs, so
-that whatever else the machine does falls on both. Their quotient is what decoding, drawing and encoding leave of the
-model's pace.
+beside it in one picture. In every round each model first runs alone on frames that are ready, then the whole pipeline
+runs, so that whatever else the machine does falls on both. Their quotient is what decoding, drawing and encoding leave
+of the model's pace.
 """
 
 from __future__ import annotations
