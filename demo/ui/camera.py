@@ -15,7 +15,7 @@ from demo.ui.cluster_view import HERE, script
 from demo.ui.first_models import FirstModels
 from demo.ui.inputs import ModelPicker, connect_picker, model_picker
 from demo.ui.roster_list import RosterList
-from demo.ui.runtime import LOADING_QUEUE, Runtime, on_zero_gpu
+from demo.ui.runtime import AT_ONCE, LOADING_QUEUE, Runtime, on_zero_gpu
 from demo.ui.video import detector_pickers
 
 PRIVACY = (
@@ -92,19 +92,17 @@ def _camera_view(handlers: CameraHandlers) -> gr.HTML:
 
 
 def _connect(parts: Parts, handlers: CameraHandlers, first: FirstModels) -> None:
-    quiet = {"api_visibility": "private", "show_progress": "hidden"}
-    at_once = {**quiet, "queue": False}
-    opening = {**quiet, **LOADING_QUEUE}
+    opening = {"api_visibility": "private", "show_progress": "hidden", **LOADING_QUEUE}
     shown = [parts.notice, parts.view]
     connect_picker(parts.model)
-    parts.task.change(handlers.arrange, parts.task, list(parts.pickers), **at_once)
+    parts.task.change(handlers.arrange, parts.task, list(parts.pickers), **AT_ONCE)
     parts.view.open_camera(handlers.open, parts.pick, shown, **opening)
     changed = [component.change for component in parts.pick]
     gr.on(changed, handlers.change, parts.pick, shown, trigger_mode="always_last", **opening)
-    parts.view.close_camera(handlers.close, None, None, **at_once)
+    parts.view.close_camera(handlers.close, None, None, **AT_ONCE)
     Context.root_block.unload(handlers.close)
     introduced = [parts.about, parts.short_side]
     for component in (parts.task, parts.model.setting, parts.detector):
-        component.change(handlers.introduce, parts.pick, introduced, **at_once)
+        component.change(handlers.introduce, parts.pick, introduced, **AT_ONCE)
     begun, lists = [parts.model.setting, parts.detector], [*parts.model.lists, parts.detector]
-    Context.root_block.load(first.begin, begun, [parts.fallback, *lists], **at_once)
+    Context.root_block.load(first.begin, begun, [parts.fallback, *lists], **AT_ONCE)

@@ -19,7 +19,7 @@ from demo.ui.examples import Gallery
 from demo.ui.inputs import ModelPicker, model_picker, picture_input
 from demo.ui.pairs import connect_pair
 from demo.ui.parts import connect_run, heading
-from demo.ui.runtime import Runtime
+from demo.ui.runtime import AT_ONCE, Runtime
 
 COMPARED_WITH = find("swin_small_patch4_window7_224")
 EMPTY_RACE = (
@@ -157,12 +157,11 @@ def _connect_classification(parts: Parts, handlers: ClassifyHandlers) -> None:
 def _connect_choice(parts: Parts, handlers: ClassifyHandlers) -> None:
     """What needs no picture: lists that follow each other, costs, words on the models, examples that fit them."""
     both = parts.pick[1:]
-    at_once = {"api_visibility": "private", "show_progress": "hidden", "queue": False}
     connect_pair(parts.model, parts.baseline)
     for handler, outputs in (
         (handlers.break_down, parts.breakdown),
         (handlers.introduce, [parts.about, parts.examples]),
     ):
-        gr.on([part.change for part in both], handler, both, outputs, trigger_mode="always_last", **at_once)
+        gr.on([part.change for part in both], handler, both, outputs, trigger_mode="always_last", **AT_ONCE)
     lists = [*parts.model.lists, *parts.baseline.lists]
-    Context.root_block.load(handlers.begin, both, [parts.fallback, *lists], **at_once)
+    Context.root_block.load(handlers.begin, both, [parts.fallback, *lists], **AT_ONCE)

@@ -11,7 +11,7 @@ import gradio as gr
 from gradio.components import Component
 
 from demo.race import RaceState
-from demo.ui.runtime import DEVICE_QUEUE, LOADING_QUEUE
+from demo.ui.runtime import AT_ONCE, DEVICE_QUEUE, LOADING_QUEUE
 
 
 @dataclass(frozen=True)
@@ -49,12 +49,12 @@ def connect_comparison(
     """
     buttons = [parts.start, parts.cancel]
     quiet = {"api_visibility": "private", "show_progress": "hidden"}
-    started = parts.start.click(_started, None, buttons, queue=False, **quiet)
+    started = parts.start.click(_started, None, buttons, **AT_ONCE)
     loaded = started.then(load, list(loaded_from), notice, **quiet, **LOADING_QUEUE)
     running = loaded.success(run, list(run_on), [parts.chart, parts.state], **quiet, **DEVICE_QUEUE)
     stopped = gr.on([parts.cancel.click, *other_wishes], None, cancels=[loaded, running], api_visibility="private")
     for over in (running.then, running.failure, loaded.failure, stopped.then):  # a failure does not count as an end
-        over(partial(_ended, draw), parts.state, [*buttons, parts.chart], queue=False, **quiet)
+        over(partial(_ended, draw), parts.state, [*buttons, parts.chart], **AT_ONCE)
 
 
 def _started() -> tuple[gr.Button, gr.Button]:

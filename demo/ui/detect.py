@@ -18,7 +18,7 @@ from demo.ui.examples import Gallery
 from demo.ui.inputs import picture_input
 from demo.ui.parts import connect_run, heading
 from demo.ui.roster_list import RosterList
-from demo.ui.runtime import Runtime
+from demo.ui.runtime import AT_ONCE, Runtime
 
 SIZE_ON_CPU = 480
 EMPTY_RACE = (
@@ -146,7 +146,6 @@ def _connect_detection(parts: Parts, handlers: DetectHandlers) -> None:
 
 def _connect_choice(parts: Parts, handlers: DetectHandlers) -> None:
     """What needs no picture: words on the detector, examples that fit it, and whether its input's size is a choice."""
-    at_once = {"api_visibility": "private", "show_progress": "hidden", "queue": False}
     shown = [parts.about, parts.examples, parts.short_side]
-    parts.detector.change(handlers.introduce, parts.detector, shown, **at_once)
-    Context.root_block.load(handlers.begin, parts.detector, [parts.fallback, parts.detector], **at_once)
+    parts.detector.change(handlers.introduce, parts.detector, shown, **AT_ONCE)
+    Context.root_block.load(handlers.begin, parts.detector, [parts.fallback, parts.detector], **AT_ONCE)

@@ -14,6 +14,7 @@ from gradio.utils import get_upload_folder
 
 from demo.roster import METHODS, SIZE_NAMES, ModelChoice, UnknownModel, find, method_of, settings_of, sizes_of
 from demo.ui.roster_list import RosterList
+from demo.ui.runtime import AT_ONCE
 
 
 def picture_input(elem_id: str) -> gr.Image:
@@ -84,11 +85,10 @@ def model_picker(label: str, chosen: ModelChoice, elem_id: str) -> ModelPicker:
 
 def connect_picker(picker: ModelPicker) -> tuple[Dependency, Dependency]:
     """Let later lists follow earlier ones; whatever is chosen, ``setting`` changes. Returns the events."""
-    quiet = {"api_visibility": "private", "show_progress": "hidden", "queue": False}
     both = [picker.size, picker.setting]
     return (
-        picker.method.input(method_chosen, [picker.method, picker.setting], both, **quiet),
-        picker.size.input(size_chosen, [picker.size, picker.setting], picker.setting, **quiet),
+        picker.method.input(method_chosen, [picker.method, picker.setting], both, **AT_ONCE),
+        picker.size.input(size_chosen, [picker.size, picker.setting], picker.setting, **AT_ONCE),
     )
 
 

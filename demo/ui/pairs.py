@@ -7,17 +7,17 @@ import gradio as gr
 from demo.garments import knows_the_same
 from demo.roster import ModelChoice, UnknownModel, find, peer_of
 from demo.ui.inputs import ModelPicker, connect_picker, lists_of
+from demo.ui.runtime import AT_ONCE
 
 Lists = tuple[gr.Dropdown, gr.Dropdown, gr.Dropdown]
 
 
 def connect_pair(model: ModelPicker, baseline: ModelPicker) -> None:
     """Let later lists of each side follow its earlier ones, and a side follow the other to garments."""
-    quiet = {"api_visibility": "private", "show_progress": "hidden", "queue": False}
     for mine, other in ((model, baseline), (baseline, model)):
         events = connect_picker(mine)
         for chosen in (*(event.then for event in events), mine.setting.input):
-            chosen(follow, [mine.setting, other.setting], list(other.lists), **quiet)
+            chosen(follow, [mine.setting, other.setting], list(other.lists), **AT_ONCE)
 
 
 def follow(chosen: str, other: str) -> Lists | tuple[dict, dict, dict]:

@@ -26,6 +26,11 @@ VIDEO_QUEUE: dict[str, Any] = {
     "concurrency_limit": 1,
 }  # one clip at a time; it takes the device for one batch after the other
 LOADING_QUEUE: dict[str, Any] = {"concurrency_id": "loading", "concurrency_limit": 4}
+AT_ONCE: dict[str, Any] = {
+    "api_visibility": "private",
+    "show_progress": "hidden",
+    "queue": False,
+}  # what the page does for itself, and needs no model
 GPU_SECONDS, GPU_SECONDS_FOR_CLIP, GPU_SECONDS_FOR_FRAME = 60, 180, 10
 
 

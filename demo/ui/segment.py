@@ -14,7 +14,7 @@ from demo.ui.examples import Gallery
 from demo.ui.inputs import picture_input
 from demo.ui.parts import connect_run, heading
 from demo.ui.roster_list import RosterList
-from demo.ui.runtime import Runtime
+from demo.ui.runtime import AT_ONCE, Runtime
 from demo.ui.segment_handlers import SegmentHandlers, segmenter_list
 from demo.ui.segment_view import segment_view
 
@@ -71,9 +71,8 @@ def build(runtime: Runtime) -> None:
         ],
         progress_on=parts.segmentation,
     )
-    quiet = {"api_visibility": "private", "queue": False}
-    parts.examples.pick(handlers.choose_example, None, parts.picture, **quiet)
-    parts.segmenter.change(handlers.introduce, parts.segmenter, parts.about, show_progress="hidden", **quiet)
+    parts.examples.pick(handlers.choose_example, None, parts.picture, api_visibility="private", queue=False)
+    parts.segmenter.change(handlers.introduce, parts.segmenter, parts.about, **AT_ONCE)
     connect_comparison(
         parts.comparison,
         load=handlers.load_both,

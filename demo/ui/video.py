@@ -14,7 +14,7 @@ from demo.ui.first_models import FirstModels
 from demo.ui.inputs import ModelPicker, model_picker, uploaded_path
 from demo.ui.pairs import connect_pair
 from demo.ui.roster_list import RosterList
-from demo.ui.runtime import LOADING_QUEUE, VIDEO_QUEUE, Runtime
+from demo.ui.runtime import AT_ONCE, LOADING_QUEUE, VIDEO_QUEUE, Runtime
 from demo.ui.video_handlers import EMPTY, VideoHandlers
 from demo.video import CLUSTERS, TASKS
 
@@ -155,7 +155,6 @@ def detector_pickers(on_gpu: bool, prefix: str) -> tuple[RosterList, gr.Dropdown
 
 def _connect_run(parts: Parts, handlers: VideoHandlers) -> None:
     quiet = {"api_visibility": "private", "show_progress": "hidden"}
-    at_once = {**quiet, "queue": False}
     outputs = [
         parts.notice,
         parts.live,
@@ -165,12 +164,12 @@ def _connect_run(parts: Parts, handlers: VideoHandlers) -> None:
         parts.download_records,
     ]
     buttons = [parts.run, parts.cancel]
-    started = parts.run.click(handlers.start, None, buttons, **at_once)
+    started = parts.run.click(handlers.start, None, buttons, **AT_ONCE)
     loaded = started.then(handlers.load, parts.pick, parts.notice, **quiet, **LOADING_QUEUE)
     running = loaded.success(handlers.process, parts.pick, outputs, **quiet, **VIDEO_QUEUE)
-    parts.cancel.click(handlers.cancel, None, None, **at_once)
+    parts.cancel.click(handlers.cancel, None, None, **AT_ONCE)
     for over in (running.then, running.failure, loaded.failure):
-        over(_ended, None, buttons, **at_once)
+        over(_ended, None, buttons, **AT_ONCE)
     Context.root_block.unload(handlers.forget)
 
 
@@ -180,15 +179,14 @@ def _ended() -> tuple[gr.Button, gr.Button]:
 
 def _connect_choice(parts: Parts, handlers: VideoHandlers, first: FirstModels) -> None:
     """What starts no run: pickers that follow each other and the task, words on the models, clips that fit them."""
-    at_once = {"api_visibility": "private", "show_progress": "hidden", "queue": False}
     connect_pair(parts.model, parts.baseline)
     choosing = [parts.task, parts.side_by_side]
-    gr.on([part.change for part in choosing], handlers.arrange, choosing, list(parts.pickers), **at_once)
+    gr.on([part.change for part in choosing], handlers.arrange, choosing, list(parts.pickers), **AT_ONCE)
     chosen, shown = parts.pick[1:], [parts.about, parts.garments, parts.short_side]
     changes = [part.change for part in chosen if part is not parts.short_side]
-    gr.on(changes, handlers.introduce, chosen, shown, trigger_mode="always_last", **at_once)
-    parts.example.click(handlers.choose_example, None, parts.clip, **at_once)
-    parts.garments.pick(handlers.choose_garments, None, parts.clip, **at_once)
+    gr.on(changes, handlers.introduce, chosen, shown, trigger_mode="always_last", **AT_ONCE)
+    parts.example.click(handlers.choose_example, None, parts.clip, **AT_ONCE)
+    parts.garments.pick(handlers.choose_garments, None, parts.clip, **AT_ONCE)
     begun = [parts.model.setting, parts.baseline.setting, parts.detector]
     lists = [*parts.model.lists, *parts.baseline.lists, parts.detector]
-    Context.root_block.load(first.begin, begun, [parts.fallback, *lists], **at_once)
+    Context.root_block.load(first.begin, begun, [parts.fallback, *lists], **AT_ONCE)
