@@ -35,8 +35,10 @@ def serve() -> None:
     from demo.ui import layout
     from demo.ui.runtime import Runtime
     from stvit.allocator import keep_freed_memory
+    from stvit.compute import compute_in_one_place
 
     keep_freed_memory()
+    compute_in_one_place()
     page = layout.build(Runtime(Engine()))
     page.launch(
         server_name=os.environ.get("GRADIO_SERVER_NAME", "0.0.0.0" if os.environ.get("SPACE_ID") else "127.0.0.1"),

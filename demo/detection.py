@@ -99,25 +99,28 @@ def sizes_from(short_side: int) -> tuple[int, ...]:
 
 
 def _detect_at(engine: Engine, loaded: LoadedModel, pixels: np.ndarray, short_side: int) -> DetectionResult:
+    return engine.compute.run(_all_steps, engine, loaded, pixels, short_side)
+
+
+def _all_steps(engine: Engine, loaded: LoadedModel, pixels: np.ndarray, short_side: int) -> DetectionResult:
     """All steps at one size. The backbone first runs with its trace, which is drawn; that pass is not timed."""
     detector: CascadeMaskRCNN = loaded.network
-    with engine.exclusive():
-        watch = Stopwatch(engine.device)
-        prepared = prepare(detector, pixels, short_side, engine.precision)
-        prepare_ms = watch.lap()
-        _, trace = detector.backbone(prepared.images, return_trace=True)
-        regions = region_maps(trace)
-        del trace
-        watch.lap()
-        features = detector.extract_features(prepared.images)
-        backbone_ms = watch.lap()
-        proposals = detector.propose(features, prepared.network_hw)
-        proposals_ms = watch.lap()
-        boxes, scores, labels = detector.classify(features, proposals, prepared, SCORE_THRESHOLD)
-        heads_ms = watch.lap()
-        masks = detector.segment(features, boxes, labels, prepared)
-        masks_ms = watch.lap()
-        found = Detections(boxes.cpu(), scores.cpu(), labels.cpu(), masks.cpu(), prepared.source_hw)
+    watch = Stopwatch(engine.device)
+    prepared = prepare(detector, pixels, short_side, engine.precision)
+    prepare_ms = watch.lap()
+    _, trace = detector.backbone(prepared.images, return_trace=True)
+    regions = region_maps(trace)
+    del trace
+    watch.lap()
+    features = detector.extract_features(prepared.images)
+    backbone_ms = watch.lap()
+    proposals = detector.propose(features, prepared.network_hw)
+    proposals_ms = watch.lap()
+    boxes, scores, labels = detector.classify(features, proposals, prepared, SCORE_THRESHOLD)
+    heads_ms = watch.lap()
+    masks = detector.segment(features, boxes, labels, prepared)
+    masks_ms = watch.lap()
+    found = Detections(boxes.cpu(), scores.cpu(), labels.cpu(), masks.cpu(), prepared.source_hw)
     return DetectionResult(
         model=loaded.name,
         found=None if loaded.problem else found,

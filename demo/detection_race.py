@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from torch import Tensor, nn
@@ -36,13 +37,13 @@ def race_backbones(engine: Engine, path: str | Path, name: str, short_side: int)
     backbones = {name: detector.backbone for name, detector in detectors.items()}
 
     def run_once(side: int) -> Tensor:
-        with engine.exclusive():
-            images = prepare(detectors[choice.name], pixels, side, engine.precision).images
-            for backbone in backbones.values():
-                backbone(images)
+        images = prepare(detectors[choice.name], pixels, side, engine.precision).images
+        for backbone in backbones.values():
+            backbone(images)
         return images
 
-    side, images = first_that_fits(sizes_from(short_side), run_once, engine.device)
+    sizes = sizes_from(short_side)
+    side, images = first_that_fits(sizes, partial(engine.compute.run, run_once), engine.device)
     fitted = "" if side == short_side else f", as there was not enough memory for {short_side}"
     yield from in_turns(engine, backbones, images, "Both backbones in turns", fitted)
 

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import inspect
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from threading import Lock
 from weakref import WeakSet
 
 import torch
@@ -22,6 +20,7 @@ from demo.roster import ModelChoice, find
 from demo.store import ModelStore
 from demo.types import Classification, ClusterMap, Prediction, ReductionMap
 from stvit import TokenTrace
+from stvit.compute import Compute
 from stvit.measure.timing import best_precision, device_name
 
 TOP_K = 5
@@ -69,12 +68,13 @@ class Engine:
         self.device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.precision = precision or best_precision(self.device)
         self.store = ModelStore(self.device, self.precision)
-        self._device_lock = Lock()
+        self.compute = Compute(self.device)
+        self._device_name = self.compute.run(device_name, self.device)  # tells the threads of who asks
         self._warm: WeakSet[nn.Module] = WeakSet()
 
     def device_words(self) -> str:
         """Device and precision for people, e.g. ``"NVIDIA H200, bfloat16"``."""
-        return f"{device_name(self.device)}, {str(self.precision).removeprefix('torch.')}"
+        return f"{self._device_name}, {str(self.precision).removeprefix('torch.')}"
 
     def open_picture(self, path: str | Path, model: str) -> Picture:
         """Decode an image file, and preprocess it for a model.
@@ -117,12 +117,7 @@ class Engine:
         choice = find(name)
         loaded = self.store.get(choice.name)
         images = images.to(self.device, self.precision)
-        with self.exclusive():
-            if self.first_use(loaded.network):
-                self._forward(loaded.network, images)
-            start = time.perf_counter()
-            logits, trace = self._forward(loaded.network, images)
-            model_ms = (time.perf_counter() - start) * 1e3
+        logits, trace, model_ms = self.compute.run(self._judge, loaded.network, images)
         return Classification(
             model=name,
             predictions=() if loaded.problem else top_predictions(logits[0], choice.classes),
@@ -139,11 +134,12 @@ class Engine:
         self._warm.add(network)
         return first
 
-    @contextmanager
-    def exclusive(self) -> Iterator[None]:
-        """The device for the caller alone, without gradients."""
-        with self._device_lock, torch.inference_mode():
-            yield
+    def _judge(self, network: nn.Module, images: Tensor) -> tuple[Tensor, TokenTrace | None, float]:
+        if self.first_use(network):
+            self._forward(network, images)
+        start = time.perf_counter()
+        logits, trace = self._forward(network, images)
+        return logits, trace, (time.perf_counter() - start) * 1e3
 
     def _forward(self, network: nn.Module, images: Tensor) -> tuple[Tensor, TokenTrace | None]:
         traced = _returns_trace(type(network))

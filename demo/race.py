@@ -153,8 +153,9 @@ def with_peak_memory(
     engine: Engine, networks: dict[str, nn.Module], inputs: Mapping[str, Tensor], state: RaceState
 ) -> RaceState:
     """The state with the peak memory of one pass over the inputs, by the networks' names."""
-    with engine.exclusive():
-        model, baseline = (peak_memory_bytes(network, inputs[name]) for name, network in networks.items())
+    model, baseline = (
+        engine.compute.run(peak_memory_bytes, network, inputs[name]) for name, network in networks.items()
+    )
     return replace(
         state,
         model=replace(state.model, peak_memory_bytes=model),
@@ -203,8 +204,7 @@ def measured(
     rounds = interleave(networks, inputs, rounds=max_rounds, warmup=WARMUP_ROUNDS)
     start = reported = time.perf_counter()
     while True:
-        with engine.exclusive():
-            step = next(rounds, None)
+        step = engine.compute.run(next, rounds, None)
         if step is not None:
             for name, time_ms in step.times_ms.items():
                 times[name].append(time_ms)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -84,26 +85,29 @@ def segment(engine: Engine, pixels: np.ndarray, name: str) -> SegmentationResult
 
 
 def _segment_at(engine: Engine, loaded: LoadedModel, pixels: np.ndarray, side: int) -> SegmentationResult:
+    return engine.compute.run(_all_steps, engine, loaded, pixels, side)
+
+
+def _all_steps(engine: Engine, loaded: LoadedModel, pixels: np.ndarray, side: int) -> SegmentationResult:
     """All steps, with a map of classes of one size. The backbone first runs with its trace, which is drawn; that pass
     is not timed."""
     network: UperNet = loaded.network
     choice, source_hw = find_any(loaded.name), pixels.shape[:2]
-    with engine.exclusive():
-        watch = Stopwatch(engine.device)
-        images = prepare(engine, pixels, choice.input_size)
-        prepare_ms = watch.lap()
-        _, trace = network.backbone(images, return_trace=True)
-        regions = region_maps(trace)
-        del trace
-        watch.lap()
-        maps = network.backbone(images)
-        backbone_ms = watch.lap()
-        scores = resize(network.head(maps), tuple(images.shape[2:])).float()
-        head_ms = watch.lap()
-        labels = label_map(scores, scaled_hw(source_hw, (side, side)))[0].byte().cpu().numpy()
-        if labels.shape != source_hw:
-            labels = cv2.resize(labels, source_hw[::-1], interpolation=cv2.INTER_NEAREST)
-        labels_ms = watch.lap()
+    watch = Stopwatch(engine.device)
+    images = prepare(engine, pixels, choice.input_size)
+    prepare_ms = watch.lap()
+    _, trace = network.backbone(images, return_trace=True)
+    regions = region_maps(trace)
+    del trace
+    watch.lap()
+    maps = network.backbone(images)
+    backbone_ms = watch.lap()
+    scores = resize(network.head(maps), tuple(images.shape[2:])).float()
+    head_ms = watch.lap()
+    labels = label_map(scores, scaled_hw(source_hw, (side, side)))[0].byte().cpu().numpy()
+    if labels.shape != source_hw:
+        labels = cv2.resize(labels, source_hw[::-1], interpolation=cv2.INTER_NEAREST)
+    labels_ms = watch.lap()
     return SegmentationResult(
         model=loaded.name,
         labels=None if loaded.problem else labels,
@@ -158,11 +162,10 @@ def race_segmenters(engine: Engine, path: str | Path, name: str) -> Iterator[Rac
     networks = {entry.name: engine.store.get(entry.name).network for entry in (choice, segmenter_peer(choice))}
 
     def run_once(side: int) -> Tensor:
-        with engine.exclusive():
-            images = prepare(engine, pixels, side)
-            for network in networks.values():
-                network(images)
+        images = prepare(engine, pixels, side)
+        for network in networks.values():
+            network(images)
         return images
 
-    _, images = first_that_fits((choice.input_size,), run_once, engine.device)
+    _, images = first_that_fits((choice.input_size,), partial(engine.compute.run, run_once), engine.device)
     yield from in_turns(engine, networks, images, "Both segmenters in turns")

@@ -111,7 +111,7 @@ def process_clip(engine: Engine, path: str | Path, folder: str | Path, job: Clip
 def frame_model(engine: Engine, job: ClipJob, name: str) -> Model:
     """One of a job's models as ``stvit.video`` uses it; the device is held for one batch at a time."""
     loaded, choice = engine.store.get(name), find_any(name)
-    common = {"label": choice.label, "predicts": not loaded.problem, "guard": engine.exclusive}
+    common = {"label": choice.label, "predicts": not loaded.problem, "compute": engine.compute}
     if job.task == ACTION:
         classes = choice.classes or KINETICS400_CLASSES
         return ActionClassifier(loaded.network, sampling=sampling_of(choice), classes=classes, **common)

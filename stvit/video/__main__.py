@@ -16,6 +16,7 @@ import av
 
 from ..allocator import keep_freed_memory
 from ..checkpoint import CheckpointError
+from ..compute import compute_in_one_place
 from .arguments import VIEWS, parse
 from .building import BadClasses, NoWeights, build_models
 from .description import BadDescription
@@ -79,4 +80,5 @@ def report(progress: Progress) -> None:
 
 if __name__ == "__main__":
     keep_freed_memory()
+    compute_in_one_place()
     sys.exit(main())

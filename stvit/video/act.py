@@ -5,8 +5,7 @@ from __future__ import annotations
 import inspect
 import time
 from collections import deque
-from collections.abc import Callable, Hashable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -14,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..compute import Compute
 from ..kinetics import KINETICS400_CLASSES
 from ..measure.macs import count_macs
 from ..trace import TokenTrace
@@ -83,7 +83,7 @@ class ActionClassifier:
         classes: names, in the order of its logits.
         predicts: whether it has weights; without, it is run, but says nothing.
         regions: whether to find out which regions its tokens stand for; costs the attention maps.
-        guard: makes contexts in which the device is the caller's alone, without gradients.
+        compute: runs it on its device; by default for this model alone.
 
     Raises:
         ValueError: not as many names as classes.
@@ -98,16 +98,17 @@ class ActionClassifier:
         classes: Sequence[str] = KINETICS400_CLASSES,
         predicts: bool = True,
         regions: bool = True,
-        guard: Callable[[], AbstractContextManager[None]] = torch.inference_mode,
+        compute: Compute | None = None,
     ) -> None:
         if len(classes) != network.num_classes:
             raise ValueError(f"{label} has {network.num_classes} classes, but {len(classes)} names were given")
         self._network, self.label = network, label
         self._sampling, self._classes = sampling or Sampling(), classes
-        self._predicts, self._guard = predicts, guard
+        self._predicts = predicts
         self._traced = regions and "return_trace" in inspect.signature(network.forward).parameters
         weight = next(network.parameters())
         self._device, self._precision = weight.device, weight.dtype
+        self._compute = compute or Compute(self._device)
         self.batch_size = max(1, self._sampling.span // WINDOWS_PER_SPAN)
         self.input_key: Hashable = (ActionClassifier, self._sampling)
         self.note = "" if predicts else NO_PREDICTIONS
@@ -139,16 +140,7 @@ class ActionClassifier:
     def infer(self, batch: list[Recent], *, compared: bool = False) -> list[FrameResult]:
         """One window for the batch. ``pace_ms`` is what a frame takes where batches are full."""
         recent = batch[-1]
-        clips = self._clips(recent.frames)
-        with self._guard():
-            if not self._warm:
-                self._forward(clips, self._traced)
-                self._warm = True
-            start = time.perf_counter()
-            logits, trace = self._forward(clips, self._traced and not compared)
-            window_ms = (time.perf_counter() - start) * 1e3
-            if self._traced and compared:
-                _, trace = self._forward(clips, traced=True)
+        logits, trace, window_ms = self._compute.run(self._judge, recent.frames, compared)
         first = recent.index + 1 - len(recent.frames)
         scores = logits[0].softmax(dim=-1).numpy() if self._predicts else None
         window = Window(first, recent.index, len(recent.frames) == self._sampling.span, scores, self._classes)
@@ -158,6 +150,18 @@ class ActionClassifier:
             FrameResult(window_ms / len(batch), window_ms / self.batch_size, top1=best, regions=own, window=window)
             for own in regions
         ]
+
+    def _judge(self, frames: tuple[Tensor, ...], compared: bool) -> tuple[Tensor, TokenTrace | None, float]:
+        clips = self._clips(frames)
+        if not self._warm:
+            self._forward(clips, self._traced)
+            self._warm = True
+        start = time.perf_counter()
+        logits, trace = self._forward(clips, self._traced and not compared)
+        window_ms = (time.perf_counter() - start) * 1e3
+        if self._traced and compared:
+            _, trace = self._forward(clips, traced=True)
+        return logits, trace, window_ms
 
     def judge_views(
         self, info: ClipInfo, num_frames: int, clips: int = 4, crops: int = 3, limits: Limits | None = None
@@ -182,8 +186,7 @@ class ActionClassifier:
             if frame.index in wanted
         ]
         views = make_views(torch.cat(frames), places, crops, size)
-        with self._guard():
-            scores = classify_views(self._network, views, batch_size=1).cpu().numpy()
+        scores = self._compute.run(classify_views, self._network, views, 1).cpu().numpy()
         return Window(0, num_frames - 1, True, scores, self._classes)
 
     def _clips(self, frames: tuple[Tensor, ...]) -> Tensor:

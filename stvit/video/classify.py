@@ -5,16 +5,16 @@ from __future__ import annotations
 import inspect
 import math
 import time
-from collections.abc import Callable, Hashable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Hashable, Sequence
 from functools import cache
 
 import numpy as np
 import torch
-from PIL import Image
+import torch.nn.functional as F
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD, ImageNetInfo
 from torch import Tensor, nn
 
+from ..compute import Compute
 from ..measure.macs import count_macs
 from ..trace import LayerTrace, TokenTrace
 from .regions import CLEAR, DROPPED
@@ -22,8 +22,7 @@ from .types import FrameResult, Regions
 
 INPUT_SIZE = 224
 CROP_PCT = 224 / 256  # of the shorter side; the central square of this length is what the model sees
-REDUCING_GAP = 1.4  # least length that averaging leaves, of the input's
-BATCH_ON_CPU, BATCH_ON_GPU = 4, 32
+BATCH_OF_CORE, LARGEST_BATCH = 4, 32
 NO_PREDICTIONS = "no weights: no predictions"
 
 
@@ -38,7 +37,7 @@ class Classifier:
         crop_pct: share of a frame's shorter side that it sees.
         predicts: whether it has weights; without, it is run, but says nothing.
         regions: whether to find out which regions its tokens stand for; costs the attention maps.
-        guard: makes contexts in which the device is the caller's alone, without gradients.
+        compute: runs it on its device; by default for this model alone.
         batch_size: frames at once; by default what suits the device.
     """
 
@@ -52,77 +51,77 @@ class Classifier:
         crop_pct: float = CROP_PCT,
         predicts: bool = True,
         regions: bool = False,
-        guard: Callable[[], AbstractContextManager[None]] = torch.inference_mode,
+        compute: Compute | None = None,
         batch_size: int | None = None,
     ) -> None:
         self._network, self.label = network, label
         self._classes = imagenet_classes() if classes is None else classes
         self._input_size, self._crop_pct = input_size, crop_pct
         self.input_key: Hashable = (Classifier, input_size, crop_pct)
-        self._predicts, self._guard = predicts, guard
+        self._predicts = predicts
         self._traced = regions and "return_trace" in inspect.signature(network.forward).parameters
         weight = next(network.parameters())
         self._device, self._precision = weight.device, weight.dtype
-        self.batch_size = batch_size or (BATCH_ON_GPU if self._device.type == "cuda" else BATCH_ON_CPU)
+        self._compute = compute or Compute(self._device)
+        of_device = LARGEST_BATCH if self._device.type == "cuda" else BATCH_OF_CORE * self._compute.lanes
+        self.batch_size = batch_size or min(of_device, LARGEST_BATCH)
         self.note = "" if predicts else NO_PREDICTIONS
         self.macs = 0
         mean, std = (torch.tensor(v, device=self._device) for v in (IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD))
         self._mean, self._std = mean.view(3, 1, 1) * 255, std.view(3, 1, 1) * 255
-        self._box_xyxy = (0.0, 0.0, 1.0, 1.0)
-        self._warm = False
+        self._square, self._box_xyxy = np.s_[:, :], (0.0, 0.0, 1.0, 1.0)  # in a frame, from ``begin`` on
+        self._warm: set[int] = set()  # numbers of parts that batches came in
 
     def begin(self, frame_hw: tuple[int, int]) -> None:
         self.macs = self.macs or count_macs(self._network, (3, self._input_size, self._input_size))
-        height, width = frame_hw
-        side = min(frame_hw) * self._crop_pct
-        left, top = (width - side) / 2, (height - side) / 2
-        self._box_xyxy = (left, top, left + side, top + side)
+        side = max(1, round(min(frame_hw) * self._crop_pct))
+        top, left = ((length - side) // 2 for length in frame_hw)
+        self._square = np.s_[top : top + side, left : left + side]
+        self._box_xyxy = float(left), float(top), float(left + side), float(top + side)
 
     def prepare(self, pixels: np.ndarray) -> Tensor:
-        """(3, H, W) uint8: the central square of the frame, as the page's Classify tab takes it; large frames are made
-        smaller by averaging first. Not by PyTorch: a second pool of its threads would hold up the model's."""
-        left, top, right, bottom = self._box_xyxy
-        x, y = math.floor(left), math.floor(top)
-        part = Image.fromarray(pixels[y : math.ceil(bottom), x : math.ceil(right)])
-        square = part.resize(
-            (self._input_size, self._input_size),
-            Image.Resampling.BICUBIC,
-            box=(left - x, top - y, right - x, bottom - y),
-            reducing_gap=REDUCING_GAP,
-        )
-        return torch.from_numpy(np.array(square)).permute(2, 0, 1)
+        """(3, S, S) uint8: the central square of the frame, as the page's Classify tab takes it, to the next pixel."""
+        square = torch.from_numpy(pixels[self._square]).permute(2, 0, 1)[None]
+        return F.interpolate(square, (self._input_size, self._input_size), mode="bicubic", antialias=True)[0]
 
     def infer(self, batch: list[Tensor], *, compared: bool = False) -> list[FrameResult]:
-        images = torch.stack(batch).to(self._device)
-        images = ((images - self._mean) / self._std).to(self._precision)
-        with self._guard():
-            if not self._warm:
-                self._forward(images, self._traced)
-                self._warm = True
-            start = time.perf_counter()
-            logits, trace = self._forward(images, self._traced and not compared)
-            model_ms = (time.perf_counter() - start) * 1e3 / len(batch)
-            if self._traced and compared:
-                _, trace = self._forward(images, traced=True)
-        regions = self._regions(trace, len(batch)) if trace else [None] * len(batch)
-        classes = self._best(logits) if self._predicts else [None] * len(batch)
+        return self._compute.run(self._judge, torch.stack(batch), compared)
+
+    def _judge(self, frames: Tensor, compared: bool) -> list[FrameResult]:
+        each = self._compute.each
+        parts = tuple(each(self._normalised, self._compute.parts(frames)))
+        if len(parts) not in self._warm:
+            each(lambda part: self._forward(part, self._traced), parts)
+            self._warm.add(len(parts))
+        start = time.perf_counter()
+        outputs = each(lambda part: self._forward(part, self._traced and not compared), parts)
+        model_ms = (time.perf_counter() - start) * 1e3 / len(frames)
+        if self._traced and compared:
+            outputs = each(lambda part: self._forward(part, traced=True), parts)
         return [
-            FrameResult(model_ms, model_ms, top1=best, regions=own) for best, own in zip(classes, regions, strict=True)
+            FrameResult(model_ms, model_ms, top1=best, regions=own)
+            for logits, trace in outputs
+            for best, own in zip(self._best(logits), self._regions(trace, len(logits)), strict=True)
         ]
+
+    def _normalised(self, frames: Tensor) -> Tensor:
+        return ((frames.to(self._device) - self._mean) / self._std).to(self._precision)
 
     def _forward(self, images: Tensor, traced: bool) -> tuple[Tensor, TokenTrace | None]:
         logits, trace = self._network(images, return_trace=True) if traced else (self._network(images), None)
         return logits.float().cpu(), trace  # .cpu() waits for the device
 
-    def _best(self, logits: Tensor) -> list[tuple[str, float]]:
+    def _best(self, logits: Tensor) -> list[tuple[str, float] | None]:
+        if not self._predicts:
+            return [None] * len(logits)
         probabilities, classes = logits.softmax(dim=-1).max(dim=-1)
         return [
             (self._classes[index], min(probability, 1.0))
             for index, probability in zip(classes.tolist(), probabilities.tolist(), strict=True)
         ]
 
-    def _regions(self, trace: TokenTrace, frames: int) -> list[Regions | None]:
-        layer = last_region_layer(trace)
+    def _regions(self, trace: TokenTrace | None, frames: int) -> list[Regions | None]:
+        layer = last_region_layer(trace) if trace else None
         if layer is None:
             return [None] * frames
         assignments, num_tokens = assignment_of(layer)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Hashable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Hashable, Sequence
 from dataclasses import replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from ..compute import Compute
 from ..detection import COCO_CLASSES, CascadeMaskRCNN, Detections
 from ..detection.preprocess import PreparedImage
 from ..measure.macs import count_macs
@@ -33,7 +33,7 @@ class Detector:
         scale: bounds of the long and the short side of its input, pixels.
         classes: names of its objects.
         predicts: whether it has weights; without, only its backbone is run, and its token regions are shown.
-        guard: makes contexts in which the device is the caller's alone, without gradients.
+        compute: runs it on its device; by default for this model alone.
     """
 
     batch_size = 1
@@ -47,12 +47,13 @@ class Detector:
         scale: tuple[int, int],
         classes: Sequence[str] = COCO_CLASSES,
         predicts: bool = True,
-        guard: Callable[[], AbstractContextManager[None]] = torch.inference_mode,
+        compute: Compute | None = None,
     ) -> None:
         self._detector, self._scale, self._classes = detector, scale, classes
-        self.label, self._predicts, self._guard = label, predicts, guard
+        self.label, self._predicts = label, predicts
         weight = next(detector.parameters())
         self._device, self._precision = weight.device, weight.dtype
+        self._compute = compute or Compute(self._device)
         self.note = "" if predicts else NO_OBJECTS
         self.macs = 0
         self._warm = False
@@ -65,10 +66,9 @@ class Detector:
         return pixels
 
     def infer(self, batch: list[np.ndarray], *, compared: bool = False) -> list[FrameResult]:
-        with self._guard():
-            return [self._one(pixels, compared) for pixels in batch]
+        return [self._compute.run(self._judge, pixels, compared) for pixels in batch]
 
-    def _one(self, pixels: np.ndarray, compared: bool) -> FrameResult:
+    def _judge(self, pixels: np.ndarray, compared: bool) -> FrameResult:
         prepared = self._detector.prepare(pixels, self._scale)
         prepared = replace(prepared, images=prepared.images.to(self._precision))
         if not self._warm:

@@ -23,6 +23,7 @@ import torch
 
 from ..allocator import keep_freed_memory
 from ..checkpoint import CheckpointError
+from ..compute import Compute, compute_in_one_place
 from ..measure.timing import device_name, quartiles
 from .arguments import parse
 from .building import BadClasses, NoWeights, build_models
@@ -150,7 +151,7 @@ def main(arguments: list[str] | None = None) -> int:
     figures = {
         "clip": {"size_hw": list(info.source_hw), "fps": info.fps, "codec": info.codec},
         "task": options.task,
-        "device": device_name(device),
+        "device": Compute(device).run(device_name, device),
         "rounds": own.rounds,
         "models": {model.label: rates.as_json() for model, rates in zip(models, measured, strict=True)},
     }
@@ -164,4 +165,5 @@ def main(arguments: list[str] | None = None) -> int:
 
 if __name__ == "__main__":
     keep_freed_memory()
+    compute_in_one_place()
     sys.exit(main())
