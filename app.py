@@ -38,8 +38,10 @@ def serve() -> None:
     from stvit.compute import compute_in_one_place
 
     keep_freed_memory()
-    compute_in_one_place()
-    page = layout.build(Runtime(Engine()))
+    engine = Engine()
+    if engine.device.type == "cpu":
+        compute_in_one_place()
+    page = layout.build(Runtime(engine))
     page.launch(
         server_name=os.environ.get("GRADIO_SERVER_NAME", "0.0.0.0" if os.environ.get("SPACE_ID") else "127.0.0.1"),
         server_port=int(os.environ.get("GRADIO_SERVER_PORT") or os.environ.get("PORT") or DEFAULT_PORT),

@@ -69,12 +69,11 @@ class Engine:
         self.precision = precision or best_precision(self.device)
         self.store = ModelStore(self.device, self.precision)
         self.compute = Compute(self.device)
-        self._device_name = self.compute.run(device_name, self.device)  # tells the threads of who asks
         self._warm: WeakSet[nn.Module] = WeakSet()
 
     def device_words(self) -> str:
         """Device and precision for people, e.g. ``"NVIDIA H200, bfloat16"``."""
-        return f"{self._device_name}, {str(self.precision).removeprefix('torch.')}"
+        return f"{device_name(self.device, self.compute.lanes)}, {str(self.precision).removeprefix('torch.')}"
 
     def open_picture(self, path: str | Path, model: str) -> Picture:
         """Decode an image file, and preprocess it for a model.

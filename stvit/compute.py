@@ -11,10 +11,10 @@ one between operators, least of all where decoding and drawing take some of thei
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from functools import cache
-from threading import Barrier, Lock
 from typing import Any, TypeVar
 
 import torch
@@ -26,34 +26,49 @@ Result = TypeVar("Result")
 class Compute:
     """A device for one caller at a time, without gradients.
 
+    On a CPU all instances share their threads. Those are started with the first one, as many as PyTorch then uses;
+    whatever thread calls PyTorch for the first time at that very moment may be left with one core.
+
     Args:
         device: where the models are.
 
     Attributes:
-        lanes: parts of a batch that are computed at once: on a CPU one for each thread that PyTorch would use, else 1.
+        lanes: parts of a batch that are computed at once: on a CPU one for each thread that PyTorch uses, else 1.
     """
 
     def __init__(self, device: torch.device) -> None:
         self._cores = _cores() if device.type == "cpu" else None
         self.lanes = self._cores.threads if self._cores else 1
-        self._free = Lock()
+        self._free = threading.RLock()
 
     def run(self, work: Callable[..., Result], *arguments: Any) -> Result:
-        """``work(*arguments)``, when the device is free; raises what that raises. Not to be called from within."""
+        """``work(*arguments)``, when the device is free; raises what that raises. Within work it begins at once.
+
+        Raises:
+            RuntimeError: the device is a CPU, and the program's main thread has ended.
+        """
+        if getattr(_here, "computes", False):
+            return work(*arguments)
         with self._free:
             if self._cores is None:
                 return _without_gradients(work, *arguments)
             return self._cores.together.submit(_without_gradients, work, *arguments).result()
 
     def parts(self, batch: Tensor) -> tuple[Tensor, ...]:
-        """A batch (B, ...) in parts as ``each`` computes them best: as many as there are lanes, or images."""
-        return batch.tensor_split(min(self.lanes, len(batch)))
+        """A batch (B, ...) in parts for ``each``: one for each lane, or all of it where that leaves lanes empty."""
+        return batch.tensor_split(self.lanes) if len(batch) >= self.lanes else (batch,)
 
-    def each(self, work: Callable[[Tensor], Result], parts: tuple[Tensor, ...]) -> list[Result]:
-        """``work`` on every part, all at once; to be called from within ``run``."""
-        if len(parts) == 1:
-            return [work(parts[0])]
-        return list(self._cores.apart.map(_without_gradients, [work] * len(parts), parts))
+    def each(self, work: Callable[[Tensor], Result], parts: Sequence[Tensor]) -> list[Result]:
+        """``work`` on every part, all at once; to be called within ``run``. When it fails for one, it is over for all
+        before the error is raised."""
+        if self._cores is None or len(parts) == 1:
+            return [work(part) for part in parts]
+        futures = [self._cores.apart.submit(_without_gradients, work, part) for part in parts]
+        try:
+            wait(futures)
+            return [future.result() for future in futures]
+        finally:
+            del futures  # an error would hold this frame, this frame the futures, and one of them the error
 
 
 class _Cores:
@@ -62,27 +77,33 @@ class _Cores:
     def __init__(self) -> None:
         self.threads = torch.get_num_threads()
         self.apart = ThreadPoolExecutor(self.threads, "core", _share_with, (1,))
-        everyone = Barrier(self.threads)
+        everyone = threading.Barrier(self.threads)
         list(self.apart.map(lambda _: everyone.wait(), range(self.threads)))
         # last, as PyTorch also takes the latest number for threads that begin later
         self.together = ThreadPoolExecutor(1, "cores", _share_with, (self.threads,))
         self.together.submit(torch.get_num_threads).result()
 
 
-@cache
+_here = threading.local()  # ``computes`` in the threads that compute on the CPU
+_starting = threading.Lock()
+_started = cache(_Cores)
+
+
 def _cores() -> _Cores:
-    return _Cores()
+    with _starting:
+        return _started()
 
 
 def compute_in_one_place() -> None:
-    """Let all other threads of this process, those that begin later too, do what they do in PyTorch on one core alone,
-    so that they get no OpenMP threads. A choice for programs, before they use PyTorch: nothing in the package calls it
-    when imported."""
+    """Let this thread, and every thread that has not used PyTorch yet, do what they do in PyTorch on one core alone, so
+    that they get no OpenMP threads. A choice for programs whose models are on a CPU, before they use PyTorch: nothing
+    in the package calls it when imported."""
     _cores()
     torch.set_num_threads(1)
 
 
 def _share_with(threads: int) -> None:
+    _here.computes = True
     torch.get_num_threads()  # PyTorch gives a thread its default at the first use, which must not come later
     torch.set_num_threads(threads)
 

@@ -14,6 +14,7 @@ from demo.ui.camera_handlers import Answer, CameraHandlers
 from demo.ui.cluster_view import HERE, script
 from demo.ui.first_models import FirstModels
 from demo.ui.inputs import ModelPicker, connect_picker, model_picker
+from demo.ui.parts import notices, on_change
 from demo.ui.roster_list import RosterList
 from demo.ui.runtime import AT_ONCE, LOADING_QUEUE, Runtime, on_zero_gpu
 from demo.ui.video import detector_pickers
@@ -66,13 +67,13 @@ def _lay_out(on_gpu: bool, handlers: CameraHandlers) -> Parts:
                 model = model_picker("Model", MODELS[0], "camera-model")
             with gr.Column(visible=False) as of_detector:
                 detector, short_side = detector_pickers(on_gpu, "camera")
-            about = gr.HTML(elem_id="camera-about", elem_classes="notices", apply_default_css=False)
+            about = notices("camera-about")
             gr.HTML(PRIVACY, apply_default_css=False)
         with gr.Column(elem_classes="results"):
             if on_zero_gpu():
-                gr.HTML(ZERO_GPU_NOTE, elem_classes="notices", apply_default_css=False)
-            fallback = gr.HTML(elem_id="camera-fallback", elem_classes="notices", apply_default_css=False)
-            told = gr.HTML(elem_id="camera-notice", elem_classes="notices", apply_default_css=False)
+                notices(words=ZERO_GPU_NOTE)
+            fallback = notices("camera-fallback")
+            told = notices("camera-notice")
             view = _camera_view(handlers)
     return Parts(task, model, detector, short_side, (of_model, of_detector), about, fallback, told, view)
 
@@ -95,14 +96,12 @@ def _connect(parts: Parts, handlers: CameraHandlers, first: FirstModels) -> None
     opening = {"api_visibility": "private", "show_progress": "hidden", **LOADING_QUEUE}
     shown = [parts.notice, parts.view]
     connect_picker(parts.model)
-    parts.task.change(handlers.arrange, parts.task, list(parts.pickers), **AT_ONCE)
+    on_change([parts.task], handlers.arrange, parts.task, list(parts.pickers), **AT_ONCE)
     parts.view.open_camera(handlers.open, parts.pick, shown, **opening)
-    changed = [component.change for component in parts.pick]
-    gr.on(changed, handlers.change, parts.pick, shown, trigger_mode="always_last", **opening)
+    on_change(parts.pick, handlers.change, parts.pick, shown, **opening)
     parts.view.close_camera(handlers.close, None, None, **AT_ONCE)
     Context.root_block.unload(handlers.close)
-    introduced = [parts.about, parts.short_side]
-    for component in (parts.task, parts.model.setting, parts.detector):
-        component.change(handlers.introduce, parts.pick, introduced, **AT_ONCE)
+    introduced = [parts.task, parts.model.setting, parts.detector]
+    on_change(introduced, handlers.introduce, parts.pick, [parts.about, parts.short_side], **AT_ONCE)
     begun, lists = [parts.model.setting, parts.detector], [*parts.model.lists, parts.detector]
     Context.root_block.load(first.begin, begun, [parts.fallback, *lists], **AT_ONCE)

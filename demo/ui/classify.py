@@ -18,7 +18,7 @@ from demo.ui.comparison import Comparison, connect_comparison
 from demo.ui.examples import Gallery
 from demo.ui.inputs import ModelPicker, model_picker, picture_input
 from demo.ui.pairs import connect_pair
-from demo.ui.parts import connect_run, heading
+from demo.ui.parts import connect_run, heading, notices, on_change
 from demo.ui.runtime import AT_ONCE, Runtime
 
 COMPARED_WITH = find("swin_small_patch4_window7_224")
@@ -79,15 +79,15 @@ def _lay_out(on_gpu: bool, gallery: Gallery) -> Parts:
     with gr.Row(elem_classes="workspace"):
         with gr.Column(elem_classes="inputs"):
             picture = picture_input("picture")
-            examples = gallery.component("examples")
+            examples = gallery.component("examples", picture)
             model = model_picker("Model", MODELS[0], "model")
             baseline = model_picker("Compared with", COMPARED_WITH, "baseline")
             run = gr.Button("Classify", variant="primary", elem_id="run")
         with gr.Column(elem_classes="results"):
-            fallback = gr.HTML(elem_id="fallback", elem_classes="notices", apply_default_css=False)
-            notice = gr.HTML(elem_id="notice", elem_classes="notices", apply_default_css=False)
+            fallback = notices("fallback")
+            notice = notices("notice")
             predictions = gr.HTML(EMPTY_PREDICTIONS, elem_id="predictions", apply_default_css=False)
-            about = gr.HTML(elem_id="about", elem_classes="notices", apply_default_css=False)
+            about = notices("about")
             heading("What each token stands for", "Regions by attention; or tokens kept, dropped, fused, merged")
             clusters = cluster_view()
             with gr.Row(elem_classes="downloads"):
@@ -98,7 +98,7 @@ def _lay_out(on_gpu: bool, gallery: Gallery) -> Parts:
         cost_charts.breakdown(MODELS[0].name, COMPARED_WITH.name), elem_id="breakdown", apply_default_css=False
     )
     heading("What it saves", "Measured here and now; the models' time and the whole request apart")
-    request = gr.HTML(elem_id="request", elem_classes="notices", apply_default_css=False)
+    request = notices("request")
     with gr.Row(elem_classes="race-controls"):
         batch_size = gr.Dropdown(
             [size for size in BATCH_SIZES if on_gpu or size <= MAX_BATCH_SIZE_ON_CPU],
@@ -151,7 +151,6 @@ def _connect_classification(parts: Parts, handlers: ClassifyHandlers) -> None:
         outputs=outputs,
         progress_on=parts.predictions,
     )
-    parts.examples.pick(handlers.choose_example, None, parts.picture, api_visibility="private", queue=False)
 
 
 def _connect_choice(parts: Parts, handlers: ClassifyHandlers) -> None:
@@ -162,6 +161,6 @@ def _connect_choice(parts: Parts, handlers: ClassifyHandlers) -> None:
         (handlers.break_down, parts.breakdown),
         (handlers.introduce, [parts.about, parts.examples]),
     ):
-        gr.on([part.change for part in both], handler, both, outputs, trigger_mode="always_last", **AT_ONCE)
+        on_change(both, handler, both, outputs, **AT_ONCE)
     lists = [*parts.model.lists, *parts.baseline.lists]
     Context.root_block.load(handlers.begin, both, [parts.fallback, *lists], **AT_ONCE)

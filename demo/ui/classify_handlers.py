@@ -56,10 +56,6 @@ class ClassifyHandlers:
         chosen = _checked_pair(model, baseline)
         return about(chosen), self.gallery.shown(garments=any(choice.bundled for choice in chosen))
 
-    def choose_example(self, event: gr.EventData) -> str:
-        """The path of an example, from the number that the browser sent."""
-        return self.gallery.chosen(event)
-
     def load(self, path: str | None, model: str, baseline: str, retry: bool = False) -> Iterator[str]:
         """Bring both models into memory, with a notice on the progress; so no download falls into a timed request."""
         if path is None:

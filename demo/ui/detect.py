@@ -16,7 +16,7 @@ from demo.ui.detect_handlers import DetectHandlers, detector_list
 from demo.ui.detect_view import detect_view
 from demo.ui.examples import Gallery
 from demo.ui.inputs import picture_input
-from demo.ui.parts import connect_run, heading
+from demo.ui.parts import connect_run, heading, notices, on_change
 from demo.ui.roster_list import RosterList
 from demo.ui.runtime import AT_ONCE, Runtime
 
@@ -75,7 +75,7 @@ def _lay_out(on_gpu: bool, gallery: Gallery) -> Parts:
     with gr.Row(elem_classes="workspace"):
         with gr.Column(elem_classes="inputs"):
             picture = picture_input("detect-picture")
-            examples = gallery.component("detect-examples")
+            examples = gallery.component("detect-examples", picture)
             detector = RosterList(
                 detector_list(),
                 value=DETECTORS[0].name,
@@ -92,16 +92,16 @@ def _lay_out(on_gpu: bool, gallery: Gallery) -> Parts:
             )
             run = gr.Button("Detect", variant="primary", elem_id="detect")
         with gr.Column(elem_classes="results"):
-            fallback = gr.HTML(elem_id="detect-fallback", elem_classes="notices", apply_default_css=False)
-            notice = gr.HTML(elem_id="detect-notice", elem_classes="notices", apply_default_css=False)
+            fallback = notices("detect-fallback")
+            notice = notices("detect-notice")
             detections = detect_view()
             with gr.Row(elem_classes="downloads"):
                 download_picture = gr.DownloadButton(
                     "Annotated picture, at least 50 % (JPEG)", size="sm", interactive=False
                 )
                 download_coco = gr.DownloadButton("All objects (COCO JSON)", size="sm", interactive=False)
-            about = gr.HTML(elem_id="detect-about", elem_classes="notices", apply_default_css=False)
-            steps = gr.HTML(elem_id="steps", elem_classes="notices", apply_default_css=False)
+            about = notices("detect-about")
+            steps = notices("steps")
     heading("What it saves", "The two backbones, measured here and now on this picture")
     with gr.Row(elem_classes="race-controls"):
         compare = gr.Button("Compare the backbones", variant="primary", elem_id="compare-backbones")
@@ -141,11 +141,10 @@ def _connect_detection(parts: Parts, handlers: DetectHandlers) -> None:
         outputs=outputs,
         progress_on=parts.detections,
     )
-    parts.examples.pick(handlers.choose_example, None, parts.picture, api_visibility="private", queue=False)
 
 
 def _connect_choice(parts: Parts, handlers: DetectHandlers) -> None:
     """What needs no picture: words on the detector, examples that fit it, and whether its input's size is a choice."""
     shown = [parts.about, parts.examples, parts.short_side]
-    parts.detector.change(handlers.introduce, parts.detector, shown, **AT_ONCE)
+    on_change([parts.detector], handlers.introduce, parts.detector, shown, **AT_ONCE)
     Context.root_block.load(handlers.begin, parts.detector, [parts.fallback, parts.detector], **AT_ONCE)

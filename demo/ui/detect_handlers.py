@@ -64,10 +64,6 @@ class DetectHandlers:
         bundled = choice.bundled is not None
         return about([choice]), self.gallery.shown(garments=bundled), gr.Dropdown(visible=not bundled)
 
-    def choose_example(self, event: gr.EventData) -> str:
-        """The path of an example, from the number that the browser sent."""
-        return self.gallery.chosen(event)
-
     def load(self, path: str | None, detector: str, short_side: int, retry: bool = False) -> Iterator[str]:
         """Bring the detector into memory, with a notice on the progress."""
         choice, _ = _checked(detector, short_side)

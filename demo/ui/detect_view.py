@@ -10,21 +10,20 @@ import numpy as np
 
 from demo.drawing import object_colours
 from demo.export import jpeg_bytes
-from demo.overlay import token_colours
-from demo.types import DetectionResult, RegionMap
-from demo.ui.cluster_view import HERE, base64, script
-
-DENSE_PARTS = ("view_parts.js", "dense_tokens.js", "dense_view.js")  # of the scripts of all views of dense models
-TOKEN_STRIDE = 16  # network pixels between image tokens of stage 3
+from demo.types import DetectionResult
+from demo.ui.cluster_view import base64
+from demo.ui.dense_view import TOKEN_STRIDE, dense_view, region_layer
 
 
 def detect_view() -> gr.HTML:
     """The component; threshold, classes and highlighting act in the browser, without a request."""
-    return gr.HTML(
-        html_template=(HERE / "detect_view.html").read_text(encoding="utf-8"),
-        js_on_load=script(*DENSE_PARTS, "detect_drawing.js", "detect_view.js"),
-        apply_default_css=False,
-        elem_id="detections",
+    return dense_view(
+        "detections",
+        "detect_controls.html",
+        ("detect_drawing.js", "detect_view.js"),
+        shown="detected objects",
+        empty="The objects that the detector finds appear here, with their boxes and masks.",
+        hint="Point at an object, or focus the picture and use the arrow keys, to single it out.",
     )
 
 
@@ -74,15 +73,3 @@ def _objects(result: DetectionResult, areas: Sequence[int]) -> list[dict[str, An
             strict=True,
         )
     ]
-
-
-def region_layer(regions: RegionMap) -> dict[str, Any]:
-    """The regions of one layer's tokens: one number for each image token, and the tokens' colours."""
-    return {
-        "unit": regions.unit,
-        "name": regions.layer,
-        "semanticGrid": list(regions.semantic_grid_hw),
-        "imageGrid": list(regions.image_grid_hw),
-        "assignment": base64(regions.assignment.astype("<i2").tobytes()),
-        "colours": base64(token_colours(regions.num_tokens, regions.semantic_grid_hw[1]).tobytes()),
-    }

@@ -15,6 +15,8 @@ import av
 import gradio as gr
 from PIL import Image, ImageOps
 
+from demo.ui.runtime import AT_ONCE
+
 EXAMPLES = Path(__file__).resolve().parents[2] / "assets" / "examples"
 GARMENTS = EXAMPLES / "garments"
 THUMBNAIL_SIDE = 160
@@ -66,16 +68,17 @@ class Gallery:
         """The photographs, and one kind of garment examples."""
         return cls(load_examples(), garment_examples(kind))
 
-    def component(self, elem_id: str, garments: bool = False) -> gr.HTML:
-        """Thumbnails, of garments or photographs to begin with; ``pick`` is triggered with the number of the chosen
-        example."""
-        return gr.HTML(
+    def component(self, elem_id: str, target: gr.Image | gr.Video, garments: bool = False) -> gr.HTML:
+        """Thumbnails, of garments or photographs to begin with; the one that is clicked becomes the target's value."""
+        thumbnails = gr.HTML(
             self.shown(garments),
             js_on_load=(HERE / "examples.js").read_text(encoding="utf-8"),
             apply_default_css=False,
             elem_id=elem_id,
             elem_classes="gallery",
         )
+        thumbnails.pick(self.chosen, None, target, **AT_ONCE)
+        return thumbnails
 
     def shown(self, garments: bool) -> str:
         """Thumbnails with titles and licences, as HTML, of a clip's first frame. Photographs are numbered first, then

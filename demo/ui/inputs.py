@@ -85,10 +85,10 @@ def model_picker(label: str, chosen: ModelChoice, elem_id: str) -> ModelPicker:
 
 def connect_picker(picker: ModelPicker) -> tuple[Dependency, Dependency]:
     """Let later lists follow earlier ones; whatever is chosen, ``setting`` changes. Returns the events."""
-    both = [picker.size, picker.setting]
+    both, settings = [picker.size, picker.setting], {"trigger_mode": "always_last", **AT_ONCE}
     return (
-        picker.method.input(method_chosen, [picker.method, picker.setting], both, **AT_ONCE),
-        picker.size.input(size_chosen, [picker.size, picker.setting], picker.setting, **AT_ONCE),
+        picker.method.input(method_chosen, [picker.method, picker.setting], both, **settings),
+        picker.size.input(size_chosen, list(picker.lists), both, **settings),
     )
 
 
@@ -111,21 +111,23 @@ def method_chosen(method: str, model: str) -> tuple[gr.Dropdown, gr.Dropdown]:
     return gr.Dropdown(**_size_list(chosen)), gr.Dropdown(**_setting_list(chosen))
 
 
-def size_chosen(size: str, model: str) -> gr.Dropdown:
-    """Settings of a size; the setting stays as it was.
+def size_chosen(method: str, size: str, model: str) -> tuple[gr.Dropdown, gr.Dropdown]:
+    """The size as it was chosen, and its settings; the setting stays as it was. Who is quick chooses a size before the
+    lists have followed the method, so ``model`` may still be of another one.
 
     Raises:
-        gr.Error: no such size or model.
+        gr.Error: no such method, size or model.
     """
     try:
-        before = find(model)
+        method, before = method_of(method).name, find(model)
     except UnknownModel as error:
         raise gr.Error(str(error), print_exception=False) from error
-    offered = settings_of(before.method, size)
+    offered = settings_of(method, size)
     if not offered:
-        raise gr.Error(f"There is no {before.method} of the size {str(size)[:20]!r}.", print_exception=False)
+        raise gr.Error(f"There is no {method} of the size {str(size)[:20]!r}.", print_exception=False)
     alike = [choice for choice in offered if choice.setting == before.setting]
-    return gr.Dropdown(**_setting_list((alike or offered)[0]))
+    chosen = (alike or offered)[0]
+    return gr.Dropdown(**_size_list(chosen)), gr.Dropdown(**_setting_list(chosen))
 
 
 def _method_list(chosen: ModelChoice) -> dict[str, Any]:

@@ -17,7 +17,7 @@ def connect_pair(model: ModelPicker, baseline: ModelPicker) -> None:
     for mine, other in ((model, baseline), (baseline, model)):
         events = connect_picker(mine)
         for chosen in (*(event.then for event in events), mine.setting.input):
-            chosen(follow, [mine.setting, other.setting], list(other.lists), **AT_ONCE)
+            chosen(follow, [mine.setting, other.setting], list(other.lists), trigger_mode="always_last", **AT_ONCE)
 
 
 def follow(chosen: str, other: str) -> Lists | tuple[dict, dict, dict]:

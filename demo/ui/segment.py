@@ -12,7 +12,7 @@ from demo.bars import notice
 from demo.ui.comparison import Comparison, connect_comparison
 from demo.ui.examples import Gallery
 from demo.ui.inputs import picture_input
-from demo.ui.parts import connect_run, heading
+from demo.ui.parts import connect_run, heading, notices, on_change
 from demo.ui.roster_list import RosterList
 from demo.ui.runtime import AT_ONCE, Runtime
 from demo.ui.segment_handlers import SegmentHandlers, segmenter_list
@@ -34,7 +34,6 @@ class Parts:
     """The components that events connect."""
 
     picture: gr.Image
-    examples: gr.HTML
     segmenter: RosterList
     run: gr.Button
     notice: gr.HTML
@@ -71,8 +70,7 @@ def build(runtime: Runtime) -> None:
         ],
         progress_on=parts.segmentation,
     )
-    parts.examples.pick(handlers.choose_example, None, parts.picture, api_visibility="private", queue=False)
-    parts.segmenter.change(handlers.introduce, parts.segmenter, parts.about, **AT_ONCE)
+    on_change([parts.segmenter], handlers.introduce, parts.segmenter, parts.about, **AT_ONCE)
     connect_comparison(
         parts.comparison,
         load=handlers.load_both,
@@ -90,25 +88,20 @@ def _lay_out(gallery: Gallery) -> Parts:
     with gr.Row(elem_classes="workspace"):
         with gr.Column(elem_classes="inputs"):
             picture = picture_input("segment-picture")
-            examples = gallery.component("segment-examples", garments=True)
+            gallery.component("segment-examples", picture, garments=True)
             segmenter = RosterList(
                 segmenter_list(), value=first.name, label="Segmenter (UperNet)", elem_id="segmenter", filterable=False
             )
             run = gr.Button("Segment", variant="primary", elem_id="segment")
         with gr.Column(elem_classes="results"):
-            gr.HTML(
-                notice(WHAT_IT_KNOWS, detail=NO_OFFICIAL_WEIGHTS),
-                elem_id="segment-knows",
-                elem_classes="notices",
-                apply_default_css=False,
-            )
-            told = gr.HTML(elem_id="segment-notice", elem_classes="notices", apply_default_css=False)
+            notices("segment-knows", notice(WHAT_IT_KNOWS, detail=NO_OFFICIAL_WEIGHTS))
+            told = notices("segment-notice")
             segmentation = segment_view()
             with gr.Row(elem_classes="downloads"):
                 download_picture = gr.DownloadButton("Annotated picture (JPEG)", size="sm", interactive=False)
                 download_labels = gr.DownloadButton("Map of classes (indexed PNG)", size="sm", interactive=False)
-            words = gr.HTML(about([first]), elem_id="segment-about", elem_classes="notices", apply_default_css=False)
-            steps = gr.HTML(elem_id="segment-steps", elem_classes="notices", apply_default_css=False)
+            words = notices("segment-about", about([first]))
+            steps = notices("segment-steps")
     heading("What it saves", "Both segmenters as wholes, measured here and now on this picture")
     with gr.Row(elem_classes="race-controls"):
         compare = gr.Button("Compare the segmenters", variant="primary", elem_id="compare-segmenters")
@@ -116,7 +109,6 @@ def _lay_out(gallery: Gallery) -> Parts:
     race = gr.HTML(EMPTY_RACE, elem_id="segmenters", apply_default_css=False)
     return Parts(
         picture=picture,
-        examples=examples,
         segmenter=segmenter,
         run=run,
         notice=told,

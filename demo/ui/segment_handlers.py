@@ -49,10 +49,6 @@ class SegmentHandlers:
         """What there is to say of a segmenter."""
         return about([_checked(segmenter)])
 
-    def choose_example(self, event: gr.EventData) -> str:
-        """The path of an example, from the number that the browser sent."""
-        return self.gallery.chosen(event)
-
     def load(self, path: str | None, segmenter: str, retry: bool = False) -> Iterator[str]:
         """Bring the segmenter into memory, with a notice on the progress."""
         choice = _checked(segmenter)

@@ -13,17 +13,19 @@ from demo.export import jpeg_bytes
 from demo.segment_drawing import class_colours, name_tags
 from demo.segmentation import class_areas
 from demo.types import SegmentationResult
-from demo.ui.cluster_view import HERE, base64, script
-from demo.ui.detect_view import DENSE_PARTS, TOKEN_STRIDE, region_layer
+from demo.ui.cluster_view import base64
+from demo.ui.dense_view import TOKEN_STRIDE, dense_view, region_layer
 
 
 def segment_view() -> gr.HTML:
     """The component; opacity and highlighting act in the browser, without a request."""
-    return gr.HTML(
-        html_template=(HERE / "segment_view.html").read_text(encoding="utf-8"),
-        js_on_load=script(*DENSE_PARTS, "segment_view.js"),
-        apply_default_css=False,
-        elem_id="segmentation",
+    return dense_view(
+        "segmentation",
+        "segment_controls.html",
+        ("segment_view.js",),
+        shown="labelled pixels",
+        empty="The picture appears here with a colour for the class of every pixel.",
+        hint="Point at the picture or at a class, or focus the picture and use the arrow keys, to single a class out.",
     )
 
 

@@ -13,6 +13,7 @@ from demo.ui.detect_handlers import detector_list
 from demo.ui.first_models import FirstModels
 from demo.ui.inputs import ModelPicker, model_picker, uploaded_path
 from demo.ui.pairs import connect_pair
+from demo.ui.parts import notices, on_change
 from demo.ui.roster_list import RosterList
 from demo.ui.runtime import AT_ONCE, LOADING_QUEUE, VIDEO_QUEUE, Runtime
 from demo.ui.video_handlers import EMPTY, VideoHandlers
@@ -75,7 +76,7 @@ def _lay_out(on_gpu: bool, handlers: VideoHandlers) -> Parts:
             clip.preprocess = uploaded_path  # a message can leave out that it names a file
             gr.HTML(LIMITS, apply_default_css=False)
             example = gr.Button("Take the example clip", size="sm", elem_id="example-clip")
-            garments = handlers.gallery.component("garment-clips")
+            garments = handlers.gallery.component("garment-clips", clip)
             task = gr.Radio(list(TASKS), value=CLUSTERS, label="Task", elem_id="video-task")
             side_by_side = gr.Checkbox(
                 False,
@@ -96,19 +97,19 @@ def _lay_out(on_gpu: bool, handlers: VideoHandlers) -> Parts:
                     elem_id="video-clip-model",
                     filterable=False,
                 )
-            about = gr.HTML(elem_id="video-about", elem_classes="notices", apply_default_css=False)
+            about = notices("video-about")
             with gr.Row():
                 run = gr.Button("Process the clip", variant="primary", elem_id="process")
                 cancel = gr.Button("Cancel", interactive=False, elem_id="cancel-clip", min_width=90)
         with gr.Column(elem_classes="results"):
-            fallback = gr.HTML(elem_id="video-fallback", elem_classes="notices", apply_default_css=False)
-            notice = gr.HTML(elem_id="video-notice", elem_classes="notices", apply_default_css=False)
+            fallback = notices("video-fallback")
+            notice = notices("video-notice")
             live = gr.HTML(EMPTY, elem_id="video-live", apply_default_css=False)
             video = gr.Video(label="New clip", interactive=False, elem_id="new-clip", height=480, buttons=[])
             with gr.Row(elem_classes="downloads"):
                 download_clip = gr.DownloadButton("New clip (MP4)", size="sm", interactive=False)
                 download_records = gr.DownloadButton("Every frame (JSON lines)", size="sm", interactive=False)
-            stages = gr.HTML(elem_id="video-stages", elem_classes="notices", apply_default_css=False)
+            stages = notices("video-stages")
     return Parts(
         clip=clip,
         example=example,
@@ -181,12 +182,11 @@ def _connect_choice(parts: Parts, handlers: VideoHandlers, first: FirstModels) -
     """What starts no run: pickers that follow each other and the task, words on the models, clips that fit them."""
     connect_pair(parts.model, parts.baseline)
     choosing = [parts.task, parts.side_by_side]
-    gr.on([part.change for part in choosing], handlers.arrange, choosing, list(parts.pickers), **AT_ONCE)
+    on_change(choosing, handlers.arrange, choosing, list(parts.pickers), **AT_ONCE)
     chosen, shown = parts.pick[1:], [parts.about, parts.garments, parts.short_side]
-    changes = [part.change for part in chosen if part is not parts.short_side]
-    gr.on(changes, handlers.introduce, chosen, shown, trigger_mode="always_last", **AT_ONCE)
+    told = [part for part in chosen if part is not parts.short_side]
+    on_change(told, handlers.introduce, chosen, shown, **AT_ONCE)
     parts.example.click(handlers.choose_example, None, parts.clip, **AT_ONCE)
-    parts.garments.pick(handlers.choose_garments, None, parts.clip, **AT_ONCE)
     begun = [parts.model.setting, parts.baseline.setting, parts.detector]
     lists = [*parts.model.lists, *parts.baseline.lists, parts.detector]
     Context.root_block.load(first.begin, begun, [parts.fallback, *lists], **AT_ONCE)

@@ -75,10 +75,6 @@ class VideoHandlers:
         bundled = any(choice.bundled for choice in chosen)
         return about(chosen), self.gallery.shown(garments=bundled), gr.Dropdown(visible=not bundled)
 
-    def choose_garments(self, event: gr.EventData) -> str:
-        """The path of a clip of garments, from the number that the browser sent."""
-        return self.gallery.chosen(event)
-
     def start(self, request: gr.Request) -> tuple[gr.Button, gr.Button]:
         """The visitor wants a run, whatever became of the one before; now it can be cancelled."""
         self._cancelled.discard(request.session_hash)

@@ -133,10 +133,14 @@ def read_cpuinfo() -> list[str]:
 
 
 @lru_cache
-def device_name(device: torch.device) -> str:
-    """The device in words: ``"NVIDIA H200"``, or the processor's name and PyTorch's thread count."""
+def device_name(device: torch.device, threads: int | None = None) -> str:
+    """The device in words: ``"NVIDIA H200"``, or the processor's name and the number of threads.
+
+    Args:
+        threads: that models compute with; by default those that PyTorch uses in this thread.
+    """
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     models = [line.split(":", 1)[1].strip() for line in read_cpuinfo() if line.startswith("model name")]
     name = models[0] if models else platform.processor() or platform.machine()
-    return f"{name} CPU, {torch.get_num_threads()} threads"
+    return f"{name} CPU, {threads or torch.get_num_threads()} threads"

@@ -29,6 +29,8 @@ from .types import Limits, Model, VideoError
 
 def main(arguments: list[str] | None = None) -> int:
     options = parse(arguments, __doc__)
+    if options.device == "cpu":
+        compute_in_one_place()
     stop = Event()
     try:
         limits = Limits(max_bytes=options.max_megabytes * 2**20, max_seconds=options.max_seconds)
@@ -80,5 +82,4 @@ def report(progress: Progress) -> None:
 
 if __name__ == "__main__":
     keep_freed_memory()
-    compute_in_one_place()
     sys.exit(main())

@@ -140,18 +140,20 @@ class ActionClassifier:
     def infer(self, batch: list[Recent], *, compared: bool = False) -> list[FrameResult]:
         """One window for the batch. ``pace_ms`` is what a frame takes where batches are full."""
         recent = batch[-1]
-        logits, trace, window_ms = self._compute.run(self._judge, recent.frames, compared)
         first = recent.index + 1 - len(recent.frames)
+        places = [entry.index - first for entry in batch]
+        logits, regions, window_ms = self._compute.run(self._judge, recent.frames, places, compared)
         scores = logits[0].softmax(dim=-1).numpy() if self._predicts else None
         window = Window(first, recent.index, len(recent.frames) == self._sampling.span, scores, self._classes)
         best = next(iter(window.ranking(1)), None)
-        regions = self._regions(trace, [entry.index - first for entry in batch])
         return [
             FrameResult(window_ms / len(batch), window_ms / self.batch_size, top1=best, regions=own, window=window)
             for own in regions
         ]
 
-    def _judge(self, frames: tuple[Tensor, ...], compared: bool) -> tuple[Tensor, TokenTrace | None, float]:
+    def _judge(
+        self, frames: tuple[Tensor, ...], places: list[int], compared: bool
+    ) -> tuple[Tensor, list[Regions | None], float]:
         clips = self._clips(frames)
         if not self._warm:
             self._forward(clips, self._traced)
@@ -161,7 +163,7 @@ class ActionClassifier:
         window_ms = (time.perf_counter() - start) * 1e3
         if self._traced and compared:
             _, trace = self._forward(clips, traced=True)
-        return logits, trace, window_ms
+        return logits, self._regions(trace, places), window_ms
 
     def judge_views(
         self, info: ClipInfo, num_frames: int, clips: int = 4, crops: int = 3, limits: Limits | None = None
@@ -186,7 +188,8 @@ class ActionClassifier:
             if frame.index in wanted
         ]
         views = make_views(torch.cat(frames), places, crops, size)
-        scores = self._compute.run(classify_views, self._network, views, 1).cpu().numpy()
+        of_views = [self._compute.run(classify_views, self._network, view, 1) for view in views.split(1)]
+        scores = torch.stack(of_views).mean(dim=0).cpu().numpy()
         return Window(0, num_frames - 1, True, scores, self._classes)
 
     def _clips(self, frames: tuple[Tensor, ...]) -> Tensor:

@@ -85,19 +85,20 @@ class Classifier:
         return F.interpolate(square, (self._input_size, self._input_size), mode="bicubic", antialias=True)[0]
 
     def infer(self, batch: list[Tensor], *, compared: bool = False) -> list[FrameResult]:
-        return self._compute.run(self._judge, torch.stack(batch), compared)
+        return self._compute.run(self._judge, batch, compared)
 
-    def _judge(self, frames: Tensor, compared: bool) -> list[FrameResult]:
+    def _judge(self, batch: list[Tensor], compared: bool) -> list[FrameResult]:
         each = self._compute.each
-        parts = tuple(each(self._normalised, self._compute.parts(frames)))
+        parts = each(self._normalised, self._compute.parts(torch.stack(batch)))
         if len(parts) not in self._warm:
             each(lambda part: self._forward(part, self._traced), parts)
             self._warm.add(len(parts))
         start = time.perf_counter()
         outputs = each(lambda part: self._forward(part, self._traced and not compared), parts)
-        model_ms = (time.perf_counter() - start) * 1e3 / len(frames)
+        model_ms = (time.perf_counter() - start) * 1e3 / len(batch)
         if self._traced and compared:
-            outputs = each(lambda part: self._forward(part, traced=True), parts)
+            traced = each(lambda part: self._forward(part, traced=True), parts)
+            outputs = [(logits, trace) for (logits, _), (_, trace) in zip(outputs, traced, strict=True)]
         return [
             FrameResult(model_ms, model_ms, top1=best, regions=own)
             for logits, trace in outputs

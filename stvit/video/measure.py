@@ -140,6 +140,8 @@ def main(arguments: list[str] | None = None) -> int:
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder) / "new.mp4"
         options = parse([*others, str(target)], __doc__)
+        if options.device == "cpu":
+            compute_in_one_place()
         try:
             limits = Limits(max_bytes=options.max_megabytes * 2**20, max_seconds=options.max_seconds)
             models, info = build_models(options), probe(options.source, limits)
@@ -151,7 +153,7 @@ def main(arguments: list[str] | None = None) -> int:
     figures = {
         "clip": {"size_hw": list(info.source_hw), "fps": info.fps, "codec": info.codec},
         "task": options.task,
-        "device": Compute(device).run(device_name, device),
+        "device": device_name(device, Compute(device).lanes),
         "rounds": own.rounds,
         "models": {model.label: rates.as_json() for model, rates in zip(models, measured, strict=True)},
     }
@@ -165,5 +167,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 if __name__ == "__main__":
     keep_freed_memory()
-    compute_in_one_place()
     sys.exit(main())

@@ -63,6 +63,7 @@ def test_a_garment_model_brings_its_peer_to_the_other_side_and_what_is_chosen_th
     page.goto(online_app.url)
     expect(page.locator("#model-size input")).to_have_value("Small")
     choose(page, "model", "method", "STViT-DeiT")
+    expect(page.locator("#breakdown .lane").first).to_contain_text("STViT-DeiT-S")  # its sizes are there
     choose(page, "model", "size", "Narrow, garments")
     expect(page.locator("#baseline-method input")).to_have_value("DeiT")
     expect(page.locator("#baseline-size input")).to_have_value("Narrow, garments")
@@ -74,6 +75,27 @@ def test_a_garment_model_brings_its_peer_to_the_other_side_and_what_is_chosen_th
     choose(page, "model", "size", "Tiny")
     expect(page.locator("#about .notice, #about details")).to_have_count(0)
     expect(page.locator("#examples h3")).to_have_text("Examples")
+
+
+def test_after_quick_choices_the_page_comes_to_rest(page: Page, offline_app: App) -> None:
+    """Two handlers of one change that put each other off would go on asking for ever."""
+    page.goto(offline_app.url)
+    expect(page.locator("#model-size input")).to_have_value("Narrow, garments")
+    choose(page, "model", "method", "EViT-DeiT")
+    expect(page.locator("#breakdown .lane").first).to_contain_text("EViT-DeiT, narrow")
+    choose(page, "baseline", "method", "Swin")
+    choose(page, "baseline", "size", "Base")
+    expect(page.locator("#breakdown .lane").nth(1)).to_contain_text("Swin-B")
+    page.locator("#model-method input").click()
+    page.get_by_role("option", name="STViT-DeiT", exact=True).click()
+    page.locator("#model-size input").click()
+    page.get_by_role("option", name="Tiny", exact=True).click()
+    expect(page.locator("#breakdown .lane").first).to_contain_text("STViT-DeiT-T")
+    page.wait_for_timeout(3000)
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url) if request.method == "POST" else None)
+    page.wait_for_timeout(3000)
+    assert not asked
 
 
 def test_with_the_hub_in_reach_the_published_models_come_first(page: Page, online_app: App) -> None:

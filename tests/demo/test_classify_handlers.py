@@ -72,11 +72,11 @@ def test_loading_reports_the_download_and_ends_without_a_notice(
 @pytest.mark.parametrize("sent", [None, {}, [], "1", {"index": -1}, {"index": 10**9}, {"index": "0"}, {"index": True}])
 def test_an_example_that_does_not_exist_is_refused(handlers: ClassifyHandlers, sent: Any) -> None:
     with pytest.raises(gr.Error, match="no such example"):
-        handlers.choose_example(gr.EventData(None, sent))
+        GALLERY.chosen(gr.EventData(None, sent))
 
 
 def test_an_example_is_chosen_by_its_index(handlers: ClassifyHandlers) -> None:
-    assert handlers.choose_example(gr.EventData(None, {"index": 1})) == str(GALLERY.photos[1].path)
+    assert GALLERY.chosen(gr.EventData(None, {"index": 1})) == str(GALLERY.photos[1].path)
 
 
 @pytest.mark.parametrize("pair", [("resnet50", BASELINE), (None, BASELINE), (MODEL, ["x"])])

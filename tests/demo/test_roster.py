@@ -113,15 +113,27 @@ def test_a_method_brings_its_own_settings_and_keeps_the_size_where_it_can() -> N
 
 
 def test_a_size_keeps_the_setting() -> None:
-    setting = size_chosen("tiny", "stvit_deit_base_patch16_224:num_semantic_tokens=64")
-    assert setting.value == "stvit_deit_tiny_patch16_224:num_semantic_tokens=64"
+    size, setting = size_chosen("STViT-DeiT", "tiny", "stvit_deit_base_patch16_224:num_semantic_tokens=64")
+    assert (size.value, setting.value) == ("tiny", "stvit_deit_tiny_patch16_224:num_semantic_tokens=64")
+
+
+def test_a_size_that_is_chosen_before_the_lists_have_followed_the_method_is_one_of_that_method() -> None:
+    size, setting = size_chosen("STViT-DeiT", "tiny", "swin_base_patch4_window7_224")
+    assert (size.value, setting.value) == ("tiny", "stvit_deit_tiny_patch16_224:num_semantic_tokens=16")
+    assert [value for _, value in size.choices] == list(sizes_of("STViT-DeiT"))
 
 
 @pytest.mark.parametrize(
-    ("size", "model"), [("huge", "swin_base_patch4_window7_224"), ("tiny", "resnet50"), (None, None)]
+    ("method", "size", "model"),
+    [
+        ("Swin", "huge", "swin_base_patch4_window7_224"),
+        ("Swin", "tiny", "resnet50"),
+        ("ResNet", "tiny", "swin_base_patch4_window7_224"),
+        (None, None, None),
+    ],
 )
-def test_a_size_or_model_from_elsewhere_is_refused(size: object, model: object) -> None:
+def test_a_method_size_or_model_from_elsewhere_is_refused(method: object, size: object, model: object) -> None:
     with pytest.raises(gr.Error):
-        size_chosen(size, model)
+        size_chosen(method, size, model)
     with pytest.raises(gr.Error):
         method_chosen(size, model)

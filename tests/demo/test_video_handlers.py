@@ -211,7 +211,7 @@ def test_models_of_this_project_introduce_themselves_with_clips_that_they_know(
     words, examples, size = handlers.introduce(*choice)
     assert words.count("<details") == 2 and "88.2 % top-1" in words and "cannot be compared" not in words
     assert "shirt, right" in examples and "pullover, clockwise" in examples and not size.visible
-    assert handlers.choose_garments(SimpleNamespace(_data={"index": 0})).endswith("right.mp4")
+    assert handlers.gallery.chosen(SimpleNamespace(_data={"index": 0})).endswith("right.mp4")
     words, examples, size = handlers.introduce(DETECT, *choice[1:-1], CLIP_MODEL)
     assert words == examples == "" and size.visible
     assert handlers.introduce(CLASSIFY, MODEL, MODEL, *choice[3:])[0] == ""  # a list that has not followed yet
