@@ -23,6 +23,7 @@ from .types import FrameResult, Regions
 INPUT_SIZE = 224
 CROP_PCT = 224 / 256  # of the shorter side; the central square of this length is what the model sees
 BATCH_OF_CORE, LARGEST_BATCH = 4, 32
+BATCH_OF_CORE_NARROW, NARROW = 16, 5_000_000  # where Python takes its time too: models with fewer parameters than this
 NO_PREDICTIONS = "no weights: no predictions"
 
 
@@ -63,7 +64,9 @@ class Classifier:
         weight = next(network.parameters())
         self._device, self._precision = weight.device, weight.dtype
         self._compute = compute or Compute(self._device)
-        of_device = LARGEST_BATCH if self._device.type == "cuda" else BATCH_OF_CORE * self._compute.lanes
+        narrow = sum(parameter.numel() for parameter in network.parameters()) < NARROW
+        of_core = BATCH_OF_CORE_NARROW if narrow else BATCH_OF_CORE
+        of_device = LARGEST_BATCH if self._device.type == "cuda" else of_core * self._compute.lanes
         self.batch_size = batch_size or min(of_device, LARGEST_BATCH)
         self.note = "" if predicts else NO_PREDICTIONS
         self.macs = 0

@@ -61,6 +61,13 @@ def test_parts_of_a_batch_come_back_in_order(semantic: torch.nn.Module) -> None:
         assert (alone.regions.assignment == result.regions.assignment).mean() > 0.98
 
 
+def test_a_narrow_network_takes_more_frames_at_once() -> None:
+    compute = Compute(torch.device("cpu"))
+    compute.lanes = 1
+    narrow = network("deit_tiny_patch16_224", img_size=112, patch_size=8, embed_dim=96, num_heads=3)
+    assert Classifier(narrow, "DeiT", input_size=112, compute=compute).batch_size == 16
+
+
 def test_a_batch_is_not_larger_on_many_cores(semantic: torch.nn.Module) -> None:
     compute = Compute(torch.device("cpu"))
     compute.lanes = 64
