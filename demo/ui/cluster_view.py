@@ -13,7 +13,7 @@ import numpy as np
 from demo.export import jpeg_bytes
 from demo.geometry import InputGeometry
 from demo.overlay import group_colours, token_colours
-from demo.types import ClusterMap, ReductionMap
+from demo.types import ClusterMap, ReductionMap, RegionMap
 
 HERE = Path(__file__).resolve().parent
 
@@ -69,14 +69,21 @@ def _layer(clusters: ClusterMap) -> dict[str, Any]:
     strongest = clusters.attention.max(axis=(1, 2))
     scale = 255.0 / np.maximum(strongest, np.finfo(np.float32).tiny)
     return {
-        "unit": clusters.unit,
-        "name": clusters.layer,
-        "semanticGrid": list(clusters.semantic_grid_hw),
-        "imageGrid": list(clusters.image_grid_hw),
-        "assignment": base64(clusters.assignment.astype("<i2").tobytes()),
+        **region_layer(clusters, len(strongest)),
         "attention": base64(np.rint(clusters.attention * scale[:, None, None]).astype(np.uint8).tobytes()),
         "strongest": [round(float(value), 5) for value in strongest],
-        "colours": base64(token_colours(len(strongest), clusters.semantic_grid_hw[1]).tobytes()),
+    }
+
+
+def region_layer(regions: ClusterMap | RegionMap, num_tokens: int) -> dict[str, Any]:
+    """The regions of one layer's tokens: one number for each image token, and the tokens' colours."""
+    return {
+        "unit": regions.unit,
+        "name": regions.layer,
+        "semanticGrid": list(regions.semantic_grid_hw),
+        "imageGrid": list(regions.image_grid_hw),
+        "assignment": base64(regions.assignment.astype("<i2").tobytes()),
+        "colours": base64(token_colours(num_tokens, regions.semantic_grid_hw[1]).tobytes()),
     }
 
 

@@ -1,16 +1,13 @@
-"""What the interactive pictures of objects and of labelled pixels share: their frame, and the token regions."""
+"""What the interactive pictures of objects and of labelled pixels share."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from string import Template
-from typing import Any
 
 import gradio as gr
 
-from demo.overlay import token_colours
-from demo.types import RegionMap
-from demo.ui.cluster_view import HERE, base64, script
+from demo.ui.cluster_view import HERE, script
 
 SCRIPTS = ("view_parts.js", "dense_tokens.js", "dense_view.js")
 TOKEN_STRIDE = 16  # network pixels between image tokens of stage 3
@@ -31,15 +28,3 @@ def dense_view(elem_id: str, controls: str, scripts: Sequence[str], **words: str
         apply_default_css=False,
         elem_id=elem_id,
     )
-
-
-def region_layer(regions: RegionMap) -> dict[str, Any]:
-    """The regions of one layer's tokens: one number for each image token, and the tokens' colours."""
-    return {
-        "unit": regions.unit,
-        "name": regions.layer,
-        "semanticGrid": list(regions.semantic_grid_hw),
-        "imageGrid": list(regions.image_grid_hw),
-        "assignment": base64(regions.assignment.astype("<i2").tobytes()),
-        "colours": base64(token_colours(regions.num_tokens, regions.semantic_grid_hw[1]).tobytes()),
-    }

@@ -13,8 +13,8 @@ from demo.export import jpeg_bytes
 from demo.segment_drawing import class_colours, name_tags
 from demo.segmentation import class_areas
 from demo.types import SegmentationResult
-from demo.ui.cluster_view import base64
-from demo.ui.dense_view import TOKEN_STRIDE, dense_view, region_layer
+from demo.ui.cluster_view import base64, region_layer
+from demo.ui.dense_view import TOKEN_STRIDE, dense_view
 
 
 def segment_view() -> gr.HTML:
@@ -44,7 +44,7 @@ def segment_payload(pixels: np.ndarray, result: SegmentationResult, note: str = 
         "note": note,
         "reason": "" if some else f"No weights, so nothing is labelled: {result.weights}",
         "cells": [side / TOKEN_STRIDE for side in result.network_hw],
-        "layers": [region_layer(regions) for regions in result.regions],
+        "layers": [region_layer(regions, regions.num_tokens) for regions in result.regions],
         **(_classes(result, pixels.shape[:2]) if some else {"classes": [], "starts": "", "labels": "", "tags": []}),
     }
 

@@ -83,7 +83,7 @@ class ActionClassifier:
         classes: names, in the order of its logits.
         predicts: whether it has weights; without, it is run, but says nothing.
         regions: whether to find out which regions its tokens stand for; costs the attention maps.
-        compute: runs it on its device; by default for this model alone.
+        compute: runs it on its device, one caller at a time; by default one of its own.
 
     Raises:
         ValueError: not as many names as classes.

@@ -38,7 +38,7 @@ class Classifier:
         crop_pct: share of a frame's shorter side that it sees.
         predicts: whether it has weights; without, it is run, but says nothing.
         regions: whether to find out which regions its tokens stand for; costs the attention maps.
-        compute: runs it on its device; by default for this model alone.
+        compute: runs it on its device, one caller at a time; by default one of its own.
         batch_size: frames at once; by default what suits the device.
     """
 

@@ -33,7 +33,7 @@ class Detector:
         scale: bounds of the long and the short side of its input, pixels.
         classes: names of its objects.
         predicts: whether it has weights; without, only its backbone is run, and its token regions are shown.
-        compute: runs it on its device; by default for this model alone.
+        compute: runs it on its device, one caller at a time; by default one of its own.
     """
 
     batch_size = 1
