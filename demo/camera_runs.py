@@ -11,6 +11,7 @@ import numpy as np
 
 from demo.video import ClipJob
 from stvit.video.annotate import Annotator
+from stvit.video.picture import rgb_canvas
 from stvit.video.types import FrameResult
 
 MAX_RUNS = 8  # each has at most one frame in flight, and a thread that waits with it
@@ -68,7 +69,7 @@ class LiveRun:
         self._tick()
         if self._interval_s:
             followed = replace(followed, frames_per_second=1 / self._interval_s)
-        self._annotator.draw(pixels, followed)
+        self._annotator.draw(rgb_canvas(pixels), followed)
 
     def _tick(self) -> None:
         before, self._drawn_s = self._drawn_s, time.perf_counter()

@@ -22,7 +22,7 @@ def live(progress: Progress, words: str) -> str:
     """The newest frame, how far the work is, and how long it will take."""
     image = ""
     if progress.preview is not None:
-        data = b64encode(jpeg_bytes(_small(progress.preview))).decode("ascii")
+        data = b64encode(jpeg_bytes(_small(progress.preview.rgb()))).decode("ascii")
         image = f'<img src="data:image/jpeg;base64,{data}" alt="Frame {progress.frames} of the new clip">'
     value = "" if progress.part is None else f' value="{progress.part:.3f}"'
     left = "" if progress.eta_s is None else f", about {duration(progress.eta_s)} left"

@@ -51,7 +51,7 @@ class VideoFile:
         for frame in reader:
             count += 1
             if frame.index in wanted:
-                frames.append(torch.from_numpy(frame.pixels))
+                frames.append(torch.from_numpy(frame.picture.rgb()))
             if frame.index == last:
                 break
         if reader.note:

@@ -183,7 +183,7 @@ class ActionClassifier:
         used, places = indices.unique(return_inverse=True)
         wanted = set(used.tolist())
         frames = [
-            resize_short_side(torch.from_numpy(frame.pixels)[None], size)
+            resize_short_side(torch.from_numpy(frame.picture.rgb())[None], size)
             for frame in ClipReader(info, MAX_SIDE, limits)
             if frame.index in wanted
         ]

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from .drawing import draw_objects, draw_regions, put_text, text_scale
+from .picture import Canvas
 from .regions import StableRegions
 from .tracks import LEAST_SCORE, ObjectTracker
 from .types import FrameResult, Labelled, Window
@@ -74,13 +75,13 @@ class Annotator:
         if window.whole and window.scores is not None:
             self._scores, self._windows = self._scores + window.scores, self._windows + 1
 
-    def draw(self, pixels: np.ndarray, followed: Followed) -> None:
-        """Draw on a frame (H, W, 3)."""
+    def draw(self, canvas: Canvas, followed: Followed) -> None:
+        """Draw on a picture, which is changed."""
         result = followed.result
         if result.regions is not None:
-            draw_regions(pixels, followed.identities, result.regions.num_tokens, result.regions.box_xyxy)
+            draw_regions(canvas, followed.identities, result.regions.num_tokens, result.regions.box_xyxy)
         if result.found is not None:
-            draw_objects(pixels, result.found, followed.numbers, LEAST_SCORE, result.names)
+            draw_objects(canvas, result.found, followed.numbers, LEAST_SCORE, result.names)
         lines = [self._model.label, self._figures(followed)]
         if result.top1:
             lines.append(f"{result.top1[0]} {100 * result.top1[1]:.0f} %")
@@ -88,7 +89,7 @@ class Annotator:
             lines.append(self._model.note)
         if result.window:
             lines.append(f"frames {result.window.first + 1} to {result.window.last + 1}")
-        put_text(pixels, lines, (0, 0), text_scale(pixels))
+        put_text(canvas, lines, (0, 0), text_scale(canvas))
 
     def _figures(self, followed: Followed) -> str:
         """Speed and cost, with the part of the model that they are about."""

@@ -1,4 +1,4 @@
-"""What is drawn on a frame: pure functions that change its pixels in place, fast enough for every frame of a clip."""
+"""What is drawn on a picture: functions that change it plane by plane, fast enough for every frame of a clip."""
 
 from __future__ import annotations
 
@@ -10,12 +10,14 @@ import numpy as np
 
 from ..detection import COCO_CLASSES, Detections
 from ..detection.masks import mask_in_image
+from .picture import Canvas, Plane
 from .regions import CLEAR, DROPPED
 
 REGION_OPACITY = 0.5
 MASK_OPACITY = 0.45
 OUTSIDE_BRIGHTNESS = 0.35
 DROPPED_BRIGHTNESS = 0.25
+TEXT_GROUND_BRIGHTNESS = 0.3
 LINE = (255, 255, 255)
 UNKNOWN = (200, 200, 200)  # an object that the tracker does not follow yet
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
@@ -33,30 +35,43 @@ def colours(number: int) -> np.ndarray:
 
 
 def draw_regions(
-    pixels: np.ndarray, identities: np.ndarray, num_tokens: int, box_xyxy: tuple[float, float, float, float]
+    canvas: Canvas, identities: np.ndarray, num_tokens: int, box_xyxy: tuple[float, float, float, float]
 ) -> None:
     """Tint every region in the colour of its token, with lines between; what lies outside of the grid is dimmed.
 
     Args:
-        pixels: (H, W, 3) uint8 RGB, changed.
+        canvas: changed.
         identities: (h, w), numbers in [0, num_tokens), ``CLEAR`` or ``DROPPED``.
-        box_xyxy: where the grid lies in the frame.
+        box_xyxy: where the grid lies, in pixels of the picture.
     """
-    (rows, row_slice), (columns, column_slice) = (
-        _cells(box_xyxy[axis], box_xyxy[axis + 2], identities.shape[1 - axis], pixels.shape[1 - axis])
+    lines = _borders(identities, box_xyxy)
+    for plane in canvas:
+        _tint(plane, identities, plane.of(colours(num_tokens)), np.divide(box_xyxy, plane.step))
+        cv2.polylines(plane.values, list(lines // plane.step), False, _scalar(plane, LINE), 1)
+
+
+def _tint(plane: Plane, identities: np.ndarray, values: np.ndarray, box_xyxy: np.ndarray) -> None:
+    """``draw_regions`` on one plane, without the lines.
+
+    Args:
+        values: of the tokens' colours, (num_tokens,) or (num_tokens, channels).
+        box_xyxy: where the grid lies on the plane.
+    """
+    (rows, row_slice), (cells, column_slice) = (
+        _cells(box_xyxy[axis], box_xyxy[axis + 2], identities.shape[1 - axis], plane.values.shape[1 - axis])
         for axis in (1, 0)
     )
-    _dim_outside(pixels, row_slice, column_slice)
-    inside = pixels[row_slice, column_slice]
-    tint = np.where(identities[..., None] >= 0, colours(num_tokens)[identities], 0).astype(np.uint8)
-    mixed = cv2.addWeighted(inside, 1 - REGION_OPACITY, _spread(tint, rows, columns), REGION_OPACITY, 0)
+    for outside in _around(plane.values, row_slice, column_slice):
+        _darken(plane, outside, OUTSIDE_BRIGHTNESS)
+    inside = plane.values[row_slice, column_slice]
+    tint = _spread(values[np.maximum(identities, 0)], rows, cells)
+    mixed = cv2.addWeighted(inside, 1 - REGION_OPACITY, tint, REGION_OPACITY, 0)
     if (identities < 0).any():
-        untouched = _spread((identities == CLEAR).astype(np.uint8), rows, columns)
-        cv2.copyTo(inside, untouched, mixed)
-        dropped = _spread((identities == DROPPED).astype(np.uint8), rows, columns)
-        cv2.copyTo(cv2.convertScaleAbs(inside, alpha=DROPPED_BRIGHTNESS), dropped, mixed)
+        cv2.copyTo(inside, _spread((identities == CLEAR).astype(np.uint8), rows, cells), mixed)
+        dark = inside.copy()
+        _darken(plane, dark, DROPPED_BRIGHTNESS)
+        cv2.copyTo(dark, _spread((identities == DROPPED).astype(np.uint8), rows, cells), mixed)
     inside[:] = mixed
-    cv2.polylines(pixels, _borders(identities, box_xyxy), False, LINE, 1)
 
 
 def _cells(start: float, end: float, parts: int, length: int) -> tuple[np.ndarray, slice]:
@@ -70,16 +85,24 @@ def _spread(values: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.nda
     return values.take(columns, axis=1).take(rows, axis=0)
 
 
-def _dim_outside(pixels: np.ndarray, rows: slice, columns: slice) -> None:
-    above, below = np.s_[: rows.start, :], np.s_[rows.stop :, :]
-    left, right = np.s_[rows, : columns.start], np.s_[rows, columns.stop :]
-    for part in (above, below, left, right):
-        if pixels[part].size:
-            pixels[part] = cv2.convertScaleAbs(pixels[part], alpha=OUTSIDE_BRIGHTNESS)
+def _around(values: np.ndarray, rows: slice, columns: slice) -> list[np.ndarray]:
+    """What lies above, below, left and right of a part."""
+    above, below, beside = values[: rows.start], values[rows.stop :], values[rows]
+    return [part for part in (above, below, beside[:, : columns.start], beside[:, columns.stop :]) if part.size]
 
 
-def _borders(identities: np.ndarray, box_xyxy: tuple[float, float, float, float]) -> list[np.ndarray]:
-    """Lines between cells of different regions, each (2, 2) int32 XY."""
+def _darken(plane: Plane, part: np.ndarray, brightness: float) -> None:
+    """Bring part of a plane nearer to black."""
+    part[:] = cv2.convertScaleAbs(part, alpha=brightness, beta=(1 - brightness) * plane.black)
+
+
+def _scalar(plane: Plane, rgb: tuple[int, int, int]) -> tuple[int, ...]:
+    """A colour as OpenCV takes it for a plane."""
+    return tuple(np.atleast_1d(plane.of(rgb)).tolist())
+
+
+def _borders(identities: np.ndarray, box_xyxy: tuple[float, float, float, float]) -> np.ndarray:
+    """Lines between cells of different regions, (N, 2, 2) int32 XY."""
     left, top, right, bottom = box_xyxy
     h, w = identities.shape
     xs = np.rint(left + (right - left) * np.arange(w + 1) / w).astype(np.int32)
@@ -89,11 +112,11 @@ def _borders(identities: np.ndarray, box_xyxy: tuple[float, float, float, float]
     across = np.stack([xs[columns], ys[rows + 1], xs[columns + 1], ys[rows + 1]], axis=1)
     rows, columns = np.nonzero(visible[:, 1:] != visible[:, :-1])
     down = np.stack([xs[columns + 1], ys[rows], xs[columns + 1], ys[rows + 1]], axis=1)
-    return list(np.concatenate([across, down]).reshape(-1, 2, 2))
+    return np.concatenate([across, down]).reshape(-1, 2, 2)
 
 
 def draw_objects(
-    pixels: np.ndarray,
+    canvas: Canvas,
     found: Detections,
     numbers: np.ndarray,
     least_score: float,
@@ -102,36 +125,47 @@ def draw_objects(
     """Mask, box, number, name and score of every object, in the colour of its number.
 
     Args:
-        pixels: (H, W, 3) uint8 RGB, changed.
+        canvas: changed.
         numbers: (N,) from the tracker, 0 for none.
         least_score: of objects that are drawn.
         names: of the classes.
     """
-    size = text_scale(pixels)
+    size = text_scale(canvas)
     for index in reversed(range(len(found))):  # the surest on top
         score, number = float(found.scores[index]), int(numbers[index])
         if score < least_score:
             continue
-        colour = tuple(map(int, colours(48)[number % 48])) if number else UNKNOWN
-        mask, (top, left) = mask_in_image(found.mask_probabilities[index], found.boxes[index], found.image_hw)
-        part = pixels[top : top + mask.shape[0], left : left + mask.shape[1]]
-        if part.size:
-            tinted = cv2.addWeighted(part, 1 - MASK_OPACITY, np.full_like(part, colour), MASK_OPACITY, 0)
-            cv2.copyTo(tinted, mask.numpy().astype(np.uint8), part)
-        x0, y0, x1, y1 = (round(side) for side in found.boxes[index].tolist())
-        cv2.rectangle(pixels, (x0, y0), (x1, y1), colour, max(1, round(2 * size)))
+        colour = tuple(colours(48)[number % 48].tolist()) if number else UNKNOWN
+        mask, corner_yx = mask_in_image(found.mask_probabilities[index], found.boxes[index], found.image_hw)
+        sides = [round(side) for side in found.boxes[index].tolist()]
+        for plane in canvas:
+            _tint_mask(plane, mask.numpy(), corner_yx, colour)
+            x0, y0, x1, y1 = (side // plane.step for side in sides)
+            thick = max(1, round(2 * size / plane.step))
+            cv2.rectangle(plane.values, (x0, y0), (x1, y1), _scalar(plane, colour), thick)
         tag = f"#{number} " if number else ""
         name = f"{tag}{names[int(found.labels[index])]} {100 * score:.0f} %"
-        put_text(pixels, [name], (x0, y0), size, fill=colour, above=True)
+        put_text(canvas, [name], (sides[0], sides[1]), size, fill=colour, above=True)
 
 
-def text_scale(pixels: np.ndarray) -> float:
-    """The size of letters that suits a frame."""
-    return min(max(min(pixels.shape[:2]) / 720 * 0.8, 0.35), 1.4)
+def _tint_mask(plane: Plane, mask: np.ndarray, corner_yx: tuple[int, int], colour: tuple[int, int, int]) -> None:
+    """Tint what a mask covers; its corner is that of a pixel of the picture."""
+    top, left = (-(-start // plane.step) for start in corner_yx)
+    skipped_y, skipped_x = top * plane.step - corner_yx[0], left * plane.step - corner_yx[1]
+    covered = mask[skipped_y :: plane.step, skipped_x :: plane.step].astype(np.uint8)
+    part = plane.values[top : top + covered.shape[0], left : left + covered.shape[1]]
+    if part.size:
+        tint = np.full_like(part, plane.of(colour))
+        cv2.copyTo(cv2.addWeighted(part, 1 - MASK_OPACITY, tint, MASK_OPACITY, 0), covered, part)
+
+
+def text_scale(canvas: Canvas) -> float:
+    """The size of letters that suits a picture."""
+    return min(max(min(canvas[0].values.shape[:2]) / 720 * 0.8, 0.35), 1.4)
 
 
 def put_text(
-    pixels: np.ndarray,
+    canvas: Canvas,
     lines: Sequence[str],
     at_xy: tuple[int, int],
     scale: float,
@@ -141,31 +175,29 @@ def put_text(
     """Lines of text on a ground: of a colour, or the picture, darkened. They are made smaller where they would not fit.
 
     Args:
-        pixels: (H, W, 3) uint8 RGB, changed.
+        canvas: changed.
         at_xy: the left top corner of the ground, or the left bottom one if it lies ``above``.
     """
     lines = [line.encode("ascii", "replace").decode() for line in lines]  # all that OpenCV's letters have
-    height, width = pixels.shape[:2]
+    height, width = canvas[0].values.shape[:2]
     widest = max(cv2.getTextSize(line, _FONT, scale, 1)[0][0] for line in lines)
     scale = min(scale, max(0.2, scale * (width - 6) / max(widest, 1)))
     thick = 2 if scale >= 0.9 else 1
     sizes = [cv2.getTextSize(line, _FONT, scale, thick)[0] for line in lines]
     margin = max(2, round(8 * scale))
-    step = max(size[1] for size in sizes) + margin
-    ground_w, ground_h = max(size[0] for size in sizes) + 2 * margin, step * len(lines) + margin
+    line_h = max(size[1] for size in sizes) + margin
+    ground_w, ground_h = max(size[0] for size in sizes) + 2 * margin, line_h * len(lines) + margin
     x = min(max(at_xy[0], 0), max(width - ground_w, 0))
     y = min(max(at_xy[1] - (ground_h if above else 0), 0), max(height - ground_h, 0))
-    ground = pixels[y : y + ground_h, x : x + ground_w]
-    ground[:] = cv2.convertScaleAbs(ground, alpha=0.3) if fill is None else fill
     bright = fill is not None and np.dot(fill, (0.299, 0.587, 0.114)) > 140
-    for number, line in enumerate(lines, start=1):
-        cv2.putText(
-            pixels,
-            line,
-            (x + margin, y + step * number),
-            _FONT,
-            scale,
-            (0, 0, 0) if bright else LINE,
-            thick,
-            cv2.LINE_AA,
-        )
+    for plane in canvas:
+        step = plane.step
+        ground = plane.values[y // step : (y + ground_h) // step, x // step : (x + ground_w) // step]
+        if fill is None:
+            _darken(plane, ground, TEXT_GROUND_BRIGHTNESS)
+        else:
+            ground[:] = plane.of(fill)
+        letters = _scalar(plane, (0, 0, 0) if bright else LINE)
+        for number, line in enumerate(lines, start=1):
+            at = ((x + margin) // step, (y + line_h * number) // step)
+            cv2.putText(plane.values, line, at, _FONT, scale / step, letters, max(1, thick // step), cv2.LINE_AA)

@@ -97,7 +97,7 @@ def _ready(info: ClipInfo, model: Model, limits: Limits) -> list[list[Any]]:
     task = Single(model)
     reader = ClipReader(info, task.max_side, limits)
     task.begin(info, limits, reader.output_hw)
-    prepared = [task.prepare(frame.pixels) for frame in islice(iter(reader), READY_BATCHES * task.batch_size)]
+    prepared = [task.prepare(frame.picture.rgb()) for frame in islice(iter(reader), READY_BATCHES * task.batch_size)]
     return [prepared[i : i + task.batch_size] for i in range(0, len(prepared), task.batch_size)]
 
 

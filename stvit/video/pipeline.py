@@ -18,6 +18,7 @@ from threading import Event
 from typing import Any
 
 from .channel import Channel, Stop, Stopped
+from .picture import Picture
 from .probing import probe
 from .progress import Progress
 from .reading import ClipReader
@@ -145,7 +146,7 @@ class _Run:
                 if frame is None:
                     return self._decoded.end()
                 with self._timed("prepare"):
-                    prepared = self._task.prepare(frame.pixels)
+                    prepared = self._task.prepare(frame.picture.rgb())
                 self._decoded.put((frame, prepared))
 
     def _infer(self) -> None:
@@ -185,7 +186,7 @@ class _Run:
 
     def _hand_over(self, drawn: Iterator[Frame]) -> None:
         for frame in drawn:
-            self._preview = frame.pixels
+            self._preview = frame.picture
             self._drawn.put(frame)
 
     def _encode(self) -> None:
@@ -193,8 +194,8 @@ class _Run:
         try:
             for frame in self._drawn:
                 with self._timed("encode"):
-                    writer = writer or ClipWriter(self._drafts[0], frame.pixels.shape[:2], self._info)
-                    writer.write(frame.pixels, frame.time_s)
+                    writer = writer or self._writer(frame.picture)
+                    writer.write(frame.picture, frame.time_s)
             if writer:
                 with self._timed("encode"):
                     writer.finish()
@@ -202,6 +203,9 @@ class _Run:
         finally:
             if writer:
                 writer.close()
+
+    def _writer(self, first: Picture) -> ClipWriter:
+        return ClipWriter(self._drafts[0], first.size_hw, self._info, first.matrix)
 
 
 def _raise_first(futures: list[Future[None]]) -> None:

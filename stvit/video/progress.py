@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-
+from .picture import Picture
 from .types import ClipInfo
 
 STAGES = ("decode", "prepare", "model", "draw", "encode")
@@ -22,7 +21,7 @@ class Progress:
         part: of the clip, in [0, 1]; ``None`` where its length is not known.
         elapsed_s: since the start.
         busy_s: seconds that each stage has worked; they overlap.
-        preview: the latest frame of the new clip, (H, W, 3) uint8 RGB, for reading.
+        preview: the latest frame of the new clip, for reading.
         done: whether the new clip is complete.
         note: what was wrong with the clip, in words.
         conclusion: what is known of the clip as a whole when it is done, as in the last line of the records.
@@ -33,7 +32,7 @@ class Progress:
     part: float | None
     elapsed_s: float
     busy_s: dict[str, float]
-    preview: np.ndarray | None = None
+    preview: Picture | None = None
     done: bool = False
     note: str = ""
     conclusion: dict[str, Any] = field(default_factory=dict)

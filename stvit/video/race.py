@@ -21,13 +21,14 @@ from typing import Any
 import numpy as np
 
 from .annotate import Annotator, Followed
-from .drawing import put_text, text_scale
+from .drawing import LINE, put_text, text_scale
+from .picture import Picture, columns
 from .reading import ClipReader
 from .types import ClipInfo, Frame, FrameResult, Limits, Model
 
 MAX_SIDE = 960  # of each half
 TRIALS = 3
-_DIVIDER = 2  # pixels
+_DIVIDER = 4  # pixels, so that both halves get some of its colour
 Pair = tuple[FrameResult, FrameResult]
 
 
@@ -49,7 +50,7 @@ class Race:
         self._finished_ms = [0.0, 0.0]
         self._waiting: deque[tuple[int, float, Followed]] = deque()  # what the slower model finishes later
         self._slow_frames = iter(ClipReader(info, self.max_side, limits))
-        self._slow_panel = np.zeros((*frame_hw, 3), np.uint8)
+        self._slow_panel: Picture | None = None
         self._slow_index: int | None = None
         self._last: Frame | None = None
 
@@ -74,7 +75,7 @@ class Race:
         self._waiting.append((frame.index, self._finished_ms[slow], followed[slow].only_drawn()))
         while self._waiting and self._waiting[0][1] <= self._finished_ms[fast]:
             self._advance()
-        self._annotators[fast].draw(frame.pixels, followed[fast])
+        self._annotators[fast].draw(frame.picture.canvas, followed[fast])
         record = {"frame": frame.index, "time_s": round(frame.time_s, 4)}
         for name, annotator, own in zip(("model", "baseline"), self._annotators, followed, strict=True):
             record[name] = annotator.record(own)
@@ -91,7 +92,7 @@ class Race:
         while self._waiting:
             finished_ms = self._waiting[0][1]
             self._advance()
-            later = Frame(last.index, last.time_s + (finished_ms - total_ms) * scale, last.pixels)
+            later = Frame(last.index, last.time_s + (finished_ms - total_ms) * scale, last.picture)
             yield self._both(later, "done", "")
 
     def conclude(self) -> dict[str, Any]:
@@ -112,17 +113,18 @@ class Race:
     def _advance(self) -> None:
         """The slower half shows its next frame."""
         self._slow_index, _, followed = self._waiting.popleft()
-        self._slow_panel = next(self._slow_frames).pixels
-        self._annotators[1 - self._fast].draw(self._slow_panel, followed)
+        self._slow_panel = next(self._slow_frames).picture
+        self._annotators[1 - self._fast].draw(self._slow_panel.canvas, followed)
 
     def _both(self, frame: Frame, fast_words: str, slow_words: str) -> Frame:
-        panels = (frame.pixels, self._slow_panel)
-        joined = np.hstack(panels if self._fast == 0 else panels[::-1])
-        height, width = joined.shape[0], joined.shape[1] // 2
-        joined[:, width - _DIVIDER // 2 : width + _DIVIDER // 2] = 255
+        own, slow = frame.picture, self._slow_panel or Picture.black(frame.picture.size_hw, frame.picture.matrix)
+        joined = own.beside(slow) if self._fast == 0 else slow.beside(own)
+        height, width = own.size_hw
+        for plane in columns(joined.canvas, width - _DIVIDER // 2, width + _DIVIDER // 2):
+            plane.values[:] = plane.of(LINE)
         of_slow = "its first frame is under way" if self._slow_index is None else f"frame {self._slow_index + 1}"
         words = (fast_words, of_slow + slow_words)
         for side, text in zip((self._fast, 1 - self._fast), words, strict=True):
-            half = joined[:, side * width : (side + 1) * width]
+            half = columns(joined.canvas, side * width, (side + 1) * width)
             put_text(half, [text], (0, height), text_scale(half), above=True)
         return Frame(frame.index, frame.time_s, joined)

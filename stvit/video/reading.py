@@ -1,4 +1,4 @@
-"""The frames of a clip, upright, in RGB, with their times; a few of them in memory at once."""
+"""The frames of a clip, upright, with their times; a few of them in memory at once."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ from collections.abc import Iterator
 import av
 import cv2
 import numpy as np
-from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
+from av.video.reformatter import ColorRange, Interpolation, VideoReformatter
 
+from .picture import Matrix, Picture
 from .probing import AGAIN, check_refused, check_size, open_clip, picture_stream, too_long
 from .types import ClipInfo, Frame, Limits, VideoError
 
 _UNSPECIFIED = 2
+_MATRICES = {1: Matrix.BT709, 5: Matrix.BT601, 6: Matrix.BT601}  # by the numbers that clips are tagged with
 _HD_LINES = 720  # from here on, untagged pictures are in the colours of HDTV
-_TURNS = {90: cv2.ROTATE_90_COUNTERCLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTATE_90_CLOCKWISE}
 _SHORTEST_STEP_S = 1e-4
 
 
@@ -46,6 +47,7 @@ class ClipReader:
         self.note = ""
         self._scaled = info.anamorphic or self.output_hw != output_hw(info.source_hw, max(info.source_hw))
         self._reformatter = VideoReformatter()
+        self._matrix: Matrix | None = None  # of all frames: that of the first one, or the one that it is brought to
 
     def __iter__(self) -> Iterator[Frame]:
         """Raises VideoError where the clip exceeds what its header said and the limits allow."""
@@ -89,32 +91,47 @@ class ClipReader:
             return last_s + 1 / self.info.fps if last_s >= 0 else 0.0
         return max(decoded.time - self.info.start_s, last_s + _SHORTEST_STEP_S, 0.0)
 
-    def _upright(self, decoded: av.VideoFrame) -> np.ndarray:
-        pixels = self._rgb(decoded)
-        if self.info.rotation:
-            pixels = cv2.rotate(pixels, _TURNS[self.info.rotation])
-        height, width = self.output_hw
-        below, right = height - pixels.shape[0], width - pixels.shape[1]
-        if below == right == 0:
-            return pixels
-        if {below, right} <= {0, 1} and not self._scaled:
-            return cv2.copyMakeBorder(pixels, 0, below, 0, right, cv2.BORDER_REPLICATE)
-        return cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA)  # the size changes within the clip
+    def _upright(self, decoded: av.VideoFrame) -> Picture:
+        self._matrix = self._matrix or _matrix_of(decoded)
+        wanted_hw = self.output_hw if self.info.rotation in (0, 180) else self.output_hw[::-1]
+        stored_hw = wanted_hw if self._scaled else (decoded.height, decoded.width)
+        if stored_hw == wanted_hw:
+            picture = Picture(self._converted(decoded, stored_hw, "yuv420p"), self._matrix)
+        else:
+            pixels = _fitted(self._converted(decoded, stored_hw, "rgb24"), wanted_hw)
+            picture = Picture.from_rgb(pixels, self._matrix)
+        return picture.turned(self.info.rotation)
 
-    def _rgb(self, decoded: av.VideoFrame) -> np.ndarray:
-        height, width = decoded.height, decoded.width
-        if self._scaled:
-            height, width = self.output_hw if self.info.rotation in (0, 180) else self.output_hw[::-1]
-        untagged_hd = decoded.colorspace == _UNSPECIFIED and decoded.height >= _HD_LINES
-        rgb = self._reformatter.reformat(
+    def _converted(self, decoded: av.VideoFrame, size_hw: tuple[int, int], pixel_format: str) -> np.ndarray:
+        """As PyAV's array of this format; a copy also where nothing has to be converted."""
+        limited = decoded.format.name.startswith("yuv4")  # where the range is not tagged
+        source_range = decoded.color_range or (ColorRange.MPEG if limited else None)
+        to_rgb = pixel_format == "rgb24"
+        converted = self._reformatter.reformat(
             decoded,
-            width=width,
-            height=height,
-            format="rgb24",
-            src_colorspace=Colorspace.ITU709 if untagged_hd else None,
-            src_color_range=decoded.color_range or None,
-            dst_color_range=ColorRange.JPEG if decoded.color_range else None,
+            width=size_hw[1],
+            height=size_hw[0],
+            format=pixel_format,
+            src_colorspace=_matrix_of(decoded).of_swscale if decoded.colorspace == _UNSPECIFIED else None,
+            dst_colorspace=None if to_rgb else self._matrix.of_swscale,
+            src_color_range=source_range,
+            dst_color_range=(ColorRange.JPEG if source_range else None) if to_rgb else ColorRange.MPEG,
             interpolation=Interpolation.AREA if self._scaled else Interpolation.BILINEAR,
             threads=1,
         )
-        return rgb.to_ndarray()
+        return converted.to_ndarray()
+
+
+def _matrix_of(decoded: av.VideoFrame) -> Matrix:
+    """The frame's own where pictures can have it, or the one that it is brought to."""
+    tagged = _MATRICES.get(decoded.colorspace)
+    small = decoded.colorspace == _UNSPECIFIED and decoded.height < _HD_LINES
+    return tagged or (Matrix.BT601 if small else Matrix.BT709)
+
+
+def _fitted(pixels: np.ndarray, size_hw: tuple[int, int]) -> np.ndarray:
+    """Made even by repeating the last row and column; anything else when the size changes within the clip."""
+    below, right = (wanted - stored for wanted, stored in zip(size_hw, pixels.shape, strict=False))
+    if {below, right} <= {0, 1}:
+        return cv2.copyMakeBorder(pixels, 0, below, 0, right, cv2.BORDER_REPLICATE)
+    return cv2.resize(pixels, size_hw[::-1], interpolation=cv2.INTER_AREA)

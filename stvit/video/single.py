@@ -34,7 +34,7 @@ class Single:
 
     def draw(self, frame: Frame, result: FrameResult) -> tuple[Iterable[Frame], dict[str, Any]]:
         followed = self._annotator.follow(result)
-        self._annotator.draw(frame.pixels, followed)
+        self._annotator.draw(frame.picture.canvas, followed)
         record = {"frame": frame.index, "time_s": round(frame.time_s, 4), **self._annotator.record(followed)}
         return [frame], record
 

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from ..detection import COCO_CLASSES, Detections
+from .picture import Picture
 
 
 class VideoError(ValueError):
@@ -85,12 +86,12 @@ class Frame:
     Attributes:
         index: from 0.
         time_s: since the beginning of the clip.
-        pixels: (H, W, 3) uint8 RGB, upright, sides even; its owner may draw on it.
+        picture: upright, in square pixels, sides even; its owner may draw on it.
     """
 
     index: int
     time_s: float
-    pixels: np.ndarray
+    picture: Picture
 
 
 @dataclass(frozen=True)

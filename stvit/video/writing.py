@@ -7,9 +7,9 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
-import numpy as np
-from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
+from av.video.reformatter import ColorRange
 
+from .picture import Matrix, Picture
 from .sound import Sound
 from .types import ClipInfo
 
@@ -18,7 +18,6 @@ CODEC = "libx264"
 # at 720p 4 ms of a core a frame where "superfast" at crf 21 takes 8, for the same signal-to-noise ratio (40 dB on a pan
 # with token regions); what it costs is size: 1.5 times as much there, up to 5 times where photographs zoom
 OPTIONS = {"preset": "ultrafast", "crf": "23", "threads": str(max(1, (os.cpu_count() or 2) // 2))}
-_BT709 = 1
 
 
 class ClipWriter:
@@ -28,9 +27,10 @@ class ClipWriter:
         path: of the new clip.
         size_hw: of its frames, even.
         info: the clip that it is made from: its frame rate, and its sound.
+        matrix: of all its pictures.
     """
 
-    def __init__(self, path: Path, size_hw: tuple[int, int], info: ClipInfo) -> None:
+    def __init__(self, path: Path, size_hw: tuple[int, int], info: ClipInfo, matrix: Matrix = Matrix.BT709) -> None:
         self._frame_s = 1 / info.fps
         self._output = av.open(str(path), "w", format="mp4", options={"movflags": "+faststart"})
         rate = Fraction(info.fps).limit_denominator(1001)
@@ -38,10 +38,10 @@ class ClipWriter:
         self._stream.height, self._stream.width = size_hw
         self._stream.pix_fmt = "yuv420p"
         context = self._stream.codec_context
-        context.colorspace = context.color_primaries = context.color_trc = _BT709
+        context.colorspace = matrix.value
+        context.color_primaries = context.color_trc = Matrix.BT709.value
         context.color_range = ColorRange.MPEG
         self._sound = Sound(info, self._output) if info.sound else None
-        self._reformatter = VideoReformatter()
         self._last_pts = -1
 
     @property
@@ -49,15 +49,9 @@ class ClipWriter:
         """What could not be kept, in words."""
         return self._sound.note if self._sound else ""
 
-    def write(self, pixels: np.ndarray, time_s: float) -> None:
-        """Add a frame, (H, W, 3) uint8 RGB; frames come in the order of their times."""
-        frame = self._reformatter.reformat(
-            av.VideoFrame.from_numpy_buffer(np.ascontiguousarray(pixels), "rgb24"),
-            format="yuv420p",
-            dst_colorspace=Colorspace.ITU709,
-            dst_color_range=ColorRange.MPEG,
-            threads=1,
-        )
+    def write(self, picture: Picture, time_s: float) -> None:
+        """Add a frame; frames come in the order of their times."""
+        frame = picture.frame()
         frame.pts = self._last_pts = max(round(time_s * CLOCK), self._last_pts + 1)
         frame.time_base = Fraction(1, CLOCK)
         frame.duration = round(self._frame_s * CLOCK)

@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
+from ...video.picture import Picture
 from ...video.types import ClipInfo
 from ...video.writing import ClipWriter
 from .datasets import MOTIONS, Composites, GarmentClassification, GarmentClips, GarmentScenes, Sources
@@ -126,5 +127,5 @@ def _write_clip(path: Path, clip: Tensor) -> None:
     size_hw = frames.shape[1:3]
     writer = ClipWriter(path, size_hw, ClipInfo(path, "", "", size_hw, 0, CLIP_FPS, None, None, 0.0, ""))
     for number, frame in enumerate(frames):
-        writer.write(frame, number / CLIP_FPS)
+        writer.write(Picture.from_rgb(frame), number / CLIP_FPS)
     writer.finish()

@@ -151,7 +151,7 @@ def test_the_papers_views_are_taken_from_the_file(tmp_path: Path) -> None:
     network = full_token()
     model = ActionClassifier(network, "Swin", sampling=SAMPLING, classes=CLASSES)
     window = model.judge_views(probe(source), 18, clips=3, crops=3)
-    frames = torch.stack([torch.from_numpy(frame.pixels) for frame in ClipReader(probe(source), 1920)])
+    frames = torch.stack([torch.from_numpy(frame.picture.rgb()) for frame in ClipReader(probe(source), 1920)])
     with torch.inference_mode():
         views = make_views(frames, clip_indices(18, 3, 4, 2), crops=3, size=32)
         expected = classify_views(network, views)

@@ -16,6 +16,7 @@ from stvit.compute import Compute
 from stvit.video import Classifier, Detector, Single, process
 from stvit.video.__main__ import main
 from stvit.video.annotate import Annotator
+from stvit.video.picture import rgb_canvas
 from stvit.video.regions import CLEAR, DROPPED
 from stvit.video.types import FrameResult
 from tests.narrow_detector import DETECTOR, NARROW
@@ -149,10 +150,10 @@ def test_what_speed_and_cost_are_about_is_written_on_the_frame(
     part: str, words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     written: list[str] = []
-    monkeypatch.setattr("stvit.video.annotate.put_text", lambda pixels, lines, *more: written.extend(lines))
+    monkeypatch.setattr("stvit.video.annotate.put_text", lambda canvas, lines, *more: written.extend(lines))
     annotator = Annotator(Seer(), 10.0)
     result = FrameResult(60.0, 20.0, paced_part=part, counted_part="backbone")
-    annotator.draw(scene(0, (120, 200)), annotator.follow(result))
+    annotator.draw(rgb_canvas(scene(0, (120, 200))), annotator.follow(result))
     assert written == ["Seer", words]
 
 

@@ -108,7 +108,7 @@ def test_stages_work_at_the_same_time(tmp_path: Path) -> None:
 def test_progress_comes_while_the_clip_is_processed(tmp_path: Path) -> None:
     states = run(make_clip(tmp_path / "a.mp4", 20), tmp_path / "b.mp4", Slow(0.06))
     seen = [state for state in states if not state.done and state.preview is not None]
-    assert len(seen) >= 2 and seen[0].preview.shape == (64, 128, 3)
+    assert len(seen) >= 2 and seen[0].preview.size_hw == (64, 128)
     assert [state.frames for state in states] == sorted(state.frames for state in states)
     assert all(state.eta_s >= 0 for state in seen if state.part) and states[-1].eta_s == 0
 

@@ -13,6 +13,7 @@ import torch
 from stvit.detection import Detections
 from stvit.video import Frame, Race, process
 from stvit.video.annotate import Annotator
+from stvit.video.picture import rgb_canvas
 from stvit.video.types import FrameResult, Regions
 from tests.stvit.video.clips import Seer, frame_number, frames_of, make_clip, scene
 
@@ -100,7 +101,7 @@ def test_a_result_looks_the_same_without_what_is_not_drawn() -> None:
     followed = annotator.follow(replace(result, regions=regions))
     pictures = [scene(0, size_hw), scene(0, size_hw)]
     for pixels, drawn in zip(pictures, (followed, followed.only_drawn()), strict=True):
-        annotator.draw(pixels, drawn)
+        annotator.draw(rgb_canvas(pixels), drawn)
     assert (np.abs(pictures[0].astype(int) - pictures[1]).max(axis=2) > 0).mean() < 1e-3
 
 

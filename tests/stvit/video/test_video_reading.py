@@ -3,10 +3,13 @@ from __future__ import annotations
 from fractions import Fraction
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
+from av.video.reformatter import ColorRange, Colorspace
 
 from stvit.video import Limits, VideoError, probe
+from stvit.video.picture import Matrix
 from stvit.video.reading import ClipReader, output_hw
 from tests.stvit.video.clips import RED, STEP, frame_number, growing_clip, make_clip, red_left, scene
 
@@ -17,9 +20,9 @@ def frames(path: Path, max_side: int = 1920) -> list:
 
 def test_every_frame_comes_once_in_order_with_its_time(tmp_path: Path) -> None:
     read = frames(make_clip(tmp_path / "a.mp4", 12, fps=10))
-    assert [frame.index for frame in read] == [frame_number(frame.pixels) for frame in read] == list(range(12))
+    assert [frame.index for frame in read] == [frame_number(frame.picture.rgb()) for frame in read] == list(range(12))
     np.testing.assert_allclose([frame.time_s for frame in read], np.arange(12) / 10, atol=1e-3)
-    error = np.abs(read[3].pixels.astype(int) - scene(3, (64, 128))).mean()
+    error = np.abs(read[3].picture.rgb().astype(int) - scene(3, (64, 128))).mean()
     assert error < STEP / 3
 
 
@@ -34,7 +37,7 @@ def test_pictures_are_turned_upright(tmp_path: Path, rotation: int, turns: int) 
     info = probe(make_clip(tmp_path / "a.mp4", 2, rotation=rotation))
     upright = np.rot90(scene(0, (64, 128)), turns)
     assert info.source_hw == upright.shape[:2] and info.rotation == rotation % 360
-    pixels = next(iter(ClipReader(info, 1920))).pixels
+    pixels = next(iter(ClipReader(info, 1920))).picture.rgb()
     assert np.abs(pixels.astype(int) - upright).mean() < STEP / 3
 
 
@@ -51,18 +54,18 @@ def test_pictures_are_turned_upright(tmp_path: Path, rotation: int, turns: int) 
 )
 def test_common_codecs_are_read(tmp_path: Path, codec: str, suffix: str, pix_fmt: str) -> None:
     read = frames(make_clip(tmp_path / f"a.{suffix}", 5, codec=codec, pix_fmt=pix_fmt))
-    assert [frame_number(frame.pixels) for frame in read] == list(range(5)) or codec == "gif"
+    assert [frame_number(frame.picture.rgb()) for frame in read] == list(range(5)) or codec == "gif"
     assert len(read) == 5
     np.testing.assert_allclose([frame.time_s for frame in read], np.arange(5) / 10, atol=0.02)
-    red = np.abs(read[2].pixels[4:28, red_left(2) : red_left(2) + 24].astype(int) - RED).mean()
+    red = np.abs(read[2].picture.rgb()[4:28, red_left(2) : red_left(2) + 24].astype(int) - RED).mean()
     assert red < 45
 
 
 def test_odd_sides_become_even_by_repeating_the_last_row_and_column(tmp_path: Path) -> None:
     read = frames(make_clip(tmp_path / "a.mp4", 2, (65, 127), pix_fmt="yuv444p"))
-    assert read[0].pixels.shape == (66, 128, 3)
-    np.testing.assert_array_equal(read[0].pixels[-1], read[0].pixels[-2])
-    np.testing.assert_array_equal(read[0].pixels[:, -1], read[0].pixels[:, -2])
+    assert read[0].picture.rgb().shape == (66, 128, 3)
+    np.testing.assert_array_equal(read[0].picture.rgb()[-1], read[0].picture.rgb()[-2])
+    np.testing.assert_array_equal(read[0].picture.rgb()[:, -1], read[0].picture.rgb()[:, -2])
 
 
 @pytest.mark.parametrize(
@@ -81,14 +84,14 @@ def test_sizes_are_even_and_bounded(source_hw: tuple, max_side: int, expected: t
 @pytest.mark.parametrize("rotation", [0, 90])
 def test_large_pictures_are_scaled_down(tmp_path: Path, rotation: int) -> None:
     read = frames(make_clip(tmp_path / "a.mp4", 3, rotation=rotation), max_side=64)
-    assert read[0].pixels.shape == ((32, 64, 3) if rotation == 0 else (64, 32, 3))
-    assert [frame_number(frame.pixels) for frame in read] == [0, 1, 2]
+    assert read[0].picture.rgb().shape == ((32, 64, 3) if rotation == 0 else (64, 32, 3))
+    assert [frame_number(frame.picture.rgb()) for frame in read] == [0, 1, 2]
 
 
 @pytest.mark.parametrize("rotation", [0, 90])
 def test_pictures_of_pixels_that_are_not_square_are_stretched(tmp_path: Path, rotation: int) -> None:
     (frame, _) = frames(make_clip(tmp_path / "a.mp4", 2, (96, 144), rotation=rotation, aspect=Fraction(4, 3)))
-    lying = np.rot90(frame.pixels, -1) if rotation else frame.pixels
+    lying = np.rot90(frame.picture.rgb(), -1) if rotation else frame.picture.rgb()
     assert lying.shape == (96, 192, 3)
     rows, columns = np.nonzero(np.abs(lying.astype(int) - RED).max(axis=2) < 60)
     assert abs(np.ptp(rows) + 1 - 24) <= 2 and abs(np.ptp(columns) + 1 - 32) <= 2
@@ -117,3 +120,58 @@ def test_a_clip_that_goes_on_longer_than_allowed_is_stopped(tmp_path: Path) -> N
     info = probe(make_clip(tmp_path / "a.mp4", 12, fps=10))
     with pytest.raises(VideoError, match="goes on longer than its header says"):
         list(ClipReader(info, 1920, Limits(max_seconds=0.5)))
+
+
+TAGS = [(709, 1, Matrix.BT709), (601, 5, Matrix.BT601), (601, 6, Matrix.BT601), (601, 2, Matrix.BT601)]
+
+
+def tagged_clip(path: Path, standard: int, tag: int, pixel_format: str = "yuv420p", full_range: bool = False) -> Path:
+    """Two frames of a scene in these colours, with that tag, or none."""
+    colours = Colorspace.ITU709 if standard == 709 else Colorspace.ITU601
+    extent = ColorRange.JPEG if full_range else ColorRange.MPEG
+    with av.open(str(path), "w") as output:
+        stream = output.add_stream("libx264", rate=10, options={"crf": "1"})
+        stream.width, stream.height, stream.pix_fmt = 128, 64, pixel_format
+        context = stream.codec_context
+        if tag != 2:
+            context.colorspace, context.color_range = tag, extent
+        for index in range(2):
+            frame = av.VideoFrame.from_ndarray(scene(index, (64, 128)), "rgb24")
+            frame = frame.reformat(format=pixel_format, dst_colorspace=colours, dst_color_range=extent)
+            frame.pts = index
+            output.mux(stream.encode(frame))
+        output.mux(stream.encode(None))
+    return path
+
+
+@pytest.mark.parametrize(("standard", "tag", "matrix"), TAGS)
+def test_what_is_stored_is_not_changed(tmp_path: Path, standard: int, tag: int, matrix: Matrix) -> None:
+    source = tagged_clip(tmp_path / "a.mp4", standard, tag)
+    with av.open(str(source)) as container:
+        stored = [frame.to_ndarray() for frame in container.decode(video=0)]
+    for frame, values in zip(frames(source), stored, strict=True):
+        assert frame.picture.matrix is matrix
+        np.testing.assert_array_equal(frame.picture.canvas[0].values, values[:64])
+        chroma = np.stack([plane.values for plane in frame.picture.canvas[1:]])
+        np.testing.assert_array_equal(chroma.ravel(), values[64:].ravel())
+
+
+@pytest.mark.parametrize(
+    ("standard", "tag", "pixel_format", "full_range"),
+    [
+        *(
+            (*entry[:2], pixel_format, False)
+            for entry in TAGS
+            for pixel_format in ("yuv420p", "yuv444p", "yuv420p10le")
+        ),
+        (709, 1, "yuv420p", True),
+        (601, 6, "yuv420p", True),
+    ],
+)
+def test_colours_are_read_as_they_are_tagged(
+    tmp_path: Path, standard: int, tag: int, pixel_format: str, full_range: bool
+) -> None:
+    read = frames(tagged_clip(tmp_path / "a.mp4", standard, tag, pixel_format, full_range))
+    for frame in read:
+        inner = frame.picture.rgb()[8:24, red_left(frame.index) + 4 : red_left(frame.index) + 20]
+        assert np.abs(inner.astype(int) - RED).max() <= 8

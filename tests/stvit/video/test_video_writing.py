@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from stvit.video import probe
+from stvit.video.picture import Matrix, Picture
 from stvit.video.writing import ClipWriter
 from tests.stvit.video.clips import RATE, STEP, frame_number, frames_of, make_clip, scene
 
@@ -15,7 +16,7 @@ from tests.stvit.video.clips import RATE, STEP, frame_number, frames_of, make_cl
 def rewrite(source: Path, target: Path, times: list[float]) -> Path:
     writer = ClipWriter(target, (64, 128), probe(source))
     for index, time_s in enumerate(times):
-        writer.write(scene(index, (64, 128)), time_s)
+        writer.write(Picture.from_rgb(scene(index, (64, 128))), time_s)
     writer.finish()
     assert writer.note == ""
     return target
@@ -38,6 +39,18 @@ def test_pictures_and_colours_survive(tmp_path: Path) -> None:
     with av.open(str(made)) as container:
         pixels = next(container.decode(video=0)).to_ndarray(format="rgb24", src_colorspace="ITU709")
     assert np.abs(pixels.astype(int) - scene(0, (64, 128))).mean() < STEP / 2
+
+
+@pytest.mark.parametrize("matrix", Matrix)
+def test_the_new_clip_says_how_its_colours_are_meant(tmp_path: Path, matrix: Matrix) -> None:
+    picture, target = Picture.from_rgb(scene(0, (64, 128)), matrix), tmp_path / "b.mp4"
+    writer = ClipWriter(target, picture.size_hw, probe(make_clip(tmp_path / "a.mp4")), matrix)
+    writer.write(picture, 0.0)
+    writer.finish()
+    with av.open(str(target)) as container:
+        frame = next(container.decode(video=0))
+    assert (frame.colorspace, frame.color_range) == (matrix.value, 1)
+    assert np.abs(Picture(frame.to_ndarray(), matrix).rgb().astype(int) - scene(0, (64, 128))).mean() < STEP / 2
 
 
 def test_times_are_kept_as_they_are(tmp_path: Path) -> None:

@@ -1,0 +1,171 @@
+"""Pictures as clips store them, brightness and colour apart.
+
+They are drawn on as they are. So what is not drawn on goes from the old clip into the new one unchanged, and the way to
+RGB and back, which takes longer than the drawing itself, is spared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import Enum
+from functools import cached_property
+
+import av
+import cv2
+import numpy as np
+from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
+from numpy.typing import ArrayLike
+
+_TURNS = {90: cv2.ROTATE_90_COUNTERCLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTATE_90_CLOCKWISE}
+_DARKEST, _LUMA_RANGE, _CHROMA_RANGE, _GREY = 16, 219, 224, 128  # of the limited range
+
+
+class Matrix(Enum):
+    """How luma and chroma follow from RGB: as for SDTV or HDTV. The value is the number that clips are tagged with."""
+
+    BT601 = 6
+    BT709 = 1
+
+    @property
+    def weights(self) -> np.ndarray:
+        """(3, 3): columns Y, U, V for RGB in [0, 255], in the limited range, without what they add to black."""
+        red, blue = (0.299, 0.114) if self is Matrix.BT601 else (0.2126, 0.0722)
+        luma = np.array([red, 1 - red - blue, blue])
+        u, v = (np.array([0, 0, 1]) - luma) / (2 - 2 * blue), (np.array([1, 0, 0]) - luma) / (2 - 2 * red)
+        return np.stack([_LUMA_RANGE * luma, _CHROMA_RANGE * u, _CHROMA_RANGE * v], axis=1) / 255
+
+    @property
+    def of_swscale(self) -> Colorspace:
+        """The same, as FFmpeg's scaler calls it."""
+        return Colorspace.ITU601 if self is Matrix.BT601 else Colorspace.ITU709
+
+
+@dataclass(frozen=True)
+class Plane:
+    """A part of a picture, to be drawn on.
+
+    Attributes:
+        values: (h, w) or (h, w, channels) uint8.
+        step: along both sides, how many pixels of the picture one value stands for.
+        weights: (3,) or (3, channels), which make values of a colour: ``rgb @ weights + black``.
+        black: value of black.
+    """
+
+    values: np.ndarray
+    step: int
+    weights: np.ndarray
+    black: int
+
+    def of(self, rgb: ArrayLike) -> np.ndarray:
+        """Values of colours (..., 3) in [0, 255]: (...) or (..., channels) uint8."""
+        return np.rint(np.asarray(rgb) @ self.weights + self.black).astype(np.uint8)
+
+
+Canvas = tuple[Plane, ...]  # what is drawn on: the first one has a value for every pixel
+
+
+def rgb_canvas(pixels: np.ndarray) -> Canvas:
+    """Pixels (H, W, 3) uint8 RGB to draw on."""
+    return (Plane(pixels, 1, np.eye(3), 0),)
+
+
+def columns(canvas: Canvas, start: int, stop: int) -> Canvas:
+    """The part of a canvas between two of its pixels' columns, both even."""
+    return tuple(
+        Plane(plane.values[:, start // plane.step : stop // plane.step], plane.step, plane.weights, plane.black)
+        for plane in canvas
+    )
+
+
+class Picture:
+    """A picture in 4:2:0 and the limited range.
+
+    Args:
+        values: (H * 3 / 2, W) uint8, contiguous, H and W even: luma, and after it both chroma planes, as PyAV has them.
+            They are shared, not copied.
+        matrix: how they follow from RGB.
+    """
+
+    def __init__(self, values: np.ndarray, matrix: Matrix) -> None:
+        self._values, self.matrix = values, matrix
+
+    @classmethod
+    def from_rgb(cls, pixels: np.ndarray, matrix: Matrix = Matrix.BT709) -> Picture:
+        """Pixels (H, W, 3) uint8 RGB, both sides even."""
+        frame = av.VideoFrame.from_numpy_buffer(np.ascontiguousarray(pixels), "rgb24")
+        stored = VideoReformatter().reformat(
+            frame,
+            format="yuv420p",
+            dst_colorspace=matrix.of_swscale,
+            dst_color_range=ColorRange.MPEG,
+            threads=1,
+        )
+        return cls(stored.to_ndarray(), matrix)
+
+    @classmethod
+    def black(cls, size_hw: tuple[int, int], matrix: Matrix = Matrix.BT709) -> Picture:
+        return _assembled(size_hw, matrix, (_DARKEST, _GREY, _GREY))
+
+    @property
+    def size_hw(self) -> tuple[int, int]:
+        return self._values.shape[0] * 2 // 3, self._values.shape[1]
+
+    @cached_property
+    def canvas(self) -> Canvas:
+        """What is drawn on it changes the picture."""
+        height, width = self.size_hw
+        flat, luma = self._values.reshape(-1), height * width
+        chroma = flat[luma:].reshape(2, height // 2, width // 2)
+        y, u, v = self.matrix.weights.T
+        return (
+            Plane(flat[:luma].reshape(height, width), 1, y, _DARKEST),
+            Plane(chroma[0], 2, u, _GREY),
+            Plane(chroma[1], 2, v, _GREY),
+        )
+
+    def rgb(self) -> np.ndarray:
+        """(H, W, 3) uint8, a copy."""
+        converted = VideoReformatter().reformat(
+            self.frame(),
+            format="rgb24",
+            src_colorspace=self.matrix.of_swscale,
+            src_color_range=ColorRange.MPEG,
+            dst_color_range=ColorRange.JPEG,
+            threads=1,
+        )
+        return converted.to_ndarray()
+
+    def frame(self) -> av.VideoFrame:
+        """For PyAV; shares the values where it can, and keeps them."""
+        height, width = self.size_hw
+        if height % 4 == 0:
+            frame = av.VideoFrame.from_numpy_buffer(self._values, "yuv420p")
+        else:  # PyAV expects that chroma begins and ends with a row of luma's length
+            frame = av.VideoFrame(width, height, "yuv420p")
+            for plane, stored in zip(self.canvas, frame.planes, strict=True):
+                rows = np.frombuffer(stored, np.uint8).reshape(stored.height, stored.line_size)
+                rows[:, : stored.width] = plane.values
+        frame.colorspace, frame.color_range = self.matrix.value, ColorRange.MPEG
+        return frame
+
+    def turned(self, degrees: int) -> Picture:
+        """Turned counterclockwise by 0, 90, 180 or 270 degrees."""
+        if not degrees:
+            return self
+        size_hw = self.size_hw if degrees == 180 else self.size_hw[::-1]
+        return _assembled(size_hw, self.matrix, (cv2.rotate(plane.values, _TURNS[degrees]) for plane in self.canvas))
+
+    def beside(self, right: Picture) -> Picture:
+        """A new picture with this one on the left and one of the same size and matrix on the right."""
+        height, width = self.size_hw
+        pairs = zip(self.canvas, right.canvas, strict=True)
+        return _assembled((height, 2 * width), self.matrix, (np.hstack([a.values, b.values]) for a, b in pairs))
+
+
+def _assembled(size_hw: tuple[int, int], matrix: Matrix, parts: Iterable[ArrayLike]) -> Picture:
+    height, width = size_hw
+    picture = Picture(np.empty((height * 3 // 2, width), np.uint8), matrix)
+    for plane, part in zip(picture.canvas, parts, strict=True):
+        plane.values[:] = part
+    return picture

@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+import av
+import cv2
+import numpy as np
+import pytest
+
+from stvit.video.picture import Matrix, Picture, columns, rgb_canvas
+
+
+def smooth(size_hw: tuple[int, int], seed: int = 0) -> np.ndarray:
+    """Colours that change slowly, so that chroma of half the resolution tells them."""
+    coarse = np.random.default_rng(seed).integers(0, 256, (3, 4, 3), dtype=np.uint8)
+    return cv2.resize(coarse, size_hw[::-1], interpolation=cv2.INTER_LINEAR)
+
+
+@pytest.mark.parametrize("matrix", Matrix)
+@pytest.mark.parametrize("size_hw", [(96, 160), (66, 130)])  # 66 / 4: chroma planes are no whole rows of luma
+def test_colours_survive_the_way_there_and_back(matrix: Matrix, size_hw: tuple[int, int]) -> None:
+    pixels = smooth(size_hw)
+    picture = Picture.from_rgb(pixels, matrix)
+    assert picture.size_hw == size_hw and picture.matrix is matrix
+    assert np.abs(picture.rgb().astype(int) - pixels).mean() < 2
+
+
+@pytest.mark.parametrize("matrix", Matrix)
+@pytest.mark.parametrize("rgb", [(0, 0, 0), (255, 255, 255), (255, 0, 0), (0, 255, 0), (0, 0, 255), (200, 120, 40)])
+def test_planes_give_a_colour_the_values_that_ffmpeg_gives_it(matrix: Matrix, rgb: tuple[int, int, int]) -> None:
+    converted = Picture.from_rgb(np.full((32, 32, 3), rgb, np.uint8), matrix)
+    for plane in converted.canvas:
+        assert abs(int(plane.values[8, 8]) - int(plane.of(rgb))) <= 1
+    filled = Picture.black((32, 32), matrix)
+    for plane in filled.canvas:
+        plane.values[:] = plane.of(rgb)
+    assert np.abs(filled.rgb().astype(int) - rgb).max() <= 3
+
+
+def test_the_matrices_are_those_of_the_standards() -> None:
+    """ITU-R BT.601-7 and BT.709-6, pure red in the limited range."""
+    red = {matrix: [int(plane.of((255, 0, 0))) for plane in Picture.black((2, 2), matrix).canvas] for matrix in Matrix}
+    assert red == {Matrix.BT601: [81, 90, 240], Matrix.BT709: [63, 102, 240]}
+
+
+def test_a_black_picture_is_black() -> None:
+    assert not Picture.black((4, 6)).rgb().any()
+
+
+@pytest.mark.parametrize(("degrees", "turns"), [(0, 0), (90, 1), (180, 2), (270, 3)])
+def test_pictures_are_turned_counterclockwise(degrees: int, turns: int) -> None:
+    pixels = smooth((66, 96))
+    turned = Picture.from_rgb(pixels, Matrix.BT601).turned(degrees)
+    assert turned.matrix is Matrix.BT601
+    assert np.abs(turned.rgb().astype(int) - np.rot90(pixels, turns)).mean() < 2
+
+
+def test_two_pictures_stand_beside_each_other_and_stay_as_they_were() -> None:
+    left, right = (Picture.from_rgb(smooth((66, 96), seed)) for seed in (0, 1))
+    before = left.rgb()
+    both = left.beside(right)
+    assert both.size_hw == (66, 192)
+    difference = both.rgb().astype(int) - np.hstack([before, right.rgb()])
+    assert np.abs(difference[:, 2:94]).max() == 0  # colours flow together over the seam alone
+    for plane in both.canvas:
+        plane.values[:] = plane.black
+    np.testing.assert_array_equal(left.rgb(), before)
+
+
+def test_what_is_drawn_on_columns_is_drawn_on_the_picture() -> None:
+    picture = Picture.black((8, 16))
+    for plane in columns(picture.canvas, 4, 8):
+        plane.values[:] = plane.of((255, 255, 255))
+    bright = picture.rgb().min(axis=(0, 2)) == 255
+    assert np.flatnonzero(bright).tolist() == [4, 5, 6, 7]
+
+
+def test_pixels_are_drawn_on_as_they_are() -> None:
+    pixels = np.zeros((4, 6, 3), np.uint8)
+    (plane,) = rgb_canvas(pixels)
+    plane.values[1, 2] = plane.of((10, 200, 30))
+    assert pixels[1, 2].tolist() == [10, 200, 30] and plane.black == 0
+
+
+def test_a_frame_for_pyav_holds_the_same_values() -> None:
+    picture = Picture.from_rgb(smooth((66, 96)), Matrix.BT601)
+    frame = picture.frame()
+    assert isinstance(frame, av.VideoFrame) and (frame.height, frame.width) == (66, 96)
+    assert (frame.format.name, frame.colorspace, frame.color_range) == ("yuv420p", 6, 1)
+    np.testing.assert_array_equal(frame.to_ndarray()[:66], picture.canvas[0].values)
