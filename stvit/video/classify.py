@@ -22,7 +22,7 @@ from .types import FrameResult, Regions
 
 INPUT_SIZE = 224
 CROP_PCT = 224 / 256  # of the shorter side; the central square of this length is what the model sees
-BATCH_OF_CORE, LARGEST_BATCH = 4, 32
+BATCH_OF_CORE, LARGEST_BATCH = 8, 32
 BATCH_OF_CORE_NARROW, NARROW = 16, 5_000_000  # where Python takes its time too: models with fewer parameters than this
 NO_PREDICTIONS = "no weights: no predictions"
 

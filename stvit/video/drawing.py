@@ -44,14 +44,12 @@ def draw_regions(
         identities: (h, w), numbers in [0, num_tokens), ``CLEAR`` or ``DROPPED``.
         box_xyxy: where the grid lies, in pixels of the picture.
     """
-    lines = _borders(identities, box_xyxy)
     for plane in canvas:
         _tint(plane, identities, plane.of(colours(num_tokens)), np.divide(box_xyxy, plane.step))
-        cv2.polylines(plane.values, list(lines // plane.step), False, _scalar(plane, LINE), 1)
 
 
 def _tint(plane: Plane, identities: np.ndarray, values: np.ndarray, box_xyxy: np.ndarray) -> None:
-    """``draw_regions`` on one plane, without the lines.
+    """``draw_regions`` on one plane.
 
     Args:
         values: of the tokens' colours, (num_tokens,) or (num_tokens, channels).
@@ -71,7 +69,24 @@ def _tint(plane: Plane, identities: np.ndarray, values: np.ndarray, box_xyxy: np
         dark = inside.copy()
         _darken(plane, dark, DROPPED_BRIGHTNESS)
         cv2.copyTo(dark, _spread((identities == DROPPED).astype(np.uint8), rows, cells), mixed)
+    visible = np.where(identities == DROPPED, CLEAR, identities)
+    _rule(mixed, visible, rows, cells, plane.of(LINE))
+    _rule(mixed.swapaxes(0, 1), visible.T, cells, rows, plane.of(LINE))
     inside[:] = mixed
+
+
+def _rule(values: np.ndarray, identities: np.ndarray, rows: np.ndarray, cells: np.ndarray, line: np.ndarray) -> None:
+    """Draw the lines that run along rows: where one row of cells begins, before cells of another region.
+
+    Args:
+        values: of the grid, changed.
+        rows, cells: the cell of every row and column of ``values``.
+    """
+    above = np.flatnonzero(np.diff(rows))
+    begins = identities[rows[above]] != identities[rows[above + 1]]
+    ruled = values[above + 1]
+    ruled[begins[:, cells]] = line
+    values[above + 1] = ruled
 
 
 def _cells(start: float, end: float, parts: int, length: int) -> tuple[np.ndarray, slice]:
@@ -99,20 +114,6 @@ def _darken(plane: Plane, part: np.ndarray, brightness: float) -> None:
 def _scalar(plane: Plane, rgb: tuple[int, int, int]) -> tuple[int, ...]:
     """A colour as OpenCV takes it for a plane."""
     return tuple(np.atleast_1d(plane.of(rgb)).tolist())
-
-
-def _borders(identities: np.ndarray, box_xyxy: tuple[float, float, float, float]) -> np.ndarray:
-    """Lines between cells of different regions, (N, 2, 2) int32 XY."""
-    left, top, right, bottom = box_xyxy
-    h, w = identities.shape
-    xs = np.rint(left + (right - left) * np.arange(w + 1) / w).astype(np.int32)
-    ys = np.rint(top + (bottom - top) * np.arange(h + 1) / h).astype(np.int32)
-    visible = np.where(identities == DROPPED, CLEAR, identities)
-    rows, columns = np.nonzero(visible[1:] != visible[:-1])
-    across = np.stack([xs[columns], ys[rows + 1], xs[columns + 1], ys[rows + 1]], axis=1)
-    rows, columns = np.nonzero(visible[:, 1:] != visible[:, :-1])
-    down = np.stack([xs[columns + 1], ys[rows], xs[columns + 1], ys[rows + 1]], axis=1)
-    return np.concatenate([across, down]).reshape(-1, 2, 2)
 
 
 def draw_objects(
