@@ -51,7 +51,7 @@ def test_parts_of_a_batch_come_back_in_order(semantic: torch.nn.Module) -> None:
     compute = Compute(torch.device("cpu"))
     compute.lanes = 3
     model = Classifier(semantic, "STViT", regions=True, compute=compute)
-    assert model.batch_size == 12
+    assert model.batch_size == 24
     model.begin((120, 200))
     batch = [model.prepare(scene(index, (120, 200))) for index in range(5)]  # parts of 2, 2 and 1
     found = model.infer(batch)
