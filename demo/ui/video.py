@@ -24,7 +24,7 @@ SIZE_ON_CPU = 320
 FILE_TYPES = ["video", ".gif", ".mkv", ".mov", ".webm", ".avi", ".ts", ".m4v"]
 LIMITS = (
     '<p class="fine">Any common clip up to 3 minutes, 50 MB and 4K: MP4, MOV, WebM, MKV, AVI, GIF. '
-    "Sound, frame rate and orientation are kept; sides above 1920 pixels are scaled down.</p>"
+    "Sound, frame rate and orientation are kept; sides above 1920 pixels, side by side above 960, are scaled down.</p>"
 )
 
 

@@ -150,14 +150,18 @@ def draw_objects(
 
 
 def _tint_mask(plane: Plane, mask: np.ndarray, corner_yx: tuple[int, int], colour: tuple[int, int, int]) -> None:
-    """Tint what a mask covers; its corner is that of a pixel of the picture."""
-    top, left = (-(-start // plane.step) for start in corner_yx)
-    skipped_y, skipped_x = top * plane.step - corner_yx[0], left * plane.step - corner_yx[1]
-    covered = mask[skipped_y :: plane.step, skipped_x :: plane.step].astype(np.uint8)
+    """Tint every value of a plane of which a mask covers some; its corner is that of a pixel of the picture."""
+    step, sides = plane.step, mask.shape
+    before = [start % step for start in corner_yx]
+    after = [-(start + side) % step for start, side in zip(corner_yx, sides, strict=True)]
+    whole = np.pad(mask, tuple(zip(before, after, strict=True)))
+    covered = np.logical_or.reduce([whole[y::step, x::step] for y in range(step) for x in range(step)])
+    top, left = (start // step for start in corner_yx)
     part = plane.values[top : top + covered.shape[0], left : left + covered.shape[1]]
     if part.size:
         tint = np.full_like(part, plane.of(colour))
-        cv2.copyTo(cv2.addWeighted(part, 1 - MASK_OPACITY, tint, MASK_OPACITY, 0), covered, part)
+        tinted = cv2.addWeighted(part, 1 - MASK_OPACITY, tint, MASK_OPACITY, 0)
+        cv2.copyTo(tinted, covered.astype(np.uint8), part)
 
 
 def text_scale(canvas: Canvas) -> float:

@@ -1,7 +1,7 @@
-"""Pictures as clips store them, brightness and colour apart.
+"""Pictures as most clips store them, brightness and colour apart: 8 bits, 4:2:0, the limited range.
 
-They are drawn on as they are. So what is not drawn on goes from the old clip into the new one unchanged, and the way to
-RGB and back, which takes longer than the drawing itself, is spared.
+They are drawn on as they are. So what is not drawn on reaches the encoder as the decoder gave it, and the way to RGB
+and back, which takes longer than the drawing itself, is spared.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
-from functools import cached_property
+from typing import Any
 
 import av
 import cv2
@@ -19,6 +19,7 @@ from numpy.typing import ArrayLike
 
 _TURNS = {90: cv2.ROTATE_90_COUNTERCLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTATE_90_CLOCKWISE}
 _DARKEST, _LUMA_RANGE, _CHROMA_RANGE, _GREY = 16, 219, 224, 128  # of the limited range
+_SLACK = 64  # bytes: FFmpeg's scaler reads past the end of rows whose length is no multiple of its registers'
 
 
 class Matrix(Enum):
@@ -82,44 +83,56 @@ class Picture:
     """A picture in 4:2:0 and the limited range.
 
     Args:
-        values: (H * 3 / 2, W) uint8, contiguous, H and W even: luma, and after it both chroma planes, as PyAV has them.
-            They are shared, not copied.
-        matrix: how they follow from RGB.
+        size_hw: even.
+        matrix: how luma and chroma follow from RGB.
+        planes: what luma and both chroma planes are filled with; copied.
     """
 
-    def __init__(self, values: np.ndarray, matrix: Matrix) -> None:
-        self._values, self.matrix = values, matrix
+    def __init__(self, size_hw: tuple[int, int], matrix: Matrix, planes: Iterable[ArrayLike]) -> None:
+        self.size_hw, self.matrix = size_hw, matrix
+        self._values = np.empty(size_hw[0] * size_hw[1] * 3 // 2 + _SLACK, np.uint8)
+        for plane, values in zip(self.canvas, planes, strict=True):
+            plane.values[:] = values
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Picture, (self.size_hw, self.matrix, [plane.values for plane in self.canvas])
+
+    @classmethod
+    def of_frame(cls, frame: av.VideoFrame, matrix: Matrix) -> Picture:
+        """A copy of what PyAV decoded or converted, "yuv420p" in the limited range. Odd sides become even: luma's last
+        row or column is repeated."""
+        size_hw = frame.height + frame.height % 2, frame.width + frame.width % 2
+        stored = [np.frombuffer(plane, np.uint8).reshape(plane.height, plane.line_size) for plane in frame.planes]
+        luma, *chroma = (rows[:, : plane.width] for rows, plane in zip(stored, frame.planes, strict=True))
+        if luma.shape != size_hw:
+            luma = np.pad(luma, ((0, frame.height % 2), (0, frame.width % 2)), "edge")
+        return cls(size_hw, matrix, [luma, *chroma])
 
     @classmethod
     def from_rgb(cls, pixels: np.ndarray, matrix: Matrix = Matrix.BT709) -> Picture:
-        """Pixels (H, W, 3) uint8 RGB, both sides even."""
-        frame = av.VideoFrame.from_numpy_buffer(np.ascontiguousarray(pixels), "rgb24")
-        stored = VideoReformatter().reformat(
-            frame,
+        """Pixels (H, W, 3) uint8 RGB."""
+        converted = VideoReformatter().reformat(
+            av.VideoFrame.from_ndarray(pixels, "rgb24"),
             format="yuv420p",
             dst_colorspace=matrix.of_swscale,
             dst_color_range=ColorRange.MPEG,
             threads=1,
         )
-        return cls(stored.to_ndarray(), matrix)
+        return cls.of_frame(converted, matrix)
 
     @classmethod
     def black(cls, size_hw: tuple[int, int], matrix: Matrix = Matrix.BT709) -> Picture:
-        return _assembled(size_hw, matrix, (_DARKEST, _GREY, _GREY))
+        return cls(size_hw, matrix, (_DARKEST, _GREY, _GREY))
 
     @property
-    def size_hw(self) -> tuple[int, int]:
-        return self._values.shape[0] * 2 // 3, self._values.shape[1]
-
-    @cached_property
     def canvas(self) -> Canvas:
         """What is drawn on it changes the picture."""
         height, width = self.size_hw
-        flat, luma = self._values.reshape(-1), height * width
-        chroma = flat[luma:].reshape(2, height // 2, width // 2)
+        luma = height * width
+        chroma = self._values[luma : luma * 3 // 2].reshape(2, height // 2, width // 2)
         y, u, v = self.matrix.weights.T
         return (
-            Plane(flat[:luma].reshape(height, width), 1, y, _DARKEST),
+            Plane(self._values[:luma].reshape(height, width), 1, y, _DARKEST),
             Plane(chroma[0], 2, u, _GREY),
             Plane(chroma[1], 2, v, _GREY),
         )
@@ -140,7 +153,8 @@ class Picture:
         """For PyAV; shares the values where it can, and keeps them."""
         height, width = self.size_hw
         if height % 4 == 0:
-            frame = av.VideoFrame.from_numpy_buffer(self._values, "yuv420p")
+            values = self._values[: height * width * 3 // 2].reshape(-1, width)
+            frame = av.VideoFrame.from_numpy_buffer(values, "yuv420p")
         else:  # PyAV expects that chroma begins and ends with a row of luma's length
             frame = av.VideoFrame(width, height, "yuv420p")
             for plane, stored in zip(self.canvas, frame.planes, strict=True):
@@ -154,18 +168,10 @@ class Picture:
         if not degrees:
             return self
         size_hw = self.size_hw if degrees == 180 else self.size_hw[::-1]
-        return _assembled(size_hw, self.matrix, (cv2.rotate(plane.values, _TURNS[degrees]) for plane in self.canvas))
+        return Picture(size_hw, self.matrix, (cv2.rotate(plane.values, _TURNS[degrees]) for plane in self.canvas))
 
     def beside(self, right: Picture) -> Picture:
         """A new picture with this one on the left and one of the same size and matrix on the right."""
         height, width = self.size_hw
         pairs = zip(self.canvas, right.canvas, strict=True)
-        return _assembled((height, 2 * width), self.matrix, (np.hstack([a.values, b.values]) for a, b in pairs))
-
-
-def _assembled(size_hw: tuple[int, int], matrix: Matrix, parts: Iterable[ArrayLike]) -> Picture:
-    height, width = size_hw
-    picture = Picture(np.empty((height * 3 // 2, width), np.uint8), matrix)
-    for plane, part in zip(picture.canvas, parts, strict=True):
-        plane.values[:] = part
-    return picture
+        return Picture((height, 2 * width), self.matrix, (np.hstack([a.values, b.values]) for a, b in pairs))

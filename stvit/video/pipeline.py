@@ -10,7 +10,7 @@ import contextlib
 import json
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from pathlib import Path
@@ -184,7 +184,7 @@ class _Run:
                 print(json.dumps({"clip": self._conclusion}), file=lines)
             self._drawn.end()
 
-    def _hand_over(self, drawn: Iterator[Frame]) -> None:
+    def _hand_over(self, drawn: Iterable[Frame]) -> None:
         for frame in drawn:
             self._preview = frame.picture
             self._drawn.put(frame)

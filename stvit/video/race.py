@@ -112,8 +112,11 @@ class Race:
 
     def _advance(self) -> None:
         """The slower half shows its next frame."""
-        self._slow_index, _, followed = self._waiting.popleft()
-        self._slow_panel = next(self._slow_frames).picture
+        index, _, followed = self._waiting.popleft()
+        frame = next(self._slow_frames, None)
+        if frame is None:  # of a damaged file the second reading may give less
+            return
+        self._slow_index, self._slow_panel = index, frame.picture
         self._annotators[1 - self._fast].draw(self._slow_panel.canvas, followed)
 
     def _both(self, frame: Frame, fast_words: str, slow_words: str) -> Frame:

@@ -6,16 +6,16 @@ import os
 from collections.abc import Iterator
 
 import av
-import cv2
-import numpy as np
-from av.video.reformatter import ColorRange, Interpolation, VideoReformatter
+from av.video.reformatter import ColorPrimaries, ColorRange, ColorTrc, Interpolation, VideoReformatter
 
 from .picture import Matrix, Picture
 from .probing import AGAIN, check_refused, check_size, open_clip, picture_stream, too_long
 from .types import ClipInfo, Frame, Limits, VideoError
 
-_UNSPECIFIED = 2
+_UNTAGGED = (2, 3)  # not specified, reserved
 _MATRICES = {1: Matrix.BT709, 5: Matrix.BT601, 6: Matrix.BT601}  # by the numbers that clips are tagged with
+_HDR = (16, 18)  # transfer by PQ and HLG; brought to that of BT.709, which cuts off what is brighter than white
+_ACCURATELY = 0x40000  # SWS_ACCURATE_RND: else grey gets a tint where the matrix changes
 _HD_LINES = 720  # from here on, untagged pictures are in the colours of HDTV
 _SHORTEST_STEP_S = 1e-4
 
@@ -47,7 +47,7 @@ class ClipReader:
         self.note = ""
         self._scaled = info.anamorphic or self.output_hw != output_hw(info.source_hw, max(info.source_hw))
         self._reformatter = VideoReformatter()
-        self._matrix: Matrix | None = None  # of all frames: that of the first one, or the one that it is brought to
+        self._matrix: Matrix | None = None  # of all frames, from the first one on
 
     def __iter__(self) -> Iterator[Frame]:
         """Raises VideoError where the clip exceeds what its header said and the limits allow."""
@@ -92,46 +92,45 @@ class ClipReader:
         return max(decoded.time - self.info.start_s, last_s + _SHORTEST_STEP_S, 0.0)
 
     def _upright(self, decoded: av.VideoFrame) -> Picture:
-        self._matrix = self._matrix or _matrix_of(decoded)
+        self._matrix = self._matrix or _matrix_for(decoded)
         wanted_hw = self.output_hw if self.info.rotation in (0, 180) else self.output_hw[::-1]
-        stored_hw = wanted_hw if self._scaled else (decoded.height, decoded.width)
-        if stored_hw == wanted_hw:
-            picture = Picture(self._converted(decoded, stored_hw, "yuv420p"), self._matrix)
-        else:
-            pixels = _fitted(self._converted(decoded, stored_hw, "rgb24"), wanted_hw)
-            picture = Picture.from_rgb(pixels, self._matrix)
-        return picture.turned(self.info.rotation)
+        even_hw = decoded.height + decoded.height % 2, decoded.width + decoded.width % 2
+        scaled = self._scaled or even_hw != wanted_hw  # the size may change within a clip
+        try:
+            stored = self._converted(decoded, wanted_hw if scaled else (decoded.height, decoded.width), scaled)
+        except av.FFmpegError as error:
+            raise VideoError(f"The clip's colours ({_words(decoded)}) cannot be converted.", AGAIN) from error
+        return Picture.of_frame(stored, self._matrix).turned(self.info.rotation)
 
-    def _converted(self, decoded: av.VideoFrame, size_hw: tuple[int, int], pixel_format: str) -> np.ndarray:
-        """As PyAV's array of this format; a copy also where nothing has to be converted."""
-        limited = decoded.format.name.startswith("yuv4")  # where the range is not tagged
-        source_range = decoded.color_range or (ColorRange.MPEG if limited else None)
-        to_rgb = pixel_format == "rgb24"
-        converted = self._reformatter.reformat(
+    def _converted(self, decoded: av.VideoFrame, size_hw: tuple[int, int], scaled: bool) -> av.VideoFrame:
+        """In 4:2:0 and the limited range; the same object where nothing has to be converted."""
+        untagged = decoded.colorspace in _UNTAGGED
+        limited = decoded.format.name.startswith("yuv4")  # unless tagged; said, so that nothing is converted in vain
+        bright = decoded.color_trc in _HDR
+        kept = untagged or _MATRICES.get(decoded.colorspace) is self._matrix
+        interpolation = Interpolation.AREA if scaled else Interpolation.BILINEAR
+        return self._reformatter.reformat(
             decoded,
             width=size_hw[1],
             height=size_hw[0],
-            format=pixel_format,
-            src_colorspace=_matrix_of(decoded).of_swscale if decoded.colorspace == _UNSPECIFIED else None,
-            dst_colorspace=None if to_rgb else self._matrix.of_swscale,
-            src_color_range=source_range,
-            dst_color_range=(ColorRange.JPEG if source_range else None) if to_rgb else ColorRange.MPEG,
-            interpolation=Interpolation.AREA if self._scaled else Interpolation.BILINEAR,
+            format="yuv420p",
+            src_colorspace=_matrix_for(decoded).of_swscale if untagged else None,
+            dst_colorspace=self._matrix.of_swscale,
+            src_color_range=decoded.color_range or (ColorRange.MPEG if limited else None),
+            dst_color_range=ColorRange.MPEG,
+            dst_color_trc=ColorTrc.BT709 if bright else None,
+            dst_color_primaries=ColorPrimaries.BT709 if bright else None,
+            interpolation=interpolation if kept else interpolation | _ACCURATELY,
             threads=1,
         )
-        return converted.to_ndarray()
 
 
-def _matrix_of(decoded: av.VideoFrame) -> Matrix:
-    """The frame's own where pictures can have it, or the one that it is brought to."""
+def _matrix_for(decoded: av.VideoFrame) -> Matrix:
+    """The frame's own where it is one that pictures have; else HDTV's, and SDTV's for small frames without a tag."""
     tagged = _MATRICES.get(decoded.colorspace)
-    small = decoded.colorspace == _UNSPECIFIED and decoded.height < _HD_LINES
+    small = decoded.colorspace in _UNTAGGED and decoded.height < _HD_LINES
     return tagged or (Matrix.BT601 if small else Matrix.BT709)
 
 
-def _fitted(pixels: np.ndarray, size_hw: tuple[int, int]) -> np.ndarray:
-    """Made even by repeating the last row and column; anything else when the size changes within the clip."""
-    below, right = (wanted - stored for wanted, stored in zip(size_hw, pixels.shape, strict=False))
-    if {below, right} <= {0, 1}:
-        return cv2.copyMakeBorder(pixels, 0, below, 0, right, cv2.BORDER_REPLICATE)
-    return cv2.resize(pixels, size_hw[::-1], interpolation=cv2.INTER_AREA)
+def _words(decoded: av.VideoFrame) -> str:
+    return f"{decoded.format.name}, matrix {int(decoded.colorspace)}, transfer {int(decoded.color_trc)}"

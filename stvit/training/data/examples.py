@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ...video.picture import Picture
+from ...video.picture import Matrix, Picture
 from ...video.types import ClipInfo
 from ...video.writing import ClipWriter
 from .datasets import MOTIONS, Composites, GarmentClassification, GarmentClips, GarmentScenes, Sources
@@ -125,7 +125,8 @@ def _write_clip(path: Path, clip: Tensor) -> None:
     """(3, T, H, W) uint8 RGB as H.264."""
     frames = clip.permute(1, 2, 3, 0).contiguous().numpy()
     size_hw = frames.shape[1:3]
-    writer = ClipWriter(path, size_hw, ClipInfo(path, "", "", size_hw, 0, CLIP_FPS, None, None, 0.0, ""))
+    info = ClipInfo(path, "", "", size_hw, 0, CLIP_FPS, None, None, 0.0, "")
+    writer = ClipWriter(path, size_hw, info, Matrix.BT709)
     for number, frame in enumerate(frames):
         writer.write(Picture.from_rgb(frame), number / CLIP_FPS)
     writer.finish()

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import pickle
+
 import av
 import cv2
 import numpy as np
@@ -68,9 +70,9 @@ def test_two_pictures_stand_beside_each_other_and_stay_as_they_were() -> None:
 def test_what_is_drawn_on_columns_is_drawn_on_the_picture() -> None:
     picture = Picture.black((8, 16))
     for plane in columns(picture.canvas, 4, 8):
-        plane.values[:] = plane.of((255, 255, 255))
-    bright = picture.rgb().min(axis=(0, 2)) == 255
-    assert np.flatnonzero(bright).tolist() == [4, 5, 6, 7]
+        plane.values[:] = plane.of((255, 0, 0))
+    red = np.abs(picture.rgb().astype(int) - (255, 0, 0)).max(axis=(0, 2))
+    assert red[5:7].max() <= 3 and red[[0, 1, 2, 9, 10, 11]].min() > 200  # colours flow together at the seams
 
 
 def test_pixels_are_drawn_on_as_they_are() -> None:
@@ -78,6 +80,43 @@ def test_pixels_are_drawn_on_as_they_are() -> None:
     (plane,) = rgb_canvas(pixels)
     plane.values[1, 2] = plane.of((10, 200, 30))
     assert pixels[1, 2].tolist() == [10, 200, 30] and plane.black == 0
+
+
+def test_a_pickled_picture_can_be_drawn_on() -> None:
+    """Progress, with its picture, goes from process to process where a GPU is lent by the call."""
+    pixels = smooth((66, 96))
+    again = pickle.loads(pickle.dumps(Picture.from_rgb(pixels, Matrix.BT601)))
+    assert again.matrix is Matrix.BT601 and np.abs(again.rgb().astype(int) - pixels).mean() < 2
+    for plane in again.canvas:
+        plane.values[:] = plane.black
+    assert not again.rgb().any()
+
+
+@pytest.mark.parametrize("size_hw", [(64, 66), (66, 130), (62, 854), (360, 638)])
+def test_converting_stays_within_the_picture(size_hw: tuple[int, int]) -> None:
+    """FFmpeg's scaler reads whole registers: up to 8 bytes past the last row were seen."""
+    picture = Picture.from_rgb(smooth(size_hw))
+    held = picture._values
+    assert held.size - size_hw[0] * size_hw[1] * 3 // 2 >= 64
+    expected = picture.rgb()
+    held[size_hw[0] * size_hw[1] * 3 // 2 :] = 255 - held[-1]
+    np.testing.assert_array_equal(picture.rgb(), expected)
+
+
+@pytest.mark.parametrize("size_hw", [(65, 127), (64, 127), (65, 128)])
+def test_odd_sides_become_even_and_what_was_there_stays(size_hw: tuple[int, int]) -> None:
+    frame = av.VideoFrame(size_hw[1], size_hw[0], "yuv420p")
+    stored = []
+    for seed, plane in enumerate(frame.planes):
+        rows = np.frombuffer(plane, np.uint8).reshape(plane.height, plane.line_size)[:, : plane.width]
+        rows[:] = smooth((plane.height, plane.width), seed)[..., 0]
+        stored.append(rows)
+    luma, *chroma = (plane.values for plane in Picture.of_frame(frame, Matrix.BT709).canvas)
+    np.testing.assert_array_equal(luma[: size_hw[0], : size_hw[1]], stored[0])
+    for side, axis in zip(size_hw, (0, 1), strict=True):
+        if side % 2:
+            np.testing.assert_array_equal(luma.take(-1, axis), luma.take(-2, axis))
+    np.testing.assert_array_equal(chroma, stored[1:])
 
 
 def test_a_frame_for_pyav_holds_the_same_values() -> None:

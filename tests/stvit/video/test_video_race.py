@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from stvit.detection import Detections
 from stvit.video import Frame, Race, process
 from stvit.video.annotate import Annotator
 from stvit.video.picture import rgb_canvas
+from stvit.video.reading import ClipReader
 from stvit.video.types import FrameResult, Regions
 from tests.stvit.video.clips import Seer, frame_number, frames_of, make_clip, scene
 
@@ -49,6 +52,19 @@ def test_where_the_baseline_is_faster_the_left_side_lags(tmp_path: Path) -> None
 
 def test_equal_models_stay_together(tmp_path: Path) -> None:
     assert all(left == right for _, left, right in race(tmp_path, 10.0, 10.0))
+
+
+def test_a_second_reading_that_ends_early_leaves_its_last_frame(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Short(ClipReader):
+        def __iter__(self) -> Iterator[Frame]:
+            return islice(super().__iter__(), 3)
+
+    monkeypatch.setattr("stvit.video.race.ClipReader", Short)
+    shown = race(tmp_path, 10.0, 20.0)
+    assert [left for _, left, _ in shown[:16]] == list(range(16))
+    assert [right for *_, right in shown[6:]] == [2] * len(shown[6:])
 
 
 def test_both_models_are_recorded_for_every_frame(tmp_path: Path) -> None:

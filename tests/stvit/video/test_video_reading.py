@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from av.video.reformatter import ColorRange, Colorspace
 from stvit.video import Limits, VideoError, probe
 from stvit.video.picture import Matrix
 from stvit.video.reading import ClipReader, output_hw
-from tests.stvit.video.clips import RED, STEP, frame_number, growing_clip, make_clip, red_left, scene
+from tests.stvit.video.clips import BLUE, RED, STEP, frame_number, growing_clip, make_clip, red_left, scene
 
 
 def frames(path: Path, max_side: int = 1920) -> list:
@@ -59,6 +60,32 @@ def test_common_codecs_are_read(tmp_path: Path, codec: str, suffix: str, pix_fmt
     np.testing.assert_allclose([frame.time_s for frame in read], np.arange(5) / 10, atol=0.02)
     red = np.abs(read[2].picture.rgb()[4:28, red_left(2) : red_left(2) + 24].astype(int) - RED).mean()
     assert red < 45
+
+
+@pytest.mark.parametrize(("rotation", "turns"), [(0, 0), (90, 1), (180, 2), (-90, 3)])
+def test_clips_whose_size_changes_keep_that_of_the_beginning(tmp_path: Path, rotation: int, turns: int) -> None:
+    source = growing_clip(tmp_path / "a.webm", (64, 128), (128, 256))
+    info = replace(probe(source), rotation=rotation % 360)
+    info = replace(info, source_hw=info.source_hw[::-1] if rotation % 180 else info.source_hw)
+    read = list(ClipReader(info, 1920))
+    assert len(read) == 6
+    for frame in read[3:]:
+        lying = np.rot90(frame.picture.rgb(), -turns)
+        assert lying.shape == (64, 128, 3)
+        blue = np.abs(lying.astype(int) - BLUE).max(axis=2) < 60  # as far from the right edge, and half as large
+        rows, columns = np.nonzero(blue)
+        assert abs(np.ptp(rows) - 11) <= 2 and abs(np.ptp(columns) - 11) <= 2
+
+
+@pytest.mark.parametrize("rotation", [90, 180, -90])
+def test_odd_sides_of_a_turned_clip_become_even(tmp_path: Path, rotation: int) -> None:
+    read = frames(make_clip(tmp_path / "a.mp4", 2, (65, 127), pix_fmt="yuv444p", rotation=rotation))
+    upright = np.rot90(scene(0, (65, 127)), rotation // 90)
+    pixels = read[0].picture.rgb()
+    assert pixels.shape == ((66, 128, 3) if rotation == 180 else (128, 66, 3))
+    top, left = (1 if rotation in gone else 0 for gone in ((180, 90), (180, -90)))
+    inner = pixels[top : top + upright.shape[0], left : left + upright.shape[1]]
+    assert np.abs(inner.astype(int) - upright).mean() < STEP / 3
 
 
 def test_odd_sides_become_even_by_repeating_the_last_row_and_column(tmp_path: Path) -> None:
@@ -175,3 +202,47 @@ def test_colours_are_read_as_they_are_tagged(
     for frame in read:
         inner = frame.picture.rgb()[8:24, red_left(frame.index) + 4 : red_left(frame.index) + 20]
         assert np.abs(inner.astype(int) - RED).max() <= 8
+
+
+@pytest.mark.parametrize(("lines", "matrix"), [(704, Matrix.BT601), (720, Matrix.BT709)])
+def test_without_a_tag_the_number_of_lines_decides_on_the_colours(tmp_path: Path, lines: int, matrix: Matrix) -> None:
+    (frame,) = frames(make_clip(tmp_path / "a.mp4", 1, (lines, 128)))
+    assert frame.picture.matrix is matrix
+
+
+def decoded_frame(tag: int, transfer: int = 1, primaries: int = 1) -> av.VideoFrame:
+    """A grey ramp of 10 bits."""
+    frame = av.VideoFrame(128, 64, "yuv420p10le")
+    for number, plane in enumerate(frame.planes):
+        rows = np.frombuffer(plane, np.uint16).reshape(plane.height, -1)
+        rows[:, : plane.width] = 512 if number else np.linspace(64, 940, 128)
+    frame.colorspace, frame.color_range, frame.color_trc, frame.color_primaries = tag, 1, transfer, primaries
+    return frame
+
+
+def upright(tmp_path: Path, frame: av.VideoFrame) -> np.ndarray:
+    reader = ClipReader(probe(make_clip(tmp_path / "a.mp4", 1)), 1920)
+    return reader._upright(frame).rgb().astype(int)
+
+
+@pytest.mark.parametrize("tag", [1, 2, 3, 4, 5, 6, 7, 9])
+def test_grey_stays_grey_whatever_the_tag(tmp_path: Path, tag: int) -> None:
+    pixels = upright(tmp_path, decoded_frame(tag))
+    assert np.ptp(pixels, axis=2).max() <= 3
+    assert np.abs(pixels[32, :, 1] - np.linspace(0, 255, 128)).max() <= 3
+
+
+@pytest.mark.parametrize("tag", [8, 10, 14])
+def test_colours_that_cannot_be_converted_are_named(tmp_path: Path, tag: int) -> None:
+    with pytest.raises(VideoError, match=rf"colours \(yuv420p10le, matrix {tag}, transfer 1\) cannot be converted"):
+        upright(tmp_path, decoded_frame(tag))
+
+
+@pytest.mark.parametrize(("transfer", "white"), [(16, 0.58), (18, 0.75)], ids=["PQ", "HLG"])
+def test_hdr_is_brought_to_the_standard_range(tmp_path: Path, transfer: int, white: float) -> None:
+    """ITU-R BT.2408: white of 203 candelas lies at 58 % of PQ's range and at 75 % of HLG's."""
+    pixels = upright(tmp_path, decoded_frame(9, transfer, 9))
+    grey = pixels[32, :, 1]
+    assert np.ptp(pixels, axis=2).max() <= 6
+    assert abs(np.flatnonzero(grey >= 250)[0] / 127 - white) < 0.04
+    assert (np.diff(grey) >= -1).all() and grey[0] <= 3

@@ -14,7 +14,7 @@ from tests.stvit.video.clips import RATE, STEP, frame_number, frames_of, make_cl
 
 
 def rewrite(source: Path, target: Path, times: list[float]) -> Path:
-    writer = ClipWriter(target, (64, 128), probe(source))
+    writer = ClipWriter(target, (64, 128), probe(source), Matrix.BT709)
     for index, time_s in enumerate(times):
         writer.write(Picture.from_rgb(scene(index, (64, 128))), time_s)
     writer.finish()
@@ -50,7 +50,7 @@ def test_the_new_clip_says_how_its_colours_are_meant(tmp_path: Path, matrix: Mat
     with av.open(str(target)) as container:
         frame = next(container.decode(video=0))
     assert (frame.colorspace, frame.color_range) == (matrix.value, 1)
-    assert np.abs(Picture(frame.to_ndarray(), matrix).rgb().astype(int) - scene(0, (64, 128))).mean() < STEP / 2
+    assert np.abs(Picture.of_frame(frame, matrix).rgb().astype(int) - scene(0, (64, 128))).mean() < STEP / 2
 
 
 def test_times_are_kept_as_they_are(tmp_path: Path) -> None:
