@@ -132,21 +132,20 @@ def draw_objects(
         names: of the classes.
     """
     size = text_scale(canvas)
-    for index in reversed(range(len(found))):  # the surest on top
-        score, number = float(found.scores[index]), int(numbers[index])
-        if score < least_score:
-            continue
-        colour = tuple(colours(48)[number % 48].tolist()) if number else UNKNOWN
+    shown = [index for index in reversed(range(len(found))) if found.scores[index] >= least_score]  # the surest on top
+    fills = [tuple(colours(48)[number % 48].tolist()) if number else UNKNOWN for number in numbers.tolist()]
+    sides = found.boxes.round().int().tolist()
+    for index in shown:
         mask, corner_yx = mask_in_image(found.mask_probabilities[index], found.boxes[index], found.image_hw)
-        sides = [round(side) for side in found.boxes[index].tolist()]
         for plane in canvas:
-            _tint_mask(plane, mask.numpy(), corner_yx, colour)
-            x0, y0, x1, y1 = (side // plane.step for side in sides)
+            _tint_mask(plane, mask.numpy(), corner_yx, fills[index])
+            x0, y0, x1, y1 = (side // plane.step for side in sides[index])
             thick = max(1, round(2 * size / plane.step))
-            cv2.rectangle(plane.values, (x0, y0), (x1, y1), _scalar(plane, colour), thick)
-        tag = f"#{number} " if number else ""
-        name = f"{tag}{names[int(found.labels[index])]} {100 * score:.0f} %"
-        put_text(canvas, [name], (sides[0], sides[1]), size, fill=colour, above=True)
+            cv2.rectangle(plane.values, (x0, y0), (x1, y1), _scalar(plane, fills[index]), thick)
+    for index in shown:
+        tag = f"#{numbers[index]} " if numbers[index] else ""
+        name = f"{tag}{names[int(found.labels[index])]} {100 * float(found.scores[index]):.0f} %"
+        put_text(canvas, [name], tuple(sides[index][:2]), size, fill=fills[index], above=True)
 
 
 def _tint_mask(plane: Plane, mask: np.ndarray, corner_yx: tuple[int, int], colour: tuple[int, int, int]) -> None:

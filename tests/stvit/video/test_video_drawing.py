@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -121,6 +122,16 @@ def test_a_mask_of_a_single_column_is_tinted(matrix: Matrix | None) -> None:
     changed = np.abs(after - before).max(axis=2)
     assert changed[31:51, 41].min() > 30 and changed[:, :36].max() == changed[:, 47:].max() == 0
     assert (after[31:51, 41] @ (1, -1, 0)).min() > 60
+
+
+@WAYS
+def test_names_lie_above_the_masks_of_other_objects(matrix: Matrix | None) -> None:
+    sure, other = found((10.0, 10.0, 150.0, 90.0)), found((40.0, 50.0, 100.0, 90.0), 0.7)
+    pairs = {name: torch.cat([getattr(own, name) for own in (sure, other)]) for name in ("boxes", "scores", "labels")}
+    both = replace(sure, mask_probabilities=torch.ones(2, 28, 28), **pairs)
+    pixels = drawn(lambda canvas: draw_objects(canvas, both, np.array([7, 11]), 0.5), ground(), matrix)
+    margin = pixels[40:47, 40]  # left of the letters
+    assert np.abs(margin - colours(48)[11]).max() <= 4
 
 
 def test_objects_that_are_not_sure_are_not_drawn() -> None:
