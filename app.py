@@ -32,10 +32,10 @@ def serve() -> None:
     from starlette.routing import Route
 
     from demo.engine import Engine
-    from demo.ui import layout
-    from demo.ui.runtime import Runtime
-    from stvit.allocator import keep_freed_memory
-    from stvit.compute import compute_in_one_place
+    from demo.page import layout
+    from demo.runtime import Runtime
+    from stvit.predict.allocator import keep_freed_memory
+    from stvit.predict.device import compute_in_one_place
 
     keep_freed_memory()
     engine = Engine()

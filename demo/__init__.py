@@ -1,1 +1,1 @@
-"""The live demo: pictures in, results, measurements and drawings out, and the page that shows them."""
+"""The demo: a Gradio page over the library."""

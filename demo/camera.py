@@ -15,13 +15,13 @@ from PIL import Image
 
 import stvit
 from demo.camera_runs import Caption, Judged
-from demo.cost_charts import cost_of
+from demo.charts.costs import cost_of
 from demo.detection import input_side, scale_of
 from demo.detectors import FULL_TOKEN_DETECTORS
 from demo.engine import Engine
 from demo.media import DECODE_ERRORS
-from demo.roster import CHOICES, DETECTORS, ModelChoice, find_any, method_of
-from demo.store import LoadedModel
+from demo.model_cache import LoadedModel
+from demo.registry import CHOICES, DETECTORS, ModelChoice, find_any, method_of
 from demo.video import CLASSIFY, CLUSTERS, DETECT, BadChoice, ClipJob, frame_model, make_job
 from stvit.detection.preprocess import prepare
 from stvit.video.types import Model

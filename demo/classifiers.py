@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from demo.choices import PUBLISHED_SIZES, Method, ModelChoice, make_choice, paper_tables
+from demo.model_spec import PUBLISHED_SIZES, Method, ModelChoice, make_choice, paper_tables
 
 SEMANTIC_TOKENS = (16, 36, 64, 100)
 SEMANTIC_WINDOWS = (2, 3, 4)

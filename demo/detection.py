@@ -12,12 +12,12 @@ import torch
 from demo.engine import Engine
 from demo.media import SourceImage, read_image
 from demo.memory import first_that_fits
-from demo.roster import ModelChoice, find_any, find_detector
-from demo.store import LoadedModel
-from demo.types import DetectionResult, DetectionTimes, RegionMap
+from demo.model_cache import LoadedModel
+from demo.registry import ModelChoice, find_any, find_detector
 from stvit import TokenTrace
 from stvit.detection import COCO_CLASSES, CascadeMaskRCNN, Detections
 from stvit.detection.preprocess import PreparedImage
+from stvit.predict.results import DetectionResult, DetectionTimes, RegionMap
 
 SHORT_SIDES = (800, 640, 480, 320)  # the first as published
 PUBLISHED_SCALE = (1333, 800)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from demo.choices import ModelChoice, make_choice, paper_tables
+from demo.model_spec import ModelChoice, make_choice, paper_tables
 
 SIZES = ("small", "base")
 HEADS = "cascade_mask_rcnn"

@@ -14,14 +14,14 @@ import torch
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD, ImageNetInfo
 from torch import Tensor, nn
 
-from demo.geometry import InputGeometry, preprocess
 from demo.media import SourceImage, read_image
-from demo.roster import ModelChoice, find
-from demo.store import ModelStore
-from demo.types import Classification, ClusterMap, Prediction, ReductionMap
+from demo.model_cache import ModelStore
+from demo.registry import ModelChoice, find
 from stvit import TokenTrace
-from stvit.compute import Compute
 from stvit.measure.timing import best_precision, device_name
+from stvit.predict.device import Compute
+from stvit.predict.preprocess import InputGeometry, preprocess
+from stvit.predict.results import Classification, ClusterMap, Prediction, ReductionMap
 
 TOP_K = 5
 

@@ -12,14 +12,14 @@ import numpy as np
 import torch
 from PIL import Image
 
-from demo.coco import coco_json
+from demo.benchmark import Racer, RaceState
 from demo.detection import DetectRun
+from demo.detections_json import coco_json
 from demo.engine import ClassifyRun
-from demo.geometry import InputGeometry
-from demo.overlay import draw_attention, draw_clusters, draw_reduction
-from demo.race import Racer, RaceState
 from demo.segmentation import SegmentRun, class_areas
-from demo.types import Classification, ClusterMap, DetectionResult, ReductionMap, RegionMap, StageTimes
+from stvit.draw.regions import draw_attention, draw_clusters, draw_reduction
+from stvit.predict.preprocess import InputGeometry
+from stvit.predict.results import Classification, ClusterMap, DetectionResult, ReductionMap, RegionMap, StageTimes
 
 DISPLAY_SIDE = 1280  # longest side of pictures that are shown or handed out; the token map itself has 14 x 14 cells
 JPEG_QUALITY = 90

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from demo.choices import NARROW, ModelChoice
-from stvit.training.data import MOTIONS
+from demo.model_spec import NARROW, ModelChoice
 from weights import BundledRecord
+from weights.garments import MOTIONS
 
 METHOD_OF = {  # start of the registered name: method
     "stvit_r_swin": "STViT-R-Swin",

@@ -14,7 +14,7 @@ from typing import BinaryIO
 import numpy as np
 from PIL import ExifTags, Image, ImageCms
 
-from demo.geometry import InputGeometry, preprocess
+from stvit.predict.preprocess import InputGeometry, preprocess
 
 __all__ = ["DECODE_ERRORS", "InputGeometry", "MediaError", "SourceImage", "preprocess", "read_image"]
 

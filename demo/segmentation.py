@@ -12,16 +12,16 @@ import cv2
 import numpy as np
 from torch import Tensor
 
+from demo.backbone_benchmark import in_turns
+from demo.benchmark import RaceState
 from demo.detection import Stopwatch, region_maps
-from demo.detection_race import in_turns
 from demo.engine import Engine
 from demo.media import SourceImage, read_image
 from demo.memory import first_that_fits
-from demo.race import RaceState
-from demo.roster import find_any, find_segmenter, segmenter_peer
-from demo.store import LoadedModel
-from demo.types import SegmentationResult, SegmentationTimes
+from demo.model_cache import LoadedModel
+from demo.registry import find_any, find_segmenter, segmenter_peer
 from stvit.detection import preprocess
+from stvit.predict.results import SegmentationResult, SegmentationTimes
 from stvit.segmentation import UperNet, label_map
 from stvit.segmentation.inference import scaled_hw
 from stvit.segmentation.losses import resize

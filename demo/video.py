@@ -8,8 +8,8 @@ from pathlib import Path
 
 from demo.detection import check_short_side, input_side, scale_of
 from demo.engine import Engine
-from demo.roster import ModelChoice, clip_peer, find, find_any, find_clip_model, find_detector, full_token_peer
-from stvit.kinetics import KINETICS400_CLASSES
+from demo.registry import ModelChoice, clip_peer, find, find_any, find_clip_model, find_detector, full_token_peer
+from stvit.class_names import KINETICS400_CLASSES
 from stvit.video import ActionClassifier, Classifier, Detector, Progress, Race, Sampling, Single, process
 from stvit.video.types import Model
 

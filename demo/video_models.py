@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from demo.choices import ModelChoice, make_choice, paper_tables
+from demo.model_spec import ModelChoice, make_choice, paper_tables
 
 SEMANTIC, FULL = "STViT-Video-Swin", "Video-Swin"
 SIZES = ("tiny", "small")

@@ -6,8 +6,9 @@ Importing the package registers every model with timm. Shape legend, valid every
     w window side, m semantic tokens per window side, H and W rows and columns of a token map
 """
 
+from stvit.measure.macs import count_macs
+
 from .factory import create_model
-from .measure.macs import count_macs
 from .trace import LayerTrace, TokenTrace
 
 __all__ = ["LayerTrace", "TokenTrace", "count_macs", "create_model"]

@@ -8,17 +8,6 @@ from typing import Any
 import timm
 from torch import nn
 
-from . import (  # noqa: F401 - each registers its models
-    deit,
-    detection,
-    evit,
-    lvvit,
-    stvit_swin,
-    stvit_video_swin,
-    swin_r,
-    tome,
-    video_swin,
-)
 from .checkpoint import load_checkpoint
 from .segmentation import upernet  # noqa: F401 - likewise
 

@@ -18,8 +18,8 @@ from safetensors.torch import save
 
 import stvit
 from stvit.segmentation import UperNet
-from stvit.training.data import CLASS_NAMES, MOTIONS
 from tests.sure_detector import PHOTO, make_sure, scale_outputs
+from weights.garments import CLASS_NAMES, MOTIONS
 
 NARROW_SWIN: dict[str, Any] = {
     "embed_dim": 16,
@@ -111,7 +111,7 @@ def describe(name: str, folder: Path) -> dict[str, Any]:
         "data": "Nothing: random weights that stand in for trained ones.",
         "seed": 0,
         "recipe": name,
-        "command": [f"python -m stvit.training {task} --recipe {name}", "python -m stvit.training.bundle"],
+        "command": [f"python -m stvit.training {task} --recipe {name}", "python -m weights.garments.bundle"],
         "epochs": 6,
         "samples_seen": 330_000,
         "trained_on": "nothing",

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from demo.roster import ModelChoice, find
+from demo.registry import ModelChoice, find
 
 MODEL, BASELINE = "stvit_r_swin_small_224", "swin_small_patch4_window7_224"
 NARROW: dict[str, Any] = {"embed_dim": 16, "depths": (1, 1, 6, 1), "num_heads": (1, 2, 4, 8)}

@@ -1,10 +1,10 @@
 """Checkpoints: a catalogue of records, and the way from a record to verified weights in a model."""
 
-from .bundle import BUNDLED_MODELS, BundledRecord, BundleError
-from .catalogue import CATALOGUE, CheckpointRecord, DetectorPreprocessing, Preprocessing
-from .errors import WeightsUnavailable
-from .load import load
-from .resolve import ResolvedWeights, resolve, resolve_bundled, within_reach
+from stvit.pretrained.errors import WeightsUnavailable
+from stvit.pretrained.load import load
+from stvit.pretrained.model_cards import BUNDLED_MODELS, BundledRecord, BundleError
+from stvit.pretrained.records import CATALOGUE, CheckpointRecord, DetectorPreprocessing, Preprocessing
+from stvit.pretrained.resolve import ResolvedWeights, resolve, resolve_bundled, within_reach
 
 __all__ = [
     "BUNDLED_MODELS",

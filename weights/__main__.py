@@ -7,7 +7,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from . import BUNDLED_MODELS, CATALOGUE, WeightsUnavailable, resolve, resolve_bundled
+from stvit.pretrained import resolve
+
+from . import BUNDLED_MODELS, CATALOGUE, WeightsUnavailable, resolve_bundled
 
 
 def list_records() -> None:

@@ -11,8 +11,8 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from stvit.video.encode import ClipWriter
 from stvit.video.types import ClipInfo
-from stvit.video.writing import ClipWriter
 
 HERE = Path(__file__).resolve().parent
 PHOTO = HERE.parent / "examples" / "castle.jpg"

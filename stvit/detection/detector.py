@@ -17,15 +17,16 @@ from timm.models import build_model_with_cfg, generate_default_cfgs, register_mo
 from torch import Tensor, nn
 from torchvision.ops import clip_boxes_to_image
 
-from ..dense import DenseBackbone, dense_backbone
-from ..layer_groups import LayerGroups, groups_within
+from stvit.layers.layer_groups import LayerGroups, groups_within
+from stvit.models.dense_backbone import DenseBackbone, dense_backbone
+
 from .boxes import decode_deltas
 from .cascade import STAGE_STDS, CascadeRoIHead, select_detections
+from .detections import Detections
 from .fpn import FPN
 from .preprocess import PreparedImage, prepare
 from .rpn import TEST_PROPOSALS, RPNHead, anchors_of, flatten_predictions, select_proposals
 from .training import DetectionTarget, detector_losses
-from .types import Detections
 
 TEST_SCALE = (1333, 800)
 TEST_SCORE = 0.05
@@ -35,7 +36,7 @@ class CascadeMaskRCNN(nn.Module):
     """Detector and instance segmenter of any backbone with four maps.
 
     Args:
-        backbone: name, see :func:`stvit.dense.dense_backbone`.
+        backbone: name, see :func:`stvit.models.dense_backbone.dense_backbone`.
         num_classes: without background; 80 for COCO.
         fpn_channels: width of the feature pyramid and of the heads' convolutions.
         box_hidden: width of the box heads' hidden layer.
@@ -146,7 +147,7 @@ class CascadeMaskRCNN(nn.Module):
 
     def load_pretrained(self, checkpoint_path: str, prefix: str = "") -> None:
         """timm's hook for weight files of a custom format: the authors' published ``.pth``."""
-        from ..checkpoint import load_checkpoint
+        from stvit.checkpoint import load_checkpoint
 
         load_checkpoint(self, checkpoint_path)
 

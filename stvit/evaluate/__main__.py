@@ -18,11 +18,12 @@ from typing import Any
 import torch
 from timm.models import is_model
 
-from ..allocator import keep_freed_memory
-from ..checkpoint import CheckpointError
-from ..factory import create_model
+from stvit.checkpoint import CheckpointError
+from stvit.factory import create_model
+from stvit.predict.allocator import keep_freed_memory
+
 from . import coco
-from .annotations import category_ids, find_images, read_annotations
+from .coco_annotations import category_ids, find_images, read_annotations
 from .errors import EvaluationError
 from .results import ResultsFile
 

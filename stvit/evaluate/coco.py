@@ -14,8 +14,9 @@ from pycocotools import mask as rle
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from ..detection.types import Detections
-from .annotations import Annotations, CocoImage, index
+from stvit.detection.detections import Detections
+
+from .coco_annotations import Annotations, CocoImage, index
 from .images import read_image
 from .results import Result, ResultsFile
 

@@ -16,8 +16,9 @@ from typing import Any
 import torch
 from timm.models import is_model
 
-from ..allocator import keep_freed_memory
-from ..factory import create_model
+from stvit.factory import create_model
+from stvit.predict.allocator import keep_freed_memory
+
 from . import suite
 from .compare import Comparison, SpeedUp, compare
 from .timing import best_precision

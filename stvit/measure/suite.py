@@ -9,7 +9,8 @@ from typing import Any
 import timm
 import torch
 
-from ..factory import create_model
+from stvit.factory import create_model
+
 from .compare import Comparison, compare
 from .macs import count_macs
 

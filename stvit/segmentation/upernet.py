@@ -16,9 +16,10 @@ from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
 from torch import Tensor, nn
 
-from ..dense import dense_backbone
-from ..layer_groups import LayerGroups, groups_within
-from ..trace import TokenTrace
+from stvit.layers.layer_groups import LayerGroups, groups_within
+from stvit.models.dense_backbone import dense_backbone
+from stvit.trace import TokenTrace
+
 from .inference import SlidingWindow, average_probabilities, label_map, scaled_hw, sliding_logits
 from .losses import resize, segmentation_loss
 

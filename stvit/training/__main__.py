@@ -13,15 +13,16 @@ from typing import TYPE_CHECKING, get_args
 import torch
 from timm.layers import set_fused_attn, use_fused_attn
 
-from ..allocator import keep_freed_memory
-from ..checkpoint import CheckpointError
-from ..evaluate.errors import EvaluationError
+from stvit.checkpoint import CheckpointError
+from stvit.evaluate.errors import EvaluationError
+from stvit.predict.allocator import keep_freed_memory
+
 from .checkpoints import ResumeError
 from .origin import Origin
 from .recipe import Recipe, RecipeError, TaskName, load_recipe, names
 
 if TYPE_CHECKING:
-    from .tasks import Task
+    from stvit.training.tasks.task import Task
 
 TASKS = {
     "classify": ("classify", "ClassifyTask"),
@@ -46,7 +47,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def make_task(recipe: Recipe, places: Mapping[str, Path]) -> Task:
     """The task of a recipe, its data at these places."""
-    from .tasks import Places  # imports accelerate: seconds that --help saves
+    from stvit.training.tasks.task import Places  # imports accelerate: seconds that --help saves
 
     module, name = TASKS[recipe.task]
     return getattr(import_module(f".{module}", __package__), name)(recipe, Places(places))

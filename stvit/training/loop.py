@@ -17,11 +17,12 @@ from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
+from stvit.training.tasks.task import MapData, Task
+
 from .batches import Share, seed_everything
 from .checkpoints import MetricsLog, ResumeError, load_state, read_metrics, save_state, save_weights
-from .rates import make_keep_rate, make_optimizer, make_schedule
 from .recipe import Recipe, RecipeError, plain
-from .tasks import MapData, Task
+from .schedules import make_keep_rate, make_optimizer, make_schedule
 
 
 @dataclass(frozen=True)

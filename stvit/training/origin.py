@@ -10,7 +10,8 @@ from typing import Any
 
 import torch
 
-from ..measure.timing import device_name
+from stvit.measure.timing import device_name
+
 from .checkpoints import WEIGHTS_FILE
 from .recipe import Recipe, plain
 

@@ -36,7 +36,7 @@ class Recipe:
     Attributes:
         task: what is learned.
         model: registered name.
-        data: ``kind`` and the options of that kind, see :mod:`stvit.training.tasks`.
+        data: ``kind`` and the options of that kind, see :mod:`stvit.training.tasks.task`.
         epochs: passes over the training set.
         batch_size: samples per optimiser step, over all processes and accumulated batches, copies included.
         learning_rate: at the end of the warm-up, for this batch size.

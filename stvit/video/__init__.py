@@ -5,14 +5,14 @@ model, drawn on and encoded by stages that work at the same time; only a few fra
 OpenCV and trackers, which only this package imports; ``import stvit`` does not import it.
 """
 
-from .act import ActionClassifier, Sampling
+from .annotate_task import Single
 from .classify import Classifier
+from .clip_classifier import ActionClassifier, Sampling
 from .detect import Detector
 from .pipeline import Cancelled, process
-from .probing import probe
+from .probe import probe
 from .progress import Progress
-from .race import Race
-from .single import Single
+from .side_by_side import Race
 from .types import ClipInfo, Frame, Limits, VideoError
 
 __all__ = [

@@ -14,16 +14,17 @@ from threading import Event
 
 import av
 
-from ..allocator import keep_freed_memory
-from ..checkpoint import CheckpointError
-from ..compute import compute_in_one_place
+from stvit.checkpoint import CheckpointError
+from stvit.predict.allocator import keep_freed_memory
+from stvit.predict.device import compute_in_one_place
+
+from .annotate_task import Single
 from .arguments import VIEWS, parse
-from .building import BadClasses, NoWeights, build_models
-from .description import BadDescription
+from .model_card import BadDescription
+from .models import BadClasses, NoWeights, build_models
 from .pipeline import process
 from .progress import STAGES, Progress
-from .race import Race
-from .single import Single
+from .side_by_side import Race
 from .types import Limits, Model, VideoError
 
 

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from .drawing import draw_objects, draw_regions, put_text, text_scale
+from stvit.draw.yuv import draw_objects, draw_regions, put_text, text_scale
+
 from .picture import Canvas
 from .regions import StableRegions
 from .tracks import LEAST_SCORE, ObjectTracker

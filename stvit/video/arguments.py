@@ -12,10 +12,11 @@ from pathlib import Path
 import torch
 from timm.models import is_model, model_entrypoint
 
-from .. import stvit_video_swin, video_swin
-from ..detection import detector
-from ..segmentation import upernet
-from .description import BadDescription, Description, read_description
+from stvit.detection import detector
+from stvit.models import stvit_video_swin, video_swin
+from stvit.segmentation import upernet
+
+from .model_card import BadDescription, Description, read_description
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 MODELS = {

@@ -14,9 +14,10 @@ import torch.nn.functional as F
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD, ImageNetInfo
 from torch import Tensor, nn
 
-from ..compute import Compute
-from ..measure.macs import count_macs
-from ..trace import LayerTrace, TokenTrace
+from stvit.measure.macs import count_macs
+from stvit.predict.device import Compute
+from stvit.trace import LayerTrace, TokenTrace
+
 from .regions import CLEAR, DROPPED
 from .types import FrameResult, Regions
 

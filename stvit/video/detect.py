@@ -10,10 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..compute import Compute
-from ..detection import COCO_CLASSES, CascadeMaskRCNN, Detections
-from ..detection.preprocess import PreparedImage
-from ..measure.macs import count_macs
+from stvit.detection import COCO_CLASSES, CascadeMaskRCNN, Detections
+from stvit.detection.preprocess import PreparedImage
+from stvit.measure.macs import count_macs
+from stvit.predict.device import Compute
+
 from .classify import assignment_of, last_region_layer
 from .types import FrameResult, Regions
 

@@ -17,13 +17,13 @@ from pathlib import Path
 from threading import Event
 from typing import Any
 
-from .channel import Channel, Stop, Stopped
+from .bounded_queue import Channel, Stop, Stopped
+from .decode import ClipReader
+from .encode import ClipWriter
 from .picture import Picture
-from .probing import probe
+from .probe import probe
 from .progress import Progress
-from .reading import ClipReader
 from .types import ClipInfo, Frame, Limits, Task
-from .writing import ClipWriter
 
 REPORT_EVERY_S = 0.25
 AHEAD = 4  # frames beyond a batch that may wait for a stage
@@ -47,7 +47,7 @@ def process(
 
     The new clip and the records appear under their names when they are complete. Whatever ends the run before - an
     error of any stage, ``cancel``, or the caller letting go of the iterator - leaves no file and no thread. A program
-    whose models are on a CPU is faster with ``stvit.compute.compute_in_one_place()`` at its beginning.
+    whose models are on a CPU is faster with ``stvit.predict.device.compute_in_one_place()`` at its beginning.
 
     Args:
         source: the clip.

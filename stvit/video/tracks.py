@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..detection import Detections
+from stvit.detection import Detections
 
 LOST_S = 1.0  # an object that is hidden for longer comes back as another one
 USUAL_FPS = 30.0

@@ -9,7 +9,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from ..detection import COCO_CLASSES, Detections
+from stvit.detection import COCO_CLASSES, Detections
+
 from .picture import Picture
 
 

@@ -13,7 +13,7 @@ from weights import BUNDLED_MODELS
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory(prefix="bundled-") as folder:
         BUNDLED_MODELS.folder = write_stand_ins(Path(folder))
-        import demo.official  # has the bundled models read
+        import demo.page.published_weights  # has the bundled models read
 
-        demo.official.FRESH_S = 0.0
+        demo.page.published_weights.FRESH_S = 0.0
         app.main()

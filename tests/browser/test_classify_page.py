@@ -13,8 +13,8 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Browser, Page, expect
 
-from demo.store import RETRY_AFTER_S
-from demo.ui.examples import load_examples
+from demo.model_cache import RETRY_AFTER_S
+from demo.page.examples import load_examples
 from tests.browser.conftest import BASELINE, MODEL, ROOT, App, add_released_weights
 from tests.hub_server import HubServer
 from weights import CATALOGUE

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Browser, Locator, Page, expect
 
-from demo.segment_drawing import class_colours
+from stvit.draw.classes import class_colours
 from tests.browser.conftest import ROOT, App
 
 PROGRAM = ("-m", "tests.browser.garment_app")

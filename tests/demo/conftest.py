@@ -12,15 +12,15 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-import demo.roster
-import demo.store
+import demo.model_cache
+import demo.registry
 from demo.engine import Engine
 from demo.garments import garment_choices
-from stvit.swin_r import rename_released
+from stvit.models.stvit_r_swin import rename_released
+from stvit.pretrained.model_cards import BundledModels
 from tests import bundled_stand_ins, narrow_detector
 from tests.golden.fill import fill
 from weights import CheckpointRecord, ResolvedWeights, WeightsUnavailable
-from weights.bundle import BundledModels
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
 MODEL, BASELINE = "stvit_r_swin_small_224", "deit_tiny_patch16_224"
@@ -49,14 +49,14 @@ def with_weights(weight_files: dict[str, Path], monkeypatch: pytest.MonkeyPatch)
     def resolve(record: CheckpointRecord, progress=None) -> ResolvedWeights:
         return ResolvedWeights(weight_files[record.name], "cache", "")
 
-    monkeypatch.setattr(demo.store, "resolve", resolve)
+    monkeypatch.setattr(demo.model_cache, "resolve", resolve)
 
 
 @pytest.fixture
 def no_weights(monkeypatch: pytest.MonkeyPatch) -> Mock:
     """The Hub is down; returns the stand-in for ``resolve``."""
     resolve = Mock(side_effect=WeightsUnavailable("hub down", "The Hub is out of order.", "Wait a minute."))
-    monkeypatch.setattr(demo.store, "resolve", resolve)
+    monkeypatch.setattr(demo.model_cache, "resolve", resolve)
     return resolve
 
 
@@ -80,7 +80,7 @@ def stand_ins(tmp_path_factory: pytest.TempPathFactory) -> BundledModels:
 @pytest.fixture
 def garments(stand_ins: BundledModels, monkeypatch: pytest.MonkeyPatch) -> None:
     """The page offers the stand-ins as its bundled models."""
-    roster = demo.roster
+    roster = demo.registry
     classifiers, detectors, segmenters, clips = (
         garment_choices(stand_ins.of_task(task)) for task in ("classify", "detect", "segment", "video")
     )

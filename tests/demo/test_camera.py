@@ -20,7 +20,7 @@ import stvit.video.annotate
 from demo.camera import MAX_BYTES, READY_MODELS, FrameError, LiveModels, camera_job, full_token_macs, read_frame
 from demo.camera_runs import MAX_RUNS, LiveRun, LiveRuns, TooManyCameras
 from demo.engine import Engine
-from demo.roster import find
+from demo.registry import find
 from demo.video import CLASSIFY, CLUSTERS, DETECT, BadChoice
 from tests import narrow_classifier
 from tests.demo.camera_frames import encoded, job, scene

@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 import torch
 
-import demo.detection_race
-import demo.race
+import demo.backbone_benchmark
+import demo.benchmark
+from demo.backbone_benchmark import race_backbones
 from demo.detection import SHORT_SIDES, BadSize, check_short_side, detect, detect_file, scale_of
-from demo.detection_race import race_backbones
 from demo.engine import Engine
 from demo.media import MediaError, read_image
 from demo.memory import OutOfMemory
-from demo.roster import DETECTORS, UnknownModel, full_token_peer
+from demo.registry import DETECTORS, UnknownModel, full_token_peer
 from tests.demo.conftest import MODEL
 from tests.narrow_detector import DETECTOR
 from tests.sure_detector import PHOTO
@@ -147,8 +147,8 @@ def test_what_is_no_detector_or_no_picture_is_refused(engine: Engine, photo: Pat
 
 @pytest.fixture
 def short_races(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(demo.detection_race, "SECONDS", 1e-6)
-    monkeypatch.setattr(demo.race, "REPORT_EVERY_S", 1e-6)
+    monkeypatch.setattr(demo.backbone_benchmark, "SECONDS", 1e-6)
+    monkeypatch.setattr(demo.benchmark, "REPORT_EVERY_S", 1e-6)
 
 
 def test_both_backbones_run_on_the_same_input(engine: Engine, photo: Path, short_races: None) -> None:
@@ -159,7 +159,7 @@ def test_both_backbones_run_on_the_same_input(engine: Engine, photo: Path, short
         backbone.register_forward_pre_hook(lambda _, arguments, inputs=inputs: inputs.append(arguments[0]))
     states = list(race_backbones(engine, photo, DETECTOR, 320))
     ours, theirs = ([images for images in inputs if not images.is_meta] for inputs in seen.values())  # meta: counted
-    assert len(ours) == len(theirs) >= demo.race.MIN_ROUNDS
+    assert len(ours) == len(theirs) >= demo.benchmark.MIN_ROUNDS
     assert all(torch.equal(a, ours[0]) for a in (*ours, *theirs))
     assert states[-1].done and states[-1].speedup(batched=False) > 0
     assert "input 320 × 448" in states[-1].device

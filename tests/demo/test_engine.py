@@ -11,15 +11,15 @@ import pytest
 import torch
 
 import demo.engine
-import demo.store
+import demo.model_cache
 from demo.engine import Engine, top_predictions
 from demo.media import MediaError
 from demo.memory import OutOfMemory
-from demo.roster import UnknownModel
-from demo.store import ModelStore
-from stvit.training.data import CLASS_NAMES
+from demo.model_cache import ModelStore
+from demo.registry import UnknownModel
 from tests.demo.conftest import BASELINE, MODEL
 from weights import ResolvedWeights
+from weights.garments import CLASS_NAMES
 
 CPU = torch.device("cpu")
 
@@ -86,7 +86,7 @@ def test_weights_that_do_not_fit_are_a_problem_that_names_the_file_only(
     weight_files: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wrong = ResolvedWeights(weight_files[MODEL], "cache", "")
-    monkeypatch.setattr(demo.store, "resolve", lambda record, progress=None: wrong)
+    monkeypatch.setattr(demo.model_cache, "resolve", lambda record, progress=None: wrong)
     loaded = ModelStore(CPU, torch.float32).get(BASELINE)
     assert "does not fit" in loaded.problem
     assert weight_files[MODEL].name in loaded.problem and str(weight_files[MODEL].parent) not in loaded.problem
@@ -150,8 +150,8 @@ def test_a_failed_download_is_tried_again_only_when_asked_and_after_a_while(
     store.get(BASELINE)
     store.get(BASELINE, retry=True)
     assert no_weights.call_count == 1
-    later = time.monotonic() + demo.store.RETRY_AFTER_S + 1
-    monkeypatch.setattr(demo.store.time, "monotonic", lambda: later)
+    later = time.monotonic() + demo.model_cache.RETRY_AFTER_S + 1
+    monkeypatch.setattr(demo.model_cache.time, "monotonic", lambda: later)
     store.get(BASELINE)
     assert no_weights.call_count == 1
     store.get(BASELINE, retry=True)
@@ -219,6 +219,6 @@ def test_the_drawn_side_brings_what_it_saw_along(garments: None, engine: Engine,
 def test_damaged_weights_of_this_project_predict_nothing(
     garments: None, engine: Engine, photo: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(importlib.import_module("weights.resolve"), "sha256_of", lambda path: "0" * 64)
+    monkeypatch.setattr(importlib.import_module("stvit.pretrained.resolve"), "sha256_of", lambda path: "0" * 64)
     _, found = engine.classify_one(photo, "garments_deit")
     assert found.predictions == () and "garments_deit.safetensors are damaged" in found.weights

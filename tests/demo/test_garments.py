@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import pytest
 
-import demo.roster
-from demo.choices import ModelChoice
+import demo.registry
 from demo.classifiers import METHODS
 from demo.garments import garment_choices, known, narrow_peer
-from demo.roster import (
+from demo.model_spec import ModelChoice
+from demo.registry import (
     UnknownModel,
     find,
     find_any,
@@ -21,7 +21,7 @@ from demo.roster import (
     settings_of,
     sizes_of,
 )
-from weights.bundle import BundledModels
+from stvit.pretrained.model_cards import BundledModels
 
 
 @pytest.fixture
@@ -65,8 +65,8 @@ def test_a_family_that_the_page_has_no_method_for_is_left_out(stand_ins: Bundled
 def test_the_pickers_offer_them_after_the_published_sizes(garments: None) -> None:
     assert sizes_of("STViT-DeiT") == ("tiny", "small", "base", "narrow")
     assert [choice.name for choice in settings_of("STViT-DeiT", "narrow")] == ["garments_stvit_deit"]
-    assert {choice.method for choice in demo.roster.CHOICES} <= {method.name for method in METHODS}
-    assert len({choice.label for choice in demo.roster.CHOICES}) == len(demo.roster.CHOICES)
+    assert {choice.method for choice in demo.registry.CHOICES} <= {method.name for method in METHODS}
+    assert len({choice.label for choice in demo.registry.CHOICES}) == len(demo.registry.CHOICES)
 
 
 def test_the_first_pair_is_one_with_semantic_tokens_and_its_full_token_peer(garments: None) -> None:
@@ -75,8 +75,8 @@ def test_the_first_pair_is_one_with_semantic_tokens_and_its_full_token_peer(garm
 
 
 def test_without_its_peer_no_pair_begins(garments: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    lone = tuple(choice for choice in demo.roster.CHOICES if not choice.bundled or choice.method.startswith("STViT"))
-    monkeypatch.setattr(demo.roster, "CHOICES", lone)
+    lone = tuple(choice for choice in demo.registry.CHOICES if not choice.bundled or choice.method.startswith("STViT"))
+    monkeypatch.setattr(demo.registry, "CHOICES", lone)
     assert garment_pair() is None
     assert narrow_peer(find("garments_stvit_deit"), lone) is None
 
@@ -87,6 +87,6 @@ def test_detectors_are_found_with_their_peers(garments: None, monkeypatch: pytes
     assert find_any(ours.name) is ours
     with pytest.raises(UnknownModel):
         find(ours.name)
-    monkeypatch.setattr(demo.roster, "DETECTORS", (ours,))
+    monkeypatch.setattr(demo.registry, "DETECTORS", (ours,))
     with pytest.raises(UnknownModel, match="nothing to compare STViT-R-Swin, narrow with"):
         full_token_peer(ours)

@@ -9,16 +9,16 @@ import pytest
 import torch
 from PIL import Image
 
-import demo.detection_race
-import demo.race
+import demo.backbone_benchmark
+import demo.benchmark
+import demo.model_cache
 import demo.segmentation
-import demo.store
 from demo.engine import Engine
 from demo.media import MediaError
 from demo.memory import OutOfMemory
-from demo.roster import UnknownModel, segmenter_peer
+from demo.page.examples import garment_examples
+from demo.registry import UnknownModel, segmenter_peer
 from demo.segmentation import class_areas, race_segmenters, segment, segment_file
-from demo.ui.examples import garment_examples
 from tests.demo.conftest import MODEL
 from tests.sure_detector import PHOTO
 from weights import WeightsUnavailable
@@ -130,7 +130,7 @@ def test_without_weights_there_are_regions_and_times_but_no_labels(
     def damaged(record: object) -> None:
         raise WeightsUnavailable("damaged", "Its file is damaged.", "Install the page anew.")
 
-    monkeypatch.setattr(demo.store, "resolve_bundled", damaged)
+    monkeypatch.setattr(demo.model_cache, "resolve_bundled", damaged)
     result = segment_file(Engine(CPU), SCENE, OURS).result
     assert result.labels is None and result.weights == "Its file is damaged. Install the page anew."
     assert len(result.regions) == 3 and result.times.backbone_ms > 0
@@ -150,15 +150,15 @@ def test_what_is_no_segmenter_or_no_picture_is_refused(exact: Engine, tmp_path: 
 def test_both_segmenters_run_as_wholes_in_turns_on_the_same_input(
     exact: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(demo.detection_race, "SECONDS", 1e-6)
-    monkeypatch.setattr(demo.race, "REPORT_EVERY_S", 1e-6)
+    monkeypatch.setattr(demo.backbone_benchmark, "SECONDS", 1e-6)
+    monkeypatch.setattr(demo.benchmark, "REPORT_EVERY_S", 1e-6)
     seen: dict[str, list[torch.Tensor]] = {OURS: [], FULL: []}
     for name, inputs in seen.items():
         network = exact.store.get(name).network
         network.register_forward_pre_hook(lambda _, arguments, inputs=inputs: inputs.append(arguments[0]))
     states = list(race_segmenters(exact, PHOTO, OURS))
     ours, full = ([images for images in inputs if not images.is_meta] for inputs in seen.values())
-    assert len(ours) == len(full) >= demo.race.MIN_ROUNDS
+    assert len(ours) == len(full) >= demo.benchmark.MIN_ROUNDS
     assert all(torch.equal(images, ours[0]) for images in (*ours, *full))
     last = states[-1]
     assert last.done and (last.model.name, last.baseline.name) == (OURS, FULL)
@@ -167,8 +167,8 @@ def test_both_segmenters_run_as_wholes_in_turns_on_the_same_input(
 
 
 def test_each_is_the_others_peer(garments: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    ours, full = demo.roster.SEGMENTERS
+    ours, full = demo.registry.SEGMENTERS
     assert (segmenter_peer(ours), segmenter_peer(full)) == (full, ours)
-    monkeypatch.setattr(demo.roster, "SEGMENTERS", (ours,))
+    monkeypatch.setattr(demo.registry, "SEGMENTERS", (ours,))
     with pytest.raises(UnknownModel, match="nothing to compare STViT-R-Swin, narrow with"):
         segmenter_peer(ours)

@@ -19,8 +19,8 @@ import stvit
 from stvit.training import loop
 from stvit.training.__main__ import main
 from stvit.training.checkpoints import MetricsLog, ResumeError, load_state, read_metrics, save_state
-from stvit.training.classify import ClassifyTask
 from stvit.training.recipe import load_recipe, plain
+from stvit.training.tasks.classify import ClassifyTask
 from tests.stvit.training.tiny_sources import write_items, write_photos
 
 RECIPE = """

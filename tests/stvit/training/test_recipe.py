@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 
 from stvit import create_model
 from stvit.training.recipe import Recipe, RecipeError, load_recipe, names, plain
-from stvit.training.tasks import Places, Task
+from stvit.training.tasks.task import Places, Task
 
 WRITTEN = """
 task = "classify"

@@ -9,7 +9,7 @@ import torch
 from stvit.training.batches import Share, seed_everything
 from stvit.training.checkpoints import read_metrics
 from stvit.training.recipe import load_recipe
-from stvit.training.tasks import Task
+from stvit.training.tasks.task import Task
 from tests.stvit.training.tiny_sources import write_items, write_photos
 
 Source = tuple[str, dict[str, Path]]  # a recipe's file, and where its data lie

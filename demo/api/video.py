@@ -1,0 +1,94 @@
+"""The endpoint for clips: the same run as the Video tab's, with plain values for its progress."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+from typing import Any
+
+import gradio as gr
+
+from demo.detection import SHORT_SIDES, BadSize
+from demo.memory import OutOfMemory, is_out_of_memory
+from demo.model_cache import NO_ROOM
+from demo.registry import CHOICES, CLIP_MODELS, DETECTORS, EVERY_MODEL, MODELS, UnknownModel
+from demo.runtime import VIDEO_QUEUE, Runtime
+from demo.tabs.inputs import uploaded_path
+from demo.tabs.video.handlers import new_folder
+from demo.video import CLASSIFY, CLIP_NAME, NO_BASELINE, RECORDS_NAME, TASKS, BadChoice, named_job
+from stvit.video import Progress, VideoError
+
+DESCRIPTION = (
+    "A clip through a model (`task`: 'Classify frames', 'Token regions', 'Detect objects' or 'Clip action'; `model`: a "
+    "name from /models whose role suits it). Clips up to 3 minutes, 50 MB, 4K and 120 frames/s. With a `baseline` both "
+    "run side by side, each at its real pace; a detector's and a clip model's is the one of the same size, and 'none' "
+    "is for one model alone. The pace of a detector is its backbone's: all that comes after is the same on both sides. "
+    "`short_side` bounds a detector's input. Yields the progress several times a second; the last value comes with the "
+    "new clip (MP4) and its records (JSON lines, one a frame; of clip models one more, 'clip', on the whole clip). "
+    "`weights` says where the weights came from, or why nothing is predicted."
+)
+Answer = tuple[dict[str, Any], str | None, str | None]
+
+
+class VideoEndpoint:
+    """The function behind the endpoint; every fault of the caller becomes a ``gr.Error`` with the reason."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self.runtime = runtime
+
+    def video(self, clip: str | None, task: str, model: str, baseline: str, short_side: int) -> Iterator[Answer]:
+        try:
+            if clip is None:
+                raise BadChoice("Send a clip: the parameter `clip` is empty.")
+            job = named_job(task, model, baseline, short_side)
+            loaded = [self.runtime.engine.store.get(name) for name in job.names]
+            weights = {entry.name: f"{entry.problem} {entry.next_step}".strip() or entry.weights for entry in loaded}
+            with new_folder() as folder, closing(self.runtime.process_clip(clip, folder, job)) as states:
+                for progress in states:
+                    files = [str(folder / name) if progress.done else None for name in (CLIP_NAME, RECORDS_NAME)]
+                    yield {**progress_json(progress), "weights": weights}, *files
+        except (UnknownModel, BadSize, BadChoice, VideoError, OutOfMemory) as error:
+            raise gr.Error(str(error), print_exception=False) from error
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            raise gr.Error(NO_ROOM, print_exception=False) from error
+
+
+def progress_json(progress: Progress) -> dict[str, Any]:
+    """A run under way, or its end, as plain values."""
+    return {
+        "done": progress.done,
+        "progress": progress.part,
+        "frames": progress.frames,
+        "frames_expected": progress.info.frames,
+        "frames_per_second": round(progress.frames_per_second, 2),
+        "model_frames_per_second": round(progress.model_frames_per_second, 2),
+        "eta_s": None if progress.eta_s is None else round(progress.eta_s, 1),
+        "stages_s": {stage: round(seconds, 3) for stage, seconds in progress.busy_s.items()},
+        "note": progress.note,
+        "clip": progress.conclusion,
+    }
+
+
+def build(runtime: Runtime) -> None:
+    """Register the endpoint; call inside ``gr.Blocks``."""
+    clip = gr.File(label="Clip", visible=False)
+    clip.preprocess = uploaded_path  # a message can leave out that it names a file
+    names = [choice.name for choice in CHOICES + DETECTORS + CLIP_MODELS]
+    inputs = [
+        clip,
+        gr.Dropdown(list(TASKS), value=CLASSIFY, label="Task", visible=False),
+        gr.Dropdown(names, value=MODELS[0].name, label="Model", visible=False),
+        gr.Dropdown(
+            [NO_BASELINE, *(choice.name for choice in EVERY_MODEL)], value=NO_BASELINE, label="Baseline", visible=False
+        ),
+        gr.Dropdown(list(SHORT_SIDES), value=SHORT_SIDES[0], label="Short side", visible=False),
+    ]
+    outputs = [
+        gr.JSON(label="Progress", visible=False),
+        gr.File(label="New clip", visible=False),
+        gr.File(label="Records", visible=False),
+    ]
+    run = VideoEndpoint(runtime).video
+    gr.Button(visible=False).click(run, inputs, outputs, api_name="video", api_description=DESCRIPTION, **VIDEO_QUEUE)

@@ -1,0 +1,182 @@
+"""Bars, tiles and messages that several charts are made of, as HTML.
+
+Every text that is put in is escaped here; every bar has its number beside it as text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from html import escape
+
+from demo.benchmark import Racer, RaceState
+from demo.registry import label_of
+from stvit.measure.timing import LatencySummary
+
+
+def notice(text: str, kind: str = "info", detail: str = "", progress: float | None = None) -> str:
+    """A message across the page: ``kind`` is info, busy, warning or error; ``progress`` in [0, 1] adds a bar."""
+    if not text:
+        return ""
+    role = "alert" if kind in ("warning", "error") else "status"
+    more = f"<span>{escape(detail)}</span>" if detail else ""
+    bar = "" if progress is None else f'<progress max="1" value="{progress:.3f}" aria-label="Progress"></progress>'
+    return f'<div class="notice {kind}" role="{role}"><b>{escape(text)}</b>{more}{bar}</div>'
+
+
+def stage_line(state: RaceState) -> str:
+    """What a comparison is doing, where, and how much of it is done."""
+    heading = "Measured" if state.done else state.stage
+    return (
+        f'<p class="stage-line" role="status"><span>{escape(heading)}</span><span>{escape(state.device)}</span>'
+        f'<progress max="1" value="{state.progress:.3f}" aria-label="Progress of the comparison"></progress></p>'
+    )
+
+
+def speed_tile(state: RaceState, batched: bool) -> str:
+    """How many times as fast, in large figures, beside what the multiply-adds would allow."""
+    title = f"Batches of {state.batch_size}" if batched else "One image at a time"
+    speedup, allowed = state.speedup(batched), state.allowed_speedup
+    if speedup is None:
+        return f'<section class="tile pending"><h4>{title}</h4><strong>…</strong><p>not measured yet</p></section>'
+    kind = "slower" if speedup < 0.97 else "faster" if speedup > 1.03 else "even"
+    return (
+        f'<section class="tile {kind}"><h4>{title}</h4><strong>{speedup:.2f}×</strong>'
+        f"<p>{escape(speed_words(speedup, label_of(state.baseline.name)))}</p>"
+        f"<dl><div><dt>multiply-adds would allow</dt><dd>{allowed:.2f}×</dd></div>"
+        f"<div><dt>measured ÷ allowed</dt><dd>{speedup / allowed:.2f}</dd></div></dl></section>"
+    )
+
+
+def turns_chart(state: RaceState, what: str, note: str, beside: str = "") -> str:
+    """Everything that a comparison of single inputs has measured so far.
+
+    Args:
+        state: the comparison.
+        what: is compared, as the first word of the titles.
+        note: shown beneath.
+        beside: HTML of a second tile.
+    """
+    both = (state.model, state.baseline)
+    macs, parameters = [racer.macs / 1e9 for racer in both], [racer.parameters / 1e6 for racer in both]
+    charts = (
+        latency_chart(f"{what} time", "ms for one picture, median and middle half; shorter is better", both),
+        bar_chart(f"{what} multiply-adds", "G at this input, as computed here", both, macs, _digits(macs)),
+        bar_chart(f"{what} parameters", "million", both, parameters, _digits(parameters)),
+        peak_memory_chart(f"{what} peak memory", both),
+    )
+    return (
+        f'<div class="race" data-done="{str(state.done).lower()}">{stage_line(state)}'
+        f'<div class="tiles">{speed_tile(state, batched=False)}{beside}</div>'
+        f'<div class="metrics">{"".join(charts)}</div><p class="fine">{escape(note)}</p></div>'
+    )
+
+
+def _digits(values: Sequence[float]) -> str:
+    return "{:.1f}" if min(values) >= 1 else "{:.2f}"
+
+
+def bar_chart(
+    title: str, unit: str, racers: Sequence[Racer], values: Sequence[float | None], form: str, notes: Sequence[str] = ()
+) -> str:
+    """One bar for each side; ``None`` where nothing is measured yet."""
+    longest = max((value for value in values if value), default=1.0)
+    rows = "".join(
+        _bar_row(
+            racer,
+            side,
+            "" if value is None else f'<i class="bar {side}" style="--part:{value / longest:.4f}"></i>',
+            "…" if value is None else form.format(value),
+            note,
+        )
+        for racer, side, value, note in zip(racers, ("ours", "base"), values, notes or ("", ""), strict=True)
+    )
+    return _chart(title, unit, rows)
+
+
+def latency_chart(title: str, unit: str, racers: Sequence[Racer]) -> str:
+    """Median times with the middle half as whiskers."""
+    longest = max((racer.latency.q3_ms for racer in racers if racer.latency), default=1.0)
+    rows = "".join(
+        _bar_row(racer, side, *_latency_bar(racer.latency, side, longest))
+        for racer, side in zip(racers, ("ours", "base"), strict=True)
+    )
+    return _chart(title, unit, rows)
+
+
+def _latency_bar(latency: LatencySummary | None, side: str, longest_ms: float) -> tuple[str, str, str]:
+    if latency is None:
+        return "", "…", ""
+    bar = (
+        f'<i class="bar {side}" style="--part:{latency.median_ms / longest_ms:.4f}"></i>'
+        f'<i class="whisker" style="--from:{latency.q1_ms / longest_ms:.4f};--to:{latency.q3_ms / longest_ms:.4f}"></i>'
+    )
+    return bar, f"{latency.median_ms:.1f}", f"{latency.q1_ms:.1f} to {latency.q3_ms:.1f}, {latency.runs} runs"
+
+
+def _bar_row(racer: Racer, side: str, bars: str, value: str, note: str = "") -> str:
+    return (
+        f'<div class="measure" data-model="{escape(racer.name)}"><span>{escape(label_of(racer.name))}</span>'
+        f'<div class="track">{bars}</div><b>{value}</b>{f"<small>{escape(note)}</small>" if note else ""}</div>'
+    )
+
+
+def peak_memory_chart(title: str, racers: Sequence[Racer]) -> str:
+    """Peak memory of both sides; nothing where it is not known."""
+    peaks = [racer.peak_memory_bytes / 2**20 if racer.peak_memory_bytes else None for racer in racers]
+    return (
+        bar_chart(title, "MiB held at once, beside weights and input", racers, peaks, "{:,.0f}") if any(peaks) else ""
+    )
+
+
+def _chart(title: str, unit: str, rows: str) -> str:
+    return f'<section class="card chart"><h4>{escape(title)}</h4><p class="fine">{escape(unit)}</p>{rows}</section>'
+
+
+def stacked_bar(label: str, parts_ms: Mapping[str, float], longest_ms: float) -> str:
+    """A row of a chart: a label, one bar of consecutive parts (class name: milliseconds), and the sum."""
+    parts = "".join(
+        f'<i class="stage {part}" style="--part:{value / longest_ms:.4f}" title="{part} {milliseconds(value)}"></i>'
+        for part, value in parts_ms.items()
+    )
+    words = ", ".join(f"{part} {milliseconds(value)}" for part, value in parts_ms.items())
+    return (
+        f'<div class="measure"><span>{escape(label)}</span><div class="stack">{parts}</div>'
+        f"<b>{milliseconds(sum(parts_ms.values()))}</b><small>{words}</small></div>"
+    )
+
+
+def steps_card(title: str, label: str, parts_ms: Mapping[str, float], note: str) -> str:
+    """Where the time of one request went, step by step (class name: milliseconds)."""
+    return (
+        f'<div class="card request"><h4>{escape(title)}</h4>'
+        f"{stacked_bar(label, parts_ms, sum(parts_ms.values()))}{legend(parts_ms)}"
+        f'<p class="fine">{escape(note)}</p></div>'
+    )
+
+
+def legend(parts: Iterable[str]) -> str:
+    """The colours of the parts of stacked bars."""
+    return '<p class="legend">' + "".join(f'<span><i class="stage {part}"></i>{part}</span>' for part in parts) + "</p>"
+
+
+def speed_words(speedup: float, baseline_label: str) -> str:
+    """A speed-up in plain words; slower is called slower."""
+    if speedup > 1.03:
+        return f"faster: {1 / speedup:.0%} of the time of {baseline_label}"
+    if speedup < 0.97:
+        return f"slower: {1 / speedup:.2f} times the time of {baseline_label}"
+    return f"as fast as {baseline_label}"
+
+
+def percent(probability: float) -> str:
+    """A probability for people: one decimal, and never a false 0 or 100."""
+    if 0 < probability < 0.001:
+        return "< 0.1 %"
+    if 0.999 < probability < 1:
+        return "> 99.9 %"
+    return f"{probability:.1%}".replace("%", " %")
+
+
+def milliseconds(value: float) -> str:
+    """A duration with a sensible number of digits."""
+    return f"{value:.0f} ms" if value >= 100 else f"{value:.1f} ms"

@@ -1,0 +1,149 @@
+"""Pictures of what classifiers say and take, as HTML: pure functions from a result to markup that style.css colours.
+
+Every text that is put in is escaped here; every bar has its number beside it as text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from html import escape
+
+from demo.benchmark import RaceState
+from demo.charts.bars import (
+    bar_chart,
+    latency_chart,
+    legend,
+    peak_memory_chart,
+    percent,
+    speed_tile,
+    speed_words,
+    stacked_bar,
+    stage_line,
+)
+from demo.garments import knows_the_same
+from demo.registry import find, published_figures
+from stvit.measure.timing import LatencySummary
+from stvit.predict.results import Classification, StageTimes
+
+STAGES = {"decode": "decode_ms", "preprocess": "preprocess_ms", "model": "model_ms", "draw": "draw_ms"}
+
+
+def predictions(model: Classification, baseline: Classification) -> str:
+    """The top classes of both models side by side."""
+    columns = _prediction_column(model, "ours") + _prediction_column(baseline, "base")
+    return f'<div class="predictions">{columns}</div>{_agreement(model, baseline)}'
+
+
+def _prediction_column(result: Classification, side: str) -> str:
+    choice = find(result.model)
+    head = (
+        f'<header><i class="dot {side}"></i><b>{escape(choice.label)}</b><small>{escape(choice.about)}</small></header>'
+    )
+    if not result.predictions:
+        why = choice.no_weights or "This model has no weights here."
+        return f'<section class="card">{head}<p class="none">No predictions. {escape(why)}</p></section>'
+    rows = "".join(
+        f'<li title="{escape(entry.label)}"><span>{escape(short_label(entry.label))}</span>'
+        f"<data value='{entry.probability:.4f}'>{percent(entry.probability)}</data>"
+        f'<i class="bar {side}" style="--part:{entry.probability:.4f}"></i></li>'
+        for entry in result.predictions
+    )
+    return f'<section class="card">{head}<ol aria-label="Predictions of {escape(choice.label)}">{rows}</ol></section>'
+
+
+def _agreement(model: Classification, baseline: Classification) -> str:
+    if not (model.predictions and baseline.predictions) or not knows_the_same(find(model.model), find(baseline.model)):
+        return ""
+    mine, theirs = (short_label(result.predictions[0].label) for result in (model, baseline))
+    if model.predictions[0].index == baseline.predictions[0].index:
+        return f'<p class="agreement">Both say <b>{escape(mine)}</b>.</p>'
+    return f'<p class="agreement differ">They differ: <b>{escape(mine)}</b> against <b>{escape(theirs)}</b>.</p>'
+
+
+def request_times(names: Sequence[str], times: Sequence[StageTimes]) -> str:
+    """Where the time of one request went, one stacked bar for each model on a common scale."""
+    longest = max(entry.total_ms for entry in times)
+    parts = [{stage: getattr(entry, field) for stage, field in STAGES.items()} for entry in times]
+    rows = "".join(stacked_bar(find(name).label, entry, longest) for name, entry in zip(names, parts, strict=True))
+    ratio = times[1].total_ms / times[0].total_ms
+    words = speed_words(ratio, find(names[1]).label)
+    return (
+        f'<div class="card request"><h4>This request, end to end</h4>{rows}{legend(STAGES)}'
+        f'<p class="fine">From file to picture: {escape(words)}. The model part of this request includes the attention '
+        f"maps for the picture; the comparison measures without them.</p></div>"
+    )
+
+
+def comparison(state: RaceState) -> str:
+    """All that a comparison has measured so far."""
+    tiles = speed_tile(state, batched=False) + speed_tile(state, batched=True)
+    return (
+        f'<div class="race" data-done="{str(state.done).lower()}">'
+        f'{stage_line(state)}<div class="tiles">{tiles}</div><div class="metrics">{_metrics(state)}</div>'
+        f"{_published(state)}</div>"
+    )
+
+
+def _metrics(state: RaceState) -> str:
+    both = (state.model, state.baseline)
+    rates = [state.images_per_second(racer) for racer in both]
+    charts = [
+        latency_chart("Latency, batch 1", "ms, median and middle half; shorter is better", both),
+        bar_chart(
+            f"Throughput, batch {state.batch_size}",
+            "images per second by the median pass; longer is better",
+            both,
+            rates,
+            "{:,.1f}",
+            [_rate_spread(state.batch_size, racer.batch_latency) for racer in both],
+        ),
+        bar_chart(
+            "Multiply-adds",
+            "G for one image, as computed here",
+            both,
+            [racer.macs / 1e9 for racer in both],
+            "{:.2f}",
+            [f"counted the paper's way: {racer.macs_as_published / 1e9:.2f}" for racer in both],
+        ),
+        bar_chart("Parameters", "million", both, [racer.parameters / 1e6 for racer in both], "{:.1f}"),
+        peak_memory_chart(f"Peak memory, batch {state.batch_size}", both),
+    ]
+    return "".join(charts)
+
+
+def _published(state: RaceState) -> str:
+    """The papers' own figures, never mixed with what was measured here; nothing where they print none."""
+    names = (state.model.name, state.baseline.name)
+    mine, theirs = (published_figures(name) for name in names)
+    if not (mine or theirs):
+        return ""
+    rows = "".join(
+        f'<tr><th scope="row">{title}</th><td>{_figure(mine, key)}</td><td>{_figure(theirs, key)}</td></tr>'
+        for title, key in (("Top-1, %", "top1"), ("Multiply-adds, G", "gmacs"), ("Throughput, images/s", "throughput"))
+    )
+    title = "Published in the papers"
+    if "throughput" in mine and "throughput" in theirs:
+        ratio = mine["throughput"] / theirs["throughput"]
+        title = f"Published (paper, V100, batch 128): {ratio:.2f}× the throughput"
+    heads = "".join(f'<th scope="col">{escape(find(name).label)}</th>' for name in names)
+    return (
+        f'<details class="card published"><summary>{title}</summary>'
+        f"<table><thead><tr><th></th>{heads}</tr></thead><tbody>{rows}</tbody></table>"
+        f'<p class="fine">Figures of the STViT paper, Tables 1 to 3, and of the EViT paper; not measured here.</p>'
+        f"</details>"
+    )
+
+
+def _figure(figures: Mapping[str, float], key: str) -> str:
+    return f"{figures[key]:,}" if key in figures else "not printed"
+
+
+def _rate_spread(batch_size: int, latency: LatencySummary | None) -> str:
+    if latency is None:
+        return ""
+    return f"{batch_size * 1e3 / latency.q3_ms:,.1f} to {batch_size * 1e3 / latency.q1_ms:,.1f}, {latency.runs} runs"
+
+
+def short_label(label: str) -> str:
+    """The first of a class's names."""
+    return label.split(",")[0]

@@ -1,0 +1,93 @@
+"""What a clip under way and a finished one are shown as: pure functions from progress to HTML."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from collections.abc import Mapping
+from html import escape
+from typing import Any
+
+import cv2
+import numpy as np
+
+from demo.charts.bars import legend, notice, percent, stacked_bar
+from demo.export import jpeg_bytes
+from stvit.video import ClipInfo, Progress
+from stvit.video.progress import STAGES
+
+PREVIEW_SIDE = 720
+
+
+def live(progress: Progress, words: str) -> str:
+    """The newest frame, how far the work is, and how long it will take."""
+    image = ""
+    if progress.preview is not None:
+        data = b64encode(jpeg_bytes(_small(progress.preview.rgb()))).decode("ascii")
+        image = f'<img src="data:image/jpeg;base64,{data}" alt="Frame {progress.frames} of the new clip">'
+    value = "" if progress.part is None else f' value="{progress.part:.3f}"'
+    left = "" if progress.eta_s is None else f", about {duration(progress.eta_s)} left"
+    total = f" of about {progress.info.frames}" if progress.info.frames else ""
+    return (
+        f'<figure class="vv-live">{image}<figcaption role="status">'
+        f"<span>{escape(words)}: frame {progress.frames}{total}{left}</span>"
+        f"<b>{progress.frames_per_second:.1f} frames/s</b>"
+        f'<progress max="1"{value} aria-label="Progress of the clip"></progress></figcaption></figure>'
+    )
+
+
+def finished(progress: Progress) -> str:
+    """What was made, and where the time went."""
+    info, busy_ms = progress.info, {name: 1e3 * progress.busy_s.get(name, 0.0) for name in STAGES}
+    longest = max(busy_ms.values()) or 1.0
+    rows = "".join(stacked_bar(name, {name: value}, longest) for name, value in busy_ms.items())
+    share = progress.frames_per_second / (progress.model_frames_per_second or 1.0)
+    return (
+        f'<div class="card request"><h4>{progress.frames} frames in {duration(progress.elapsed_s)}: '
+        f"{progress.frames_per_second:.1f} frames/s</h4>{rows}{legend(STAGES)}"
+        f'<p class="fine">The stages work at the same time, so their times overlap. The stage “model” (side by side: '
+        f"both models, and a few trial passes) would have reached {progress.model_frames_per_second:.1f} frames/s by "
+        f"itself, with the others at work beside it: {share:.0%} of that came out at the end. "
+        f"Read: {escape(clip_words(info))}. Written: H.264, 4:2:0, index in front.</p></div>"
+        f"{''.join(map(whole_clip, progress.conclusion.values()))}"
+    )
+
+
+def whole_clip(conclusion: Mapping[str, Any]) -> str:
+    """What a clip model says about the clip as a whole."""
+    classes = "".join(
+        f"<li>{escape(entry['label'])} <b>{escape(percent(entry['probability']))}</b></li>"
+        for entry in conclusion["top5"]
+    )
+    windows = conclusion["windows"]
+    mean = "from one window" if windows == 1 else f"mean over {windows} windows"
+    return (
+        f'<div class="card request"><h4>{escape(conclusion["model"])} on the whole clip, {mean}</h4>'
+        f'<ol class="vv-classes">{classes}</ol></div>'
+    )
+
+
+def clip_words(info: ClipInfo) -> str:
+    """A clip in a few words."""
+    height, width = info.source_hw
+    turned = f", turned by {info.rotation}°" if info.rotation else ""
+    sound = f"sound {info.sound}" if info.sound else "no sound"
+    return f"{info.codec}, {width} × {height}{turned}, {info.fps:.3g} frames/s, {sound}"
+
+
+def duration(seconds: float) -> str:
+    """A time span for people."""
+    if seconds >= 90:
+        return f"{seconds / 60:.1f} min"
+    return f"{seconds:.0f} s" if seconds >= 9.5 else f"{seconds:.1f} s"
+
+
+def stopped() -> str:
+    """After a cancel."""
+    return notice("Stopped. Nothing is left of the new clip.")
+
+
+def _small(pixels: np.ndarray) -> np.ndarray:
+    scale = PREVIEW_SIDE / max(pixels.shape[:2])
+    if scale >= 1:
+        return pixels
+    return cv2.resize(pixels, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)

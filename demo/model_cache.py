@@ -1,0 +1,149 @@
+"""Models in memory: loaded at their first use, kept within a budget, each with an honest word on its weights."""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict, defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass
+from threading import Lock
+
+import torch
+from torch import nn
+
+import stvit
+from demo.memory import OutOfMemory, is_out_of_memory, release_memory
+from demo.registry import ModelChoice, find_any
+from stvit.checkpoint import CheckpointError, load_checkpoint
+from stvit.layers.attention import wake_layer_scale
+from stvit.pretrained import resolve
+from weights import CATALOGUE, WeightsUnavailable, resolve_bundled
+
+MODEL_BUDGET_BYTES = 2 * 1024**3
+RANDOM = "none: randomly initialised"
+NO_ROOM = (
+    "The device has not enough memory for this model. Try again when other visitors are done, or choose a smaller one."
+)
+RETRY_AFTER_S = 3  # a Hub that is down takes some seconds to say so
+
+Progress = Callable[[int, "int | None"], None]
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model ready to run.
+
+    Attributes:
+        name: name in the roster.
+        network: in evaluation mode, on the device and in its precision, without gradients.
+        weights: where its weights came from, in words.
+        problem: why there are none, one sentence; then the network is randomly initialised and predicts nothing. Empty
+            when the weights are in place.
+        next_step: what to do about the problem.
+        loaded_at: ``time.monotonic()`` when it was made.
+    """
+
+    name: str
+    network: nn.Module
+    weights: str
+    problem: str
+    next_step: str
+    loaded_at: float
+
+    @property
+    def num_parameters(self) -> int:
+        return sum(parameter.numel() for parameter in self.network.parameters())
+
+    @property
+    def num_bytes(self) -> int:
+        return sum(parameter.numel() * parameter.element_size() for parameter in self.network.parameters())
+
+
+class ModelStore:
+    """Loaded models, the least recently used given up first when their parameters exceed the budget."""
+
+    def __init__(self, device: torch.device, precision: torch.dtype, budget_bytes: int = MODEL_BUDGET_BYTES) -> None:
+        self.device, self.precision = device, precision
+        self.budget_bytes = budget_bytes
+        self._models: OrderedDict[str, LoadedModel] = OrderedDict()
+        self._lock = Lock()
+        self._loading: defaultdict[str, Lock] = defaultdict(Lock)
+
+    def get(self, name: str, progress: Progress | None = None, *, retry: bool = False) -> LoadedModel:
+        """The model of this name; at its first use its weights are downloaded (``progress`` gets done and total bytes).
+
+        A model without weights is tried again when ``retry`` is set and the last try is some time ago.
+
+        Raises:
+            UnknownModel: the page does not offer it.
+            OutOfMemory: the device has no room for it, even alone.
+        """
+        choice = find_any(name)
+        with self._lock:
+            loading = self._loading[name]
+        with loading:  # two visitors, one download
+            with self._lock:
+                loaded = self._models.get(name)
+            again = retry and choice.has_weights and loaded and loaded.problem
+            if loaded is None or (again and time.monotonic() - loaded.loaded_at > RETRY_AFTER_S):
+                loaded = self._load(choice, progress)
+            self._keep(loaded)
+            return loaded
+
+    def is_ready(self, name: str) -> bool:
+        """Whether the model is in memory with its weights, or has none that could still come."""
+        with self._lock:
+            loaded = self._models.get(name)
+        return loaded is not None and not (loaded.problem and find_any(name).has_weights)
+
+    def _keep(self, loaded: LoadedModel) -> None:
+        with self._lock:
+            self._models[loaded.name] = loaded
+            self._models.move_to_end(loaded.name)
+            while len(self._models) > 1 and sum(model.num_bytes for model in self._models.values()) > self.budget_bytes:
+                self._models.popitem(last=False)
+
+    def _load(self, choice: ModelChoice, progress: Progress | None) -> LoadedModel:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)  # without weights, every start shows the same picture
+            network = stvit.create_model(choice.model, **choice.options)
+        weights, problem, next_step = _fill(network, choice, progress)
+        if problem:
+            wake_layer_scale(network)
+        network = self._place(network).eval().requires_grad_(False)
+        return LoadedModel(choice.name, network, weights, problem, next_step, time.monotonic())
+
+    def _place(self, network: nn.Module) -> nn.Module:
+        """The network on the device, in its precision; where memory is short, the other models are given up for it."""
+        try:
+            return network.to(self.device, self.precision)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+        with self._lock:
+            self._models.clear()
+        release_memory(self.device)
+        try:
+            return network.to(self.device, self.precision)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            raise OutOfMemory(NO_ROOM) from error
+
+
+def _fill(network: nn.Module, choice: ModelChoice, progress: Progress | None) -> tuple[str, str, str]:
+    """Load the weights of a model; returns where they came from, or what the problem is and what to do about it."""
+    if not choice.has_weights:
+        return RANDOM, choice.no_weights, "It can be measured and its structure shown, but it predicts nothing."
+    try:
+        if choice.bundled:
+            resolved, source = resolve_bundled(choice.bundled), "this project"
+        else:
+            record = CATALOGUE[choice.weights]
+            resolved, source = resolve(record, progress=progress), record.repo
+        load_checkpoint(network, resolved.path)
+    except WeightsUnavailable as error:
+        return RANDOM, error.message, error.next_step
+    except CheckpointError as error:  # no folders of the server on the page
+        return RANDOM, str(error).replace(str(resolved.path), resolved.path.name), ""
+    return f"{source} ({resolved.origin})", "", ""

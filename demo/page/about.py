@@ -1,0 +1,100 @@
+"""Models that this project trained, in their own words: what they know, how well, and where they come from; as HTML."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+
+from demo.charts.bars import notice
+from demo.detectors import DETECTORS, FULL_TOKEN_DETECTORS
+from demo.garments import known
+from demo.model_spec import ModelChoice
+from demo.video_models import PUBLISHED_CLIP_MODELS
+from weights import BundledRecord
+
+METRICS = {
+    "top1": "top-1",
+    "top5": "top-5",
+    "box_ap": "box AP",
+    "box_ap50": "box AP50",
+    "box_ap75": "box AP75",
+    "mask_ap": "mask AP",
+    "mask_ap50": "mask AP50",
+    "mask_ap75": "mask AP75",
+    "miou": "mIoU",
+    "pixel_accuracy": "pixel accuracy",
+    "mean_accuracy": "mean accuracy",
+}
+NO_PERCENTAGES = ("cross entropy", "loss")
+
+
+def about(choices: Sequence[ModelChoice]) -> str:
+    """What there is to say of those of the chosen models that this project trained; nothing for others."""
+    bundled = {choice.name: choice for choice in choices if choice.bundled}
+    return _different_classes(choices) + "".join(map(_card, bundled.values()))
+
+
+def fallback_notice(choices: Sequence[ModelChoice]) -> str:
+    """That small models stand in for the published ones, and what they know; nothing where none do."""
+    if not choices:
+        return ""
+    known = dict.fromkeys(name for choice in choices for name in choice.classes or ())
+    return notice(
+        "The published weights cannot be reached on the Hugging Face Hub, so the page starts with small models that "
+        "this project trained. They know ten kinds of garments and nothing else.",
+        "warning",
+        f"These are: {', '.join(known)}. The published models can still be chosen; open the page anew when the Hub can "
+        "be reached to start with them.",
+    )
+
+
+def _different_classes(choices: Sequence[ModelChoice]) -> str:
+    if len({choice.classes for choice in choices}) < 2:
+        return ""
+    each = ", ".join(f"{choice.label} knows {_known(choice)}" for choice in choices)
+    return notice(f"{each}: their predictions cannot be compared.", "info", "Speed and cost can.")
+
+
+def _known(choice: ModelChoice) -> str:
+    if choice.bundled:
+        return known(choice.bundled)
+    if choice in DETECTORS + FULL_TOKEN_DETECTORS:
+        return "the 80 classes of COCO"
+    return "the 400 actions of Kinetics" if choice in PUBLISHED_CLIP_MODELS else "the 1000 classes of ImageNet"
+
+
+def _card(choice: ModelChoice) -> str:
+    record = choice.bundled
+    title = f"About {choice.label}: {_metrics(record)}, measured by this project"
+    rows = "".join(
+        f"<div><dt>{name}</dt><dd>{escape(text)}</dd></div>" for name, text in _facts(record).items() if text
+    )
+    command = escape("\n".join(record.command))
+    return (
+        f'<details class="card about-model"><summary>{escape(title)}</summary><dl>{rows}</dl>'
+        f'<p class="fine">Trained with</p><pre><code>{command}</code></pre></details>'
+    )
+
+
+def _facts(record: BundledRecord) -> dict[str, str]:
+    runs = len(record.command)
+    length = (
+        [f"{record.epochs:g} epochs" + (f" in the last of {runs} runs" if runs > 1 else "")] if record.epochs else []
+    )
+    length += [f"{record.samples_seen:,} samples seen in all"] if record.samples_seen else []
+    clip = f", {record.frames} frames, {record.stride} apart in the clip" if record.frames else ""
+    return {
+        "Knows": ", ".join(record.classes),
+        "Data": record.data,
+        f"On the {record.split} split": f"{_metrics(record)} ({record.num_samples:,} samples)",
+        "Input": f"{record.input_size} × {record.input_size} pixels{clip}",
+        "Multiply-adds": f"{record.macs / 1e6:,.0f} million for one input",
+        "Recipe": f"{record.recipe}, seed {record.seed}",
+        "Trained": ", ".join([*length, record.trained_on]),
+        "Licence": record.licence,
+    }
+
+
+def _metrics(record: BundledRecord) -> str:
+    named = {METRICS.get(name.lower(), name.replace("_", " ")): value for name, value in record.metrics.items()}
+    return ", ".join(f"{value:.1f} % {name}" for name, value in named.items() if name not in NO_PERCENTAGES)

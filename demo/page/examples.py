@@ -1,0 +1,129 @@
+"""Pictures that a visitor may take: photographs, and for models that know garments, pictures of their test split."""
+
+from __future__ import annotations
+
+import io
+import json
+from base64 import b64encode
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+from typing import Literal
+
+import av
+import gradio as gr
+from PIL import Image, ImageOps
+
+from demo.runtime import AT_ONCE
+
+EXAMPLES = Path(__file__).resolve().parents[2] / "assets" / "examples"
+GARMENTS = EXAMPLES / "garments"
+THUMBNAIL_SIDE = 160
+HERE = Path(__file__).resolve().parent
+
+Picture = Literal["classify", "scene"]
+Kind = Literal[Picture, "clip"]
+
+
+@dataclass(frozen=True)
+class Example:
+    """A picture or clip that the project may hand on, and under which licence."""
+
+    path: Path
+    title: str
+    licence: str
+    author: str
+    source: str
+
+
+def load_examples(folder: Path = EXAMPLES) -> tuple[Example, ...]:
+    """The example photographs in the order of ``licences.json``."""
+    return _listed(folder, None)
+
+
+def garment_examples(kind: Kind, folder: Path = GARMENTS) -> tuple[Example, ...]:
+    """Examples of the garments' test split: pictures of one garment each, scenes, or clips."""
+    return _listed(folder, kind)
+
+
+def _listed(folder: Path, kind: Kind | None) -> tuple[Example, ...]:
+    entries = json.loads((folder / "licences.json").read_text(encoding="utf-8"))
+    return tuple(
+        Example(folder / name, entry["title"], entry["licence"], entry["author"], entry["source"])
+        for name, entry in entries.items()
+        if entry.get("kind") == kind
+    )
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """The examples of one tab; those that fit the chosen models are shown."""
+
+    photos: tuple[Example, ...]
+    garments: tuple[Example, ...]
+
+    @classmethod
+    def load(cls, kind: Picture) -> Gallery:
+        """The photographs, and one kind of garment examples."""
+        return cls(load_examples(), garment_examples(kind))
+
+    def component(self, elem_id: str, target: gr.Image | gr.Video, garments: bool = False) -> gr.HTML:
+        """Thumbnails, of garments or photographs to begin with; the one that is clicked becomes the target's value."""
+        thumbnails = gr.HTML(
+            self.shown(garments),
+            js_on_load=(HERE / "examples.js").read_text(encoding="utf-8"),
+            apply_default_css=False,
+            elem_id=elem_id,
+            elem_classes="gallery",
+        )
+        thumbnails.pick(self.chosen, None, target, **AT_ONCE)
+        return thumbnails
+
+    def shown(self, garments: bool) -> str:
+        """Thumbnails with titles and licences, as HTML, of a clip's first frame. Photographs are numbered first, then
+        garments."""
+        if garments:
+            return _thumbnails("Examples from the test split", self.garments, len(self.photos))
+        return _thumbnails("Examples", self.photos, 0)
+
+    def chosen(self, event: gr.EventData) -> str:
+        """The path of the example of the number that the browser sent.
+
+        Raises:
+            gr.Error: there is no such example.
+        """
+        entries = self.photos + self.garments
+        index = event._data.get("index") if isinstance(event._data, dict) else None
+        if not isinstance(index, int) or isinstance(index, bool) or not 0 <= index < len(entries):
+            raise gr.Error("There is no such example.", print_exception=False)
+        return str(entries[index].path)
+
+
+def _thumbnails(heading: str, examples: Sequence[Example], first: int) -> str:
+    if not examples:
+        return ""
+    items = "".join(
+        f'<li><button type="button" data-index="{index}" title="{escape(_credit(example))}">'
+        f'<img src="{_thumbnail(example.path)}" alt="" width="80" height="80">'
+        f"<b>{escape(example.title)}</b><small>{escape(example.licence)}</small></button></li>"
+        for index, example in enumerate(examples, first)
+    )
+    return f'<h3>{escape(heading)}</h3><ul class="examples">{items}</ul>'
+
+
+def _credit(example: Example) -> str:
+    return f"{example.title}: {example.author}, {example.licence}, {example.source}"
+
+
+def _thumbnail(path: Path) -> str:
+    with _first_frame(path) if path.suffix == ".mp4" else Image.open(path) as image:
+        small = ImageOps.fit(image.convert("RGB"), (THUMBNAIL_SIDE, THUMBNAIL_SIDE))
+    buffer = io.BytesIO()
+    small.save(buffer, "JPEG", quality=80)
+    return f"data:image/jpeg;base64,{b64encode(buffer.getvalue()).decode('ascii')}"
+
+
+def _first_frame(path: Path) -> Image.Image:
+    with av.open(str(path)) as container:
+        return next(container.decode(video=0)).to_image()

@@ -1,0 +1,102 @@
+"""The frame of the page: header, one tab for each task, look and feel."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from html import escape
+from pathlib import Path
+
+import gradio as gr
+
+from demo import registry as roster
+from demo.runtime import Runtime
+from demo.tabs.camera import (
+    tab as camera,
+)
+from demo.tabs.classify import (
+    tab as classify,
+)
+from demo.tabs.detect import (
+    tab as detect,
+)
+from demo.tabs.segment import (
+    tab as segment,
+)
+from demo.tabs.video import (
+    tab as video,
+)
+
+HERE = Path(__file__).resolve().parent
+TITLE = "STViT: semantic tokens, live"
+INTRODUCTION = (
+    "STViT-R lets 36 semantic tokens do the work of 196 image tokens in its deepest stage. Drop a photo: see what it "
+    "predicts, which region each token stands for, and what that really saves beside a full-token model, EViT or ToMe."
+)
+TABS = (
+    ("Classify", "classify", classify.build),
+    ("Detect", "detect", detect.build),
+    ("Segment", "segment", segment.build),
+    ("Video", "video", video.build),
+    ("Camera", "camera", camera.build),
+)
+PAPER_URL = "https://arxiv.org/abs/2303.08685"
+
+
+def build(runtime: Runtime) -> gr.Blocks:
+    """The whole page, ready to launch."""
+    with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(3600, 3600)) as page:
+        gr.HTML(_header(runtime.device_words), apply_default_css=False)
+        with gr.Tabs(elem_id="tabs"):
+            for label, name, build_tab in _tabs():
+                with gr.Tab(label, id=name):
+                    build_tab(runtime)
+    return page.queue(max_size=20, default_concurrency_limit=1)
+
+
+def _tabs() -> tuple[tuple[str, str, Callable[[Runtime], None]], ...]:
+    """Those that have a model: nobody published weights for segmentation, so there may be none."""
+    return tuple(tab for tab in TABS if tab[1] != "segment" or roster.SEGMENTERS)
+
+
+def head() -> str:
+    """What goes into the document's head: the style sheet as it is (Gradio's own ``css=`` rewrites and drops rules)."""
+    return f"<style>{(HERE / 'style.css').read_text(encoding='utf-8')}</style>"
+
+
+def theme() -> gr.themes.Base:
+    """Quiet surfaces, one accent colour, the fonts of the reader's own system."""
+    return gr.themes.Default(
+        primary_hue="teal",
+        secondary_hue="teal",
+        neutral_hue="slate",
+        font=("Inter", "ui-sans-serif", "system-ui", "Segoe UI", "Roboto", "sans-serif"),
+        font_mono=("ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace"),
+    ).set(
+        body_background_fill="*neutral_50",
+        body_background_fill_dark="#0c1118",
+        background_fill_primary_dark="#121923",
+        block_background_fill_dark="#121923",
+        block_border_color_dark="#233041",
+        border_color_primary_dark="#233041",
+        block_label_text_color="*neutral_600",
+        block_radius="12px",
+        button_primary_background_fill="*primary_700",
+        button_primary_background_fill_hover="*primary_800",
+        button_primary_background_fill_dark="*primary_700",
+        button_primary_background_fill_hover_dark="*primary_600",
+        button_secondary_background_fill="white",
+        button_secondary_background_fill_hover="*neutral_100",
+        button_secondary_background_fill_dark="#1a2431",
+        button_secondary_background_fill_hover_dark="#233041",
+        button_border_width="1px",
+        button_secondary_border_color="*neutral_300",
+        button_secondary_border_color_dark="#2f3e52",
+    )
+
+
+def _header(device_words: str) -> str:
+    return (
+        f'<header class="page-head"><div><h1>{escape(TITLE)}</h1><p>{escape(INTRODUCTION)} '
+        f'<a href="{PAPER_URL}" target="_blank" rel="noopener">Paper (CVPR 2023)</a></p></div>'
+        f'<p class="badge" title="Device and precision of everything on this page">{escape(device_words)}</p></header>'
+    )

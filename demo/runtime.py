@@ -1,0 +1,91 @@
+"""What every tab needs to run something: the engine, where it runs, and in words for the page."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any, TypeVar
+
+from demo.backbone_benchmark import race_backbones
+from demo.benchmark import RaceState, race
+from demo.camera import LiveModels
+from demo.detection import detect_file
+from demo.engine import Engine
+from demo.segmentation import race_segmenters, segment_file
+from demo.video import process_clip
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+DEVICE_QUEUE: dict[str, Any] = {
+    "concurrency_id": "device",
+    "concurrency_limit": 1,
+}  # one request on the device at a time
+VIDEO_QUEUE: dict[str, Any] = {
+    "concurrency_id": "video",
+    "concurrency_limit": 1,
+}  # one clip at a time; it takes the device for one batch after the other
+LOADING_QUEUE: dict[str, Any] = {"concurrency_id": "loading", "concurrency_limit": 4}
+AT_ONCE: dict[str, Any] = {
+    "api_visibility": "private",
+    "show_progress": "hidden",
+    "queue": False,
+}  # what the page does for itself, and needs no model
+GPU_SECONDS, GPU_SECONDS_FOR_CLIP, GPU_SECONDS_FOR_FRAME = 60, 180, 10
+
+
+def on_zero_gpu() -> bool:
+    """Whether this is a Space that lends a GPU to single calls."""
+    return os.environ.get("SPACES_ZERO_GPU", "").lower() in ("1", "t", "true")
+
+
+class Runtime:
+    """The engine, and the runs that need its device.
+
+    Attributes:
+        classify_file, classify_one: of the engine.
+        detect_file: (path, detector, short_side) -> ``DetectRun``, see ``demo.detection.detect_file``.
+        race_backbones: (path, detector, short_side) -> iterator of ``RaceState``, see ``demo.backbone_benchmark``.
+        segment_file: (path, segmenter) -> ``SegmentRun``, see ``demo.segmentation``.
+        race_segmenters: (path, segmenter) -> iterator of ``RaceState``, see there.
+        process_clip: (path, folder, job) -> iterator of ``stvit.video.Progress``, see ``demo.video``.
+        judge_frame: (job, pixels) -> ``demo.camera.Judged``, see there.
+        race_file: (path, model, baseline, batch_size) -> iterator of ``RaceState``, see ``demo.benchmark.race``.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        def race_file(path: str, model: str, baseline: str, batch_size: int) -> Iterator[RaceState]:
+            picture = engine.open_picture(path, model)
+            inputs = {name: engine.prepared_for(picture, model, name).images for name in (model, baseline)}
+            yield from race(engine, inputs, model, baseline, batch_size)
+
+        def race_both(path: str, detector: str, short_side: int) -> Iterator[RaceState]:
+            yield from race_backbones(engine, path, detector, short_side)
+
+        def race_wholes(path: str, segmenter: str) -> Iterator[RaceState]:
+            yield from race_segmenters(engine, path, segmenter)
+
+        self.engine = engine
+        self.classify_file = _with_device(engine.classify_file)
+        self.classify_one = _with_device(engine.classify_one)
+        self.race_file = _with_device(race_file)
+        self.detect_file = _with_device(partial(detect_file, engine))
+        self.race_backbones = _with_device(race_both)
+        self.segment_file = _with_device(partial(segment_file, engine))
+        self.race_segmenters = _with_device(race_wholes)
+        self.process_clip = _with_device(partial(process_clip, engine), GPU_SECONDS_FOR_CLIP)
+        self.judge_frame = _with_device(LiveModels(engine).judge, GPU_SECONDS_FOR_FRAME)
+
+    @property
+    def device_words(self) -> str:
+        """Device and precision, for the header."""
+        return "ZeroGPU: a GPU for each request" if on_zero_gpu() else self.engine.device_words()
+
+
+def _with_device(function: Function, seconds: int = GPU_SECONDS) -> Function:
+    """``function``, unchanged; on ZeroGPU it borrows a GPU for each call."""
+    if not on_zero_gpu():
+        return function
+    import spaces
+
+    return spaces.GPU(duration=seconds)(function)

@@ -1,0 +1,153 @@
+"""Between the browser and the engine: what the Classify tab sends is checked, run, and turned into what it shows."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import gradio as gr
+
+from demo.benchmark import BadBatchSize, RaceState, SameModel, check_batch_size
+from demo.charts import bars
+from demo.charts import comparison as charts
+from demo.charts import costs as cost_charts
+from demo.engine import ClassifyRun
+from demo.export import annotated_picture, classification_json, display_copy, final_regions
+from demo.media import MediaError
+from demo.page.about import about, fallback_notice
+from demo.page.examples import Gallery
+from demo.page.published_weights import OfficialWeights
+from demo.registry import ModelChoice, UnknownModel, find, garment_pair
+from demo.runtime import Runtime
+from demo.tabs.loading import labels, load_models, without_weights
+from demo.tabs.pairs import lists_of_both
+from demo.tabs.parts import no_file, offered_file
+from demo.views.token_view import cluster_payload
+from stvit.predict.results import StageTimes
+
+RANDOM_WEIGHTS_NOTE = "Random weights: the regions show how the mechanism works, not what training taught it."
+ARCHITECTURE_ONLY = (
+    "It is built to the paper and given random weights: its structure, speed and multiply-adds are real, the regions "
+    "show only how the mechanism works."
+)
+CHOOSE_FIRST = "Choose a picture first: both models are measured on its pixels."
+EMPTY_PREDICTIONS = '<p class="placeholder">Choose a picture, and both models say what they see.</p>'
+
+
+class ClassifyHandlers:
+    """The event handlers of one page."""
+
+    def __init__(self, runtime: Runtime, gallery: Gallery, official: OfficialWeights) -> None:
+        self.engine = runtime.engine
+        self.gallery = gallery
+        self.official = official
+        self.runtime = runtime
+
+    def begin(self, model: str, baseline: str) -> tuple[Any, ...]:
+        """When the page opens: where the weights of its first models cannot be had, this project's own models take
+        their places, with a notice; else everything stays."""
+        pair = garment_pair()
+        if pair is None or (model, baseline) != self.official.names or self.official.at_hand():
+            return "", *(gr.skip(),) * 6
+        return fallback_notice(pair), *lists_of_both(pair)
+
+    def introduce(self, model: str, baseline: str) -> tuple[str, str]:
+        """What there is to say of the models, and examples that fit them."""
+        chosen = _checked_pair(model, baseline)
+        return about(chosen), self.gallery.shown(garments=any(choice.bundled for choice in chosen))
+
+    def load(self, path: str | None, model: str, baseline: str, retry: bool = False) -> Iterator[str]:
+        """Bring both models into memory, with a notice on the progress; so no download falls into a timed request."""
+        if path is None:
+            yield ""
+            return
+        pair = _checked_pair(model, baseline)
+        yield from load_models(self.engine.store, pair, retry)
+        yield self._weights_notice(*(choice.name for choice in pair))
+
+    def load_again(self, path: str | None, model: str, baseline: str) -> Iterator[str]:
+        """Like ``load``, and tries anew to get weights that were not to be had."""
+        yield from self.load(path, model, baseline, retry=True)
+
+    def classify(self, path: str | None, model: str, baseline: str) -> tuple[Any, ...]:
+        """Everything that the tab shows about one picture."""
+        if path is None:
+            return _cleared()
+        try:
+            run = self.runtime.classify_file(path, *(choice.name for choice in _checked_pair(model, baseline)))
+        except MediaError as error:
+            return _cleared(bars.notice(str(error), "error"))
+        notice = self._weights_notice(model, baseline) or bars.notice(run.picture.source.note)
+        return _shown(run, notice)
+
+    def compare(
+        self, path: str | None, model: str, baseline: str, batch_size: int
+    ) -> Iterator[tuple[str, RaceState | None]]:
+        """A comparison under way, drawn anew at every step."""
+        if path is None:
+            yield bars.notice(CHOOSE_FIRST, "warning"), None
+            return
+        names = [choice.name for choice in _checked_pair(model, baseline)]
+        try:
+            for state in self.runtime.race_file(path, *names, check_batch_size(batch_size)):
+                yield charts.comparison(state), state
+        except (MediaError, BadBatchSize, SameModel) as error:
+            yield bars.notice(str(error), "error"), None
+
+    @staticmethod
+    def break_down(model: str, baseline: str) -> str:
+        """Where the multiply-adds of both models go."""
+        return cost_charts.breakdown(*(choice.name for choice in _checked_pair(model, baseline)))
+
+    def _weights_notice(self, *names: str) -> str:
+        """Why some models predict nothing, in one sentence; beneath it the next step and what works all the same."""
+        none, missing = without_weights(self.engine.store, names)
+        notices = ""
+        if none:
+            notices += bars.notice(f"No predictions from {labels(none)}: {none[0].problem}", "info", ARCHITECTURE_ONLY)
+        if missing:
+            notices += bars.notice(
+                f"No predictions from {labels(missing)}: {missing[0].problem}",
+                "warning",
+                f"{missing[0].next_step} Press Classify to try again. Regions, timing and multiply-adds are still "
+                "shown, on the same architecture with random weights.",
+            )
+        return notices
+
+
+def _checked_pair(model: object, baseline: object) -> tuple[ModelChoice, ModelChoice]:
+    try:
+        return find(model), find(baseline)
+    except UnknownModel as error:
+        raise gr.Error(str(error), print_exception=False) from error
+
+
+def _cleared(notice: str = "") -> tuple[Any, ...]:
+    return notice, EMPTY_PREDICTIONS, None, "", no_file(), no_file()
+
+
+def _shown(run: ClassifyRun, notice: str) -> tuple[Any, ...]:
+    start = time.perf_counter()
+    predictions = charts.predictions(run.model, run.baseline)
+    panel_ms = (time.perf_counter() - start) * 1e3
+    pixels, geometry = display_copy(run)
+    _, drawn = run.drawn
+    note = "" if drawn.predictions else RANDOM_WEIGHTS_NOTE
+    payload = cluster_payload(pixels, geometry, drawn.maps, find(drawn.model).label, note)
+    picture = annotated_picture(pixels, geometry, final_regions(drawn.maps)) if drawn.maps else None
+    draw_ms = (time.perf_counter() - start) * 1e3
+    decoding = run.picture.decode_ms, run.picture.preprocess_ms
+    times = (
+        StageTimes(*decoding, run.model.model_ms, draw_ms),
+        StageTimes(*decoding, run.baseline.model_ms, panel_ms),
+    )
+    return (
+        notice,
+        predictions,
+        payload,
+        charts.request_times((run.model.model, run.baseline.model), times),
+        offered_file("tokens.jpg", picture) if picture else no_file(),
+        offered_file("result.json", json.dumps(classification_json(run, times), indent=1).encode()),
+    )

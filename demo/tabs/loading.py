@@ -1,0 +1,76 @@
+"""Models on their way into memory, told as notices; and why some of them have no weights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+
+import gradio as gr
+
+from demo.charts.bars import notice
+from demo.memory import OutOfMemory
+from demo.model_cache import LoadedModel, ModelStore
+from demo.registry import ModelChoice, find_any, label_of
+
+POLL_S = 0.2
+
+
+def load_models(store: ModelStore, choices: Sequence[ModelChoice], retry: bool = False) -> Iterator[str]:
+    """Bring models into memory; a notice on the progress every now and then, so that no download falls into a timed
+    request.
+
+    Raises:
+        gr.Error: the device has no room for one of them.
+    """
+    for choice in choices:
+        if store.is_ready(choice.name):
+            continue
+        done: list[tuple[int, int | None]] = []
+        with ThreadPoolExecutor(1) as pool:
+            loading = pool.submit(
+                store.get, choice.name, lambda *progress, seen=done: seen.append(progress), retry=retry
+            )
+            while not loading.done():
+                yield _loading_notice(choice.label, *(done[-1] if done else (0, None)))
+                wait([loading], POLL_S)
+            try:
+                loading.result()
+            except OutOfMemory as error:
+                raise gr.Error(str(error), print_exception=False) from error
+
+
+def without_weights(store: ModelStore, names: Sequence[str]) -> tuple[list[LoadedModel], list[LoadedModel]]:
+    """The models that have no weights: those that never had any, and those whose weights could not be had."""
+    entries = [entry for entry in map(store.get, dict.fromkeys(names)) if entry.problem]
+    exist = [find_any(entry.name).has_weights for entry in entries]
+    return (
+        [entry for entry, has in zip(entries, exist, strict=True) if not has],
+        [entry for entry, has in zip(entries, exist, strict=True) if has],
+    )
+
+
+def missing_weights(store: ModelStore, name: str, what: str, still: str) -> str:
+    """A warning where a model's weights could not be had; nothing otherwise.
+
+    Args:
+        name: of a model that has weights.
+        what: is not shown for want of them, e.g. ``"detections"``.
+        still: what can be done, and what is shown all the same.
+    """
+    _, missing = without_weights(store, [name])
+    if not missing:
+        return ""
+    reason = f"No {what} from {labels(missing)}: {missing[0].problem}"
+    return notice(reason, "warning", f"{missing[0].next_step} {still}")
+
+
+def labels(entries: Sequence[LoadedModel]) -> str:
+    """What people call the models, in one phrase."""
+    return " and ".join(label_of(entry.name) for entry in entries)
+
+
+def _loading_notice(label: str, done: int, total: int | None) -> str:
+    if not done:
+        return notice(f"Loading {label}…", "busy")
+    megabytes = f"{done / 1e6:.0f} of {total / 1e6:.0f} MB" if total else f"{done / 1e6:.0f} MB"
+    return notice(f"Downloading the weights of {label}: {megabytes}", "busy", progress=done / total if total else None)

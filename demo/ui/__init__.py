@@ -1,1 +1,0 @@
-"""The page: a frame (layout.py), and one file for each tab."""

@@ -1,0 +1,1 @@
+"""Drawing token regions, objects and classes on pictures."""

@@ -1,0 +1,94 @@
+"""What the networks that give up image tokens on the way share: timm's vision transformer, and how they are built."""
+
+from __future__ import annotations
+
+from typing import Any, NoReturn
+
+from timm.models import build_model_with_cfg
+from timm.models.vision_transformer import VisionTransformer, checkpoint_filter_fn
+from torch import Tensor, nn
+
+from stvit.trace import LayerTrace, TokenTrace
+
+NO_FEATURE_MAPS = (
+    "{} gives up image tokens on the way, so it has no feature maps: call the model with return_trace=True for the "
+    "tokens of every layer, or take features from a full-token or STViT-R model"
+)
+
+
+class ReducingVisionTransformer(VisionTransformer):
+    """timm's vision transformer where the number of tokens falls on the way; subclasses say how in :meth:`run_layers`.
+
+    Parameters keep timm's names, so trained DeiT weights fit wherever a layer is the same.
+    """
+
+    def forward(self, images: Tensor, return_trace: bool = False) -> Tensor | tuple[Tensor, TokenTrace]:
+        """Classify normalised images.
+
+        Args:
+            images: (B, 3, H, W) of the size that the model was made for, ImageNet mean and deviation.
+            return_trace: also return what every layer did to the tokens.
+
+        Returns:
+            Logits (B, num_classes), and the :class:`TokenTrace` if asked for.
+
+        Raises:
+            ValueError: images of another size.
+        """
+        tokens, layers = self.run_layers(self.embed(images), return_trace)
+        logits = self.forward_head(self.norm(tokens))
+        return (logits, TokenTrace(layers)) if return_trace else logits
+
+    def forward_features(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) -> the normalised tokens that are left, class token first if there is one."""
+        return self.norm(self.run_layers(self.embed(images))[0])
+
+    def embed(self, images: Tensor) -> Tensor:
+        """Images -> (B, prefix + N, C): class token if there is one, then image tokens in raster order."""
+        check_image_size(images, self.patch_embed.img_size)
+        return self.norm_pre(self.patch_drop(self._pos_embed(self.patch_embed(images))))
+
+    def run_layers(self, tokens: Tensor, return_trace: bool = False) -> tuple[Tensor, tuple[LayerTrace, ...]]:
+        """Embedded tokens -> the tokens after the last layer and, if asked for, what every layer did."""
+        raise NotImplementedError
+
+    def forward_intermediates(self, *args: Any, **kwargs: Any) -> NoReturn:
+        """Not available: the tokens do not stay a map.
+
+        Raises:
+            ValueError: always.
+        """
+        raise ValueError(NO_FEATURE_MAPS.format(type(self).__name__))
+
+
+class FullTokenWeights:
+    """For models that have the parameters of a full-token model, under the same names."""
+
+    def convert_released_state_dict(self, state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Published names are ours; a position table made for another image size is resampled, as timm does it."""
+        return checkpoint_filter_fn(state_dict, self)
+
+
+def build_reducing_model(model: type[nn.Module], variant: str, pretrained: bool, **kwargs: Any) -> nn.Module:
+    """timm's ``build_model_with_cfg`` for networks without feature maps.
+
+    Raises:
+        ValueError: ``features_only`` is asked for.
+    """
+    if kwargs.get("features_only"):
+        raise ValueError(NO_FEATURE_MAPS.format(variant))
+    return build_model_with_cfg(model, variant, pretrained, **kwargs)
+
+
+def check_image_size(images: Tensor, expected_hw: tuple[int, int]) -> None:
+    """Refuse images of another size than the model was made for.
+
+    Raises:
+        ValueError: see above.
+    """
+    height, width = images.shape[-2:]
+    if (height, width) != tuple(expected_hw):
+        raise ValueError(
+            f"the model was made for {expected_hw[0]}x{expected_hw[1]} pixels, the images have {height}x{width}: "
+            "resize them, or create the model with img_size="
+        )

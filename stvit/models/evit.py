@@ -1,0 +1,170 @@
+"""EViT (Liang et al., ICLR 2022, arXiv 2202.07800): keep the image tokens that the class token attends to most.
+
+It adds no parameters: weights of timm's or Meta's DeiT run as they are, without retraining (at some loss, see the
+authors' first table), and the authors' checkpoints load under the same names.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from timm.models import generate_default_cfgs, register_model
+from timm.models.vision_transformer import Block, checkpoint_filter_fn
+from torch import Tensor
+
+from stvit.layers.attention import attend, merge_heads, split_heads
+from stvit.layers.reducing_vit import FullTokenWeights, ReducingVisionTransformer, build_reducing_model
+from stvit.trace import LayerTrace, follow
+
+from .stvit_deit import DEIT_PREPROCESSING, DEIT_SIZES
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which tokens one layer kept; positions do not count the class token.
+
+    Attributes:
+        kept: (B, K) int64, positions among the T tokens that came in, most attended first.
+        scores: (B, T), head-averaged attention of the class token, the criterion.
+        fused: whether the others live on in one token, appended last.
+    """
+
+    kept: Tensor
+    scores: Tensor
+    fused: bool
+
+    def moved_to(self) -> Tensor:
+        """(B, T) int64: position after the layer of each token that came in, -1 for dropped ones."""
+        B, K = self.kept.shape
+        moved = torch.full(self.scores.shape, K if self.fused else -1, device=self.kept.device)
+        return moved.scatter(1, self.kept, torch.arange(K, device=self.kept.device).expand(B, K))
+
+
+class EViTBlock(Block):
+    """timm's transformer layer; between attention and feed-forward network it can let tokens go."""
+
+    def forward(self, tokens: Tensor, keep_rate: float = 1.0, fuse: bool = True) -> tuple[Tensor, Selection | None]:
+        """Run the layer.
+
+        Args:
+            tokens: (B, 1 + T, C), class token first.
+            keep_rate: share of the T tokens that goes on, rounded up; an earlier fused token competes like any other.
+            fuse: add the others up, weighted by their scores, to one more token.
+
+        Returns:
+            (B, 1 + K [+ 1], C) and what was selected, ``None`` if nothing had to go.
+        """
+        num_kept = math.ceil(keep_rate * (tokens.shape[1] - 1))
+        if num_kept == tokens.shape[1] - 1:
+            return super().forward(tokens), None
+        attended, scores = self._attend(self.norm1(tokens))
+        tokens = tokens + self.drop_path1(self.ls1(attended))
+        selection = Selection(scores.topk(num_kept, dim=1).indices, scores, fuse)
+        tokens = reorganise(tokens, selection)
+        return tokens + self.drop_path2(self.ls2(self.mlp(self.norm2(tokens)))), selection
+
+    def _attend(self, normalised: Tensor) -> tuple[Tensor, Tensor]:
+        """Self-attention (B, 1 + T, C), and the class token's head-averaged weight on every other token (B, T).
+
+        The one row that the scores need is computed apart, so that all the rest can stay in the fused kernel.
+        """
+        q, k, v = split_heads(self.attn.qkv(normalised), self.attn.num_heads, parts=3)
+        attended, _ = attend(q, k, v, fused=self.attn.fused_attn)
+        logits = q[:, :, :1] * self.attn.scale @ k.transpose(-2, -1)
+        exact = torch.promote_types(logits.dtype, torch.float32)  # half precision would make many scores equal
+        class_weights = logits.softmax(dim=-1, dtype=exact)
+        return self.attn.proj(merge_heads(attended)), class_weights[:, :, 0, 1:].mean(dim=1)
+
+
+def reorganise(tokens: Tensor, selection: Selection) -> Tensor:
+    """(B, 1 + T, C) -> (B, 1 + K [+ 1], C): class token, kept tokens, and the fused token if there is one."""
+    others = tokens[:, 1:]
+    parts = [tokens[:, :1], others.gather(1, selection.kept.unsqueeze(-1).expand(-1, -1, tokens.shape[-1]))]
+    if selection.fused:
+        inattentive = selection.scores.scatter(1, selection.kept, 0.0)
+        parts.append(inattentive.unsqueeze(1).to(others.dtype) @ others)
+    return torch.cat(parts, dim=1)
+
+
+class EViT(FullTokenWeights, ReducingVisionTransformer):
+    """A vision transformer with class token that lets inattentive image tokens go in some of its layers.
+
+    Args:
+        keep_rate: share of the image tokens that each of these layers keeps, in (0, 1]; 1 is the full-token model.
+        fuse_inattentive: keep one token that sums up the others.
+        reduction_layers: these layers, counted from 0; the paper's for 12 layers.
+        vit: arguments of timm's ``VisionTransformer``, e.g. ``img_size``.
+
+    Raises:
+        ValueError: the keep rate is no such share.
+    """
+
+    def __init__(
+        self,
+        *,
+        keep_rate: float = 0.7,
+        fuse_inattentive: bool = True,
+        reduction_layers: tuple[int, ...] = (3, 6, 9),
+        **vit: Any,
+    ) -> None:
+        if not 0 < keep_rate <= 1:
+            raise ValueError(f"keep_rate={keep_rate}: choose a share above 0 and at most 1; the paper uses 0.5 to 0.9")
+        super().__init__(block_fn=EViTBlock, **vit)
+        self.keep_rate, self.fuse_inattentive, self.reduction_layers = keep_rate, fuse_inattentive, reduction_layers
+
+    def run_layers(self, tokens: Tensor, return_trace: bool = False) -> tuple[Tensor, tuple[LayerTrace, ...]]:
+        """(B, 1 + N, C) -> the tokens that are left, and what every layer did if asked for."""
+        trace = []
+        assignment = torch.arange(tokens.shape[1] - 1, device=tokens.device).expand(tokens.shape[0], -1)
+        for i, block in enumerate(self.blocks):
+            keep_rate = self.keep_rate if i in self.reduction_layers else 1.0
+            tokens, selection = block(tokens, keep_rate, self.fuse_inattentive)
+            if return_trace:
+                kind = "reduction" if selection else "image"
+                assignment = follow(assignment, selection.moved_to()) if selection else assignment
+                grid_hw = self.patch_embed.grid_size
+                trace.append(LayerTrace(f"Layer {i + 1}", kind, tokens[:, 1:], grid_hw, assignment=assignment))
+        return tokens, tuple(trace)
+
+
+def full_token_cfg(size: str, paper_id: str, paper_name: str) -> dict[str, Any]:
+    """timm's trained full-token DeiT of that size, for a method that runs it with fewer tokens."""
+    return {
+        **DEIT_PREPROCESSING,
+        "hf_hub_id": f"timm/deit_{size}_patch16_224.fb_in1k",
+        "license": "apache-2.0",
+        "paper_ids": paper_id,
+        "paper_name": paper_name,
+    }
+
+
+TITLE = "Not All Patches are What You Need: Expediting Vision Transformers via Token Reorganizations"
+default_cfgs = generate_default_cfgs(
+    {f"evit_deit_{size}_patch16_224.fb_in1k": full_token_cfg(size, "arXiv:2202.07800", TITLE) for size in DEIT_SIZES}
+)
+
+
+def _create(size: str, pretrained: bool, **kwargs: Any) -> EViT:
+    arguments = {"pretrained_filter_fn": checkpoint_filter_fn, **DEIT_SIZES[size], **kwargs}
+    return build_reducing_model(EViT, f"evit_deit_{size}_patch16_224", pretrained, **arguments)
+
+
+@register_model
+def evit_deit_tiny_patch16_224(pretrained: bool = False, **kwargs: Any) -> EViT:
+    """EViT on DeiT-T; ``pretrained`` takes the trained full-token DeiT-T."""
+    return _create("tiny", pretrained, **kwargs)
+
+
+@register_model
+def evit_deit_small_patch16_224(pretrained: bool = False, **kwargs: Any) -> EViT:
+    """EViT on DeiT-S: published 79.5 % top-1 trained at keep rate 0.7, 78.5 % untrained; 3.0 G multiply-adds."""
+    return _create("small", pretrained, **kwargs)
+
+
+@register_model
+def evit_deit_base_patch16_224(pretrained: bool = False, **kwargs: Any) -> EViT:
+    """EViT on DeiT-B; ``pretrained`` takes the trained full-token DeiT-B."""
+    return _create("base", pretrained, **kwargs)

@@ -1,0 +1,1 @@
+"""Published and bundled weights: records, downloads, verification."""

@@ -1,0 +1,1 @@
+"""What the loop trains: classifiers, detectors, segmenters and clip models."""

@@ -1,0 +1,87 @@
+"""Training detectors that also segment what they find."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list, gather_object
+from torch import Tensor, nn
+
+from stvit.detection.training import PUBLISHED, DetectionTarget, TrainingRules, detector_losses
+from stvit.evaluate.coco import as_results, average_precision
+from stvit.training.datasets.coco_format import CocoData
+from stvit.training.datasets.detection import GarmentDetection
+from stvit.training.recipe import Recipe, RecipeError
+
+from .dense import DenseTask
+from .task import Places, data_of_kind
+
+KINDS = {"garments": GarmentDetection, "coco": CocoData}
+REPORTED = ("AP", "AP50", "AP75")
+
+
+class DetectTask(DenseTask):
+    """Images, boxes and masks; data of the kinds ``garments`` and ``coco``.
+
+    Options of the loss, all as published by default: ``anchors`` and ``regions``, how many are sampled of an image, and
+    ``proposals``, how many of a level and of an image go on to the second stage.
+    """
+
+    data: GarmentDetection | CocoData
+
+    def __init__(self, recipe: Recipe, places: Places) -> None:
+        super().__init__(recipe, places)
+        self.rules = training_rules(recipe.loss)
+        self.data = data_of_kind(KINDS, recipe, places)
+
+    def losses(self, model: nn.Module, batch: Any) -> dict[str, Tensor]:
+        """The losses of all stages under their published names."""
+        images, targets = batch
+        return detector_losses(model, images, [DetectionTarget(**target) for target in targets], self.rules)
+
+    def evaluate(
+        self, model: nn.Module, batches: Iterator[Any], accelerator: Accelerator, split: str = "validation"
+    ) -> dict[str, float]:
+        """COCO's average precision of boxes and masks in percent: ``box_AP``, ``box_AP50``, ..., ``mask_AP75``."""
+        found = []
+        for samples in batches:
+            for image_id, image in samples:
+                detections = model.predict(image, self.data.scale)
+                found.append((image_id, as_results(image_id, detections, self.data.categories)))
+        gathered = gather_object(found)
+        metrics = [self._metrics(dict(gathered), split) if accelerator.is_main_process else None]
+        return broadcast_object_list(metrics)[0]
+
+    def _metrics(self, results: dict[int, list[dict[str, Any]]], split: str) -> dict[str, float]:
+        truth = self.data.ground_truth(split)
+        figures = average_precision(truth, truth.images, results)
+        return {
+            f"{kind}_{name}": 100 * of_kind[name]
+            for kind, of_kind in figures.items()
+            for name in REPORTED
+            if of_kind is not None and of_kind[name] is not None
+        }
+
+
+def training_rules(options: Mapping[str, int]) -> TrainingRules:
+    """The published rules with other numbers of samples.
+
+    Raises:
+        RecipeError: an unknown option, or a number below 1.
+    """
+    options = {
+        "proposals": PUBLISHED.proposals,
+        "anchors": PUBLISHED.anchor_sampling.size,
+        "regions": PUBLISHED.proposal_sampling.size,
+    } | dict(options)
+    if len(options) > 3 or min(options.values()) < 1:
+        raise RecipeError(f"the loss takes proposals, anchors and regions, numbers from 1 on, not {options}")
+    return replace(
+        PUBLISHED,
+        proposals=options["proposals"],
+        anchor_sampling=replace(PUBLISHED.anchor_sampling, size=options["anchors"]),
+        proposal_sampling=replace(PUBLISHED.proposal_sampling, size=options["regions"]),
+    )

@@ -1,0 +1,66 @@
+"""Training classifiers of clips."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from stvit.predict.clip_views import average_views
+from stvit.training.clip_init import start_clip_model
+from stvit.training.datasets.clips import GarmentMotions, Kinetics
+from stvit.training.recipe import Recipe, RecipeError
+
+from .task import Places, Task, data_of_kind
+
+KINDS = {"garments": GarmentMotions, "kinetics": Kinetics}
+KINETICS_CLASSES = 400  # of a clip model whose recipe names no number
+VIEWS_AT_ONCE = 16  # in one forward pass of the evaluation
+
+
+class VideoTask(Task):
+    """Clips and their classes; data of the kinds ``garments`` and ``kinetics``, see :mod:`.clip_data`.
+
+    Augmentation of the labels: ``label_smoothing``.
+    """
+
+    data: GarmentMotions | Kinetics
+
+    def __init__(self, recipe: Recipe, places: Places) -> None:
+        super().__init__(recipe, places)
+        self.data = data_of_kind(KINDS, recipe, places)
+        classes = recipe.model_options.get("num_classes", KINETICS_CLASSES)
+        if classes != self.data.num_classes:
+            raise RecipeError(
+                f"the model has {classes} classes and the data {self.data.num_classes}; set model_options.num_classes"
+            )
+
+    def start(self, model: nn.Module, trained: nn.Module) -> None:
+        """Give a fresh model the weights of the trained image or clip model that the recipe names as its ``start``."""
+        start_clip_model(model, trained)
+
+    def losses(self, model: nn.Module, batch: Any) -> dict[str, Tensor]:
+        """Cross-entropy with smoothed labels."""
+        clips, labels = batch
+        smoothing = self.recipe.augmentation.get("label_smoothing", 0.0)
+        return {"cross_entropy": F.cross_entropy(model(clips).float(), labels, label_smoothing=smoothing)}
+
+    def evaluate(
+        self, model: nn.Module, batches: Iterator[Any], accelerator: Accelerator, split: str = "validation"
+    ) -> dict[str, float]:
+        """``top1`` and ``top5`` in percent, of the mean probabilities of every clip's views."""
+        sums = torch.zeros(3, device=accelerator.device)
+        for views, labels in batches:
+            of_clips = views.shape[:2]
+            parts = views.flatten(0, 1).split(VIEWS_AT_ONCE)
+            logits = torch.cat([model(part.to(accelerator.device)).float() for part in parts]).unflatten(0, of_clips)
+            probabilities = torch.stack([average_views(of_clip) for of_clip in logits])
+            best = probabilities.topk(min(5, self.data.num_classes)).indices
+            hits = best == labels.to(accelerator.device)[:, None]
+            sums += torch.stack([hits[:, 0].sum(), hits.sum(), hits.new_tensor(len(labels), dtype=torch.long)])
+        top1, top5, count = accelerator.reduce(sums, reduction="sum").tolist()
+        return {"top1": 100 * top1 / count, "top5": 100 * top5 / count}

@@ -1,0 +1,171 @@
+"""How fast a clip is made, beside the model alone: ``python -m stvit.video.benchmark IN --task clusters --output FILE``
+
+Takes the clip, the models and the options of ``python -m stvit.video``; a baseline is measured like the model, not
+beside it in one picture. In every round each model first runs alone on frames that are ready, then the whole pipeline
+runs, so that whatever else the machine does falls on both. Their quotient is what decoding, drawing and encoding leave
+of the model's pace.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from stvit.checkpoint import CheckpointError
+from stvit.measure.timing import device_name, quartiles
+from stvit.predict.allocator import keep_freed_memory
+from stvit.predict.device import Compute, compute_in_one_place
+
+from .annotate_task import Single
+from .arguments import parse
+from .decode import ClipReader
+from .model_card import BadDescription
+from .models import BadClasses, NoWeights, build_models
+from .pipeline import process
+from .probe import probe
+from .progress import STAGES
+from .types import ClipInfo, Limits, Model, VideoError
+
+READY_BATCHES = 4  # of different frames, that the model alone runs on again and again
+ALONE_S = 3.0  # at least, in every round
+
+
+@dataclass
+class Rates:
+    """What was measured of one model; one value for each round.
+
+    Attributes:
+        alone: frames a second of the model on frames that are ready.
+        end_to_end: frames a second from file to file.
+        first_frame_s: from the start to the first new frame, in steps of the reports'.
+        busy_ms: by stage, milliseconds of work for a frame; the stages overlap.
+    """
+
+    alone: list[float] = field(default_factory=list)
+    end_to_end: list[float] = field(default_factory=list)
+    first_frame_s: list[float] = field(default_factory=list)
+    busy_ms: dict[str, list[float]] = field(default_factory=lambda: {stage: [] for stage in STAGES})
+
+    def as_json(self) -> dict[str, Any]:
+        """Quartiles over the rounds: first, median, third."""
+        shares = [whole / alone for whole, alone in zip(self.end_to_end, self.alone, strict=True)]
+        rows = {
+            "model_alone_fps": self.alone,
+            "end_to_end_fps": self.end_to_end,
+            "end_to_end_of_model_alone": shares,
+            "first_frame_s": self.first_frame_s,
+        }
+        return {
+            **{name: _rounded(values) for name, values in rows.items()},
+            "busy_ms_per_frame": {stage: _rounded(values) for stage, values in self.busy_ms.items()},
+        }
+
+
+def measure(info: ClipInfo, models: Sequence[Model], rounds: int, limits: Limits, target: Path) -> list[Rates]:
+    """Measure every model alone and on the clip, in turns.
+
+    Args:
+        info: of the clip.
+        rounds: how often; one more that goes before them is not counted.
+        target: where the new clip is written, again and again.
+
+    Raises:
+        VideoError: the file cannot be used.
+    """
+    ready = [_ready(info, model, limits) for model in models]
+    measured = [Rates() for _ in models]
+    for counted in range(rounds + 1):
+        if counted == 1:
+            measured = [Rates() for _ in models]
+        for model, frames, rates in zip(models, ready, measured, strict=True):
+            rates.alone.append(_alone(model, frames))
+            _end_to_end(info.path, target, model, limits, rates)
+    return measured
+
+
+def _ready(info: ClipInfo, model: Model, limits: Limits) -> list[list[Any]]:
+    """Batches of the clip's first frames, prepared for the model."""
+    task = Single(model)
+    reader = ClipReader(info, task.max_side, limits)
+    task.begin(info, limits, reader.output_hw)
+    prepared = [task.prepare(frame.picture.rgb()) for frame in islice(iter(reader), READY_BATCHES * task.batch_size)]
+    return [prepared[i : i + task.batch_size] for i in range(0, len(prepared), task.batch_size)]
+
+
+def _alone(model: Model, batches: list[list[Any]]) -> float:
+    frames, start = 0, time.perf_counter()
+    while (elapsed := time.perf_counter() - start) < ALONE_S:
+        for batch in batches:
+            model.infer(batch)
+            frames += len(batch)
+    return frames / elapsed
+
+
+def _end_to_end(source: Path, target: Path, model: Model, limits: Limits, rates: Rates) -> None:
+    first = None
+    for progress in process(source, target, Single(model), limits=limits):
+        if first is None and progress.preview is not None:
+            first = progress.elapsed_s
+    rates.end_to_end.append(progress.frames_per_second)
+    rates.first_frame_s.append(first)
+    for stage, of_rounds in rates.busy_ms.items():
+        of_rounds.append(1e3 * progress.busy_s.get(stage, 0.0) / progress.frames)
+
+
+def _rounded(values: Sequence[float]) -> list[float]:
+    return [round(value, 3) for value in quartiles(values)]
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m stvit.video.benchmark",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="All other options are those of python -m stvit.video.",
+    )
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--output", type=Path, metavar="FILE", help="figures as JSON")
+    own, others = parser.parse_known_args(arguments)
+    if own.rounds < 1:
+        parser.error(f"--rounds takes a number from 1 on, not {own.rounds}")
+    with tempfile.TemporaryDirectory() as folder:
+        target = Path(folder) / "new.mp4"
+        options = parse([*others, str(target)], __doc__)
+        if options.device == "cpu":
+            compute_in_one_place()
+        try:
+            limits = Limits(max_bytes=options.max_megabytes * 2**20, max_seconds=options.max_seconds)
+            models, info = build_models(options), probe(options.source, limits)
+            measured = measure(info, models, own.rounds, limits, target)
+        except (VideoError, NoWeights, BadClasses, BadDescription, CheckpointError) as error:
+            print(error, file=sys.stderr)
+            return 1
+    device = torch.device(options.device)
+    figures = {
+        "clip": {"size_hw": list(info.source_hw), "fps": info.fps, "codec": info.codec},
+        "task": options.task,
+        "device": device_name(device, Compute(device).lanes),
+        "rounds": own.rounds,
+        "models": {model.label: rates.as_json() for model, rates in zip(models, measured, strict=True)},
+    }
+    for label, rates in figures["models"].items():
+        alone, whole, share = (rates[name][1] for name in list(rates)[:3])
+        print(f"{label}: {whole:.1f} frames/s from file to file, {alone:.1f} of the model alone, {share:.2f} of it")
+    if own.output:
+        own.output.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    keep_freed_memory()
+    sys.exit(main())

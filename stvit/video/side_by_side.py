@@ -1,0 +1,134 @@
+"""Two models on the same clip, side by side, each at the pace that it really reaches.
+
+Both models run on every frame, one after the other on the same device, and who comes first alternates from batch to
+batch; what is timed is the bare pass, of detectors that of the backbone. From these times follows when each model would
+have finished each frame, had it been alone. The one that proves faster in a few trial passes sets the clock: its half
+shows every frame at the frame's own time. The other half shows the last frame that the slower model would have finished
+by then, and goes on when the faster one is done, so the new clip is longer than the old one by what the slower model
+takes longer. Where that order turns round within a clip, both halves show the same frame.
+
+The slower half's frames are read a second time; what waits for them in memory is only what is drawn: 2 KB for each
+object and two bytes for each image token, for every frame by which the slower model lags, at most all of the clip's.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from statistics import median
+from typing import Any
+
+import numpy as np
+
+from stvit.draw.yuv import LINE, put_text, text_scale
+
+from .annotate import Annotator, Followed
+from .decode import ClipReader
+from .picture import Picture, columns
+from .types import ClipInfo, Frame, FrameResult, Limits, Model
+
+MAX_SIDE = 960  # of each half
+TRIALS = 3
+_DIVIDER = 4  # pixels, so that both halves get some of its colour
+Pair = tuple[FrameResult, FrameResult]
+
+
+class Race:
+    """A task: a model on the left, its baseline on the right."""
+
+    max_side = MAX_SIDE
+
+    def __init__(self, model: Model, baseline: Model) -> None:
+        self._models = (model, baseline)
+        self.batch_size = min(model.batch_size, baseline.batch_size)
+        self._slow_frames: Iterator[Frame] = iter(())
+
+    def begin(self, info: ClipInfo, limits: Limits, frame_hw: tuple[int, int]) -> None:
+        for model in self._models:
+            model.begin(frame_hw)
+        self._annotators = tuple(Annotator(model, info.fps) for model in self._models)
+        self._info, self._turn, self._fast = info, 0, -1
+        self._finished_ms = [0.0, 0.0]
+        self._waiting: deque[tuple[int, float, Followed]] = deque()  # what the slower model finishes later
+        self._slow_frames = iter(ClipReader(info, self.max_side, limits))
+        self._slow_panel: Picture | None = None
+        self._slow_index: int | None = None
+        self._last: Frame | None = None
+
+    def prepare(self, pixels: np.ndarray) -> tuple[Any, Any]:
+        model, baseline = self._models
+        prepared = model.prepare(pixels)
+        return prepared, prepared if model.input_key == baseline.input_key else baseline.prepare(pixels)
+
+    def infer(self, batch: list[tuple[Any, Any]]) -> list[Pair]:
+        if self._fast < 0:
+            paces = [self._in_turns(batch) for _ in range(TRIALS)]
+            self._fast = int(
+                median(pair[1][0].pace_ms for pair in paces) < median(pair[0][0].pace_ms for pair in paces)
+            )
+        return list(zip(*self._in_turns(batch), strict=True))
+
+    def draw(self, frame: Frame, pair: Pair) -> tuple[Iterable[Frame], dict[str, Any]]:
+        followed = [annotator.follow(result) for annotator, result in zip(self._annotators, pair, strict=True)]
+        for side, result in enumerate(pair):
+            self._finished_ms[side] += result.pace_ms
+        fast, slow = self._fast, 1 - self._fast
+        self._waiting.append((frame.index, self._finished_ms[slow], followed[slow].only_drawn()))
+        while self._waiting and self._waiting[0][1] <= self._finished_ms[fast]:
+            self._advance()
+        self._annotators[fast].draw(frame.picture.canvas, followed[fast])
+        record = {"frame": frame.index, "time_s": round(frame.time_s, 4)}
+        for name, annotator, own in zip(("model", "baseline"), self._annotators, followed, strict=True):
+            record[name] = annotator.record(own)
+        self._last = frame
+        behind_s = max(0.0, self._finished_ms[slow] - self._finished_ms[fast]) / 1e3
+        return [self._both(frame, f"frame {frame.index + 1}", f", {behind_s:.2f} s behind")], record
+
+    def finish(self) -> Iterator[Frame]:
+        """The slower half, to its end; a second of the new clip stands for as long as before."""
+        last, total_ms = self._last, self._finished_ms[self._fast]
+        if last is None:
+            return
+        scale = max(last.time_s, 1 / self._info.fps) / total_ms
+        while self._waiting:
+            finished_ms = self._waiting[0][1]
+            self._advance()
+            later = Frame(last.index, last.time_s + (finished_ms - total_ms) * scale, last.picture)
+            yield self._both(later, "done", "")
+
+    def conclude(self) -> dict[str, Any]:
+        names = ("model", "baseline")
+        known = {name: own.conclude() for name, own in zip(names, self._annotators, strict=True)}
+        return {name: values for name, values in known.items() if values}
+
+    def close(self) -> None:
+        if hasattr(self._slow_frames, "close"):
+            self._slow_frames.close()
+
+    def _in_turns(self, batch: list[tuple[Any, Any]]) -> Pair:
+        self._turn += 1
+        order = (0, 1) if self._turn % 2 else (1, 0)
+        results = {side: self._models[side].infer([both[side] for both in batch], compared=True) for side in order}
+        return results[0], results[1]
+
+    def _advance(self) -> None:
+        """The slower half shows its next frame."""
+        index, _, followed = self._waiting.popleft()
+        frame = next(self._slow_frames, None)
+        if frame is None:  # of a damaged file the second reading may give less
+            return
+        self._slow_index, self._slow_panel = index, frame.picture
+        self._annotators[1 - self._fast].draw(self._slow_panel.canvas, followed)
+
+    def _both(self, frame: Frame, fast_words: str, slow_words: str) -> Frame:
+        own, slow = frame.picture, self._slow_panel or Picture.black(frame.picture.size_hw, frame.picture.matrix)
+        joined = own.beside(slow) if self._fast == 0 else slow.beside(own)
+        height, width = own.size_hw
+        for plane in columns(joined.canvas, width - _DIVIDER // 2, width + _DIVIDER // 2):
+            plane.values[:] = plane.of(LINE)
+        of_slow = "its first frame is under way" if self._slow_index is None else f"frame {self._slow_index + 1}"
+        words = (fast_words, of_slow + slow_words)
+        for side, text in zip((self._fast, 1 - self._fast), words, strict=True):
+            half = columns(joined.canvas, side * width, (side + 1) * width)
+            put_text(half, [text], (0, height), text_scale(half), above=True)
+        return Frame(frame.index, frame.time_s, joined)

@@ -1,0 +1,58 @@
+"""Asking for published weights without making anybody wait."""
+
+from __future__ import annotations
+
+import time
+from threading import Event
+
+import pytest
+
+import demo.page.published_weights
+from demo.page.published_weights import OfficialWeights
+from demo.registry import find
+from weights import CheckpointRecord
+
+CHOICES = [find("stvit_r_swin_small_224"), find("swin_small_patch4_window7_224")]
+
+
+class Hub:
+    """Answers as it is told; counts the questions."""
+
+    def __init__(self, *missing: str) -> None:
+        self.missing, self.asked = set(missing), []
+
+    def __call__(self, record: CheckpointRecord, timeout_s: float) -> bool:
+        self.asked.append(record.name)
+        return record.name not in self.missing
+
+
+def test_they_are_at_hand_when_all_of_them_are() -> None:
+    assert OfficialWeights(CHOICES, Hub()).at_hand()
+    assert not OfficialWeights(CHOICES, Hub(CHOICES[1].name)).at_hand()
+
+
+def test_an_answer_serves_many_visitors_and_is_asked_for_anew_when_it_is_old(monkeypatch: pytest.MonkeyPatch) -> None:
+    hub = Hub(CHOICES[0].name)
+    official = OfficialWeights(CHOICES, hub)
+    assert [official.at_hand() for _ in range(3)] == [False] * 3
+    assert hub.asked == [CHOICES[0].name]
+    monkeypatch.setattr(demo.page.published_weights, "FRESH_S", -1.0)
+    hub.missing.clear()
+    assert official.at_hand()
+
+
+def test_only_its_own_models_are_ever_out_of_reach() -> None:
+    official, names = OfficialWeights(CHOICES, Hub(CHOICES[0].name)), [choice.name for choice in CHOICES]
+    assert official.out_of_reach(names) and not official.out_of_reach(names[:1])
+    assert not OfficialWeights(CHOICES, Hub()).out_of_reach(names)
+
+
+def test_a_silent_hub_counts_as_out_of_reach_after_a_short_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(demo.page.published_weights, "PATIENCE_S", 0.05)
+    speaks = Event()
+    official = OfficialWeights(CHOICES, lambda record, timeout_s: speaks.wait(20))
+    start = time.monotonic()
+    assert not official.at_hand() and time.monotonic() - start < 5
+    speaks.set()
+    monkeypatch.setattr(demo.page.published_weights, "PATIENCE_S", 20.0)
+    assert official.at_hand()

@@ -1,0 +1,239 @@
+from __future__ import annotations
+
+import re
+import sys
+import time
+from base64 import b64decode
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import gradio as gr
+import numpy as np
+import pytest
+from gradio.data_classes import ImageData
+from gradio.utils import get_upload_folder
+
+import demo.model_cache
+import demo.registry
+from demo import runtime
+from demo.engine import Engine
+from demo.export import display_copy, final_regions
+from demo.page.examples import Gallery
+from demo.registry import find
+from demo.runtime import Runtime
+from demo.tabs.classify.handlers import ClassifyHandlers
+from demo.tabs.inputs import uploaded_path
+from demo.tabs.pairs import follow
+from demo.views.token_view import cluster_payload
+from tests.demo.conftest import BASELINE, MODEL
+from weights import CheckpointRecord, ResolvedWeights
+
+OWN, OWN_BASELINE = "garments_stvit_r_swin", "garments_swin"
+GALLERY = Gallery.load("classify")
+
+
+class Official:
+    """Published weights that are at hand, or are not."""
+
+    names = (MODEL, BASELINE)
+
+    def __init__(self, at_hand: bool) -> None:
+        self.at_hand = lambda: at_hand
+
+
+OFFICIAL = Official(at_hand=True)
+
+
+@pytest.fixture
+def handlers(engine: Engine) -> ClassifyHandlers:
+    return ClassifyHandlers(Runtime(engine), GALLERY, OFFICIAL)
+
+
+def test_loading_reports_the_download_and_ends_without_a_notice(
+    handlers: ClassifyHandlers, photo: Path, weight_files: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    notices: list[str] = []
+
+    def resolve(record: CheckpointRecord, progress: Any) -> ResolvedWeights:
+        progress(50_000_000, 200_000_000)
+        while not any("50 of 200 MB" in notice for notice in notices):
+            time.sleep(0.01)  # until the page has asked how far it is
+        return ResolvedWeights(weight_files[record.name], "Hub", "")
+
+    monkeypatch.setattr(demo.model_cache, "resolve", resolve)
+    for notice in handlers.load(str(photo), MODEL, BASELINE):
+        notices.append(notice)
+    assert re.search(r"Downloading the weights of STViT-R-Swin-S: 50 of 200 MB.*value=\"0.250\"", "".join(notices))
+    assert notices[-1] == ""
+
+
+@pytest.mark.parametrize("sent", [None, {}, [], "1", {"index": -1}, {"index": 10**9}, {"index": "0"}, {"index": True}])
+def test_an_example_that_does_not_exist_is_refused(handlers: ClassifyHandlers, sent: Any) -> None:
+    with pytest.raises(gr.Error, match="no such example"):
+        GALLERY.chosen(gr.EventData(None, sent))
+
+
+def test_an_example_is_chosen_by_its_index(handlers: ClassifyHandlers) -> None:
+    assert GALLERY.chosen(gr.EventData(None, {"index": 1})) == str(GALLERY.photos[1].path)
+
+
+@pytest.mark.parametrize("pair", [("resnet50", BASELINE), (None, BASELINE), (MODEL, ["x"])])
+def test_a_model_that_is_not_on_offer_is_refused(handlers: ClassifyHandlers, photo: Path, pair: tuple) -> None:
+    with pytest.raises(gr.Error, match="is not offered here"):
+        handlers.classify(str(photo), *pair)
+
+
+@pytest.mark.parametrize("path", ["/etc/passwd", "../secret.png", None, f"{get_upload_folder()}/../other.png"])
+def test_only_files_of_the_upload_folder_count_as_pictures(path: str | None) -> None:
+    with pytest.raises(gr.Error, match="uploaded file"):
+        uploaded_path(ImageData(path=path, url="data:image/png;base64,AAAA"))
+
+
+def test_the_browser_gets_maps_that_equal_the_models(engine: Engine, photo: Path) -> None:
+    run = engine.classify_file(photo, MODEL, BASELINE)
+    pixels, geometry = display_copy(run)
+    payload = cluster_payload(pixels, geometry, run.model.clusters, "STViT")
+    assert [(layer["unit"], layer["name"]) for layer in payload["layers"]] == [
+        (unit, name) for unit in (1, 2, 3) for name in ("STGM 1", "STGM 2", "Recovery")
+    ]
+    for layer, clusters in zip(payload["layers"], run.model.clusters, strict=True):
+        assignment = np.frombuffer(b64decode(layer["assignment"]), "<i2").reshape(clusters.image_grid_hw)
+        levels = np.frombuffer(b64decode(layer["attention"]), np.uint8).reshape(clusters.attention.shape)
+        strongest = np.array(layer["strongest"])
+        np.testing.assert_array_equal(assignment, clusters.assignment)
+        np.testing.assert_allclose(
+            levels / 255 * strongest[:, None, None], clusters.attention, atol=strongest.max() / 255 + 1e-5
+        )
+        assert len(b64decode(layer["colours"])) == 36 * 3
+    assert cluster_payload(pixels, geometry, run.baseline.clusters, "Swin") is None
+
+
+def test_a_large_picture_is_shown_smaller_with_the_crop_in_its_place(engine: Engine, photo: Path) -> None:
+    run = engine.classify_file(photo, MODEL, BASELINE)
+    large = np.zeros((3000, 4200, 3), np.uint8)
+    geometry = replace(run.picture.geometry, source_hw=(3000, 4200))
+    source = replace(run.picture.source, pixels=large)
+    pixels, shown = display_copy(replace(run, picture=replace(run.picture, source=source, geometry=geometry)))
+    assert pixels.shape == (914, 1280, 3)
+    corners = np.array([[0.0, 0.0], [224.0, 224.0]])
+    np.testing.assert_allclose(shown.to_source(corners) / (1280, 914), geometry.to_source(corners) / (4200, 3000))
+
+
+def test_the_picture_to_keep_shows_the_last_semantic_tokens(engine: Engine, photo: Path) -> None:
+    clusters = engine.classify_one(photo, MODEL)[1].clusters
+    assert (final_regions(clusters).unit, final_regions(clusters).layer) == (3, "STGM 2")
+
+
+EVIT = "evit_deit_tiny_patch16_224:keep_rate=0.7"
+SEMANTIC = "stvit_deit_tiny_patch16_224:num_semantic_tokens=16"
+
+
+def test_the_browser_gets_what_became_of_every_image_token(engine: Engine, photo: Path) -> None:
+    run = engine.classify_file(photo, EVIT, BASELINE)
+    payload = cluster_payload(*display_copy(run), run.model.maps, "EViT")
+    assert [layer["tokens"] for layer in payload["layers"]] == [196] * 3 + [139] * 3 + [99] * 3 + [71] * 3
+    for layer, reduction in zip(payload["layers"], run.model.reductions, strict=True):
+        assignment = np.frombuffer(b64decode(layer["assignment"]), "<i2").reshape(14, 14)
+        np.testing.assert_array_equal(assignment, reduction.assignment)
+        assert (layer["reduction"], len(b64decode(layer["colours"]))) == ("fused", 3 * layer["tokens"])
+
+
+def test_a_model_without_published_weights_is_said_to_have_none_and_not_offered_to_try_again(
+    handlers: ClassifyHandlers, photo: Path
+) -> None:
+    *_, notice = handlers.load(str(photo), SEMANTIC, BASELINE)
+    assert "No predictions from STViT-DeiT-T, 16 tokens: Its weights were never published." in notice
+    assert "try again" not in notice
+    shown = handlers.classify(str(photo), SEMANTIC, BASELINE)
+    assert shown[0] == notice
+    assert shown[1].count("<ol") == 1 and "Its weights were never published." in shown[1]
+    assert [layer["name"] for layer in shown[2]["layers"]] == ["STGM 1", "STGM 2"]
+    assert "Random weights" in shown[2]["note"]
+
+
+def test_the_other_side_is_drawn_where_the_model_keeps_all_tokens(handlers: ClassifyHandlers, photo: Path) -> None:
+    assert handlers.classify(str(photo), BASELINE, EVIT)[2]["title"] == "EViT-DeiT-T, keep 0.7"
+    *_, payload, _, picture, _ = handlers.classify(str(photo), BASELINE, BASELINE)
+    assert payload is None and not picture.interactive
+
+
+def test_a_model_against_itself_is_no_comparison(handlers: ClassifyHandlers, photo: Path) -> None:
+    notice, state = list(handlers.compare(str(photo), BASELINE, BASELINE, 1))[-1]
+    assert "choose two different ones" in notice and state is None
+
+
+def test_on_zero_gpu_every_run_borrows_a_gpu(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    borrowed = []
+    spaces = SimpleNamespace(GPU=lambda duration: lambda function: borrowed.append(duration) or function)
+    monkeypatch.setitem(sys.modules, "spaces", spaces)
+    Runtime(engine)
+    assert borrowed == []
+    monkeypatch.setenv("SPACES_ZERO_GPU", "1")
+    assert Runtime(engine).device_words.startswith("ZeroGPU")
+    assert borrowed == [runtime.GPU_SECONDS] * 7 + [runtime.GPU_SECONDS_FOR_CLIP, runtime.GPU_SECONDS_FOR_FRAME]
+
+
+def test_the_page_starts_with_the_published_models_while_their_weights_can_be_had(
+    garments: None, handlers: ClassifyHandlers
+) -> None:
+    note, *lists = handlers.begin(MODEL, BASELINE)
+    assert note == "" and all("value" not in update for update in lists)
+
+
+def test_where_the_hub_cannot_be_reached_the_page_starts_with_this_projects_pair_and_says_so(
+    garments: None, engine: Engine
+) -> None:
+    handlers = ClassifyHandlers(Runtime(engine), GALLERY, Official(at_hand=False))
+    note, *lists = handlers.begin(MODEL, BASELINE)
+    assert "cannot be reached" in note and "ten kinds of garments" in note and "ankle boot" in note
+    assert [entry.value for entry in lists] == ["STViT-R-Swin", "narrow", OWN, "Swin", "narrow", OWN_BASELINE]
+    assert handlers.begin(MODEL, "deit_base_patch16_224")[0] == ""  # somebody has chosen already
+
+
+def test_a_copy_without_models_of_its_own_starts_as_ever(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    published = tuple(choice for choice in demo.registry.CHOICES if not choice.bundled)
+    monkeypatch.setattr(demo.registry, "CHOICES", published)
+    handlers = ClassifyHandlers(Runtime(engine), GALLERY, Official(at_hand=False))
+    assert handlers.begin(MODEL, BASELINE)[0] == ""
+
+
+def test_choosing_a_model_of_this_project_moves_the_other_side_to_its_peer(garments: None) -> None:
+    for chosen, peer in (
+        ("garments_stvit_deit", "garments_deit"),
+        ("garments_evit_05", "garments_deit"),
+        ("garments_deit", "garments_stvit_deit"),
+        ("garments_swin", "garments_stvit_r_swin"),
+    ):
+        assert follow(chosen, BASELINE)[2].value == peer
+
+
+def test_the_other_side_stays_where_both_know_garments_or_a_published_model_is_chosen(garments: None) -> None:
+    for chosen, other in ((OWN, "garments_deit"), (MODEL, OWN_BASELINE), (MODEL, BASELINE)):
+        assert all("value" not in update for update in follow(chosen, other))
+    with pytest.raises(gr.Error, match="is not offered here"):
+        follow("resnet50", BASELINE)
+
+
+def test_garment_models_come_with_words_and_examples_of_their_own(garments: None, handlers: ClassifyHandlers) -> None:
+    words, examples = handlers.introduce(OWN, OWN_BASELINE)
+    assert words.count("<details") == 2 and "91.2 % top-1" in words and "measured by this project" in words
+    assert "test split" in examples and "ankle boot" in examples
+    words, examples = handlers.introduce(MODEL, BASELINE)
+    assert words == "" and "American bison" in examples
+
+
+def test_models_of_different_classes_are_said_to_be_no_match(
+    garments: None, handlers: ClassifyHandlers, photo: Path
+) -> None:
+    words, _ = handlers.introduce(OWN, BASELINE)
+    assert "knows ten kinds of garments, DeiT-T knows the 1000 classes of ImageNet" in words
+    predictions = handlers.classify(str(photo), OWN, BASELINE)[1]
+    assert predictions.count("<ol") == 2 and "agreement" not in predictions
+    assert "agreement" in handlers.classify(str(photo), OWN, OWN_BASELINE)[1]
+
+
+def test_the_costs_are_those_of_the_models_own_input(garments: None, handlers: ClassifyHandlers) -> None:
+    millions = find("garments_stvit_deit").bundled.macs / 1e9
+    assert f"{millions:.2f} G" in handlers.break_down("garments_stvit_deit", "garments_deit")

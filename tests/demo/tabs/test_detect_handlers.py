@@ -1,0 +1,176 @@
+from __future__ import annotations
+
+import json
+from base64 import b64decode
+from pathlib import Path
+from typing import Any
+from unittest.mock import Mock
+
+import cv2
+import gradio as gr
+import numpy as np
+import pytest
+
+import demo.backbone_benchmark
+import demo.benchmark
+from demo.detectors import DETECTORS as PUBLISHED_DETECTORS
+from demo.engine import Engine
+from demo.memory import OutOfMemory
+from demo.page.examples import Gallery
+from demo.runtime import Runtime
+from demo.tabs.detect.handlers import DetectHandlers
+from tests.demo.conftest import MODEL
+from tests.narrow_detector import DETECTOR
+from tests.sure_detector import PHOTO
+from weights.garments import CLASS_NAMES
+
+GALLERY = Gallery.load("scene")
+OFFICIAL = Mock(names=(DETECTOR,), at_hand=Mock(return_value=True))
+OWN, OWN_PEER = "garments_detect_stvit_r", "garments_detect_swin"
+
+
+@pytest.fixture
+def handlers(engine: Engine, narrow: None) -> DetectHandlers:
+    return DetectHandlers(Runtime(engine), GALLERY, OFFICIAL)
+
+
+@pytest.fixture
+def without_weights(no_weights: Mock, narrow: None) -> DetectHandlers:
+    return DetectHandlers(Runtime(Engine()), GALLERY, OFFICIAL)
+
+
+def test_the_browser_gets_boxes_masks_and_token_maps_that_equal_the_results(handlers: DetectHandlers) -> None:
+    run = handlers.runtime.detect_file(PHOTO, DETECTOR, 320)
+    notice, payload, steps, picture, coco = handlers.detect(str(PHOTO), DETECTOR, 320)
+    found, side = run.result.found, payload["maskSide"]
+    assert notice == "" and payload["reason"] == payload["note"] == ""
+    assert len(payload["objects"]) == len(found) and payload["source"] == [675, 900]
+    np.testing.assert_allclose([entry["box"] for entry in payload["objects"]], found.boxes, atol=0.01)
+    masks = np.frombuffer(b64decode(payload["masks"]), np.uint8).reshape(-1, side, side)
+    np.testing.assert_allclose(masks / 255, found.mask_probabilities, atol=0.5 / 255 + 1e-6)
+    shares = found.masks().float().mean(dim=(1, 2))
+    np.testing.assert_allclose([entry["covers"] for entry in payload["objects"]], shares, atol=1e-6)
+    for layer, regions in zip(payload["layers"], run.result.regions, strict=True):
+        assignment = np.frombuffer(b64decode(layer["assignment"]), "<i2").reshape(regions.image_grid_hw)
+        np.testing.assert_array_equal(assignment, regions.assignment)
+        assert len(b64decode(layer["colours"])) == 3 * regions.num_tokens
+    assert payload["cells"] == [20, 427 / 16]
+    assert len(json.loads(Path(coco.value["path"] if isinstance(coco.value, dict) else coco.value).read_text())) == 3
+    assert picture.interactive and "backbone + FPN" in steps
+
+
+def test_what_is_sent_beside_the_picture_stays_small(handlers: DetectHandlers) -> None:
+    payload = handlers.detect(str(PHOTO), DETECTOR, 800)[1]
+    assert len(payload["objects"]) > 50
+    assert len(json.dumps({key: value for key, value in payload.items() if key != "image"})) < 400_000
+
+
+def test_a_large_picture_is_shown_smaller_with_boxes_in_source_pixels(handlers: DetectHandlers, tmp_path: Path) -> None:
+    large = cv2.resize(cv2.imread(str(PHOTO)), (2700, 2025))
+    cv2.imwrite(str(tmp_path / "large.jpg"), large)
+    payload = handlers.detect(str(tmp_path / "large.jpg"), DETECTOR, 320)[1]
+    assert (payload["size"], payload["source"]) == ([960, 1280], [2025, 2700])
+    assert max(entry["box"][2] for entry in payload["objects"]) > 1280
+
+
+def test_without_weights_random_objects_are_never_shown(without_weights: DetectHandlers) -> None:
+    *_, notice = without_weights.load(str(PHOTO), DETECTOR, 320)
+    assert "No detections from STViT-R-Swin-S: The Hub is out of order." in notice
+    shown = without_weights.detect(str(PHOTO), DETECTOR, 320)
+    assert shown[0] == notice
+    assert shown[1]["objects"] == [] and shown[1]["masks"] == ""
+    assert shown[1]["reason"].endswith("The Hub is out of order. Wait a minute.")
+    assert len(shown[1]["layers"]) == 3 and "Random weights" in shown[1]["note"]
+    assert "Random heads" in shown[2]
+    assert not shown[3].interactive and not shown[4].interactive
+
+
+def test_a_smaller_size_than_asked_for_is_said(handlers: DetectHandlers) -> None:
+    detector = handlers.store.get(DETECTOR).network
+    extract = detector.extract_features
+
+    def fail_if_large(images: Any) -> Any:
+        if max(images.shape) > 600:
+            raise RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 1 byte.")
+        return extract(images)
+
+    detector.extract_features = fail_if_large
+    notice = handlers.detect(str(PHOTO), DETECTOR, 480)[0]
+    assert "not enough memory for a short side of 480: this was found at 320" in notice
+
+
+def test_no_memory_at_all_is_a_message_and_no_crash(handlers: DetectHandlers) -> None:
+    handlers.runtime.detect_file = Mock(side_effect=OutOfMemory("The device is full."))
+    handlers.runtime.race_backbones = Mock(side_effect=OutOfMemory("The device is full."))
+    shown = handlers.detect(str(PHOTO), DETECTOR, 480)
+    assert "The device is full." in shown[0] and shown[1] is None
+    assert "The device is full." in next(handlers.compare(str(PHOTO), DETECTOR, 480))[0]
+
+
+@pytest.mark.parametrize(("detector", "size"), [(MODEL, 320), (None, 320), (DETECTOR, 333), (DETECTOR, "320")])
+def test_what_is_not_on_offer_is_refused(handlers: DetectHandlers, detector: Any, size: Any) -> None:
+    with pytest.raises(gr.Error, match="is not offered"):
+        handlers.detect(str(PHOTO), detector, size)
+
+
+def test_without_a_picture_there_is_nothing_to_show_or_compare(handlers: DetectHandlers) -> None:
+    assert list(handlers.load(None, DETECTOR, 320)) == [""]
+    assert handlers.detect(None, DETECTOR, 320)[1] is None
+    ((notice, state),) = handlers.compare(None, DETECTOR, 320)
+    assert "Choose a picture first" in notice and state is None
+
+
+def test_a_comparison_shows_published_figures_apart_from_measured_ones(
+    handlers: DetectHandlers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(demo.backbone_benchmark, "SECONDS", 1e-6)
+    *_, (chart, state) = handlers.compare(str(PHOTO), DETECTOR, 320)
+    assert state.done
+    measured, _, published = chart.partition("Published (paper, Table 5), not measured here")
+    assert "multiply-adds would allow" in measured
+    assert all(f"<td>{value}</td>" in published for value in (51.8, 44.7, 134, 194))
+
+
+def test_both_sizes_of_the_published_detector_are_known() -> None:
+    assert [choice.label for choice in PUBLISHED_DETECTORS] == ["STViT-R-Swin-S", "STViT-R-Swin-B"]
+
+
+def test_a_detector_of_this_project_names_garments_at_the_size_that_it_was_trained_on(
+    garments: None, handlers: DetectHandlers
+) -> None:
+    _, payload, steps, picture, coco = handlers.detect(str(GALLERY.garments[0].path), OWN, 800)
+    assert {entry["name"] for entry in payload["objects"]} <= set(CLASS_NAMES) and payload["objects"]
+    assert "The network saw the picture at 224 × 224" in steps and picture.interactive
+    written = json.loads(Path(coco.value["path"] if isinstance(coco.value, dict) else coco.value).read_text())
+    named = {category["id"]: category["name"] for category in written["categories"]}
+    assert all(CLASS_NAMES[number - 1] == name for number, name in named.items())
+
+
+def test_a_detector_of_this_project_comes_with_words_examples_and_no_choice_of_size(
+    garments: None, handlers: DetectHandlers
+) -> None:
+    words, examples, size = handlers.introduce(OWN)
+    assert "41.5 % box AP, 72.2 % box AP50, 38.0 % mask AP" in words and "test split" in examples and not size.visible
+    words, examples, size = handlers.introduce(DETECTOR)
+    assert words == "" and "American bison" in examples and size.visible
+
+
+def test_where_the_hub_cannot_be_reached_a_detector_of_this_project_comes_first(
+    garments: None, handlers: DetectHandlers
+) -> None:
+    assert handlers.begin(DETECTOR)[0] == ""
+    handlers.official = Mock(names=(DETECTOR,), at_hand=Mock(return_value=False))
+    note, detector = handlers.begin(DETECTOR)
+    assert "ten kinds of garments" in note and detector.value == OWN
+
+
+@pytest.mark.parametrize(("detector", "peer"), [(OWN, OWN_PEER), (OWN_PEER, OWN)])
+def test_backbones_of_this_project_are_measured_against_each_other(
+    garments: None, handlers: DetectHandlers, monkeypatch: pytest.MonkeyPatch, detector: str, peer: str
+) -> None:
+    monkeypatch.setattr(demo.backbone_benchmark, "SECONDS", 1e-6)
+    scene = str(GALLERY.garments[0].path)
+    assert list(handlers.load_both(scene, detector, 800))[-1] == ""
+    chart, state = list(handlers.compare(scene, detector, 800))[-1]
+    assert (state.model.name, state.baseline.name) == (detector, peer)
+    assert "no public weights" not in chart and "Published" not in chart

@@ -1,0 +1,199 @@
+"""What the Segment tab shows, and how it answers what it cannot do."""
+
+from __future__ import annotations
+
+import json
+from base64 import b64decode
+from pathlib import Path
+from typing import Any
+from unittest.mock import Mock
+
+import cv2
+import gradio as gr
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import demo.backbone_benchmark
+import demo.model_cache
+import demo.registry
+from demo.engine import Engine
+from demo.memory import OutOfMemory
+from demo.page import layout
+from demo.page.examples import Gallery
+from demo.runtime import Runtime
+from demo.tabs.segment.handlers import SegmentHandlers
+from stvit.draw.classes import class_colours
+from tests.demo.conftest import MODEL
+from tests.sure_detector import PHOTO
+from weights import WeightsUnavailable
+
+GALLERY = Gallery.load("scene")
+SCENE = str(GALLERY.garments[0].path)
+OURS, FULL = "garments_segment_stvit_r", "garments_segment_swin"
+
+
+@pytest.fixture
+def handlers(garments: None) -> SegmentHandlers:
+    return SegmentHandlers(Runtime(Engine(torch.device("cpu"))), GALLERY)
+
+
+def read(button: gr.DownloadButton) -> Path:
+    return Path(button.value["path"] if isinstance(button.value, dict) else button.value)
+
+
+def map_of(payload: dict[str, Any]) -> np.ndarray:
+    """The map of classes as the browser unpacks it."""
+    starts, labels = np.frombuffer(b64decode(payload["starts"]), "<i4"), b64decode(payload["labels"])
+    height, width = payload["size"]
+    runs = np.diff([*starts, height * width])
+    return np.repeat(np.frombuffer(labels, np.uint8), runs).reshape(height, width)
+
+
+@pytest.mark.parametrize("path", [SCENE, str(PHOTO)])
+def test_the_browser_gets_the_map_the_classes_and_the_regions_of_the_result(
+    handlers: SegmentHandlers, path: str
+) -> None:
+    run = handlers.runtime.segment_file(path, OURS)
+    notice, payload, steps, *_ = handlers.segment(path, OURS)
+    assert notice == "" and payload["reason"] == payload["note"] == ""
+    np.testing.assert_array_equal(map_of(payload), run.result.labels)
+    shares = {entry["name"]: entry["share"] for entry in payload["classes"]}
+    assert sum(shares.values()) == pytest.approx(1)
+    colours = class_colours(11)
+    for entry in payload["classes"]:
+        assert entry["share"] == pytest.approx((run.result.labels == entry["label"]).mean())
+        assert entry["colour"] == colours[entry["label"]].tolist()
+    assert len(payload["layers"]) == 3 and payload["cells"] == [side / 16 for side in run.result.network_hw]
+    assert {tag["label"] for tag in payload["tags"]} <= {entry["label"] for entry in payload["classes"]} - {0}
+    for step in ("decode", "prepare", "backbone", "head", "labels", "drawing"):
+        assert f"{step} " in steps
+    assert run.result.device in steps
+
+
+def test_both_files_have_the_pictures_own_size(handlers: SegmentHandlers) -> None:
+    *_, picture, labels = handlers.segment(str(PHOTO), FULL)
+    with Image.open(read(picture)) as drawn, Image.open(read(labels)) as indexed:
+        assert drawn.size == indexed.size == (900, 675)
+        assert (drawn.format, indexed.format, indexed.mode) == ("JPEG", "PNG", "P")
+        expected = handlers.runtime.segment_file(str(PHOTO), FULL).result.labels
+        np.testing.assert_array_equal(np.array(indexed), expected)
+
+
+def test_a_large_picture_is_shown_smaller_and_little_is_sent(handlers: SegmentHandlers, tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "large.jpg"), cv2.resize(cv2.imread(str(PHOTO)), (2700, 2025)))
+    _, payload, _, _, labels = handlers.segment(str(tmp_path / "large.jpg"), OURS)
+    assert payload["size"] == [960, 1280] and map_of(payload).shape == (960, 1280)
+    assert len(json.dumps({key: value for key, value in payload.items() if key != "image"})) < 400_000
+    with Image.open(read(labels)) as indexed:
+        assert indexed.size == (2700, 2025)
+
+
+def test_of_a_model_with_all_tokens_there_are_no_layers_to_show(handlers: SegmentHandlers) -> None:
+    _, payload, steps, *_ = handlers.segment(SCENE, FULL)
+    assert payload["layers"] == [] and payload["classes"] and "once more" not in steps
+
+
+def test_without_weights_random_classes_are_never_shown(
+    handlers: SegmentHandlers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unavailable = Mock(side_effect=WeightsUnavailable("damaged", "Its file is damaged.", "Install the page anew."))
+    monkeypatch.setattr(demo.model_cache, "resolve_bundled", unavailable)
+    *_, notice = handlers.load(SCENE, OURS)
+    assert "No classes from STViT-R-Swin, narrow: Its file is damaged." in notice
+    shown = handlers.segment(SCENE, OURS)
+    assert shown[0] == notice and shown[1]["classes"] == [] and shown[1]["starts"] == ""
+    assert shown[1]["reason"].endswith("Its file is damaged. Install the page anew.")
+    assert len(shown[1]["layers"]) == 3 and "Random weights" in shown[1]["note"]
+    assert not shown[3].interactive and not shown[4].interactive
+
+
+def test_a_coarser_map_than_the_picture_is_said(handlers: SegmentHandlers, monkeypatch: pytest.MonkeyPatch) -> None:
+    make = demo.segmentation.label_map
+
+    def make_if_it_fits(scores: torch.Tensor, hw: tuple[int, int]) -> torch.Tensor:
+        if max(hw) > 600:
+            raise RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 1 byte.")
+        return make(scores, hw)
+
+    monkeypatch.setattr(demo.segmentation, "label_map", make_if_it_fits)
+    notice = handlers.segment(str(PHOTO), OURS)[0]
+    assert "not enough memory for a map of 900 pixels: classes were found in one of 512" in notice
+
+
+def test_no_memory_at_all_is_a_message_and_no_crash(handlers: SegmentHandlers) -> None:
+    handlers.runtime.segment_file = Mock(side_effect=OutOfMemory("The device is full."))
+    handlers.runtime.race_segmenters = Mock(side_effect=OutOfMemory("The device is full."))
+    shown = handlers.segment(SCENE, OURS)
+    assert "The device is full." in shown[0] and shown[1] is None
+    assert "The device is full." in next(handlers.compare(SCENE, OURS))[0]
+
+
+def test_a_file_that_is_no_picture_gets_its_message(handlers: SegmentHandlers, tmp_path: Path) -> None:
+    (tmp_path / "words.jpg").write_text("these are words")
+    shown = handlers.segment(str(tmp_path / "words.jpg"), OURS)
+    assert "not an image" in shown[0] and shown[1] is None and not shown[3].interactive
+
+
+@pytest.mark.parametrize("segmenter", [MODEL, "garments_detect_stvit_r", None, ["x"]])
+def test_what_is_not_on_offer_is_refused(handlers: SegmentHandlers, segmenter: Any) -> None:
+    for handler in (handlers.segment, lambda *given: list(handlers.compare(*given))):
+        with pytest.raises(gr.Error, match="is not offered"):
+            handler(SCENE, segmenter)
+
+
+def test_without_a_picture_there_is_nothing_to_show_or_compare(handlers: SegmentHandlers) -> None:
+    assert list(handlers.load(None, OURS)) == list(handlers.load_both(None, OURS)) == [""]
+    assert handlers.segment(None, OURS)[1] is None
+    ((notice, state),) = handlers.compare(None, OURS)
+    assert "Choose a picture first" in notice and state is None
+
+
+@pytest.mark.parametrize(("segmenter", "peer"), [(OURS, FULL), (FULL, OURS)])
+def test_segmenters_are_measured_against_each_other(
+    handlers: SegmentHandlers, monkeypatch: pytest.MonkeyPatch, segmenter: str, peer: str
+) -> None:
+    monkeypatch.setattr(demo.backbone_benchmark, "SECONDS", 1e-6)
+    assert list(handlers.load_both(SCENE, segmenter))[-1] == ""
+    chart, state = list(handlers.compare(SCENE, segmenter))[-1]
+    assert (state.model.name, state.baseline.name) == (segmenter, peer) and state.done
+    assert "Segmenter multiply-adds" in chart and "multiply-adds would allow" in chart
+
+
+def test_a_segmenter_without_its_peer_cannot_be_compared(
+    handlers: SegmentHandlers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(demo.registry, "SEGMENTERS", demo.registry.SEGMENTERS[:1])
+    with pytest.raises(gr.Error, match="nothing to compare"):
+        list(handlers.load_both(SCENE, OURS))
+
+
+def test_a_segmenter_is_introduced_with_data_metrics_and_command(handlers: SegmentHandlers) -> None:
+    words = handlers.introduce(OURS)
+    for expected in (
+        "61.5 % mIoU, 93.2 % pixel accuracy, measured by this project",
+        "On the test split",
+        "background, t-shirt",
+        "seed 0",
+        "python -m stvit.training segment --recipe garments_segment_stvit_r",
+    ):
+        assert expected in words
+
+
+def labels_of_tabs(page: gr.Blocks) -> list[str]:
+    return [block.label for block in page.blocks.values() if isinstance(block, gr.Tab)]
+
+
+def test_the_tab_is_there_where_there_is_a_segmenter_and_tells_what_it_knows(garments: None) -> None:
+    page = layout.build(Runtime(Engine(torch.device("cpu"))))
+    assert "Segment" in labels_of_tabs(page)
+    words = " ".join(str(block.value) for block in page.blocks.values() if isinstance(block, gr.HTML))
+    assert "ten kinds of garments and background" in words
+    assert "released no weights for segmentation" in words
+
+
+def test_without_segmenters_there_is_no_tab(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(demo.registry, "SEGMENTERS", ())
+    page = layout.build(Runtime(Engine(torch.device("cpu"))))
+    assert labels_of_tabs(page) == ["Classify", "Detect", "Video", "Camera"]

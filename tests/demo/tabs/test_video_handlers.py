@@ -1,0 +1,234 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from unittest.mock import Mock
+
+import av
+import gradio as gr
+import pytest
+
+from demo.charts.video import whole_clip
+from demo.engine import Engine
+from demo.memory import OutOfMemory
+from demo.registry import DETECTORS, MODELS, clip_peer, find_any, first_clip_model, label_of
+from demo.runtime import Runtime
+from demo.tabs.video.handlers import EXAMPLE_CLIP, VideoHandlers
+from demo.video import ACTION, CLASSIFY, CLUSTERS, DETECT, ClipJob, make_job
+from stvit.video import VideoError, probe
+from tests import narrow_classifier, narrow_clip_model
+from tests.demo.conftest import BASELINE, MODEL
+from tests.narrow_detector import DETECTOR
+from tests.stvit.video.clips import make_clip
+from weights.garments import MOTIONS
+
+REQUEST = SimpleNamespace(session_hash="visitor")
+CLIP_MODEL = "stvit_video_swin_tiny"
+TOLD, LIVE, VIDEO, STAGES, CLIP_FILE, RECORDS_FILE = range(6)
+
+
+@pytest.fixture
+def uploads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Gradio's folder."""
+    folder = tmp_path / "uploads"
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(folder))
+    return folder
+
+
+@pytest.fixture
+def handlers(no_weights: Mock, narrow: None, uploads: Path, monkeypatch: pytest.MonkeyPatch) -> VideoHandlers:
+    """Narrow models without weights."""
+    narrow_classifier.make_narrow_for(monkeypatch)
+    narrow_clip_model.make_narrow_for(monkeypatch)
+    return VideoHandlers(Runtime(Engine()))
+
+
+@pytest.fixture
+def clip(tmp_path: Path) -> str:
+    return str(make_clip(tmp_path / "clip.mp4", 12, (96, 128), sound="aac"))
+
+
+def chosen(task: str = CLUSTERS, model: str = MODEL, side_by_side: bool = False) -> tuple[Any, ...]:
+    return task, model, "swin_small_patch4_window7_224", DETECTOR, 320, side_by_side, CLIP_MODEL
+
+
+def run(handlers: VideoHandlers, path: str | None, *choice: Any) -> list[tuple[Any, ...]]:
+    handlers.start(REQUEST)
+    list(handlers.load(path, *choice, REQUEST))
+    return list(handlers.process(path, *choice, REQUEST))
+
+
+def records_of(shown: tuple[Any, ...]) -> list[dict[str, Any]]:
+    value = shown[RECORDS_FILE].value
+    return [
+        json.loads(line) for line in Path(value["path"] if isinstance(value, dict) else value).read_text().splitlines()
+    ]
+
+
+@pytest.mark.parametrize("task", [CLASSIFY, CLUSTERS, DETECT])
+def test_a_clip_becomes_a_clip_and_records_and_nothing_is_predicted_without_weights(
+    handlers: VideoHandlers, clip: str, task: str
+) -> None:
+    *_, last = run(handlers, clip, *chosen(task))
+    with av.open(last[VIDEO]) as container:
+        assert container.streams.video[0].frames == 12 and container.streams.audio
+    lines = records_of(last)
+    assert len(lines) == 12 and not any("top1" in line or "objects" in line for line in lines)
+    assert all("regions" in line for line in lines) == (task != CLASSIFY)
+    assert "No predictions from STViT-R-Swin-S: The Hub is out of order." in last[TOLD]
+    assert "12 frames in" in last[STAGES] and last[CLIP_FILE].interactive
+
+
+def test_side_by_side_both_models_are_recorded(handlers: VideoHandlers, clip: str) -> None:
+    *_, last = run(handlers, clip, *chosen(side_by_side=True))
+    with av.open(last[VIDEO]) as container:
+        assert container.streams.video[0].width == 256
+    assert all({"model", "baseline"} <= line.keys() for line in records_of(last))
+
+
+def test_an_action_is_told_of_windows_and_the_page_says_that_there_are_no_weights(
+    handlers: VideoHandlers, clip: str
+) -> None:
+    *_, last = run(handlers, clip, *chosen(ACTION, side_by_side=True))
+    lines = records_of(last)
+    assert len(lines) == 12 and all("top1" not in line["model"] for line in lines)
+    assert lines[11]["model"]["window"] == {"first_frame": 0, "last_frame": 11, "whole": False}
+    assert "regions" in lines[0]["model"] and "regions" not in lines[0]["baseline"]
+    assert "No weights of STViT on Video Swin were ever published" in last[TOLD]
+    assert "STViT-Video-Swin-T and Video-Swin-T" in last[TOLD]
+
+
+def test_the_answer_for_the_whole_clip_is_shown() -> None:
+    best = [{"label": "<b>", "probability": 0.7104}, {"label": "ironing", "probability": 0.0004}]
+    shown = whole_clip({"model": "STViT", "windows": 3, "top5": best})
+    assert "mean over 3 windows" in shown and "&lt;b&gt; <b>71.0 %</b>" in shown and "&lt; 0.1 %" in shown
+
+
+def test_cancel_leaves_no_file_and_says_so(handlers: VideoHandlers, clip: str, uploads: Path) -> None:
+    list(handlers.load(clip, *chosen(), REQUEST))
+    shown = handlers.process(clip, *chosen(), REQUEST)
+    next(shown)
+    handlers.cancel(REQUEST)
+    *_, last = shown
+    assert "Stopped" in last[TOLD] and last[VIDEO] is None and not last[CLIP_FILE].interactive
+    assert not [path for path in uploads.rglob("*") if path.is_file()]
+
+
+def test_a_cancel_ends_with_its_run(handlers: VideoHandlers, clip: str) -> None:
+    handlers.cancel(REQUEST)
+    assert run(handlers, clip, *chosen())[-1][VIDEO]
+
+
+def test_a_cancel_is_heard_before_the_models_are_loaded_and_no_folder_is_made(
+    handlers: VideoHandlers, clip: str, uploads: Path
+) -> None:
+    handlers.start(REQUEST)
+    handlers.cancel(REQUEST)
+    told = list(handlers.load(clip, *chosen(), REQUEST))
+    assert len(told) == 1 and "Stopped" in told[0] and not handlers.store.is_ready(MODEL)
+    handlers.runtime.process_clip = Mock()
+    (shown,) = handlers.process(clip, *chosen(), REQUEST)
+    assert "Stopped" in shown[TOLD] and not uploads.exists()
+    handlers.runtime.process_clip.assert_not_called()
+
+
+def test_nothing_is_kept_of_visitors_who_cancelled_and_left(handlers: VideoHandlers, clip: str) -> None:
+    handlers.cancel(REQUEST)
+    handlers.forget(REQUEST)
+    handlers.cancel(REQUEST)
+    list(handlers.process(clip, *chosen(), REQUEST))
+    assert handlers._cancelled == set()
+
+
+def test_a_bad_file_gets_its_message_and_leaves_nothing(handlers: VideoHandlers, tmp_path: Path, uploads: Path) -> None:
+    (tmp_path / "words.mp4").write_text("these are words")
+    *_, last = run(handlers, str(tmp_path / "words.mp4"), *chosen())
+    assert "holds text, not a clip" in last[TOLD] and last[VIDEO] is None
+    assert not list(uploads.glob("clip-*"))
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (OutOfMemory("The device is full."), "The device is full."),
+        (RuntimeError("not enough memory: you tried to allocate 1 byte"), "not enough memory for this model"),
+        (VideoError("The clip is damaged."), "The clip is damaged."),
+    ],
+)
+def test_what_goes_wrong_under_way_is_told(handlers: VideoHandlers, clip: str, error: Exception, message: str) -> None:
+    def failing(*arguments: Any) -> Any:
+        raise error
+        yield
+
+    handlers.runtime.process_clip = failing
+    assert message in run(handlers, clip, *chosen())[-1][TOLD]
+
+
+def test_without_a_clip_nothing_runs(handlers: VideoHandlers) -> None:
+    assert "Choose a clip first" in list(handlers.load(None, *chosen(), REQUEST))[-1]
+    assert len(list(handlers.process(None, *chosen(), REQUEST))) == 1
+
+
+@pytest.mark.parametrize(
+    "choice",
+    [
+        ("Fly", MODEL, BASELINE, DETECTOR, 320, False, CLIP_MODEL),
+        (CLUSTERS, "resnet50", BASELINE, DETECTOR, 320, False, CLIP_MODEL),
+        (CLUSTERS, MODEL, MODEL, DETECTOR, 320, True, CLIP_MODEL),
+        (DETECT, MODEL, BASELINE, MODEL, 320, False, CLIP_MODEL),
+        (DETECT, MODEL, BASELINE, DETECTOR, 321, False, CLIP_MODEL),
+        (ACTION, MODEL, BASELINE, DETECTOR, 320, False, MODEL),
+    ],
+)
+def test_what_is_not_on_offer_is_refused(handlers: VideoHandlers, clip: str, choice: tuple[Any, ...]) -> None:
+    with pytest.raises(gr.Error):
+        list(handlers.process(clip, *choice, REQUEST))
+
+
+def test_a_detector_is_compared_with_the_full_token_one_of_its_size() -> None:
+    job = make_job(DETECT, MODEL, BASELINE, DETECTORS[1].name, 480, True)
+    assert job == ClipJob(DETECT, DETECTORS[1].name, "swin_base_cascade_mask_rcnn", 480)
+    assert label_of(job.baseline).startswith("Swin-B")
+
+
+def test_the_pickers_follow_the_task(handlers: VideoHandlers) -> None:
+    def visible(task: str, side_by_side: bool) -> list[bool]:
+        return [column.visible for column in handlers.arrange(task, side_by_side)]
+
+    assert visible(CLUSTERS, False) == [True, False, False, False]
+    assert visible(CLASSIFY, True) == [True, True, False, False]
+    assert visible(DETECT, True) == [False, False, True, False]
+    assert visible(ACTION, True) == [False, False, False, True]
+
+
+def test_models_of_this_project_introduce_themselves_with_clips_that_they_know(
+    garments: None, handlers: VideoHandlers
+) -> None:
+    clips, full = "garments_clips_stvit_swin", "garments_clips_swin"
+    choice = (ACTION, MODEL, BASELINE, DETECTOR, 320, True, clips)
+    words, examples, size = handlers.introduce(*choice)
+    assert words.count("<details") == 2 and "88.2 % top-1" in words and "cannot be compared" not in words
+    assert "shirt, right" in examples and "pullover, clockwise" in examples and not size.visible
+    assert handlers.gallery.chosen(SimpleNamespace(_data={"index": 0})).endswith("right.mp4")
+    words, examples, size = handlers.introduce(DETECT, *choice[1:-1], CLIP_MODEL)
+    assert words == examples == "" and size.visible
+    assert handlers.introduce(CLASSIFY, MODEL, MODEL, *choice[3:])[0] == ""  # a list that has not followed yet
+    assert first_clip_model().name == clips and clip_peer(find_any(clips)).name == full
+
+
+def test_a_clip_model_of_this_project_says_what_it_sees(garments: None, handlers: VideoHandlers) -> None:
+    garment_clip = handlers.gallery.garments[0].path
+    *_, last = run(
+        handlers, str(garment_clip), ACTION, MODEL, BASELINE, DETECTOR, 320, False, "garments_clips_stvit_swin"
+    )
+    assert "No predictions" not in last[TOLD]
+    assert {label for line in records_of(last) if "top1" in line for label in [line["top1"]["label"]]} <= set(MOTIONS)
+    assert any("top1" in line for line in records_of(last))
+
+
+def test_the_example_clip_is_small_and_within_the_limits() -> None:
+    info = probe(EXAMPLE_CLIP)
+    assert EXAMPLE_CLIP.stat().st_size < 300_000 and info.codec == "h264" and info.frames == 30
+    assert MODELS[0].name == MODEL

@@ -1,0 +1,158 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import demo.benchmark
+from demo.benchmark import BadBatchSize, Racer, RaceState, check_batch_size, race
+from demo.charts import bars
+from demo.charts import comparison as charts
+from demo.engine import Engine
+from demo.export import race_json
+from demo.model_cache import LoadedModel
+from stvit.measure.timing import LatencySummary
+
+MODEL, BASELINE = "stvit_r_swin_small_224", "swin_small_patch4_window7_224"
+IMAGES = dict.fromkeys((MODEL, BASELINE), torch.zeros(1, 3, 224, 224))
+
+
+class Patches(nn.Module):
+    """A classifier of one convolution and one linear layer; counts its calls by batch size."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.patches = nn.Conv2d(3, width, 16, stride=16)
+        self.head = nn.Linear(width, 10)
+        self.batches: list[int] = []
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.batches.append(len(images))
+        return self.head(self.patches(images).mean(dim=(2, 3)))
+
+
+@pytest.fixture
+def engine() -> Engine:
+    """Two tiny networks under the names of real ones; the baseline does twice the work."""
+    loaded = {
+        name: LoadedModel(name, Patches(width), "made up", "", "", 0.0) for name, width in ((MODEL, 8), (BASELINE, 16))
+    }
+    engine = Engine(torch.device("cpu"), torch.float32)
+    engine.store = SimpleNamespace(get=loaded.__getitem__)
+    return engine
+
+
+@pytest.fixture(autouse=True)
+def every_state_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(demo.benchmark, "REPORT_EVERY_S", 0.0)
+
+
+def test_what_needs_no_measuring_comes_first(engine: Engine) -> None:
+    first = next(race(engine, IMAGES, MODEL, BASELINE, 4))
+    assert (first.model.macs, first.model.parameters) == (8 * 3 * 256 * 196 + 80, 8 * 769 + 90)
+    assert first.allowed_speedup == pytest.approx(2, rel=0.01)
+    assert first.speedup(batched=False) is None and first.images_per_second(first.model) is None
+
+
+def test_states_fill_up_in_order_and_the_last_is_complete(engine: Engine) -> None:
+    states = list(race(engine, IMAGES, MODEL, BASELINE, 4))
+    progress = [state.progress for state in states]
+    assert progress == sorted(progress) and progress[-1] == 1.0
+    assert [state.done for state in states] == [False] * (len(states) - 1) + [True]
+    assert all(state.model.latency for state in states if state.model.batch_latency)
+    last = states[-1]
+    assert last.model.latency.runs == last.baseline.latency.runs == demo.benchmark.LATENCY_ROUNDS
+    assert last.images_per_second(last.model) == pytest.approx(4e3 / last.model.batch_latency.median_ms)
+    assert set(engine.store.get(MODEL).network.batches) == {1, 4}
+
+
+def test_each_model_is_measured_on_an_input_of_its_own_size(engine: Engine) -> None:
+    inputs = IMAGES | {MODEL: torch.zeros(1, 3, 112, 112)}
+    last = list(race(engine, inputs, MODEL, BASELINE, 4))[-1]
+    assert (last.model.macs, last.baseline.macs) == (8 * 3 * 256 * 49 + 80, 2 * 8 * 3 * 256 * 196 + 160)
+
+
+def test_a_slow_device_stops_at_its_time_with_enough_rounds(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(demo.benchmark, "LATENCY_SECONDS", 1e-6)
+    monkeypatch.setattr(demo.benchmark, "THROUGHPUT_SECONDS", 1e-6)
+    last = list(race(engine, IMAGES, MODEL, BASELINE, 4))[-1]
+    assert last.done
+    assert last.model.latency.runs == last.model.batch_latency.runs == demo.benchmark.MIN_ROUNDS
+
+
+@pytest.mark.parametrize("steps", [1, 2, 5])
+def test_a_race_that_is_closed_stops_measuring_and_frees_the_device(engine: Engine, steps: int) -> None:
+    running = race(engine, IMAGES, MODEL, BASELINE, 4)
+    for _ in range(steps):
+        next(running)
+    running.close()
+    calls = len(engine.store.get(MODEL).network.batches)
+    engine.compute.run(len, ())  # is free
+    assert len(engine.store.get(MODEL).network.batches) == calls
+    assert not torch.is_inference_mode_enabled()
+
+
+@pytest.mark.parametrize("value", [0, -1, 3, 10**9, 8.0, "8", None, True, [8]])
+def test_a_batch_size_that_is_not_offered_is_refused(value: object) -> None:
+    with pytest.raises(BadBatchSize, match="1, 4, 8"):
+        check_batch_size(value)
+
+
+def finished(model_ms: float, baseline_ms: float) -> RaceState:
+    model, baseline = (
+        Racer(name, 10**6, macs, macs, LatencySummary(ms, ms, ms, 9), LatencySummary(4 * ms, 4 * ms, 4 * ms, 9))
+        for name, macs, ms in ((MODEL, 10**9, model_ms), (BASELINE, 2 * 10**9, baseline_ms))
+    )
+    return RaceState("Done", 1.0, model, baseline, 8, "a CPU, float32")
+
+
+@pytest.mark.parametrize(
+    ("model_ms", "baseline_ms", "number", "words", "quotient"),
+    [
+        (10.0, 15.0, "1.50×", "faster: 67% of the time of Swin-S", "0.75"),
+        (20.0, 10.0, "0.50×", "slower: 2.00 times the time of Swin-S", "0.25"),
+        (10.0, 10.1, "1.01×", "as fast as Swin-S", "0.51"),
+    ],
+)
+def test_the_chart_says_in_plain_words_which_is_faster(
+    model_ms: float, baseline_ms: float, number: str, words: str, quotient: str
+) -> None:
+    chart = charts.comparison(finished(model_ms, baseline_ms))
+    for expected in (number, words, f"<dd>{quotient}</dd>", "<dd>2.00×</dd>"):
+        assert expected in chart
+
+
+def test_published_figures_are_labelled_as_the_papers(engine: Engine) -> None:
+    chart = charts.comparison(finished(10, 15))
+    published = chart[chart.index("Published (paper, V100") :]
+    assert "82.7" in published and "717" in published and "551" in published
+    assert "not measured here" in published
+
+
+def test_figures_that_no_paper_prints_are_not_made_up() -> None:
+    state = finished(10, 15)
+    evit, tome = (
+        f"{name}_deit_small_patch16_224:{option}" for name, option in (("evit", "keep_rate=0.7"), ("tome", "r=8"))
+    )
+    one = charts.comparison(replace(state, model=replace(state.model, name=evit)))
+    assert "Published in the papers" in one and "<td>not printed</td><td>551</td>" in one
+    both = replace(state, model=replace(state.model, name=evit), baseline=replace(state.baseline, name=tome))
+    assert "<td>78.5</td><td>not printed</td>" in charts.comparison(both)
+    none = replace(both, model=replace(state.model, name=tome.replace("r=8", "r=16")))
+    assert "Published" not in charts.comparison(none)
+
+
+def test_charts_escape_what_they_are_given() -> None:
+    state = replace(finished(10, 15), stage="<script>1</script>", device="<img onerror=1>")
+    assert "<script" not in charts.comparison(state) and "<img" not in charts.comparison(state)
+    assert "<b>x</b>" not in bars.notice("<b>x</b>", detail="<b>x</b>")
+
+
+def test_a_race_as_json_has_plain_values(engine: Engine) -> None:
+    document = race_json(finished(10, 15))
+    assert document["speedup_batch_1"] == 1.5
+    assert document["model"]["images_per_second"] == 200
+    assert document["model"]["latency"] == {"median_ms": 10, "q1_ms": 10, "q3_ms": 10, "runs": 9}

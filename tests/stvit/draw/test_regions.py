@@ -1,0 +1,201 @@
+"""What is drawn on a picture, and where."""
+
+from __future__ import annotations
+
+import time
+
+import cv2
+import numpy as np
+import pytest
+
+from stvit.draw.regions import (
+    FUSED_COLOUR,
+    HEAT_OPACITY,
+    LINE_COLOUR,
+    draw_attention,
+    draw_clusters,
+    draw_reduction,
+    group_colours,
+    label_map,
+    token_colours,
+)
+from stvit.predict.preprocess import InputGeometry, preprocess
+from stvit.predict.results import ClusterMap, ReductionMap
+
+SQUARE_GRIDS = range(3, 11)
+DEUTERANOPIA = np.array(  # Machado, Oliveira, Fernandes 2009, severity 1; on linear RGB
+    [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]]
+)
+
+
+def geometry_of(height: int, width: int) -> InputGeometry:
+    return preprocess(np.zeros((height, width, 3), np.uint8), mean=(0, 0, 0), std=(1, 1, 1))[1]
+
+
+def clusters_of(assignment: np.ndarray, semantic_grid_hw: tuple[int, int]) -> ClusterMap:
+    num_tokens = semantic_grid_hw[0] * semantic_grid_hw[1]
+    attention = (np.arange(num_tokens)[:, None, None] == assignment[None]).astype(np.float32)
+    return ClusterMap(1, "STGM 1", semantic_grid_hw, assignment.shape, assignment.astype(np.int16), attention)
+
+
+@pytest.fixture
+def quarters() -> ClusterMap:
+    """14 x 14 image tokens, a quarter of them for each of four semantic tokens."""
+    return clusters_of(np.kron(np.array([[0, 1], [2, 3]]), np.ones((7, 7), int)), (2, 2))
+
+
+def neighbour_distance(colours: np.ndarray, columns: int) -> float:
+    """Smallest CIELAB distance between tokens side by side or one above the other."""
+    lab = cv2.cvtColor(colours[None].astype(np.float32) / 255, cv2.COLOR_RGB2LAB).reshape(-1, columns, 3)
+    return min(np.linalg.norm(np.diff(lab, axis=axis), axis=2).min() for axis in (0, 1))
+
+
+def seen_without_green_cones(colours: np.ndarray) -> np.ndarray:
+    linear = (colours / 255.0) ** 2.2 @ DEUTERANOPIA.T
+    return np.rint(linear.clip(0, 1) ** (1 / 2.2) * 255).astype(np.uint8)
+
+
+@pytest.mark.parametrize("side", SQUARE_GRIDS)
+def test_neighbouring_tokens_differ_clearly(side):
+    colours = token_colours(side * side)
+    assert colours.shape == (side * side, 3) and colours.dtype == np.uint8
+    assert neighbour_distance(colours, side) >= 40
+    assert neighbour_distance(seen_without_green_cones(colours), side) >= 18
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(2, 3), (6, 9), (24, 36)])
+def test_grids_that_are_not_square_are_told_their_width(rows, columns):
+    assert neighbour_distance(token_colours(rows * columns, columns), columns) >= 35
+
+
+def test_token_colours_are_deterministic_and_cannot_be_changed():
+    np.testing.assert_array_equal(token_colours(36), token_colours.__wrapped__(36))
+    with pytest.raises(ValueError, match="read-only"):
+        token_colours(36)[0] = 0
+
+
+@pytest.mark.parametrize("size", [(8, 8), (256, 256), (300, 500), (500, 300)], ids=str)
+def test_labels_follow_the_token_map(size, quarters):
+    geometry = geometry_of(*size)
+    index_map = geometry.token_index_map((14, 14))
+    expected = np.where(index_map < 0, -1, quarters.assignment.ravel()[index_map])
+    labels = label_map(quarters, geometry)
+    assert labels.dtype == np.int16
+    np.testing.assert_array_equal(labels, expected)
+
+
+def test_regions_take_their_tokens_colour_and_the_rest_is_dimmed(quarters):
+    geometry = geometry_of(256, 512)
+    pixels = np.full((256, 512, 3), 200, np.uint8)
+    drawn = draw_clusters(pixels, quarters, geometry, opacity=0.5, boundaries=False)
+    labels, colours = label_map(quarters, geometry), token_colours(4, 2)
+    for token in range(4):
+        mixed = (200 + colours[token].astype(float)) / 2
+        assert np.abs(drawn[labels == token] - mixed).max() <= 1
+    assert (drawn[labels == -1] < 100).all() and (drawn[labels == -1] > 0).all()
+
+
+def test_opacity_goes_from_the_picture_to_the_plain_colours(quarters):
+    geometry = geometry_of(256, 256)
+    pixels = np.random.default_rng(0).integers(0, 256, (256, 256, 3), np.uint8)
+    inside = geometry.crop_slices()
+    bare = draw_clusters(pixels, quarters, geometry, opacity=0, boundaries=False)
+    plain = draw_clusters(pixels, quarters, geometry, opacity=1, boundaries=False)
+    np.testing.assert_array_equal(bare[inside], pixels[inside])
+    np.testing.assert_array_equal(plain[inside], token_colours(4, 2)[label_map(quarters, geometry)[inside]])
+
+
+def test_lines_run_between_regions_and_nowhere_else(quarters):
+    geometry = geometry_of(256, 256)  # no scaling: the crop is 16..240, its middle 128
+    drawn = draw_clusters(np.zeros((256, 256, 3), np.uint8), quarters, geometry)
+    lines = (drawn == LINE_COLOUR).all(axis=2)
+    expected = np.zeros((256, 256), bool)
+    for edge in (16, 128, 240):
+        expected[edge - 1 : edge + 1, 16:240] = True
+        expected[16:240, edge - 1 : edge + 1] = True
+    np.testing.assert_array_equal(lines, expected)
+
+
+def test_attention_is_brightest_where_the_token_looks(quarters):
+    geometry = geometry_of(256, 256)
+    drawn = draw_attention(np.zeros((256, 256, 3), np.uint8), quarters, 1, geometry)
+    labels = label_map(quarters, geometry)
+    away_from_lines = cv2.erode((labels == 1).astype(np.uint8), np.ones((5, 5))) > 0
+    strongest = drawn[away_from_lines]
+    assert (strongest == strongest[0]).all()
+    assert np.abs(strongest[0] - HEAT_OPACITY * np.array([252, 255, 164])).max() <= 2
+    assert drawn[200, 60].sum() < 20
+
+
+def test_attention_that_is_nowhere_is_drawn_as_none(quarters):
+    silent = ClusterMap(1, "STGM 1", (2, 2), (14, 14), quarters.assignment, np.zeros((4, 14, 14), np.float32))
+    drawn = draw_attention(np.zeros((64, 64, 3), np.uint8), silent, 0, geometry_of(64, 64))
+    assert drawn[40, 40].sum() < 20
+
+
+def test_drawing_leaves_its_input_alone(quarters):
+    geometry = geometry_of(100, 150)
+    pixels = np.random.default_rng(0).integers(0, 256, (100, 150, 3), np.uint8)
+    before, assignment, attention = pixels.copy(), quarters.assignment.copy(), quarters.attention.copy()
+    draw_clusters(pixels, quarters, geometry)
+    draw_attention(pixels, quarters, 0, geometry)
+    np.testing.assert_array_equal(pixels, before)
+    np.testing.assert_array_equal(quarters.assignment, assignment)
+    np.testing.assert_array_equal(quarters.attention, attention)
+
+
+@pytest.mark.parametrize(
+    ("draw", "message"),
+    [
+        (lambda p, c, g: draw_clusters(p[1:], c, g), "the geometry belongs to"),
+        (lambda p, c, g: draw_clusters(p, c, g, opacity=1.5), "opacity lies in"),
+        (lambda p, c, g: draw_attention(p, c, 4, g), r"outside \[0, 4\)"),
+        (lambda p, c, g: draw_attention(p, c, -1, g), r"outside \[0, 4\)"),
+    ],
+)
+def test_what_does_not_fit_is_refused(draw, message, quarters):
+    with pytest.raises(ValueError, match=message):
+        draw(np.zeros((64, 64, 3), np.uint8), quarters, geometry_of(64, 64))
+
+
+def test_a_detection_sized_picture_is_drawn_at_once():
+    pixels = np.random.default_rng(0).integers(0, 256, (800, 1333, 3), np.uint8)
+    clusters = clusters_of(np.random.default_rng(1).integers(0, 36, (14, 14)), (6, 6))
+    geometry = geometry_of(800, 1333)
+    draw_clusters(pixels, clusters, geometry)
+    times_ms = []
+    for _ in range(7):
+        start = time.perf_counter()
+        draw_clusters(pixels, clusters, geometry)
+        times_ms.append((time.perf_counter() - start) * 1e3)
+    assert np.median(times_ms) < 120  # 3 ms on a quiet machine
+
+
+def reduction_of(assignment: np.ndarray, one_colour: bool = True) -> ReductionMap:
+    sizes = np.bincount(assignment[assignment >= 0], minlength=assignment.max() + 1)
+    return ReductionMap("Layer 4", assignment.shape, assignment.astype(np.int16), sizes, one_colour)
+
+
+def test_kept_tokens_stay_clear_dropped_ones_go_dark_and_fused_ones_are_tinted():
+    pixels, geometry = np.full((256, 256, 3), 200, np.uint8), geometry_of(256, 256)
+    kept, dropped, fused = np.arange(8).reshape(2, 4), np.full((2, 2), -1), np.full((2, 2), 8)
+    assignment = np.vstack([kept, np.hstack([dropped, fused])])
+    drawn = draw_reduction(pixels, reduction_of(assignment), geometry, opacity=0.5)
+    assert drawn[60, 60].tolist() == [200, 200, 200]
+    assert drawn[180, 60].max() < 70
+    np.testing.assert_allclose(drawn[180, 180], (200 + np.array(FUSED_COLOUR)) / 2, atol=1)
+    assert drawn[2, 2].max() < 80  # outside the crop
+
+
+def test_a_merged_group_keeps_its_colour_while_it_grows():
+    before, after = np.arange(16).reshape(4, 4), np.arange(16).reshape(4, 4)
+    before[0, 1] = 0
+    after[0, 1] = after[1, 1] = 0
+    colours = [group_colours(reduction_of(layer, one_colour=False))[0] for layer in (before, after)]
+    np.testing.assert_array_equal(*colours)
+
+
+@pytest.mark.parametrize(("assignment", "sizes"), [([[0, 2]], [1, 1]), ([[0, -2]], [1]), ([[0], [0]], [2])])
+def test_a_reduction_that_contradicts_itself_is_refused(assignment, sizes):
+    with pytest.raises(ValueError):
+        ReductionMap("Layer 1", (1, 2), np.array(assignment, np.int16), np.array(sizes), True)

@@ -1,0 +1,129 @@
+"""The model's input equals torchvision's, and the way back to source pixels is exact."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torchvision import transforms
+from torchvision.transforms import InterpolationMode
+
+from stvit.predict.preprocess import InputGeometry, preprocess
+
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+SIZES = [(8, 8), (8, 160), (97, 31), (224, 224), (255, 257), (256, 256), (333, 500), (683, 1024), (1024, 767)]
+GRIDS = [(14, 14), (7, 7), (6, 9), (1, 1)]
+
+
+def picture(height: int, width: int) -> np.ndarray:
+    return np.random.default_rng(height * width).integers(0, 256, (height, width, 3), np.uint8)
+
+
+def geometry_of(height: int, width: int, **options) -> InputGeometry:
+    return preprocess(np.zeros((height, width, 3), np.uint8), mean=MEAN, std=STD, **options)[1]
+
+
+@pytest.mark.parametrize("size", SIZES, ids=str)
+@pytest.mark.parametrize(("input_size", "crop_pct", "resize"), [(224, 0.875, 256), (224, 0.9, 248), (96, 1.0, 96)])
+@pytest.mark.parametrize("interpolation", ["bicubic", "bilinear"])
+def test_the_input_equals_torchvisions(size, input_size, crop_pct, resize, interpolation):
+    pixels = picture(*size)
+    reference = transforms.Compose(
+        [
+            transforms.Resize(resize, interpolation=InterpolationMode(interpolation), antialias=True),
+            transforms.CenterCrop(input_size),
+            transforms.ToTensor(),
+            transforms.Normalize(MEAN, STD),
+        ]
+    )(Image.fromarray(pixels))
+    tensor, geometry = preprocess(
+        pixels, input_size=input_size, crop_pct=crop_pct, interpolation=interpolation, mean=MEAN, std=STD
+    )
+    assert torch.equal(tensor, reference[None])
+    assert geometry.source_hw == size and geometry.input_hw == (input_size, input_size)
+
+
+def test_an_impossible_crop_is_refused():
+    with pytest.raises(ValueError, match="crop_pct"):
+        geometry_of(300, 300, crop_pct=1.2)
+
+
+def test_a_large_photo_is_prepared_in_reasonable_time():
+    pixels = np.zeros((6000, 8000, 3), np.uint8)
+    start = time.perf_counter()
+    preprocess(pixels, mean=MEAN, std=STD)
+    assert time.perf_counter() - start < 5
+
+
+@pytest.mark.parametrize("size", SIZES, ids=str)
+def test_to_source_and_to_input_are_inverses(size):
+    geometry = geometry_of(*size)
+    points = np.random.default_rng(0).uniform(-50, 1500, (100, 2))
+    np.testing.assert_allclose(geometry.to_source(geometry.to_input(points)), points, atol=1e-9)
+    np.testing.assert_allclose(geometry.to_input(geometry.to_source(points)), points, atol=1e-9)
+
+
+def test_known_points():
+    geometry = InputGeometry(source_hw=(512, 1024), resized_hw=(256, 512), crop_top_left=(16, 144), input_hw=(224, 224))
+    np.testing.assert_allclose(
+        geometry.to_source([[0, 0], [112, 112], [224, 224]]), [[288, 32], [512, 256], [736, 480]]
+    )
+    assert geometry.crop_slices() == (slice(32, 480), slice(288, 736))
+
+
+@pytest.mark.parametrize("size", SIZES, ids=str)
+@pytest.mark.parametrize("grid", GRIDS, ids=str)
+def test_the_token_map_agrees_with_mapping_every_pixel_centre(size, grid):
+    geometry = geometry_of(*size)
+    rows, columns = np.mgrid[: size[0], : size[1]]
+    x, y = geometry.to_input(np.stack([columns.ravel() + 0.5, rows.ravel() + 0.5], axis=1)).T
+    tiny = 1e-7  # a centre on a border belongs to the second token, whatever floats make of it
+    row = np.floor((y + tiny) * grid[0] / 224).astype(int)
+    column = np.floor((x + tiny) * grid[1] / 224).astype(int)
+    inside = (row >= 0) & (row < grid[0]) & (column >= 0) & (column < grid[1])
+    expected = np.where(inside, row * grid[1] + column, -1).reshape(size)
+    index_map = geometry.token_index_map(grid)
+    assert index_map.dtype == np.int16
+    np.testing.assert_array_equal(index_map, expected)
+    inside_rows, inside_columns = geometry.crop_slices()
+    assert (index_map[inside_rows, inside_columns] >= 0).all()
+    assert (index_map >= 0).sum() == index_map[inside_rows, inside_columns].size
+
+
+def test_a_scaled_copy_of_the_picture_has_the_same_crop():
+    geometry = geometry_of(600, 800)
+    copy = replace(geometry, source_hw=(300, 400))
+    corners = np.array([[0, 0], [224, 224]])
+    np.testing.assert_allclose(copy.to_source(corners) * 2, geometry.to_source(corners))
+
+
+@pytest.mark.parametrize("size", [(1024, 1536), (1536, 1024), (1000, 1000), (701, 1203)], ids=str)
+@pytest.mark.parametrize("token", [0, 13, 30, 91, 182, 195])
+def test_a_painted_cell_lights_up_exactly_its_token(size, token):
+    """What is painted over a token's source pixels lights its part of the input, centred to half a source pixel."""
+    geometry = geometry_of(*size)
+    pixels = np.zeros((*size, 3), np.uint8)
+    pixels[geometry.token_index_map((14, 14)) == token] = 255
+    light = preprocess(pixels, mean=(0, 0, 0), std=(1, 1, 1))[0][0, 0].numpy()
+    cells = light.reshape(14, 16, 14, 16).mean(axis=(1, 3)).ravel()
+    assert cells.argmax() == token and cells[token] > 0.9
+    assert np.delete(cells, token).max() < 0.05
+    rows, columns = np.mgrid[:224, :224] + 0.5
+    centroid = np.array([(rows * light).sum(), (columns * light).sum()]) / light.sum()
+    expected = np.array(divmod(token, 14)) * 16 + 8
+    at_edge = np.isin(divmod(token, 14), (0, 13))  # the crop cuts off the blur on one side there
+    half_source_pixel = 0.5 * geometry.resized_hw[0] / size[0]
+    assert (np.abs(centroid - expected) < half_source_pixel + 0.15 * at_edge).all()
+
+
+def test_spread_keeps_trailing_axes_and_the_values():
+    geometry = geometry_of(64, 64)
+    values = np.arange(2 * 2 * 3, dtype=np.uint8).reshape(2, 2, 3)
+    spread = geometry.spread(values, outside=99)
+    assert spread.shape == (64, 64, 3) and spread.dtype == np.uint8
+    assert (spread[0, 0] == 99).all() and spread[20, 40].tolist() == [3, 4, 5]
+    assert values.shape == (2, 2, 3)

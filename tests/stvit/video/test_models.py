@@ -1,0 +1,208 @@
+"""The real models, narrow, in the pipeline's clothes, and the command line."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import stvit
+from stvit.predict.device import Compute
+from stvit.video import Classifier, Detector, Single, process
+from stvit.video.__main__ import main
+from stvit.video.annotate import Annotator
+from stvit.video.picture import rgb_canvas
+from stvit.video.regions import CLEAR, DROPPED
+from stvit.video.types import FrameResult
+from tests.narrow_detector import DETECTOR, NARROW
+from tests.stvit.video.clips import Seer, frames_of, make_clip, scene
+
+
+def network(name: str, **options: object) -> torch.nn.Module:
+    torch.manual_seed(0)
+    return stvit.create_model(name, **options)
+
+
+@pytest.fixture(scope="module")
+def semantic() -> torch.nn.Module:
+    return network("stvit_deit_tiny_patch16_224", num_semantic_tokens=16)
+
+
+def results(model: Classifier | Detector, frames: int, size_hw: tuple[int, int] = (120, 200)) -> list:
+    model.begin(size_hw)
+    return model.infer([model.prepare(scene(index, size_hw)) for index in range(frames)])
+
+
+def test_a_batch_gives_the_same_as_single_frames(semantic: torch.nn.Module) -> None:
+    model = Classifier(semantic, "STViT", regions=True)
+    together = results(model, 3)
+    for index, result in enumerate(together):
+        alone = model.infer([model.prepare(scene(index, (120, 200)))])[0]
+        assert alone.top1[0] == result.top1[0] and alone.top1[1] == pytest.approx(result.top1[1], abs=1e-4)
+        assert (alone.regions.assignment == result.regions.assignment).mean() > 0.98
+
+
+def test_parts_of_a_batch_come_back_in_order(semantic: torch.nn.Module) -> None:
+    compute = Compute(torch.device("cpu"))
+    compute.lanes = 3
+    model = Classifier(semantic, "STViT", regions=True, compute=compute)
+    assert model.batch_size == 24
+    model.begin((120, 200))
+    batch = [model.prepare(scene(index, (120, 200))) for index in range(5)]  # parts of 2, 2 and 1
+    found = model.infer(batch)
+    assert len({result.model_ms for result in found}) == 1  # the batch's time, shared out
+    for result, frame in zip(found, batch, strict=True):
+        (alone,) = model.infer([frame])
+        assert alone.top1[0] == result.top1[0] and alone.top1[1] == pytest.approx(result.top1[1], abs=1e-4)
+        assert (alone.regions.assignment == result.regions.assignment).mean() > 0.98
+
+
+def test_a_narrow_network_takes_more_frames_at_once() -> None:
+    compute = Compute(torch.device("cpu"))
+    compute.lanes = 1
+    narrow = network("deit_tiny_patch16_224", img_size=112, patch_size=8, embed_dim=96, num_heads=3)
+    assert Classifier(narrow, "DeiT", input_size=112, compute=compute).batch_size == 16
+
+
+def test_a_batch_is_not_larger_on_many_cores(semantic: torch.nn.Module) -> None:
+    compute = Compute(torch.device("cpu"))
+    compute.lanes = 64
+    assert Classifier(semantic, "STViT", compute=compute).batch_size == 32
+
+
+def test_predictions_are_those_of_the_network_on_the_central_square(semantic: torch.nn.Module) -> None:
+    from PIL import Image
+    from timm.data import create_transform, resolve_data_config
+
+    model = Classifier(semantic, "STViT")
+    (result,) = results(model, 1)
+    transform = create_transform(
+        **resolve_data_config({"input_size": (3, 224, 224), "crop_pct": 0.875, "interpolation": "bicubic"})
+    )
+    with torch.inference_mode():
+        probabilities = semantic(transform(Image.fromarray(scene(0, (120, 200))))[None]).softmax(-1)
+    assert result.top1[1] == pytest.approx(probabilities.max().item(), abs=2e-3)
+    assert result.regions is None and model.macs == stvit.count_macs(semantic)
+
+
+def test_without_weights_nothing_is_predicted_and_regions_are_there(semantic: torch.nn.Module) -> None:
+    (result,) = results(Classifier(semantic, "STViT", predicts=False, regions=True), 1)
+    assert result.top1 is None and result.regions.assignment.shape == (14, 14) and result.regions.num_tokens == 16
+    left, top, right, bottom = result.regions.box_xyxy
+    assert (right - left, bottom - top) == (105, 105)
+    assert (left + right, top + bottom) == (199, 119)  # in whole pixels, half of one beside the centre
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "negative"),
+    [("evit_deit_tiny_patch16_224", {"keep_rate": 0.5}, DROPPED), ("tome_deit_tiny_patch16_224", {"r": 16}, CLEAR)],
+)
+def test_networks_that_reduce_tokens_show_what_became_of_them(name: str, options: dict, negative: int) -> None:
+    (result,) = results(Classifier(network(name, **options), name, regions=True), 1)
+    assert result.regions.assignment.shape == (14, 14) and result.regions.assignment.max() < result.regions.num_tokens
+    assert (result.regions.assignment == negative).any() or (result.regions.assignment == CLEAR).any()
+
+
+def test_a_full_token_network_has_no_regions() -> None:
+    (result,) = results(Classifier(network("deit_tiny_patch16_224"), "DeiT", regions=True), 1)
+    assert result.regions is None
+
+
+def test_a_compared_pass_is_timed_bare_and_still_drawn(
+    semantic: torch.nn.Module, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = Classifier(semantic, "STViT", regions=True)
+    model.begin((120, 200))
+    passes: list[bool] = []
+    forward = model._forward
+    monkeypatch.setattr(model, "_forward", lambda images, traced: passes.append(traced) or forward(images, traced))
+    model.infer([model.prepare(scene(0, (120, 200)))])
+    (result,) = model.infer([model.prepare(scene(0, (120, 200)))], compared=True)
+    assert passes == [True, True, False, True] and result.regions is not None
+
+
+def test_a_detector_without_weights_shows_the_regions_of_its_backbone() -> None:
+    model = Detector(network(DETECTOR, **NARROW), "STViT-R", scale=(200, 120), predicts=False)
+    (result,) = results(model, 1, (120, 200))
+    assert result.found is None and result.regions.assignment.shape == (8, 14) and model.macs > 1e6
+    assert result.regions.box_xyxy == pytest.approx((0, 0, 224, 128))
+
+
+def test_a_detector_alone_is_told_by_its_whole_time_and_a_compared_one_by_its_backbones() -> None:
+    model = Detector(network(DETECTOR, **NARROW), "STViT-R", scale=(200, 120))
+    (alone,) = results(model, 1)
+    (compared,) = model.infer([model.prepare(scene(0, (120, 200)))], compared=True)
+    assert alone.found is not None and alone.pace_ms == alone.model_ms
+    assert compared.pace_ms < compared.model_ms
+    assert (alone.paced_part, compared.paced_part) == ("", "backbone")
+    assert alone.counted_part == compared.counted_part == "backbone"
+
+
+@pytest.mark.parametrize(
+    ("part", "words"), [("", "50.0 frames/s, backbone 2 GMACs"), ("backbone", "backbone 50.0 frames/s, 2 GMACs")]
+)
+def test_what_speed_and_cost_are_about_is_written_on_the_frame(
+    part: str, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[str] = []
+    monkeypatch.setattr("stvit.video.annotate.put_text", lambda canvas, lines, *more: written.extend(lines))
+    annotator = Annotator(Seer(), 10.0)
+    result = FrameResult(60.0, 20.0, paced_part=part, counted_part="backbone")
+    annotator.draw(rgb_canvas(scene(0, (120, 200))), annotator.follow(result))
+    assert written == ["Seer", words]
+
+
+def test_regions_cover_the_frame_and_stay_in_colour_while_nothing_moves(
+    semantic: torch.nn.Module, tmp_path: Path
+) -> None:
+    import av
+
+    still = tmp_path / "still.mp4"
+    with av.open(str(still), "w") as output:
+        stream = output.add_stream("libx264", rate=10, options={"crf": "1"})
+        stream.height, stream.width, stream.pix_fmt = 128, 160, "yuv420p"
+        for _ in range(6):
+            output.mux(stream.encode(av.VideoFrame.from_ndarray(scene(3, (128, 160)), "rgb24")))
+        output.mux(stream.encode(None))
+    model = Classifier(semantic, "STViT", predicts=False, regions=True)
+    list(process(still, tmp_path / "b.mp4", Single(model), records=tmp_path / "b.jsonl"))
+    lines = [json.loads(line)["regions"]["identities"] for line in (tmp_path / "b.jsonl").read_text().splitlines()]
+    same = np.mean([np.mean(np.array(line) == lines[0]) for line in lines[1:]])
+    assert len(lines) == 6 and same > 0.95
+
+
+def test_the_command_line_makes_a_clip_and_records(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = make_clip(tmp_path / "a.mp4", 5, (120, 200))
+    arguments = [str(source), str(tmp_path / "b.mp4"), "--task", "clusters", "--model", "stvit_deit_tiny_patch16_224"]
+    assert main([*arguments, "--random-weights", "--device", "cpu", "--records", str(tmp_path / "b.jsonl")]) == 0
+    assert "Saved" in capsys.readouterr().err
+    assert len(frames_of(tmp_path / "b.mp4")) == len((tmp_path / "b.jsonl").read_text().splitlines()) == 5
+
+
+def test_the_command_line_names_what_is_wrong(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "a.mp4").write_text("words")
+    arguments = [
+        str(tmp_path / "a.mp4"),
+        str(tmp_path / "b.mp4"),
+        "--model",
+        "stvit_deit_tiny_patch16_224",
+        "--device",
+        "cpu",
+    ]
+    assert main([*arguments, "--random-weights"]) == 1
+    assert "holds text, not a clip" in capsys.readouterr().err
+    assert main(arguments) == 1
+    assert "--checkpoint" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main([str(tmp_path / "a.mp4"), str(tmp_path / "b.avi")])
+    assert "ends in .mp4" in capsys.readouterr().err
+
+
+def test_the_library_imports_none_of_it() -> None:
+    code = "import sys, stvit; sys.exit(any(name in sys.modules for name in ('av', 'cv2', 'supervision', 'gradio')))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,0 +1,128 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+import torch
+
+from stvit.detection import Detections
+from stvit.video import Frame, Race, process
+from stvit.video.annotate import Annotator
+from stvit.video.decode import ClipReader
+from stvit.video.picture import rgb_canvas
+from stvit.video.types import FrameResult, Regions
+from tests.stvit.video.clips import Seer, frame_number, frames_of, make_clip, scene
+
+
+def halves(path: Path) -> list[tuple[float, np.ndarray, np.ndarray]]:
+    return [(time, *np.split(pixels, 2, axis=1)) for time, pixels in frames_of(path)]
+
+
+def race(tmp_path: Path, model_ms: float, baseline_ms: float, frames: int = 16) -> list[tuple[float, int, int]]:
+    """Time, and the numbers of the frames on the left and on the right, over the new clip."""
+    source = make_clip(tmp_path / "a.mp4", frames, (96, 160), sound="aac")
+    task = Race(Seer(model_ms), Seer(baseline_ms))
+    *_, last = process(source, tmp_path / "b.mp4", task, records=tmp_path / "b.jsonl")
+    assert last.frames == frames
+    return [(time, frame_number(left), frame_number(right)) for time, left, right in halves(tmp_path / "b.mp4")]
+
+
+def test_the_slower_side_lags_by_what_it_takes_longer_and_comes_to_its_end(tmp_path: Path) -> None:
+    shown = race(tmp_path, 10.0, 20.0)
+    assert [left for _, left, _ in shown[:16]] == list(range(16))
+    right = [right for _, _, right in shown[1:]]
+    assert right[:15] == [(index + 1) // 2 - 1 for index in range(1, 16)]
+    assert right[14:] == list(range(7, 16)) and all(left == 15 for _, left, _ in shown[16:])
+    np.testing.assert_allclose([time for time, *_ in shown[:16]], np.arange(16) / 10, atol=1e-3)
+    assert shown[-1][0] == pytest.approx(2 * 1.5, rel=0.05)
+
+
+def test_where_the_baseline_is_faster_the_left_side_lags(tmp_path: Path) -> None:
+    shown = race(tmp_path, 20.0, 10.0)
+    assert [right for *_, right in shown[:16]] == list(range(16))
+    assert shown[15][1] == 7 and shown[-1][1:] == (15, 15)
+
+
+def test_equal_models_stay_together(tmp_path: Path) -> None:
+    assert all(left == right for _, left, right in race(tmp_path, 10.0, 10.0))
+
+
+def test_a_second_reading_that_ends_early_leaves_its_last_frame(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Short(ClipReader):
+        def __iter__(self) -> Iterator[Frame]:
+            return islice(super().__iter__(), 3)
+
+    monkeypatch.setattr("stvit.video.side_by_side.ClipReader", Short)
+    shown = race(tmp_path, 10.0, 20.0)
+    assert [left for _, left, _ in shown[:16]] == list(range(16))
+    assert [right for *_, right in shown[6:]] == [2] * len(shown[6:])
+
+
+def test_both_models_are_recorded_for_every_frame(tmp_path: Path) -> None:
+    race(tmp_path, 10.0, 20.0)
+    lines = [json.loads(line) for line in (tmp_path / "b.jsonl").read_text().splitlines()]
+    for index, line in enumerate(lines):
+        assert line["model"]["top1"]["label"] == line["baseline"]["top1"]["label"] == f"frame {index}"
+        assert (line["model"]["model_ms"], line["baseline"]["model_ms"]) == (10.0, 20.0)
+
+
+class Unsure(Seer):
+    """Finds a hundred more objects, none of them sure."""
+
+    def infer(self, batch: list[np.ndarray], *, compared: bool = False) -> list[FrameResult]:
+        return [replace(result, found=self._more(result.found)) for result in super().infer(batch)]
+
+    @staticmethod
+    def _more(found: Detections) -> Detections:
+        return Detections(
+            boxes=torch.cat([found.boxes, found.boxes[:1].expand(100, 4)]),
+            scores=torch.cat([found.scores, torch.full((100,), 0.4)]),
+            labels=torch.zeros(len(found) + 100, dtype=torch.int64),
+            mask_probabilities=torch.rand(len(found) + 100, 28, 28),
+            image_hw=found.image_hw,
+        )
+
+
+def test_only_what_is_drawn_waits_for_the_slower_half(tmp_path: Path) -> None:
+    task = Race(Seer(10.0), Unsure(1000.0))
+    waiting = []
+
+    def watched(frame: Frame, pair: Any) -> Any:
+        drawn = Race.draw(task, frame, pair)
+        waiting.append([followed for *_, followed in task._waiting])
+        return drawn
+
+    task.draw = watched
+    list(process(make_clip(tmp_path / "a.mp4", 12, (96, 160)), tmp_path / "b.mp4", task))
+    assert len(waiting[-1]) == 12
+    for followed in waiting[-1]:
+        found = followed.result.found
+        assert len(found) == len(followed.numbers) == 2 and found.mask_probabilities.element_size() == 2
+
+
+def test_a_result_looks_the_same_without_what_is_not_drawn() -> None:
+    size_hw = (96, 160)
+    regions = Regions("STGM 1", np.arange(12).reshape(3, 4) % 5, 5, (0.0, 0.0, 160.0, 96.0))
+    annotator = Annotator(Seer(), 10.0)
+    (result,) = Unsure().infer([scene(0, size_hw)])
+    followed = annotator.follow(replace(result, regions=regions))
+    pictures = [scene(0, size_hw), scene(0, size_hw)]
+    for pixels, drawn in zip(pictures, (followed, followed.only_drawn()), strict=True):
+        annotator.draw(rgb_canvas(pixels), drawn)
+    assert (np.abs(pictures[0].astype(int) - pictures[1]).max(axis=2) > 0).mean() < 1e-3
+
+
+def test_the_new_clip_is_twice_as_wide_and_keeps_its_sound(tmp_path: Path) -> None:
+    race(tmp_path, 10.0, 13.0)
+    with av.open(str(tmp_path / "b.mp4")) as container:
+        assert (container.streams.video[0].width, container.streams.video[0].height) == (320, 96)
+        assert container.streams.audio

@@ -1,0 +1,110 @@
+"""``python -m weights.garments.bundle RUN NAME --place backgrounds=DIR``: bundle a finished run on garments.
+
+Writes ``NAME.safetensors``, the weights in half precision, and ``NAME.json``, where they come from and what they reach
+on the test split: measured with the rounded weights.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load_file, save_file
+
+from stvit.predict.allocator import keep_freed_memory
+from stvit.training.__main__ import place
+from stvit.training.recipe import Recipe, RecipeError
+from stvit.training.runs import FinishedRun, costs, test
+
+from . import CLASS_NAMES, MOTIONS
+
+FOLDER = Path(__file__).parents[1] / "bundled"
+LICENCE = "MIT"
+DATA = "Fashion-MNIST garments, tinted and composed with photographs (weights.garments), training split"
+LABELLED = {"video": "clips of one garment that moves", "classify": "one garment in a picture"}
+
+
+def bundle(run: FinishedRun, name: str, folder: Path, places: Mapping[str, Path]) -> dict[str, Any]:
+    """Write weights and description; returns the description.
+
+    Raises:
+        RecipeError: the run is not on garments.
+    """
+    recipe = run.recipe
+    if recipe.data["kind"] != "garments":
+        raise RecipeError(f"{run.folder} was trained on {recipe.data['kind']}; only models of garments are shipped")
+    folder.mkdir(parents=True, exist_ok=True)
+    weights = folder / f"{name}.safetensors"
+    partial = weights.with_suffix(".partial")
+    halved = {key: t.half() if t.is_floating_point() else t for key, t in load_file(run.weights).items()}
+    save_file(halved, partial)
+    try:
+        metrics = test(run, places, weights=partial)
+        os.replace(partial, weights)
+    finally:
+        partial.unlink(missing_ok=True)
+    description = describe(run, name) | {
+        "metrics": {key.lower(): round(value, 2) for key, value in metrics.items()},
+        "metrics_split": ["test", recipe.data.get("test_samples", 10000)],
+        "sha256": hashlib.sha256(weights.read_bytes()).hexdigest(),
+    }
+    weights.with_suffix(".json").write_text(json.dumps(description, indent=1) + "\n", encoding="utf-8")
+    return description
+
+
+def describe(run: FinishedRun, name: str) -> dict[str, Any]:
+    """What is known without the weights."""
+    recipe, origin = run.recipe, run.origin
+    shape = {"frames": recipe.data["frames"], "stride": 1} if recipe.task == "video" else {}
+    return {
+        "name": name,
+        "model": recipe.model,
+        "options": run.model_options,
+        "task": recipe.task,
+        "classes": classes(recipe),
+        "input_size": recipe.data["size"],
+        **shape,
+        "macs": costs(run),
+        "data": f"{DATA}: {LABELLED.get(recipe.task, 'several garments in a scene')}",
+        "seed": recipe.seed,
+        "recipe": origin.recipe,
+        "command": origin.commands,
+        "epochs": recipe.epochs,
+        "samples_seen": origin.samples_seen,
+        "trained_on": f"{origin.device}, PyTorch {origin.torch}",
+        "licence": LICENCE,
+    }
+
+
+def classes(recipe: Recipe) -> list[str]:
+    """Names in the order of the model's outputs."""
+    if recipe.task == "video" and recipe.data.get("label") == "motion":
+        return list(MOTIONS)
+    return ["background", *CLASS_NAMES] if recipe.task == "segment" else list(CLASS_NAMES)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m weights.garments.bundle", description=__doc__)
+    parser.add_argument("run", type=Path, help="output folder of a finished run")
+    parser.add_argument("name", help="of the model in the catalogue")
+    parser.add_argument("--place", type=place, action="append", default=[], metavar="NAME=PATH")
+    parser.add_argument("--output", type=Path, default=FOLDER, help="default: weights/bundled")
+    options = parser.parse_args(arguments)
+    try:
+        description = bundle(FinishedRun.read(options.run), options.name, options.output, dict(options.place))
+    except RecipeError as error:
+        print(f"weights.garments.bundle: {error}", file=sys.stderr)
+        return 1
+    print(json.dumps(description["metrics"]))
+    return 0
+
+
+if __name__ == "__main__":
+    keep_freed_memory()
+    sys.exit(main())

@@ -1,0 +1,133 @@
+"""A few samples to hand on with a program, each on another photograph that is free to use, with a list of sources."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from stvit.video.encode import ClipWriter
+from stvit.video.picture import Matrix, Picture
+from stvit.video.types import ClipInfo
+
+from .datasets import MOTIONS, Composites, GarmentClassification, GarmentClips, GarmentScenes, Sources
+from .export import to_picture
+from .items import CLASS_NAMES
+
+SIDE = 224  # pixels
+GARMENTS_IN_SCENES = (3, 4, 5, 6)
+CLIP_MOTIONS = ("right", "clockwise")
+CLIP_FRAMES, CLIP_FPS = 8, 4
+LOOKED_AT = 1000  # scenes and clips at most
+JPEG_QUALITY = 95
+FREE = ("CC0-1.0", "Public Domain")
+GARMENTS = "Zalando SE (garment: Fashion-MNIST, MIT)"
+
+Photographs = Mapping[str, Mapping[str, Any]]
+
+
+def read_licences(path: str | PathLike[str]) -> Photographs:
+    """The photographs that may be handed on: those whose licence is CC0 or public domain, with a source.
+
+    Args:
+        path: a JSON object of ``licence``, ``author`` and ``source`` by file name.
+
+    Raises:
+        ValueError: no such list.
+    """
+    try:
+        entries = json.loads(Path(path).read_text(encoding="utf-8"))
+        return {name: entry for name, entry in entries.items() if entry["licence"] in FREE and entry.get("source")}
+    except (OSError, ValueError, AttributeError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} is no list of photographs' licences ({error}). Name another file.") from error
+
+
+def write_examples(sources: Sources, photographs: Photographs, out: str | PathLike[str], seed: int = 0) -> None:
+    """Write a picture of every class, some scenes and clips, and ``licences.json`` with what each is made of.
+
+    Raises:
+        ValueError: too few photographs that may be handed on.
+    """
+    out = Path(out)
+    out.mkdir(parents=True, exist_ok=True)
+    writer = _Writer(out, photographs)
+    pictures = GarmentClassification(sources, SIDE, seed=seed)
+    for index in writer.pick(pictures, lambda index: CLASS_NAMES[pictures[index][1]], CLASS_NAMES):
+        picture, label = pictures[index]
+        name = CLASS_NAMES[label]
+        writer.add(pictures, index, "classify", f"{name.replace(' ', '_')}.jpg", name, picture)
+    scenes = GarmentScenes(sources, SIDE, seed=seed, length=LOOKED_AT)
+    counted = writer.pick(scenes, lambda index: len(scenes[index][1]["labels"]), GARMENTS_IN_SCENES)
+    for number, index in enumerate(counted, start=1):
+        picture, target = scenes[index]
+        names = ", ".join(CLASS_NAMES[label] for label in target["labels"].tolist())
+        writer.add(scenes, index, "scene", f"scene_{number}.jpg", names, picture)
+    clips = GarmentClips(sources, SIDE, frames=CLIP_FRAMES, seed=seed, length=LOOKED_AT)
+    for index in writer.pick(clips, lambda index: MOTIONS[clips[index][1]["motion"]], CLIP_MOTIONS):
+        clip, target = clips[index]
+        motion = MOTIONS[target["motion"]]
+        writer.add(clips, index, "clip", f"{motion}.mp4", f"{CLASS_NAMES[target['item']]}, {motion}", clip)
+    (out / "licences.json").write_text(json.dumps(writer.entries, indent=1) + "\n", encoding="utf-8")
+
+
+class _Writer:
+    """Writes samples, and remembers what they are made of."""
+
+    def __init__(self, out: Path, photographs: Photographs) -> None:
+        self._out, self._photographs = out, photographs
+        self._used: set[str] = set()
+        self.entries: dict[str, dict[str, Any]] = {}
+
+    def pick(self, dataset: Composites, key_of: Callable[[int], Hashable], wanted: Sequence[Hashable]) -> list[int]:
+        """For each of the wanted keys, the first sample that has it and stands on a photograph that may be handed on
+        and was not used before."""
+        chosen: dict[Hashable, int] = {}
+        for index in range(len(dataset)):
+            photograph = dataset.photograph(index)
+            if photograph in self._used or photograph not in self._photographs:
+                continue
+            key = key_of(index)
+            if key in wanted and key not in chosen:
+                chosen[key] = index
+                self._used.add(photograph)
+            if len(chosen) == len(wanted):
+                return [chosen[key] for key in wanted]
+        raise ValueError(
+            f"only {len(chosen)} of {len(wanted)} examples can be made: too few photographs of the "
+            f"{dataset.sources.split} split have a free licence and a source. Add some to the folder and to the list."
+        )
+
+    def add(self, dataset: Composites, index: int, kind: str, name: str, title: str, pixels: Tensor) -> None:
+        path = self._out / name
+        if kind == "clip":
+            _write_clip(path, pixels)
+        else:
+            to_picture(pixels).save(path, quality=JPEG_QUALITY)
+        photograph = dataset.photograph(index)
+        entry = self._photographs[photograph]
+        self.entries[name] = {
+            "kind": kind,
+            "title": title,
+            "licence": f"MIT, {entry['licence']}",
+            "author": f"{GARMENTS}, {entry['author']} (photograph)",
+            "source": entry["source"],
+            "photograph": photograph,
+            "split": dataset.sources.split,
+            "seed": dataset.seed,
+            "sample": index,
+        }
+
+
+def _write_clip(path: Path, clip: Tensor) -> None:
+    """(3, T, H, W) uint8 RGB as H.264."""
+    frames = clip.permute(1, 2, 3, 0).contiguous().numpy()
+    size_hw = frames.shape[1:3]
+    info = ClipInfo(path, "", "", size_hw, 0, CLIP_FPS, None, None, 0.0, "")
+    writer = ClipWriter(path, size_hw, info, Matrix.BT709)
+    for number, frame in enumerate(frames):
+        writer.write(Picture.from_rgb(frame), number / CLIP_FPS)
+    writer.finish()
