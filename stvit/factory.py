@@ -8,8 +8,20 @@ from typing import Any
 import timm
 from torch import nn
 
+from stvit.detection import detector  # noqa: F401 - this and the next two imports register all models
+from stvit.models import (  # noqa: F401
+    evit,
+    lvvit,
+    stvit_deit,
+    stvit_r_swin,
+    stvit_swin,
+    stvit_video_swin,
+    tome,
+    video_swin,
+)
+from stvit.segmentation import upernet  # noqa: F401
+
 from .checkpoint import load_checkpoint
-from .segmentation import upernet  # noqa: F401 - likewise
 
 
 def create_model(

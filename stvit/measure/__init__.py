@@ -1,1 +1,2 @@
-"""What a model computes (:mod:`.macs`) and how long that takes (:mod:`.timing`). Both look at a model from outside."""
+"""What a model costs, seen from outside: multiply-adds (:mod:`.macs`), memory (:mod:`.memory`), time and the one
+definition of a speed-up (:mod:`.timing`), and comparisons of several models (:mod:`.compare`)."""

@@ -14,7 +14,7 @@ from torch import nn
 
 from .macs import count_macs
 from .memory import peak_memory_bytes
-from .timing import LatencySummary, Round, device_name, interleave, quartiles, summarise
+from .timing import LatencySummary, Quartiles, Round, device_name, interleave, speed_up, summarise
 
 Phase = Literal["latency", "throughput"]
 
@@ -47,12 +47,12 @@ class SpeedUp:
     """How a model's speed compares with a baseline's.
 
     Attributes:
-        measured: baseline time over model time within a round: first quartile, median, third quartile over the rounds.
+        measured: see :func:`stvit.measure.timing.speed_up`.
         allowed_by_macs: baseline multiply-adds over the model's.
         quotient: median measured speed-up over what the multiply-adds allow.
     """
 
-    measured: tuple[float, float, float]
+    measured: Quartiles
     allowed_by_macs: float
     quotient: float
 
@@ -80,10 +80,11 @@ class Comparison:
     rounds: dict[Phase, list[Round]]
 
     def speed_up(self, model: str, baseline: str, phase: Phase) -> SpeedUp:
-        """Ratio of the two times within each round, so that what slows the machine down for a while cancels."""
-        ratios = quartiles([one.times_ms[baseline] / one.times_ms[model] for one in self.rounds[phase]])
+        """Compare a model's speed in one phase with a baseline's."""
+        times = ([one.times_ms[name] for one in self.rounds[phase]] for name in (model, baseline))
+        measured = speed_up(*times)
         allowed = self.costs[baseline].macs / self.costs[model].macs
-        return SpeedUp(ratios, allowed, ratios[1] / allowed)
+        return SpeedUp(measured, allowed, measured.median / allowed)
 
 
 def compare(

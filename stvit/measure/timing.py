@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from statistics import quantiles
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -41,8 +42,16 @@ def summarise(times_ms: Sequence[float]) -> LatencySummary:
     return LatencySummary(median, q1, q3, len(times_ms))
 
 
-def quartiles(values: Sequence[float]) -> tuple[float, float, float]:
-    """First quartile, median and third quartile of at least one value.
+class Quartiles(NamedTuple):
+    """First quartile, median and third quartile."""
+
+    q1: float
+    median: float
+    q3: float
+
+
+def quartiles(values: Sequence[float]) -> Quartiles:
+    """Summarise at least one value.
 
     Raises:
         ValueError: no values.
@@ -50,9 +59,24 @@ def quartiles(values: Sequence[float]) -> tuple[float, float, float]:
     if not values:
         raise ValueError("no measurements to summarise")
     if len(values) == 1:
-        return values[0], values[0], values[0]
-    q1, median, q3 = quantiles(values, n=4, method="inclusive")
-    return q1, median, q3
+        return Quartiles(values[0], values[0], values[0])
+    return Quartiles(*quantiles(values, n=4, method="inclusive"))
+
+
+def speed_up(model_ms: Sequence[float], baseline_ms: Sequence[float]) -> Quartiles:
+    """Compare two models that ran in turns: quartiles over the rounds of baseline time over model time.
+
+    The ratio is taken within each round, so that what slows the machine down for a while cancels. Above 1 the model is
+    faster than the baseline.
+
+    Args:
+        model_ms: times of the model, one per round, in milliseconds.
+        baseline_ms: times of the baseline in the same rounds.
+
+    Raises:
+        ValueError: no rounds, or different numbers of them.
+    """
+    return quartiles([theirs / own for own, theirs in zip(model_ms, baseline_ms, strict=True)])
 
 
 def interleave(

@@ -34,7 +34,8 @@ EXPLANATIONS = {  # reason: (what happened, next step)
     ),
     "wrong revision": (
         "{repo} on {hub} has no revision {detail}.",
-        "Correct stvit/pretrained/records.py; if the authors withdrew a revision that was downloaded before, delete {ledger}.",
+        "Correct stvit/pretrained/records.py; if the authors withdrew a revision that was downloaded before, delete "
+        "{ledger}.",
     ),
     "rate limit": (
         "{hub} allows no more requests for now ({detail}).",

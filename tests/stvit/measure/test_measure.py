@@ -12,7 +12,7 @@ from stvit.measure.__main__ import main
 from stvit.measure.compare import Comparison, ModelCost, SpeedUp, compare
 from stvit.measure.macs import count_macs
 from stvit.measure.memory import peak_memory_bytes
-from stvit.measure.timing import Round, best_precision, interleave, quartiles, summarise
+from stvit.measure.timing import Round, best_precision, interleave, quartiles, speed_up, summarise
 
 
 class Recorder(nn.Module):
@@ -62,6 +62,17 @@ def test_speed_up_is_taken_within_rounds():
     costs = {name: ModelCost(macs, macs, 1, None, summary, 1.0, 0) for name, macs in (("new", 10), ("old", 40))}
     comparison = Comparison("CPU", "float32", (3, 4, 4), 1, {}, costs, {"throughput": rounds})
     assert comparison.speed_up("new", "old", "throughput") == SpeedUp((2.0, 2.0, 2.0), 4.0, 0.5)
+
+
+def test_a_speed_up_is_the_median_of_ratios_not_the_ratio_of_medians():
+    """The machine slows down by ten in the second half: the medians of both models lie on either side of that."""
+    model, baseline = [1.0, 1.0, 10.0, 10.0, 10.0], [2.0, 2.0, 2.0, 20.0, 20.0]
+    assert speed_up(model, baseline) == (2.0, 2.0, 2.0)
+    assert speed_up([1.0, 1.0, 1.0], [1.0, 2.0, 4.0]) == (1.5, 2.0, 3.0)
+    with pytest.raises(ValueError, match="no measurements"):
+        speed_up([], [])
+    with pytest.raises(ValueError, match="zip"):
+        speed_up([1.0], [1.0, 2.0])
 
 
 def test_peak_memory_is_what_is_alive_at_once():
