@@ -21,8 +21,8 @@ HERE = Path(__file__).resolve().parent
 def cluster_view() -> gr.HTML:
     """The component; it draws in the browser, so that every choice acts at once, without a request."""
     return gr.HTML(
-        html_template=(HERE / "cluster_view.html").read_text(encoding="utf-8"),
-        js_on_load=script("view_parts.js", "cluster_view.js"),
+        html_template=(HERE / "token_view.html").read_text(encoding="utf-8"),
+        js_on_load=script("view_parts.js", "token_view.js"),
         apply_default_css=False,
         elem_id="clusters",
     )
