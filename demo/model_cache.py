@@ -16,7 +16,7 @@ from demo.memory import OutOfMemory, is_out_of_memory, release_memory
 from demo.registry import ModelChoice, find_any
 from stvit.checkpoint import CheckpointError, load_checkpoint
 from stvit.layers.attention import wake_layer_scale
-from stvit.pretrained import resolve
+from stvit.pretrained.resolve import resolve
 from weights import CATALOGUE, WeightsUnavailable, resolve_bundled
 
 MODEL_BUDGET_BYTES = 2 * 1024**3

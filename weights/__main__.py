@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from stvit.pretrained import resolve
+from stvit.pretrained.resolve import resolve
 
 from . import BUNDLED_MODELS, CATALOGUE, WeightsUnavailable, resolve_bundled
 

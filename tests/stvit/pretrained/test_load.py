@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from stvit.checkpoint import CheckpointError
-from stvit.pretrained import load
+from stvit.pretrained.load import load
 from tests.hub_server import HubServer
 from weights import CheckpointRecord
 

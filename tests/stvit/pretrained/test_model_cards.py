@@ -11,7 +11,7 @@ import torch
 
 import stvit
 import weights.__main__ as command
-from stvit.pretrained import load
+from stvit.pretrained.load import load
 from stvit.pretrained.model_cards import BundledModels
 from tests.bundled_stand_ins import KINDS, describe, write_stand_ins
 from weights import BUNDLED_MODELS, BundleError, WeightsUnavailable, resolve_bundled
