@@ -15,7 +15,8 @@ from demo.memory import first_that_fits
 from demo.model_cache import LoadedModel
 from demo.registry import ModelChoice, find_any, find_detector
 from stvit import TokenTrace
-from stvit.detection import COCO_CLASSES, CascadeMaskRCNN, Detections
+from stvit.class_names import COCO_CLASSES
+from stvit.detection import CascadeMaskRCNN, Detections
 from stvit.detection.preprocess import PreparedImage
 from stvit.predict.results import DetectionResult, DetectionTimes, RegionMap
 

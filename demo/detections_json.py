@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from stvit.detection import COCO_CATEGORY_IDS, COCO_CLASSES, Detections
-from stvit.detection.masks import mask_in_image
+from stvit.class_names import COCO_CATEGORY_IDS, COCO_CLASSES
+from stvit.detection import Detections
+from stvit.detection.detections import mask_in_image
 
 IMAGE_ID = 1
 

@@ -1,7 +1,6 @@
 """COCO detection and instance segmentation: Cascade Mask R-CNN on dense STViT-R (paper, section 4.3 and Table 5)."""
 
-from .coco import COCO_CATEGORY_IDS, COCO_CLASSES
 from .detections import Detections
 from .detector import CascadeMaskRCNN
 
-__all__ = ["COCO_CATEGORY_IDS", "COCO_CLASSES", "CascadeMaskRCNN", "Detections"]
+__all__ = ["CascadeMaskRCNN", "Detections"]

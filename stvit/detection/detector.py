@@ -21,12 +21,12 @@ from stvit.layers.layer_groups import LayerGroups, groups_within
 from stvit.models.dense_backbone import DenseBackbone, dense_backbone
 
 from .boxes import decode_deltas
-from .cascade import STAGE_STDS, CascadeRoIHead, select_detections
 from .detections import Detections
 from .fpn import FPN
+from .losses import PUBLISHED, DetectionTarget, TrainingRules, cascade_losses, check_targets, proposal_losses
 from .preprocess import PreparedImage, prepare
+from .roi_heads import STAGE_STDS, CascadeRoIHead, select_detections
 from .rpn import TEST_PROPOSALS, RPNHead, anchors_of, flatten_predictions, select_proposals
-from .training import DetectionTarget, detector_losses
 
 TEST_SCALE = (1333, 800)
 TEST_SCORE = 0.05
@@ -40,7 +40,7 @@ class CascadeMaskRCNN(nn.Module):
         num_classes: without background; 80 for COCO.
         fpn_channels: width of the feature pyramid and of the heads' convolutions.
         box_hidden: width of the box heads' hidden layer.
-        num_proposals: at most so many regions of an image are looked at; the published detectors look at 1000.
+        num_proposals: most regions of an image that reach the second stage; 1000 in the published detectors.
         backbone_options: options of the backbone.
     """
 
@@ -93,7 +93,7 @@ class CascadeMaskRCNN(nn.Module):
         return self.neck(self.backbone(images.to(self.rpn_head.rpn_cls.weight.dtype)))
 
     def propose(self, features: Sequence[Tensor], network_hw: tuple[int, int]) -> Tensor:
-        """The best regions (P, 4) of the image that the maps (1, C, H_i, W_i) are of, in network pixels; P is at most
+        """Propose regions of one image: maps (1, C, H_i, W_i) -> boxes (P, 4) in network pixels, P at most
         ``num_proposals``."""
         predictions = [flatten_predictions(*level) for level in self.rpn_head(features)]
         of_image = [(logits[0], deltas[0]) for logits, deltas in predictions]
@@ -107,7 +107,7 @@ class CascadeMaskRCNN(nn.Module):
         prepared: PreparedImage,
         score_threshold: float = TEST_SCORE,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Refine and name the proposals (P, 4).
+        """Refine and classify the proposals (P, 4).
 
         Returns:
             Boxes (N, 4) in source pixels, scores (N,) and labels (N,), best first, N at most 100.
@@ -121,10 +121,34 @@ class CascadeMaskRCNN(nn.Module):
         """Mask probabilities (N, 28, 28) inside boxes (N, 4), given in source pixels."""
         return self.roi_head.masks(features, boxes * prepared.scale_factors, labels)
 
-    def losses(self, images: Tensor, targets: Sequence[DetectionTarget]) -> dict[str, Tensor]:
-        """The losses of a batch (B, 3, H, W) under their published names; their sum is what is minimised. See
-        :func:`stvit.detection.training.detector_losses`."""
-        return detector_losses(self, images, targets)
+    def losses(
+        self, images: Tensor, targets: Sequence[DetectionTarget], rules: TrainingRules = PUBLISHED
+    ) -> dict[str, Tensor]:
+        """All losses of a batch, weighted: their sum is to be minimised.
+
+        Args:
+            images: (B, 3, H, W), normalised, padded at the bottom and on the right.
+            targets: one for every image.
+            rules: which anchors and proposals learn from what.
+
+        Returns:
+            Scalars under their published names: ``loss_rpn_cls``, ``loss_rpn_bbox``, and ``loss_cls``, ``loss_bbox``,
+            ``loss_mask`` of the stages ``s0.`` to ``s2.``.
+
+        Raises:
+            ValueError: targets that do not fit the images or the detector's classes.
+        """
+        check_targets(images, targets, self.num_classes)
+        features = self.extract_features(images)
+        anchors = anchors_of(features)
+        predictions = [flatten_predictions(*level) for level in self.rpn_head(features)]
+        found = proposal_losses(predictions, anchors, targets, rules)
+        proposals = []
+        for i, target in enumerate(targets):
+            of_image = [(logits[i].detach(), deltas[i].detach()) for logits, deltas in predictions]
+            many = {"per_level": rules.proposals, "kept": rules.proposals}
+            proposals.append(select_proposals(of_image, anchors, target.image_hw, **many)[0])
+        return found | cascade_losses(self.roi_head, features, proposals, targets, rules)
 
     @torch.jit.ignore
     def group_matcher(self, coarse: bool = False) -> LayerGroups:

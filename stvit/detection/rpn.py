@@ -1,4 +1,4 @@
-"""Region proposal network (Ren et al., 2015): where there may be an object, whatever it is."""
+"""Region proposal network (Ren et al., 2015): scores and refines anchors, whatever the class."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ import torch
 from torch import Tensor, nn
 from torchvision.ops import batched_nms, clip_boxes_to_image
 
-from .anchors import RATIOS, STRIDES, grid_anchors
 from .boxes import decode_deltas
 
-STDS = (1.0, 1.0, 1.0, 1.0)
+STRIDES = (4, 8, 16, 32, 64)
+SCALE = 8  # side of a square anchor, in strides
+RATIOS = (0.5, 1.0, 2.0)  # height / width
+STDS = (1.0, 1.0, 1.0, 1.0)  # units of the box deltas
 NMS_IOU = 0.7
 TEST_PROPOSALS = 1000  # per level before suppression, and of all levels after it
 
@@ -34,8 +36,24 @@ class RPNHead(nn.Module):
         return [(self.rpn_cls(feature), self.rpn_reg(feature)) for feature in hidden]
 
 
+def grid_anchors(grid_hw: tuple[int, int], stride: int, device: torch.device | None = None) -> Tensor:
+    """(H * W * 3, 4) XYXY, by position in raster order and then by ratio, centred on the corners of the grid's cells.
+
+    Args:
+        grid_hw: rows and columns of a feature map.
+        stride: of the map, in pixels.
+    """
+    heights = torch.tensor(RATIOS, device=device).sqrt()
+    sizes = stride * SCALE * torch.stack([1 / heights, heights], dim=1)  # (3, 2) width, height
+    around_zero = torch.cat([-0.5 * sizes, 0.5 * sizes], dim=1)
+    rows, columns = (torch.arange(side, device=device) * stride for side in grid_hw)
+    y, x = torch.meshgrid(rows, columns, indexing="ij")
+    corners = torch.stack([x, y, x, y], dim=-1).view(-1, 1, 4)
+    return (corners + around_zero).view(-1, 4)
+
+
 def anchors_of(pyramid: Sequence[Tensor]) -> list[Tensor]:
-    """The anchors (H * W * A, 4) of every level."""
+    """Anchors (H * W * A, 4) of every level."""
     return [
         grid_anchors(tuple(feature.shape[-2:]), stride, feature.device)
         for feature, stride in zip(pyramid, STRIDES, strict=True)
@@ -57,7 +75,7 @@ def select_proposals(
     per_level: int = TEST_PROPOSALS,
     kept: int = TEST_PROPOSALS,
 ) -> tuple[Tensor, Tensor]:
-    """The best proposals of one image, overlapping ones suppressed level by level.
+    """Keep the best proposals of one image, overlapping ones suppressed level by level.
 
     Args:
         predictions: per level, logits (H * W * A,) and deltas (H * W * A, 4) of the image.

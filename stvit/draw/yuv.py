@@ -8,8 +8,9 @@ from functools import cache
 import cv2
 import numpy as np
 
-from stvit.detection import COCO_CLASSES, Detections
-from stvit.detection.masks import mask_in_image
+from stvit.class_names import COCO_CLASSES
+from stvit.detection import Detections
+from stvit.detection.detections import mask_in_image
 from stvit.video.picture import Canvas, Plane
 from stvit.video.regions import CLEAR, DROPPED
 

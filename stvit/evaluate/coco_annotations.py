@@ -13,7 +13,7 @@ from typing import Any
 
 from pycocotools.coco import COCO
 
-from stvit.detection.coco import COCO_CATEGORY_IDS, COCO_CLASSES
+from stvit.class_names import COCO_CATEGORY_IDS, COCO_CLASSES
 
 from .errors import EvaluationError
 

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stvit.detection import COCO_CLASSES, Detections
+from stvit.class_names import COCO_CLASSES
+from stvit.detection import Detections
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,10 @@
 """Semantic segmentation: UperNet on STViT-R-Swin and on full-token Swin (paper, Table 14)."""
 
-from .ade20k import ADE20K_CLASSES
 from .inference import SlidingWindow, average_probabilities, label_map, sliding_logits
 from .losses import IGNORE_INDEX, segmentation_loss
 from .upernet import UperNet
 
 __all__ = [
-    "ADE20K_CLASSES",
     "IGNORE_INDEX",
     "SlidingWindow",
     "UperNet",

@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from stvit.detection import COCO_CLASSES, CascadeMaskRCNN, Detections
+from stvit.class_names import COCO_CLASSES
+from stvit.detection import CascadeMaskRCNN, Detections
 from stvit.detection.preprocess import PreparedImage
 from stvit.measure.macs import count_macs
 from stvit.predict.device import Compute

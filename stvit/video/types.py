@@ -9,7 +9,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from stvit.detection import COCO_CLASSES, Detections
+from stvit.class_names import COCO_CLASSES
+from stvit.detection import Detections
 
 from .picture import Picture
 

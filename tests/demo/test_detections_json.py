@@ -9,7 +9,7 @@ from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
 from demo.detections_json import coco_json, run_lengths
-from stvit.detection import COCO_CLASSES
+from stvit.class_names import COCO_CLASSES
 from tests.demo.detections import made_up
 
 

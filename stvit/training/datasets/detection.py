@@ -1,7 +1,7 @@
 """Images with boxes, classes and masks: what all kinds of them share, and garment scenes.
 
 Training samples are (image (3, H, W) float32, normalised, target), the target the fields of a
-:class:`~stvit.detection.training.DetectionTarget`. Samples to evaluate on are (image id, image (H, W, 3) uint8).
+:class:`~stvit.detection.losses.DetectionTarget`. Samples to evaluate on are (image id, image (H, W, 3) uint8).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from torch.utils.data import Dataset
 from torchvision.transforms import v2
 
-from stvit.detection.coco import COCO_CLASSES
+from stvit.class_names import COCO_CLASSES
 from stvit.detection.preprocess import MEAN, MULTIPLE, STD
 from stvit.evaluate.coco_annotations import Annotations, CocoImage, category_ids, index
 from stvit.training.recipe import Recipe

@@ -10,7 +10,7 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list, gather_object
 from torch import Tensor, nn
 
-from stvit.detection.training import PUBLISHED, DetectionTarget, TrainingRules, detector_losses
+from stvit.detection.losses import PUBLISHED, DetectionTarget, TrainingRules
 from stvit.evaluate.coco import as_results, average_precision
 from stvit.training.datasets.coco_format import CocoData
 from stvit.training.datasets.detection import GarmentDetection
@@ -40,7 +40,7 @@ class DetectTask(DenseTask):
     def losses(self, model: nn.Module, batch: Any) -> dict[str, Tensor]:
         """The losses of all stages under their published names."""
         images, targets = batch
-        return detector_losses(model, images, [DetectionTarget(**target) for target in targets], self.rules)
+        return model.losses(images, [DetectionTarget(**target) for target in targets], self.rules)
 
     def evaluate(
         self, model: nn.Module, batches: Iterator[Any], accelerator: Accelerator, split: str = "validation"

@@ -22,7 +22,7 @@ from demo.engine import Engine
 from demo.page import layout
 from demo.runtime import Runtime
 from demo.video import ACTION, CLASSIFY, DETECT
-from stvit.detection import COCO_CLASSES
+from stvit.class_names import COCO_CLASSES
 from tests import narrow_clip_model
 from tests.demo.conftest import BASELINE, MODEL
 from tests.narrow_detector import DETECTOR, make_narrow_for

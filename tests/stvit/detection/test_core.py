@@ -8,14 +8,13 @@ import torch
 from safetensors.torch import load_file
 from torchvision.ops import batched_nms, clip_boxes_to_image
 
-from stvit.detection import COCO_CATEGORY_IDS, COCO_CLASSES, Detections
-from stvit.detection.anchors import STRIDES, grid_anchors
+from stvit.class_names import COCO_CATEGORY_IDS, COCO_CLASSES
+from stvit.detection import Detections
 from stvit.detection.boxes import decode_deltas, encode_deltas
-from stvit.detection.cascade import STAGE_STDS, select_detections
-from stvit.detection.masks import mask_in_image, paste_masks
+from stvit.detection.detections import mask_in_image, paste_masks
 from stvit.detection.preprocess import prepare, resize_bilinear
-from stvit.detection.roi_heads import crop_regions
-from stvit.detection.rpn import select_proposals
+from stvit.detection.roi_heads import STAGE_STDS, crop_regions, select_detections
+from stvit.detection.rpn import STRIDES, grid_anchors, select_proposals
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "detection"
 

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 import stvit
 from stvit.detection import CascadeMaskRCNN
-from stvit.detection.masks import paste_masks
+from stvit.detection.detections import paste_masks
 from tests.golden.fill import fill
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "detection"

@@ -14,14 +14,13 @@ from torchvision.ops import box_iou, masks_to_boxes
 import stvit
 from stvit.detection import CascadeMaskRCNN
 from stvit.detection.assign import IGNORED, Matching, Samples, Sampling
-from stvit.detection.training import (
+from stvit.detection.losses import (
     PUBLISHED,
     DetectionTarget,
     assign_anchors,
-    box_losses,
     cascade_losses,
-    detector_losses,
     proposal_losses,
+    stage_box_losses,
 )
 
 NAMES = {"loss_rpn_cls", "loss_rpn_bbox"} | {f"s{i}.loss_{part}" for i in range(3) for part in ("cls", "bbox", "mask")}
@@ -63,7 +62,7 @@ def test_a_narrow_detector_learns_two_pictures_by_heart() -> None:
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, total_steps=STEPS, pct_start=0.1)
     for _ in range(STEPS):
         optimizer.zero_grad()
-        sum(detector_losses(detector, images, targets, FEW).values()).backward()
+        sum(detector.losses(images, targets, FEW).values()).backward()
         torch.nn.utils.clip_grad_norm_(detector.parameters(), 10)
         optimizer.step()
         schedule.step()
@@ -88,7 +87,7 @@ def test_every_parameter_gets_a_gradient() -> None:
         masks[-1][8 : 8 + side, 8 : 8 + side] = True
     detector = narrow_detector().train()
     rules = replace(FEW, anchor_sampling=Sampling(1_000_000, 0.5))
-    found = detector_losses(detector, torch.randn(1, 3, *image_hw), [target(masks, [0, 1, 2, 0])], rules)
+    found = detector.losses(torch.randn(1, 3, *image_hw), [target(masks, [0, 1, 2, 0])], rules)
     sum(found.values()).backward()
     without = [name for name, p in detector.named_parameters() if p.grad is None or not p.grad.abs().sum()]
     assert without == []
@@ -108,7 +107,7 @@ def test_images_without_objects_teach_background(objects: list[bool]) -> None:
     _, targets = scenes()
     batch = [one if there else target([], []) for one, there in zip(targets, objects, strict=True)]
     detector = narrow_detector().train()
-    found = detector_losses(detector, torch.randn(2, 3, SIDE, SIDE), batch, FEW)
+    found = detector.losses(torch.randn(2, 3, SIDE, SIDE), batch, FEW)
     assert found.keys() == NAMES
     if not any(objects):
         absent = [found[name].item() for name in NAMES if not name.endswith("cls")]
@@ -120,10 +119,10 @@ def test_images_without_objects_teach_background(objects: list[bool]) -> None:
 def test_gradients_do_not_flow_through_the_boxes_into_earlier_stages() -> None:
     _, targets = scenes()
     detector = narrow_detector().train()
-    found = detector_losses(detector, torch.randn(2, 3, SIDE, SIDE), targets, FEW)
+    found = detector.losses(torch.randn(2, 3, SIDE, SIDE), targets, FEW)
     (found["s1.loss_bbox"] + found["s2.loss_bbox"] + found["s0.loss_bbox"]).backward()
     assert detector.rpn_head.rpn_reg.weight.grad is None
-    found = detector_losses(detector, torch.randn(2, 3, SIDE, SIDE), targets, FEW)
+    found = detector.losses(torch.randn(2, 3, SIDE, SIDE), targets, FEW)
     detector.zero_grad()
     found["s2.loss_bbox"].backward()
     assert detector.roi_head.bbox_head[0].fc_reg.weight.grad is None
@@ -182,7 +181,7 @@ def test_box_loss_is_averaged_over_all_samples() -> None:
     off = wanted.boxes[0] + torch.tensor([0.0, 0, 0, 8.0])  # 8 pixels too high a box
     boxes = torch.stack([off, torch.tensor([0.0, 0, 8, 8]), torch.tensor([50.0, 50, 60, 60])])
     samples = [Samples(boxes, torch.tensor([0]), torch.tensor([False]))]
-    found, _ = box_losses(stub_head(3), 0, MAPS, samples, [wanted])
+    found, _ = stage_box_losses(stub_head(3), 0, MAPS, samples, [wanted])
     height = (wanted.boxes[0, 3] - wanted.boxes[0, 1]).item()
     assert found["loss_bbox"].item() == pytest.approx(10 * (1 - height / (height + 8)) / 3, rel=1e-4)
 
@@ -193,7 +192,7 @@ def test_boxes_move_by_their_class_and_the_added_ones_are_dropped() -> None:
     shift[:, 0] = torch.tensor([1.0, 2.0, 3.0])  # tenths of the width, by class
     boxes = torch.stack([wanted.boxes[0], torch.tensor([10.0, 10, 30, 30]), torch.tensor([44.0, 0, 64, 20])])
     samples = [Samples(boxes, torch.tensor([0, 0]), torch.tensor([True, False]))]
-    _, (after,) = box_losses(stub_head(3, shift, best=1), 0, MAPS, samples, [wanted])
+    _, (after,) = stage_box_losses(stub_head(3, shift, best=1), 0, MAPS, samples, [wanted])
     # The positive one by its own class, background by the most probable foreground class; clipped to the image.
     torch.testing.assert_close(after, torch.tensor([[16.0, 10, 36, 30], [48, 0, 64, 20]]))
 
@@ -201,7 +200,7 @@ def test_boxes_move_by_their_class_and_the_added_ones_are_dropped() -> None:
 def test_background_never_moves_by_the_background_class() -> None:
     _, (_, wanted) = scenes()
     samples = [Samples(torch.tensor([[0.0, 0, 8, 8]]), torch.zeros(0).long(), torch.zeros(0, dtype=torch.bool))]
-    _, (after,) = box_losses(stub_head(3, best=3), 0, MAPS, samples, [wanted])
+    _, (after,) = stage_box_losses(stub_head(3, best=3), 0, MAPS, samples, [wanted])
     assert after.tolist() == [[0, 0, 8, 8]]
 
 
@@ -258,13 +257,13 @@ def test_targets_whose_parts_do_not_fit_each_other_are_refused(
 def test_targets_that_do_not_fit_the_batch_are_refused(size: int, labels: list[int], message: str) -> None:
     _, (one, _) = scenes()
     with pytest.raises(ValueError, match=message):
-        detector_losses(narrow_detector(), torch.zeros(1, 3, size, size), [replace(one, labels=torch.tensor(labels))])
+        narrow_detector().losses(torch.zeros(1, 3, size, size), [replace(one, labels=torch.tensor(labels))])
 
 
 def test_batches_that_make_no_sense_are_refused() -> None:
     _, (one, _) = scenes()
     with pytest.raises(ValueError, match="2 images and 1 targets"):
-        detector_losses(narrow_detector(), torch.zeros(2, 3, SIDE, SIDE), [one])
+        narrow_detector().losses(torch.zeros(2, 3, SIDE, SIDE), [one])
     flat = replace(one, boxes=one.boxes * torch.tensor([1, 1, 1, 0]))
     with pytest.raises(ValueError, match="target 0 has boxes without width or height"):
-        detector_losses(narrow_detector(), torch.zeros(1, 3, SIDE, SIDE), [flat])
+        narrow_detector().losses(torch.zeros(1, 3, SIDE, SIDE), [flat])

@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 import stvit
-from stvit.detection.coco import COCO_CATEGORY_IDS, COCO_CLASSES
+from stvit.class_names import COCO_CATEGORY_IDS, COCO_CLASSES
 from stvit.detection.detections import Detections
 from stvit.evaluate import __main__ as command
 from stvit.evaluate.coco import encode_mask

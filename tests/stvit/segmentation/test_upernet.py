@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 import stvit
+from stvit.class_names import ADE20K_CLASSES
 from stvit.models.dense_backbone import dense_backbone
 from stvit.segmentation import (
-    ADE20K_CLASSES,
     IGNORE_INDEX,
     SlidingWindow,
     UperNet,

@@ -13,8 +13,8 @@ from safetensors.torch import load_file, save_file
 from torchvision.ops import masks_to_boxes
 
 import stvit
+from stvit.detection.losses import PUBLISHED
 from stvit.detection.preprocess import prepare
-from stvit.detection.training import PUBLISHED
 from stvit.training.__main__ import main
 from stvit.training.batches import seed_everything
 from stvit.training.checkpoints import read_metrics
