@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from stvit.init_weights import init_from_state_dict, number_merging_by_source
 from stvit.layers.attention import CrossAttentionLayer, SemanticLayer, attend, init_weights
 from stvit.layers.layer_groups import LayerGroups, stage_groups, swin_groups
 from stvit.layers.pooling import AdaptivePooling
@@ -28,7 +29,6 @@ from stvit.layers.windows import (
     window_partition,
     window_reverse,
 )
-from stvit.takeover import merging_after_stages, take_over
 from stvit.trace import LayerTrace, TokenTrace
 
 from .dense_checkpoint import GLOBAL_NEIGHBOURHOOD, SPATIAL_NEIGHBOURHOOD, Strip, VisibleKeys, visible_keys
@@ -297,9 +297,9 @@ class DenseBackbone(nn.Module):
         """timm's grouping of parameters for layer-wise learning rates: every layer, or the stages."""
         return stage_groups() if coarse else swin_groups(UNIT_LAYERS)
 
-    def initialise_from(self, classifier: Mapping[str, Tensor]) -> list[str]:
-        """Take over the weights of a trained classifier of the same family and sizes: of STViT-R-Swin, or for the
-        full-token backbone of timm's Swin. Its final norm, its head, its pooling and G have no counterpart here.
+    def init_from(self, classifier: Mapping[str, Tensor]) -> list[str]:
+        """Initialise from a trained classifier of the same family and sizes: STViT-R-Swin, or timm's Swin for the
+        full-token backbone. Its final norm, its head, its pooling and G have no counterpart here.
 
         Returns:
             Names of the parameters that the classifier has nothing for; they keep their initial values.
@@ -307,10 +307,10 @@ class DenseBackbone(nn.Module):
         Raises:
             ValueError: the names or shapes are not those of such a classifier; nothing is changed.
         """
-        state = self.convert_released_state_dict(merging_after_stages(classifier))
+        state = self.convert_released_state_dict(number_merging_by_source(classifier))
         kept = {name: tensor for name, tensor in state.items() if not CLASSIFIER_ONLY.search(name)}
         new = [name for name in self.state_dict() if name.startswith("norms.")]
-        take_over(self, kept, new, "a classifier of this backbone's family")
+        init_from_state_dict(self, kept, new, "a classifier of this backbone's family")
         return new
 
     def convert_released_state_dict(self, state_dict: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -15,11 +15,11 @@ from timm.models import generate_default_cfgs, register_model
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
+from stvit.init_weights import init_from_state_dict
 from stvit.layers.attention import init_weights
 from stvit.layers.pooling import LearnedCentres, PoolingName, fitting_layout, initial_centres
 from stvit.layers.reducing_vit import ReducingVisionTransformer, build_reducing_model
 from stvit.layers.stgm import GlobalSTGMLayer, WholeMapSTGMLayer
-from stvit.takeover import take_over
 from stvit.trace import LayerTrace
 
 Initialisation = Literal["both", "spatial", "global", "learned_position"]
@@ -110,8 +110,8 @@ class SemanticTokenViT(ReducingVisionTransformer):
         on_image = weights[..., -math.prod(image_hw) :]  # semantic keys come first
         return LayerTrace(f"STGM {i - self.stgm_position + 1}", "stgm", tokens, image_hw, semantic_hw, on_image)
 
-    def initialise_from(self, full_token: Mapping[str, Tensor]) -> list[str]:
-        """Take over the weights of a trained full-token model of the same sizes and image size, e.g. timm's DeiT.
+    def init_from(self, full_token: Mapping[str, Tensor]) -> list[str]:
+        """Initialise from a trained full-token model of the same sizes and image size, e.g. timm's DeiT.
 
         The STGM takes the weights of the layers it replaces, with ``qkv`` split into ``q`` and ``kv``. A class token
         and an auxiliary head that this model lacks are left out.
@@ -127,7 +127,7 @@ class SemanticTokenViT(ReducingVisionTransformer):
             state["pos_embed"] = state["pos_embed"][:, 1:]
         state = {name: tensor for name, tensor in state.items() if not name.startswith("aux_head.")}
         new = [name for name in self.state_dict() if ".pooling." in name or "global_centres" in name]
-        take_over(self, state, new, f"the full-token model of {type(self).__name__}")
+        init_from_state_dict(self, state, new, f"the full-token model of {type(self).__name__}")
         return new
 
     def set_input_size(self, *args: Any, **kwargs: Any) -> NoReturn:

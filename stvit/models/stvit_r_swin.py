@@ -16,7 +16,7 @@ from timm.models import build_model_with_cfg, generate_default_cfgs, register_mo
 from timm.models._features import feature_take_indices
 from torch import Tensor, nn
 
-from stvit.init_weights import initialise_from_swin
+from stvit.init_weights import init_from_swin
 from stvit.layers.attention import SemanticLayer, init_weights
 from stvit.layers.layer_groups import LayerGroups, stage_groups, swin_groups
 from stvit.layers.pooling import PoolingName, initial_centres
@@ -174,15 +174,15 @@ class STViTRSwin(TokenMapClassifier):
         """As for every Swin; each layer of a dumbbell unit counts."""
         return stage_groups() if coarse else swin_groups(UNIT_LAYERS)
 
-    def initialise_from(self, full_token: Mapping[str, Tensor]) -> list[str]:
-        """Take over the weights of timm's trained Swin; see :func:`stvit.init_weights.initialise_from_swin`.
+    def init_from(self, full_token: Mapping[str, Tensor]) -> list[str]:
+        """Initialise from timm's trained Swin; see :func:`stvit.init_weights.init_from_swin`.
 
         At its initial 1e-5, LayerScale holds back what the layers of semantic tokens take over: use
         ``layer_scale=None`` and ``stgm_residual=True`` for it to count at once.
         """
         units = [f"stages.2.units.{i}.{layer}" for i in range(len(self.stages[2].units)) for layer in UNIT_LAYERS]
         plain = {i: [f"stages.{i}.layers.{j}" for j in range(len(self.stages[i].layers))] for i in (0, 1, 3)}
-        return initialise_from_swin(self, full_token, [plain[0], plain[1], units, plain[3]])
+        return init_from_swin(self, full_token, [plain[0], plain[1], units, plain[3]])
 
     def convert_released_state_dict(self, state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
         """Rename the authors' parameters to ours; a dict that has our names already is returned as it is."""

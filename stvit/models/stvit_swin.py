@@ -14,7 +14,7 @@ import torch
 from timm.models import generate_default_cfgs, register_model
 from torch import Tensor, nn
 
-from stvit.init_weights import initialise_from_swin
+from stvit.init_weights import init_from_swin
 from stvit.layers.attention import SemanticLayer, init_weights
 from stvit.layers.layer_groups import LayerGroups, semantic_swin_groups, stage_groups
 from stvit.layers.pooling import PoolingName, initial_centres
@@ -179,8 +179,8 @@ class STViTSwin(TokenMapClassifier):
                 trace = (*trace, LayerTrace(f"Stage 4, layer {i}", "semantic", tokens, image_hw, semantic_hw))
         return tokens.unflatten(1, semantic_hw), trace
 
-    def initialise_from(self, full_token: Mapping[str, Tensor]) -> list[str]:
-        """Take over the weights of timm's trained Swin; see :func:`stvit.init_weights.initialise_from_swin`."""
+    def init_from(self, full_token: Mapping[str, Tensor]) -> list[str]:
+        """Initialise from timm's trained Swin; see :func:`stvit.init_weights.init_from_swin`."""
         third = self.stages[2]
         layers = [
             *([f"stages.{i}.layers.{j}" for j in range(len(self.stages[i].layers))] for i in range(2)),
@@ -192,7 +192,7 @@ class STViTSwin(TokenMapClassifier):
             ],
             [f"stages.3.{j}" for j in range(len(self.stages[3]))],
         ]
-        return initialise_from_swin(self, full_token, layers)
+        return init_from_swin(self, full_token, layers)
 
     @torch.jit.ignore
     def group_matcher(self, coarse: bool = False) -> LayerGroups:

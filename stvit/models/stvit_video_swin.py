@@ -12,6 +12,7 @@ cost and hence open: the centres G are shared by all frames, and there is no Lay
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -19,6 +20,7 @@ import torch
 from timm.models import generate_default_cfgs, register_model
 from torch import Tensor, nn
 
+from stvit.init_weights import init_stvit_video_swin
 from stvit.layers.attention import SemanticLayer, init_weights
 from stvit.layers.clip_windows import Size3d
 from stvit.layers.frame_stgm import FrameGlobalSTGMLayer, FrameSTGMLayer
@@ -153,6 +155,10 @@ class STViTVideoSwin(ClipClassifier):
                 name = f"Stage 4, layer {i}"
                 trace = (*trace, LayerTrace(name, "semantic", tokens, image_hw, semantic_hw, frames=frames))
         return tokens.view(map_shape), trace
+
+    def init_from(self, full_token: Mapping[str, Tensor]) -> list[str]:
+        """Initialise from a trained Video Swin or image Swin; see :func:`stvit.init_weights.init_stvit_video_swin`."""
+        return init_stvit_video_swin(self, full_token)
 
     @torch.jit.ignore
     def group_matcher(self, coarse: bool = False) -> LayerGroups:

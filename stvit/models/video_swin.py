@@ -7,6 +7,7 @@ of the clip. Clips of any length and size run: what does not fit is padded with 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from timm.layers import DropPath, Mlp
 from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
 from torch import Tensor, nn
 
+from stvit.init_weights import init_video_swin_from_swin
 from stvit.layers.attention import init_weights
 from stvit.layers.clip_windows import ClipWindowAttention, Size3d, clip_partition, clip_reverse, fit_window, pad_clip
 from stvit.layers.swin_layers import PatchMerging, SwinStage, TokenMapClassifier
@@ -174,6 +176,10 @@ class VideoSwin(ClipClassifier):
     def _run_stages(self, clips: Tensor, return_trace: bool = False) -> tuple[Tensor, tuple[LayerTrace, ...]]:
         """(B, 3, T, H, W) -> the last map (B, T/2, H/32, W/32, C); nothing here deals with semantic tokens."""
         return self.stages(self.stem(clips)), ()
+
+    def init_from(self, image_swin: Mapping[str, Tensor]) -> list[str]:
+        """Initialise from timm's trained Swin; see :func:`stvit.init_weights.init_video_swin_from_swin`."""
+        return init_video_swin_from_swin(self, image_swin)
 
     def convert_released_state_dict(self, state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
         """Rename the parameters of the authors' ``.pth``, or of torchvision's port of it, to ours; ours are returned

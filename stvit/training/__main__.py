@@ -50,7 +50,7 @@ def make_task(recipe: Recipe, places: Mapping[str, Path]) -> Task:
     from stvit.training.tasks.task import Places  # imports accelerate: seconds that --help saves
 
     module, name = TASKS[recipe.task]
-    return getattr(import_module(f".{module}", __package__), name)(recipe, Places(places))
+    return getattr(import_module(f"stvit.training.tasks.{module}"), name)(recipe, Places(places))
 
 
 def train(recipe: Recipe, options: argparse.Namespace) -> None:

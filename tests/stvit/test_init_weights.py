@@ -21,7 +21,7 @@ def swin() -> dict[str, torch.Tensor]:
 def test_every_layer_takes_the_weights_of_the_layer_it_replaces(swin, name):
     model = stvit.create_model(name, **SIZES)
     before = {n: t.clone() for n, t in model.state_dict().items()}
-    new = model.initialise_from(swin)
+    new = model.init_from(swin)
     after = model.state_dict()
     assert all(torch.equal(after[n], before[n]) for n in new)
     assert not [n for n in new if "mlp" in n or "norm1" in n or ".attn." in n]
@@ -46,5 +46,5 @@ def test_another_models_weights_are_refused_and_change_nothing(swin, name):
     fewer = {n: t for n, t in swin.items() if not n.startswith("layers.2.blocks.5.")}
     for weights, what in ((wider, "of another shape"), (deeper, "unknown"), (fewer, "missing")):
         with pytest.raises(ValueError, match=f"{what} .'"):
-            model.initialise_from(weights)
+            model.init_from(weights)
     assert all(torch.equal(t, before[n]) for n, t in model.state_dict().items())

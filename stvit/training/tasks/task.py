@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from stvit.factory import create_model
-from stvit.takeover import take_over
+from stvit.init_weights import init_from_state_dict
 from stvit.training.batches import Share, evaluation_batches, steps_per_epoch, training_batches
 from stvit.training.recipe import Recipe, RecipeError
 
@@ -138,10 +138,10 @@ class Task(ABC):
         """
         start = self.recipe.start
         part, source = model.get_submodule(start.get("into", "")), trained.get_submodule(start.get("out_of", ""))
-        if hasattr(part, "initialise_from") and type(part) is not type(source):
-            part.initialise_from(source.state_dict())
+        if hasattr(part, "init_from") and type(part) is not type(source):
+            part.init_from(source.state_dict())
         else:
-            take_over(part, source.state_dict(), start.get("new", ()), start["model"])
+            init_from_state_dict(part, source.state_dict(), start.get("new", ()), start["model"])
 
     def trained(self, role: str) -> nn.Module:
         """The model that the recipe names as ``start`` or ``teacher``, with the weights at the place of that name."""

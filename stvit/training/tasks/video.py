@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from stvit.predict.clip_views import average_views
-from stvit.training.clip_init import start_clip_model
 from stvit.training.datasets.clips import GarmentMotions, Kinetics
 from stvit.training.recipe import Recipe, RecipeError
 
@@ -38,10 +37,6 @@ class VideoTask(Task):
             raise RecipeError(
                 f"the model has {classes} classes and the data {self.data.num_classes}; set model_options.num_classes"
             )
-
-    def start(self, model: nn.Module, trained: nn.Module) -> None:
-        """Give a fresh model the weights of the trained image or clip model that the recipe names as its ``start``."""
-        start_clip_model(model, trained)
 
     def losses(self, model: nn.Module, batch: Any) -> dict[str, Tensor]:
         """Cross-entropy with smoothed labels."""

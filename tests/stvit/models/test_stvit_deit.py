@@ -159,7 +159,7 @@ def test_layers_before_the_stgm_keep_timms_names():
 def test_the_stgm_takes_the_weights_of_the_layers_it_replaces(family, full_token):
     trained = full_token(**(VIT if family == "stvit_deit" else LVVIT)).eval()
     model = narrow(family)
-    new = model.initialise_from(trained.state_dict())
+    new = model.init_from(trained.state_dict())
     assert all("pooling" in name or name.endswith("global_centres") for name in new) and len(new) == 11
     tokens = torch.randn(2, 196, 24)
     for number in (2, 3):  # asked with all tokens, an STGM layer is the self-attention layer that it replaces
@@ -174,7 +174,7 @@ def test_the_stgm_takes_the_weights_of_the_layers_it_replaces(family, full_token
 def test_initialisation_keeps_a_class_token_that_the_model_has():
     trained = VisionTransformer(**VIT)
     model = narrow("stvit_deit", class_token_in_base=True)
-    model.initialise_from(trained.state_dict())
+    model.init_from(trained.state_dict())
     torch.testing.assert_close(model.pos_embed, trained.pos_embed)
     torch.testing.assert_close(model.cls_token, trained.cls_token)
 
@@ -187,7 +187,7 @@ def test_weights_of_another_model_are_refused_and_nothing_changes(change, messag
     model = narrow("stvit_deit")
     before = model.head.weight.clone()
     with pytest.raises(ValueError, match=message):
-        model.initialise_from(VisionTransformer(**{**VIT, **change}).state_dict())
+        model.init_from(VisionTransformer(**{**VIT, **change}).state_dict())
     torch.testing.assert_close(model.head.weight, before)
 
 

@@ -15,7 +15,6 @@ from stvit.predict.clip_views import DEVIATION, MEAN
 from stvit.training.__main__ import main
 from stvit.training.batches import Share
 from stvit.training.checkpoints import read_metrics
-from stvit.training.clip_init import start_clip_model
 from stvit.training.recipe import RecipeError, load_recipe
 from stvit.training.tasks.task import Places
 from stvit.training.tasks.video import VideoTask
@@ -172,11 +171,11 @@ def test_semantic_tokens_start_from_a_trained_video_swin(source, tmp_path):
 
 
 @pytest.mark.parametrize("model", ["video_swin_tiny", "stvit_video_swin_tiny"])
-def test_a_model_starts_from_its_own_weights(model):
+def test_a_model_starts_from_its_own_weights(source, model):
     options = {**SMALL, "num_classes": 5, "img_size": 112} if model.startswith("stvit") else {**SMALL, "num_classes": 5}
     options |= {"stgm_position": 1} if model.startswith("stvit") else {}
     trained, other = (timm.create_model(model, **options) for _ in range(2))
-    assert start_clip_model(other, trained) == []
+    task(source, f"start={{model='{model}'}}").start(other, trained)
     assert all(torch.equal(other.state_dict()[name], tensor) for name, tensor in trained.state_dict().items())
 
 
@@ -187,7 +186,7 @@ def test_on_a_still_clip_a_model_started_from_images_gives_the_features_of_the_i
             if "bias" in name:
                 parameter.normal_(std=0.5)
     clip_model = timm.create_model("video_swin_tiny", **SMALL, window_size=(4, 7, 7), num_classes=5).eval()
-    assert start_clip_model(clip_model, image_model) == ["head.bias", "head.weight"]
+    assert clip_model.init_from(image_model.state_dict()) == ["head.bias", "head.weight"]
     image = torch.randn(1, 3, 224, 224, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         of_image = image_model.forward_features(image)
@@ -198,7 +197,7 @@ def test_on_a_still_clip_a_model_started_from_images_gives_the_features_of_the_i
 def test_semantic_tokens_start_from_an_image_model_but_for_what_it_has_nothing_for():
     image_model = timm.create_model("swin_tiny_patch4_window7_224", **SMALL)
     model = timm.create_model("stvit_video_swin_tiny", **SMALL, stgm_position=1, num_classes=5)
-    new = start_clip_model(model, image_model)
+    new = model.init_from(image_model.state_dict())
     assert {name.split(".")[2] if name.startswith("stages") else name for name in new} == {
         "expand",
         "head.bias",
@@ -212,7 +211,7 @@ def test_semantic_tokens_start_from_an_image_model_but_for_what_it_has_nothing_f
 def test_weights_of_other_sizes_do_not_start_a_model():
     wide = timm.create_model("video_swin_tiny", **{**SMALL, "embed_dim": 16})
     with pytest.raises(ValueError, match="these are not the weights of"):
-        start_clip_model(timm.create_model("video_swin_tiny", **SMALL), wide)
+        timm.create_model("video_swin_tiny", **SMALL).init_from(wide.state_dict())
 
 
 def test_a_run_names_a_start_that_does_not_fit(source, tmp_path):

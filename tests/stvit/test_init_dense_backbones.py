@@ -22,7 +22,7 @@ def narrow(family: str) -> DenseBackbone:
 @pytest.mark.parametrize("options", [{}, {"pooling": "intra_inter", "global_centres": True}], ids=["released", "paper"])
 def test_a_semantic_token_backbone_takes_all_but_norm_head_pooling_and_centres(options):
     classifier, backbone = STViTRSwin(**SIZES, **options), narrow("stvit_r_swin")
-    new = backbone.initialise_from(classifier.state_dict())
+    new = backbone.init_from(classifier.state_dict())
     assert new and all(name.startswith("norms.") for name in new)
     given = classifier.state_dict()
     for name, tensor in backbone.state_dict().items():
@@ -32,7 +32,7 @@ def test_a_semantic_token_backbone_takes_all_but_norm_head_pooling_and_centres(o
 @torch.no_grad()
 def test_a_full_token_backbone_computes_what_timms_swin_does():
     classifier, backbone = swin(), narrow("swin")
-    backbone.initialise_from(classifier.state_dict())
+    backbone.init_from(classifier.state_dict())
     images = torch.randn(2, 3, 224, 224)
     maps = backbone(images)
     theirs = classifier.forward_intermediates(images, intermediates_only=True)
@@ -54,7 +54,7 @@ def test_weights_of_another_classifier_are_refused_and_nothing_changes(classifie
     backbone = narrow("stvit_r_swin")
     before = {name: tensor.clone() for name, tensor in backbone.state_dict().items()}
     with pytest.raises(ValueError, match=message):
-        backbone.initialise_from(classifier())
+        backbone.init_from(classifier())
     assert all(torch.equal(tensor, before[name]) for name, tensor in backbone.state_dict().items())
 
 
