@@ -29,7 +29,7 @@ def left_over(folder: Path) -> set[str]:
 def threads_end() -> Iterator[None]:
     before = threading.active_count()
     yield
-    deadline = time.monotonic() + 3
+    deadline = time.monotonic() + 60
     while threading.active_count() > before and time.monotonic() < deadline:
         time.sleep(0.02)
     assert threading.active_count() == before
@@ -93,16 +93,27 @@ class Slow(Seer):
 
 
 def test_stages_work_at_the_same_time(tmp_path: Path) -> None:
+    """The model's second batch and the drawing of the first frame wait for each other: both at once, or never."""
+    meeting = threading.Barrier(2, timeout=60)
+
+    class Meeting(Slow):
+        def infer(self, batch: list, *, compared: bool = False) -> list:
+            if self.seen == 1:
+                meeting.wait()
+            return super().infer(batch)
+
     class Drawing(Single):
+        frames = 0
+
         def draw(self, frame: Any, result: Any) -> Any:
-            time.sleep(0.03)
+            self.frames += 1
+            if self.frames == 1:
+                meeting.wait()
             return super().draw(frame, result)
 
     source = make_clip(tmp_path / "a.mp4", 20)
-    *_, last = process(source, tmp_path / "b.mp4", Drawing(Slow(0.03)))
-    assert last.busy_s["model"] > 0.6 and last.busy_s["draw"] > 0.6
-    assert last.elapsed_s < 0.8 * (last.busy_s["model"] + last.busy_s["draw"])
-    assert last.frames_per_second > 0.6 * last.model_frames_per_second
+    *_, last = process(source, tmp_path / "b.mp4", Drawing(Meeting(0.01)))
+    assert last.done and last.busy_s["model"] >= 20 * 0.01 and last.busy_s["draw"] > 0
 
 
 def test_progress_comes_while_the_clip_is_processed(tmp_path: Path) -> None:
@@ -125,11 +136,11 @@ def test_cancel_stops_within_a_batch_and_leaves_no_file(tmp_path: Path) -> None:
     )
     while not next(states).frames:
         pass
-    start = time.monotonic()
+    seen = model.seen
     cancel.set()
     with pytest.raises(Cancelled):
         next(states)
-    assert time.monotonic() - start < 1.0 and model.seen < 20
+    assert model.seen <= seen + 2 * model.batch_size  # the batch under way, and one that began meanwhile
     assert left_over(tmp_path) == set()
 
 
