@@ -14,11 +14,11 @@ from demo.media import SourceImage, read_image
 from demo.memory import first_that_fits
 from demo.model_cache import LoadedModel
 from demo.registry import ModelChoice, find_any, find_detector
-from stvit import TokenTrace
 from stvit.class_names import COCO_CLASSES
 from stvit.detection import CascadeMaskRCNN, Detections
 from stvit.detection.preprocess import PreparedImage
-from stvit.predict.results import DetectionResult, DetectionTimes, RegionMap
+from stvit.predict.regions import region_layers, regions_of
+from stvit.predict.results import DetectionResult, DetectionTimes
 
 SHORT_SIDES = (800, 640, 480, 320)  # the first as published
 PUBLISHED_SCALE = (1333, 800)
@@ -110,7 +110,7 @@ def _all_steps(engine: Engine, loaded: LoadedModel, pixels: np.ndarray, short_si
     prepared = prepare(detector, pixels, short_side, engine.precision)
     prepare_ms = watch.lap()
     _, trace = detector.backbone(prepared.images, return_trace=True)
-    regions = region_maps(trace)
+    regions = tuple(regions_of(layer)[0] for layer in region_layers(trace))
     del trace
     watch.lap()
     features = detector.extract_features(prepared.images)
@@ -158,17 +158,3 @@ class Stopwatch:
         if self._device.type == "cuda":
             torch.cuda.synchronize(self._device)
         return time.perf_counter()
-
-
-def region_maps(trace: TokenTrace) -> tuple[RegionMap, ...]:
-    """The drawable part of a dense backbone's trace, for the first image of the batch."""
-    return tuple(
-        RegionMap(
-            unit=layer.unit,
-            layer=layer.name,
-            semantic_grid_hw=layer.semantic_grid_hw,
-            image_grid_hw=layer.image_grid_hw,
-            assignment=layer.clusters()[0].view(layer.image_grid_hw).to(torch.int16).cpu().numpy(),
-        )
-        for layer in trace.cluster_layers()
-    )

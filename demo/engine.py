@@ -21,7 +21,8 @@ from stvit import TokenTrace
 from stvit.measure.timing import best_precision, device_name
 from stvit.predict.device import Compute
 from stvit.predict.preprocess import InputGeometry, preprocess
-from stvit.predict.results import Classification, ClusterMap, Prediction, ReductionMap
+from stvit.predict.regions import region_layers, regions_of
+from stvit.predict.results import Classification, Prediction
 
 TOP_K = 5
 
@@ -57,7 +58,7 @@ class ClassifyRun:
     @property
     def drawn(self) -> tuple[Picture, Classification]:
         """The side whose tokens are drawn: the model, or the baseline where only that one reduces its tokens."""
-        first = self.model.maps or not self.baseline.maps
+        first = self.model.regions or not self.baseline.regions
         return (self.picture, self.model) if first else (self.baseline_picture, self.baseline)
 
 
@@ -121,10 +122,9 @@ class Engine:
             model=name,
             predictions=() if loaded.problem else top_predictions(logits[0], choice.classes),
             weights=f"{loaded.problem} {loaded.next_step}".strip() or loaded.weights,
-            clusters=cluster_maps(trace) if trace else (),
+            regions=tuple(regions_of(layer, attention=True)[0] for layer in region_layers(trace)) if trace else (),
             device=self.device_words(),
             model_ms=model_ms,
-            reductions=reduction_maps(trace, fuses=hasattr(loaded.network, "fuse_inattentive")) if trace else (),
         )
 
     def first_use(self, network: nn.Module) -> bool:
@@ -172,40 +172,6 @@ def top_predictions(logits: Tensor, classes: Sequence[str] | None = None, k: int
     return tuple(
         Prediction(index, name_of(index), probability)
         for index, probability in zip(indices.tolist(), probabilities.tolist(), strict=True)
-    )
-
-
-def cluster_maps(trace: TokenTrace) -> tuple[ClusterMap, ...]:
-    """The drawable part of a trace, for the first image of the batch."""
-    return tuple(
-        ClusterMap(
-            unit=layer.unit,
-            layer=layer.name,
-            semantic_grid_hw=layer.semantic_grid_hw,
-            image_grid_hw=layer.image_grid_hw,
-            assignment=layer.clusters()[0].view(layer.image_grid_hw).to(torch.int16).cpu().numpy(),
-            attention=layer.semantic_to_image()[0].unflatten(1, layer.image_grid_hw).float().cpu().numpy(),
-        )
-        for layer in trace.cluster_layers()
-    )
-
-
-def reduction_maps(trace: TokenTrace, fuses: bool) -> tuple[ReductionMap, ...]:
-    """Where image tokens were dropped, fused or merged, for the first image of the batch; empty for other networks.
-
-    Args:
-        fuses: all that does not go on by itself becomes one token, as in EViT.
-    """
-    return tuple(
-        ReductionMap(
-            layer=layer.name,
-            image_grid_hw=layer.image_grid_hw,
-            assignment=layer.assignment[0].view(layer.image_grid_hw).to(torch.int16).cpu().numpy(),
-            group_sizes=layer.group_sizes()[0].cpu().numpy(),
-            one_colour=fuses,
-        )
-        for layer in trace.layers
-        if layer.assignment is not None
     )
 
 

@@ -19,7 +19,8 @@ from demo.engine import ClassifyRun
 from demo.segmentation import SegmentRun, class_areas
 from stvit.draw.regions import draw_attention, draw_clusters, draw_reduction
 from stvit.predict.preprocess import InputGeometry
-from stvit.predict.results import Classification, ClusterMap, DetectionResult, ReductionMap, RegionMap, StageTimes
+from stvit.predict.regions import TokenRegions
+from stvit.predict.results import Classification, DetectionResult, StageTimes
 
 DISPLAY_SIDE = 1280  # longest side of pictures that are shown or handed out; the token map itself has 14 x 14 cells
 JPEG_QUALITY = 90
@@ -51,23 +52,14 @@ def jpeg_bytes(pixels: np.ndarray) -> bytes:
 
 
 def annotated_picture(
-    pixels: np.ndarray, geometry: InputGeometry, clusters: ClusterMap | ReductionMap, token: int | None = None
+    pixels: np.ndarray, geometry: InputGeometry, clusters: TokenRegions, token: int | None = None
 ) -> bytes:
     """The picture with what one layer did drawn on it, or with where one of its semantic tokens looks, as JPEG."""
-    if isinstance(clusters, ReductionMap):
+    if clusters.reduces:
         return jpeg_bytes(draw_reduction(pixels, clusters, geometry))
     if token is None:
         return jpeg_bytes(draw_clusters(pixels, clusters, geometry))
     return jpeg_bytes(draw_attention(pixels, clusters, token, geometry))
-
-
-def final_regions(maps: tuple[ClusterMap, ...] | tuple[ReductionMap, ...]) -> ClusterMap | ReductionMap:
-    """The layer that shows best what the tokens stand for: the last one that makes semantic tokens, or the very last.
-
-    Raises:
-        IndexError: a full-token model has no such layers.
-    """
-    return next((entry for entry in reversed(maps) if entry.layer.startswith("STGM")), maps[-1])
 
 
 def classification_json(run: ClassifyRun, times: tuple[StageTimes, StageTimes]) -> dict[str, Any]:
@@ -165,7 +157,7 @@ def _objects(result: DetectionResult) -> list[dict[str, Any]]:
     ]
 
 
-def _regions(regions: RegionMap) -> dict[str, Any]:
+def _regions(regions: TokenRegions) -> dict[str, Any]:
     return {
         "unit": regions.unit,
         "layer": regions.layer,
@@ -190,12 +182,12 @@ def _classification(result: Classification, times: StageTimes) -> dict[str, Any]
         "weights": result.weights,
         "device": result.device,
         "times_ms": {**asdict(times), "total_ms": times.total_ms},
-        "clusters": [_clusters(entry) for entry in result.clusters],
-        "reductions": [_reduction(entry) for entry in result.reductions],
+        "clusters": [_clusters(entry) for entry in result.regions if not entry.reduces],
+        "reductions": [_reduction(entry) for entry in result.regions if entry.reduces],
     }
 
 
-def _reduction(reduction: ReductionMap) -> dict[str, Any]:
+def _reduction(reduction: TokenRegions) -> dict[str, Any]:
     return {
         "layer": reduction.layer,
         "tokens": reduction.num_tokens,
@@ -204,12 +196,8 @@ def _reduction(reduction: ReductionMap) -> dict[str, Any]:
     }
 
 
-def _clusters(clusters: ClusterMap) -> dict[str, Any]:
+def _clusters(clusters: TokenRegions) -> dict[str, Any]:
     return {
-        "unit": clusters.unit,
-        "layer": clusters.layer,
-        "semantic_grid_hw": list(clusters.semantic_grid_hw),
-        "image_grid_hw": list(clusters.image_grid_hw),
-        "assignment": clusters.assignment.tolist(),
+        **_regions(clusters),
         "strongest_attention": [round(float(value), 5) for value in clusters.attention.max(axis=(1, 2))],
     }

@@ -14,13 +14,14 @@ from torch import Tensor
 
 from demo.backbone_benchmark import in_turns
 from demo.benchmark import RaceState
-from demo.detection import Stopwatch, region_maps
+from demo.detection import Stopwatch
 from demo.engine import Engine
 from demo.media import SourceImage, read_image
 from demo.memory import first_that_fits
 from demo.model_cache import LoadedModel
 from demo.registry import find_any, find_segmenter, segmenter_peer
 from stvit.detection import preprocess
+from stvit.predict.regions import region_layers, regions_of
 from stvit.predict.results import SegmentationResult, SegmentationTimes
 from stvit.segmentation import UperNet, label_map
 from stvit.segmentation.inference import scaled_hw
@@ -97,7 +98,7 @@ def _all_steps(engine: Engine, loaded: LoadedModel, pixels: np.ndarray, side: in
     images = prepare(engine, pixels, choice.input_size)
     prepare_ms = watch.lap()
     _, trace = network.backbone(images, return_trace=True)
-    regions = region_maps(trace)
+    regions = tuple(regions_of(layer)[0] for layer in region_layers(trace))
     del trace
     watch.lap()
     maps = network.backbone(images)

@@ -32,6 +32,8 @@ class LayerTrace:
         unit: 1-based dumbbell unit; 0 where the network has no units.
         assignment: (B, N) int64, for networks that reduce image tokens: the position in ``tokens`` of the token that
             each image token is represented by after this layer, -1 where it was dropped. ``None`` for other networks.
+        fuses: whether the image tokens that do not go on by themselves were fused into one token, or dropped (EViT),
+            not merged into many.
         frames: token frames of a clip. Where there are several, B of every tensor here is clips * frames, the frames of
             the first clip first: ``clusters().unflatten(0, (-1, frames))``. A token frame stands for as many frames of
             the clip as the network's patches are long.
@@ -45,6 +47,7 @@ class LayerTrace:
     attention: Tensor | None = None
     unit: int = 0
     assignment: Tensor | None = None
+    fuses: bool = False
     frames: int = 1
 
     @property

@@ -15,13 +15,14 @@ from demo.api import segment as segment_api
 from demo.api import video as video_api
 from demo.benchmark import BadBatchSize, SameModel, check_batch_size
 from demo.detection import SHORT_SIDES, BadSize
-from demo.export import annotated_picture, classification_json, detection_json, final_regions, race_json
+from demo.export import annotated_picture, classification_json, detection_json, race_json
 from demo.media import MediaError
 from demo.memory import OutOfMemory
 from demo.registry import BASELINES, CHOICES, CLIP_MODELS, DETECTORS, MODELS, ModelChoice, UnknownModel, find
 from demo.runtime import DEVICE_QUEUE, Runtime
 from demo.tabs.inputs import sent_picture
-from stvit.predict.results import Classification, ClusterMap, ReductionMap, StageTimes
+from stvit.predict.regions import TokenRegions, last_region_layer
+from stvit.predict.results import Classification, StageTimes
 from weights import CATALOGUE
 
 DESCRIPTIONS = {
@@ -180,24 +181,24 @@ def _described(choice: ModelChoice, role: str) -> dict[str, Any]:
     }
 
 
-def _token(regions: ClusterMap | ReductionMap, number: int) -> int | None:
-    if isinstance(regions, ReductionMap):
+def _token(regions: TokenRegions, number: int) -> int | None:
+    if regions.reduces:
         if number != 0:
             raise _refusal("This model has no semantic tokens: give token 0 for what became of its image tokens.")
         return None
-    tokens = len(regions.attention)
+    tokens = regions.num_tokens
     if not isinstance(number, int) or not 0 <= number <= tokens:
         raise _refusal(f"There is no token {str(number)[:10]}: give 1 to {tokens}, or 0 for the regions of all.")
     return number - 1 if number else None
 
 
-def _layer(result: Classification, unit: int, layer: str) -> ClusterMap | ReductionMap:
-    if not result.maps:
+def _layer(result: Classification, unit: int, layer: str) -> TokenRegions:
+    if not result.regions:
         raise _refusal(f"{find(result.model).label} keeps all its image tokens: there is nothing to draw.")
-    for entry in result.maps:
+    for entry in result.regions:
         if entry.unit == unit and entry.layer.lower() == layer.strip().lower():
             return entry
     if unit == 0:
-        return final_regions(result.maps)
-    known = ", ".join(f"{entry.unit} {entry.layer!r}" for entry in result.maps)
+        return last_region_layer(result.regions)
+    known = ", ".join(f"{entry.unit} {entry.layer!r}" for entry in result.regions)
     raise _refusal(f"There is no layer {layer[:40]!r} in unit {str(unit)[:10]}. There are: {known}.")

@@ -49,7 +49,7 @@ def detect_payload(pixels: np.ndarray, result: DetectionResult, areas: Sequence[
         "masks": base64(np.rint(found.mask_probabilities.numpy() * 255).astype(np.uint8).tobytes()) if some else "",
         "maskSide": found.mask_probabilities.shape[-1] if some else 0,
         "cells": [side / TOKEN_STRIDE for side in result.network_hw],
-        "layers": [region_layer(regions, regions.num_tokens) for regions in result.regions],
+        "layers": [region_layer(regions) for regions in result.regions],
     }
 
 

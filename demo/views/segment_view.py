@@ -44,7 +44,7 @@ def segment_payload(pixels: np.ndarray, result: SegmentationResult, note: str = 
         "note": note,
         "reason": "" if some else f"No weights, so nothing is labelled: {result.weights}",
         "cells": [side / TOKEN_STRIDE for side in result.network_hw],
-        "layers": [region_layer(regions, regions.num_tokens) for regions in result.regions],
+        "layers": [region_layer(regions) for regions in result.regions],
         **(_classes(result, pixels.shape[:2]) if some else {"classes": [], "starts": "", "labels": "", "tags": []}),
     }
 

@@ -13,7 +13,7 @@ import numpy as np
 from demo.export import jpeg_bytes
 from stvit.draw.regions import group_colours, token_colours
 from stvit.predict.preprocess import InputGeometry
-from stvit.predict.results import ClusterMap, ReductionMap, RegionMap
+from stvit.predict.regions import TokenRegions
 
 HERE = Path(__file__).resolve().parent
 
@@ -36,7 +36,7 @@ def script(*parts: str) -> str:
 def cluster_payload(
     pixels: np.ndarray,
     geometry: InputGeometry,
-    maps: Sequence[ClusterMap] | Sequence[ReductionMap],
+    maps: Sequence[TokenRegions],
     title: str,
     note: str = "",
 ) -> dict[str, Any] | None:
@@ -61,21 +61,21 @@ def cluster_payload(
         "crop": [left, top, right, bottom],
         "title": title,
         "note": note,
-        "layers": [_reduction(entry) if isinstance(entry, ReductionMap) else _layer(entry) for entry in maps],
+        "layers": [_reduction(entry) if entry.reduces else _layer(entry) for entry in maps],
     }
 
 
-def _layer(clusters: ClusterMap) -> dict[str, Any]:
+def _layer(clusters: TokenRegions) -> dict[str, Any]:
     strongest = clusters.attention.max(axis=(1, 2))
     scale = 255.0 / np.maximum(strongest, np.finfo(np.float32).tiny)
     return {
-        **region_layer(clusters, len(strongest)),
+        **region_layer(clusters),
         "attention": base64(np.rint(clusters.attention * scale[:, None, None]).astype(np.uint8).tobytes()),
         "strongest": [round(float(value), 5) for value in strongest],
     }
 
 
-def region_layer(regions: ClusterMap | RegionMap, num_tokens: int) -> dict[str, Any]:
+def region_layer(regions: TokenRegions) -> dict[str, Any]:
     """The regions of one layer's tokens: one number for each image token, and the tokens' colours."""
     return {
         "unit": regions.unit,
@@ -83,14 +83,14 @@ def region_layer(regions: ClusterMap | RegionMap, num_tokens: int) -> dict[str, 
         "semanticGrid": list(regions.semantic_grid_hw),
         "imageGrid": list(regions.image_grid_hw),
         "assignment": base64(regions.assignment.astype("<i2").tobytes()),
-        "colours": base64(token_colours(num_tokens, regions.semantic_grid_hw[1]).tobytes()),
+        "colours": base64(token_colours(regions.num_tokens, regions.semantic_grid_hw[1]).tobytes()),
     }
 
 
-def _reduction(reduction: ReductionMap) -> dict[str, Any]:
+def _reduction(reduction: TokenRegions) -> dict[str, Any]:
     """As for clusters, but for attention; the view's tokens are the image tokens, and -1 stands for dropped."""
     return {
-        "reduction": "fused" if reduction.one_colour else "merged",
+        "reduction": reduction.kind,
         "unit": reduction.unit,
         "name": reduction.layer,
         "semanticGrid": list(reduction.image_grid_hw),

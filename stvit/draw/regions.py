@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 
 from stvit.predict.preprocess import InputGeometry
-from stvit.predict.results import ClusterMap, ReductionMap
+from stvit.predict.regions import DROPPED, TokenRegions
 
 OUTSIDE_BRIGHTNESS = 0.3
 HEAT_OPACITY = 0.55
@@ -54,14 +54,14 @@ def token_colours(num_tokens: int, columns: int | None = None) -> np.ndarray:
     return colours
 
 
-def label_map(clusters: ClusterMap, geometry: InputGeometry) -> np.ndarray:
+def label_map(clusters: TokenRegions, geometry: InputGeometry) -> np.ndarray:
     """(H, W) int16: the semantic token that each source pixel belongs to, -1 outside the crop."""
     return geometry.spread(clusters.assignment, outside=-1)
 
 
 def draw_clusters(
     pixels: np.ndarray,
-    clusters: ClusterMap,
+    clusters: TokenRegions,
     geometry: InputGeometry,
     *,
     opacity: float = 0.55,
@@ -77,14 +77,14 @@ def draw_clusters(
     Returns:
         (H, W, 3) uint8 RGB.
     """
-    colours = token_colours(len(clusters.attention), clusters.semantic_grid_hw[1])
+    colours = token_colours(clusters.num_tokens, clusters.semantic_grid_hw[1])
     drawn = _tint(pixels, colours[clusters.assignment], geometry, opacity)
     if boundaries:
         drawn[_borders(label_map(clusters, geometry))] = LINE_COLOUR
     return drawn
 
 
-def draw_attention(pixels: np.ndarray, clusters: ClusterMap, token: int, geometry: InputGeometry) -> np.ndarray:
+def draw_attention(pixels: np.ndarray, clusters: TokenRegions, token: int, geometry: InputGeometry) -> np.ndarray:
     """The picture with one semantic token's attention as heat, from dark (none) to yellow (its strongest).
 
     A line encloses the token's own region.
@@ -95,9 +95,14 @@ def draw_attention(pixels: np.ndarray, clusters: ClusterMap, token: int, geometr
 
     Returns:
         (H, W, 3) uint8 RGB.
+
+    Raises:
+        ValueError: no such token, or the attention was not kept.
     """
-    if not 0 <= token < len(clusters.attention):
-        raise ValueError(f"token {token} lies outside [0, {len(clusters.attention)})")
+    if clusters.attention is None:
+        raise ValueError(f"the attention of {clusters.layer} was not kept")
+    if not 0 <= token < clusters.num_tokens:
+        raise ValueError(f"token {token} lies outside [0, {clusters.num_tokens})")
     attention = clusters.attention[token]
     levels = np.rint(attention / (attention.max() or 1) * 255).astype(np.uint8)
     heat = cv2.applyColorMap(levels, cv2.COLORMAP_INFERNO)[..., ::-1]
@@ -106,12 +111,12 @@ def draw_attention(pixels: np.ndarray, clusters: ClusterMap, token: int, geometr
     return drawn
 
 
-def group_colours(reduction: ReductionMap) -> np.ndarray:
+def group_colours(reduction: TokenRegions) -> np.ndarray:
     """(T, 3) uint8 RGB: a colour for each token of the layer, only meant for those that stand for several image tokens.
 
     A group is coloured by its first image token, so that it keeps its colour while it grows from layer to layer.
     """
-    if reduction.one_colour:
+    if reduction.kind == "fused":
         return np.tile(np.array(FUSED_COLOUR, np.uint8), (reduction.num_tokens, 1))
     rows, columns = reduction.image_grid_hw
     first = np.zeros(reduction.num_tokens, np.int64)
@@ -121,7 +126,7 @@ def group_colours(reduction: ReductionMap) -> np.ndarray:
 
 
 def draw_reduction(
-    pixels: np.ndarray, reduction: ReductionMap, geometry: InputGeometry, *, opacity: float = 0.55
+    pixels: np.ndarray, reduction: TokenRegions, geometry: InputGeometry, *, opacity: float = 0.55
 ) -> np.ndarray:
     """The picture with image tokens that go on by themselves left clear, dropped ones dark, joined ones tinted.
 
@@ -132,7 +137,7 @@ def draw_reduction(
     Returns:
         (H, W, 3) uint8 RGB.
     """
-    together, dropped = reduction.together(), reduction.assignment < 0
+    together, dropped = reduction.together(), reduction.assignment == DROPPED
     colours = np.where(dropped[..., None], DROPPED_COLOUR, group_colours(reduction)[reduction.assignment])
     clear = _tint(pixels, colours.astype(np.uint8), geometry, 0.0)
     drawn = clear.copy()

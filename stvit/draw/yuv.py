@@ -11,8 +11,8 @@ import numpy as np
 from stvit.class_names import COCO_CLASSES
 from stvit.detection import Detections
 from stvit.detection.detections import mask_in_image
+from stvit.predict.regions import CLEAR, DROPPED
 from stvit.video.picture import Canvas, Plane
-from stvit.video.regions import CLEAR, DROPPED
 
 REGION_OPACITY = 0.5
 MASK_OPACITY = 0.45
@@ -35,18 +35,16 @@ def colours(number: int) -> np.ndarray:
     return rgb
 
 
-def draw_regions(
-    canvas: Canvas, identities: np.ndarray, num_tokens: int, box_xyxy: tuple[float, float, float, float]
-) -> None:
+def draw_regions(canvas: Canvas, identities: np.ndarray, box_xyxy: tuple[float, float, float, float]) -> None:
     """Tint every region in the colour of its token, with lines between; what lies outside of the grid is dimmed.
 
     Args:
         canvas: changed.
-        identities: (h, w), numbers in [0, num_tokens), ``CLEAR`` or ``DROPPED``.
+        identities: (h, w), numbers from 0, ``CLEAR`` or ``DROPPED``.
         box_xyxy: where the grid lies, in pixels of the picture.
     """
     for plane in canvas:
-        _tint(plane, identities, plane.of(colours(num_tokens)), np.divide(box_xyxy, plane.step))
+        _tint(plane, identities, plane.of(colours(max(1, int(identities.max()) + 1))), np.divide(box_xyxy, plane.step))
 
 
 def _tint(plane: Plane, identities: np.ndarray, values: np.ndarray, box_xyxy: np.ndarray) -> None:

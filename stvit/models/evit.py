@@ -126,7 +126,8 @@ class EViT(FullTokenWeights, ReducingVisionTransformer):
                 kind = "reduction" if selection else "image"
                 assignment = follow(assignment, selection.moved_to()) if selection else assignment
                 grid_hw = self.patch_embed.grid_size
-                trace.append(LayerTrace(f"Layer {i + 1}", kind, tokens[:, 1:], grid_hw, assignment=assignment))
+                name, left = f"Layer {i + 1}", tokens[:, 1:]
+                trace.append(LayerTrace(name, kind, left, grid_hw, assignment=assignment, fuses=True))
         return tokens, tuple(trace)
 
 

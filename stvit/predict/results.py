@@ -9,6 +9,8 @@ import numpy as np
 from stvit.class_names import COCO_CLASSES
 from stvit.detection import Detections
 
+from .regions import TokenRegions
+
 
 @dataclass(frozen=True)
 class Prediction:
@@ -21,73 +23,6 @@ class Prediction:
     def __post_init__(self) -> None:
         if not 0.0 <= self.probability <= 1.0:
             raise ValueError(f"a probability lies in [0, 1], not {self.probability}")
-
-
-@dataclass(frozen=True)
-class ClusterMap:
-    """The image regions that the semantic tokens of one layer stand for.
-
-    Attributes:
-        unit: 1-based dumbbell unit.
-        layer: name of the layer, e.g. ``"STGM 1"``.
-        semantic_grid_hw: rows and columns of the semantic-token grid.
-        image_grid_hw: rows and columns of the image-token grid.
-        assignment: (h, w) int16, index of the semantic token that each image token belongs to.
-        attention: (M, h, w) float32, each token's head-averaged attention over the image tokens.
-    """
-
-    unit: int
-    layer: str
-    semantic_grid_hw: tuple[int, int]
-    image_grid_hw: tuple[int, int]
-    assignment: np.ndarray
-    attention: np.ndarray
-
-    def __post_init__(self) -> None:
-        num_tokens = self.semantic_grid_hw[0] * self.semantic_grid_hw[1]
-        if self.assignment.shape != self.image_grid_hw:
-            raise ValueError(f"assignment is {self.assignment.shape}, the image grid {self.image_grid_hw}")
-        if self.attention.shape != (num_tokens, *self.image_grid_hw):
-            raise ValueError(f"attention is {self.attention.shape}, expected {(num_tokens, *self.image_grid_hw)}")
-        if self.assignment.min() < 0 or self.assignment.max() >= num_tokens:
-            raise ValueError(f"assignment names tokens outside [0, {num_tokens})")
-
-
-@dataclass(frozen=True)
-class ReductionMap:
-    """What has become of every image token by the end of one layer of a network that drops, fuses or merges them.
-
-    Attributes:
-        layer: name of the layer, e.g. ``"Layer 4"``.
-        image_grid_hw: rows and columns of the image-token grid.
-        assignment: (h, w) int16, number of the token that stands for each image token now, -1 where it was dropped.
-        group_sizes: (T,) int64, how many image tokens each of the layer's tokens stands for.
-        one_colour: whether all tokens that stand for several are drawn alike (EViT fuses into one) or each in a colour
-            of its own (ToMe merges into many).
-        unit: always 0: these networks have no units.
-    """
-
-    layer: str
-    image_grid_hw: tuple[int, int]
-    assignment: np.ndarray
-    group_sizes: np.ndarray
-    one_colour: bool
-    unit: int = 0
-
-    def __post_init__(self) -> None:
-        if self.assignment.shape != self.image_grid_hw:
-            raise ValueError(f"assignment is {self.assignment.shape}, the image grid {self.image_grid_hw}")
-        if self.assignment.min() < -1 or self.assignment.max() >= len(self.group_sizes):
-            raise ValueError(f"assignment names tokens outside [-1, {len(self.group_sizes)})")
-
-    @property
-    def num_tokens(self) -> int:
-        """Tokens that go on from this layer, a class token left out."""
-        return len(self.group_sizes)
-
-    def together(self) -> np.ndarray:
-        """(h, w) bool: image tokens that share their token with others."""
-        return (self.assignment >= 0) & (self.group_sizes[self.assignment] > 1)
 
 
 @dataclass(frozen=True)
@@ -117,53 +52,17 @@ class Classification:
         model: name in the roster, e.g. ``"stvit_r_swin_small_224"``.
         predictions: best first; empty when no weights were to be had, because random weights predict nothing.
         weights: where the weights came from, in words, or why there are none.
-        clusters: one entry per layer that ties semantic tokens to image regions; empty for models without them.
+        regions: of every layer whose tokens stand for regions, in order of execution; empty for full-token models.
         device: device and precision in words, e.g. ``"CPU, bfloat16"``.
         model_ms: wall-clock time of the traced forward pass.
-        reductions: one entry per layer of a model that drops, fuses or merges image tokens; empty for others.
     """
 
     model: str
     predictions: tuple[Prediction, ...]
     weights: str
-    clusters: tuple[ClusterMap, ...]
+    regions: tuple[TokenRegions, ...]
     device: str
     model_ms: float
-    reductions: tuple[ReductionMap, ...] = ()
-
-    @property
-    def maps(self) -> tuple[ClusterMap, ...] | tuple[ReductionMap, ...]:
-        """All that can be drawn on the picture, in order of execution; empty for full-token models."""
-        return self.clusters or self.reductions
-
-
-@dataclass(frozen=True)
-class RegionMap:
-    """The image regions that the semantic tokens of one layer of a dense backbone stand for.
-
-    Attributes:
-        unit: 1-based dumbbell unit.
-        layer: name of the layer, e.g. ``"STGM 1"``.
-        semantic_grid_hw: rows and columns of the semantic-token grid.
-        image_grid_hw: rows and columns of the image-token grid, which covers the padded input.
-        assignment: (h, w) int16, index of the semantic token that each image token belongs to.
-    """
-
-    unit: int
-    layer: str
-    semantic_grid_hw: tuple[int, int]
-    image_grid_hw: tuple[int, int]
-    assignment: np.ndarray
-
-    def __post_init__(self) -> None:
-        if self.assignment.shape != self.image_grid_hw:
-            raise ValueError(f"assignment is {self.assignment.shape}, the image grid {self.image_grid_hw}")
-        if self.assignment.min() < 0 or self.assignment.max() >= self.num_tokens:
-            raise ValueError(f"assignment names tokens outside [0, {self.num_tokens})")
-
-    @property
-    def num_tokens(self) -> int:
-        return self.semantic_grid_hw[0] * self.semantic_grid_hw[1]
 
 
 @dataclass(frozen=True)
@@ -200,7 +99,7 @@ class DetectionResult:
     model: str
     found: Detections | None
     weights: str
-    regions: tuple[RegionMap, ...]
+    regions: tuple[TokenRegions, ...]
     device: str
     asked_short_side: int
     short_side: int
@@ -240,7 +139,7 @@ class SegmentationResult:
     labels: np.ndarray | None
     classes: tuple[str, ...]
     weights: str
-    regions: tuple[RegionMap, ...]
+    regions: tuple[TokenRegions, ...]
     device: str
     network_hw: tuple[int, int]
     labelled_side: int

@@ -41,9 +41,7 @@ class Followed:
             found = result.found.select(sure)
             found = replace(found, mask_probabilities=found.mask_probabilities.half())
             result, numbers = replace(result, found=found), numbers[sure.numpy()]
-        if result.regions is not None:
-            result = replace(result, regions=replace(result.regions, assignment=self.identities))
-        return replace(self, result=result, numbers=numbers)
+        return replace(self, result=replace(result, regions=None), numbers=numbers)
 
 
 class Annotator:
@@ -67,7 +65,7 @@ class Annotator:
         regions, found = result.regions, result.found
         if result.window is not None and result.window is not self._window:
             self._add(result.window)
-        identities = regions and self._regions.follow(regions.assignment, regions.num_tokens)
+        identities = regions and self._regions.follow(regions.grouped(), regions.num_tokens)
         numbers = None if found is None else self._tracker.follow(found)
         return Followed(result, identities, numbers, 1e3 / self._pace_ms)
 
@@ -79,8 +77,8 @@ class Annotator:
     def draw(self, canvas: Canvas, followed: Followed) -> None:
         """Draw on a picture, which is changed."""
         result = followed.result
-        if result.regions is not None:
-            draw_regions(canvas, followed.identities, result.regions.num_tokens, result.regions.box_xyxy)
+        if followed.identities is not None:
+            draw_regions(canvas, followed.identities, result.regions_xyxy)
         if result.found is not None:
             draw_objects(canvas, result.found, followed.numbers, LEAST_SCORE, result.names)
         lines = [self._model.label, self._figures(followed)]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import math
 import time
 from collections.abc import Hashable, Sequence
 from functools import cache
@@ -16,10 +15,10 @@ from torch import Tensor, nn
 
 from stvit.measure.macs import count_macs
 from stvit.predict.device import Compute
-from stvit.trace import LayerTrace, TokenTrace
+from stvit.predict.regions import TokenRegions, last_region_layer, region_layers, regions_of
+from stvit.trace import TokenTrace
 
-from .regions import CLEAR, DROPPED
-from .types import FrameResult, Regions
+from .types import FrameResult
 
 INPUT_SIZE = 224
 CROP_PCT = 224 / 256  # of the shorter side; the central square of this length is what the model sees
@@ -104,7 +103,7 @@ class Classifier:
             traced = each(lambda part: self._forward(part, traced=True), parts)
             outputs = [(logits, trace) for (logits, _), (_, trace) in zip(outputs, traced, strict=True)]
         return [
-            FrameResult(model_ms, model_ms, top1=best, regions=own)
+            FrameResult(model_ms, model_ms, top1=best, regions=own, regions_xyxy=self._box_xyxy)
             for logits, trace in outputs
             for best, own in zip(self._best(logits), self._regions(trace, len(logits)), strict=True)
         ]
@@ -125,32 +124,9 @@ class Classifier:
             for index, probability in zip(classes.tolist(), probabilities.tolist(), strict=True)
         ]
 
-    def _regions(self, trace: TokenTrace | None, frames: int) -> list[Regions | None]:
-        layer = last_region_layer(trace) if trace else None
-        if layer is None:
-            return [None] * frames
-        assignments, num_tokens = assignment_of(layer)
-        grids = assignments.view(-1, *layer.image_grid_hw).cpu().numpy()
-        return [Regions(layer.name, grid, num_tokens, self._box_xyxy) for grid in grids]
-
-
-def last_region_layer(trace: TokenTrace) -> LayerTrace | None:
-    """The layer that shows best what the tokens stand for: the last that makes semantic tokens, or that reduces image
-    tokens; ``None`` for networks that keep all of them."""
-    clusters = trace.cluster_layers()
-    made = [layer for layer in clusters if layer.kind == "stgm"]
-    reduced = [layer for layer in trace.layers if layer.assignment is not None]
-    return next(iter([*made[-1:], *clusters[-1:], *reduced[-1:]]), None)
-
-
-def assignment_of(layer: LayerTrace) -> tuple[Tensor, int]:
-    """(B, N) int64, the token that each image token belongs to, and the bound of these numbers. Of networks that drop,
-    fuse or merge image tokens, only tokens that stand for several have a number."""
-    if layer.assignment is None:
-        return layer.clusters(), math.prod(layer.semantic_grid_hw)
-    alone = layer.group_sizes().gather(1, layer.assignment.clamp(min=0)) == 1
-    numbered = torch.where(alone, CLEAR, layer.assignment)
-    return torch.where(layer.assignment < 0, DROPPED, numbered), layer.num_tokens
+    def _regions(self, trace: TokenTrace | None, frames: int) -> Sequence[TokenRegions | None]:
+        layer = last_region_layer(region_layers(trace)) if trace else None
+        return [None] * frames if layer is None else regions_of(layer)
 
 
 @cache

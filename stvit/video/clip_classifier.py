@@ -27,11 +27,12 @@ from stvit.predict.clip_views import (
     resize_short_side,
 )
 from stvit.predict.device import Compute
+from stvit.predict.regions import TokenRegions, last_region_layer, region_layers, regions_of
 from stvit.trace import TokenTrace
 
-from .classify import NO_PREDICTIONS, assignment_of, last_region_layer
+from .classify import NO_PREDICTIONS
 from .decode import ClipReader
-from .types import ClipInfo, FrameResult, Limits, Regions, Window
+from .types import ClipInfo, FrameResult, Limits, Window
 
 WINDOWS_PER_SPAN = 4  # how often a window is judged, in the time that a window lasts
 LARGEST_BILINEAR = 2  # how much smaller frames may become without averaging, as in the published evaluation
@@ -147,14 +148,15 @@ class ActionClassifier:
         scores = logits[0].softmax(dim=-1).numpy() if self._predicts else None
         window = Window(first, recent.index, len(recent.frames) == self._sampling.span, scores, self._classes)
         best = next(iter(window.ranking(1)), None)
+        box = tuple(map(float, (self._left, self._top, self._left + self._side, self._top + self._side)))
+        model_ms, pace_ms = window_ms / len(batch), window_ms / self.batch_size
         return [
-            FrameResult(window_ms / len(batch), window_ms / self.batch_size, top1=best, regions=own, window=window)
-            for own in regions
+            FrameResult(model_ms, pace_ms, top1=best, regions=own, regions_xyxy=box, window=window) for own in regions
         ]
 
     def _judge(
         self, frames: tuple[Tensor, ...], places: list[int], compared: bool
-    ) -> tuple[Tensor, list[Regions | None], float]:
+    ) -> tuple[Tensor, list[TokenRegions | None], float]:
         clips = self._clips(frames)
         if not self._warm:
             self._forward(clips, self._traced)
@@ -203,13 +205,10 @@ class ActionClassifier:
         logits, trace = self._network(clips, return_trace=True) if traced else (self._network(clips), None)
         return logits.float().cpu(), trace  # .cpu() waits for the device
 
-    def _regions(self, trace: TokenTrace | None, places: list[int]) -> list[Regions | None]:
+    def _regions(self, trace: TokenTrace | None, places: list[int]) -> list[TokenRegions | None]:
         """What the tokens stand for in the frames at these places of the window."""
-        layer = last_region_layer(trace) if trace else None
+        layer = last_region_layer(region_layers(trace)) if trace else None
         if layer is None:
             return [None] * len(places)
-        assignments, num_tokens = assignment_of(layer)
-        grids = assignments.view(-1, *layer.image_grid_hw).cpu().numpy()
-        box = (self._left, self._top, self._left + self._side, self._top + self._side)
-        token_frames = [place // self._sampling.interval * layer.frames // self._sampling.length for place in places]
-        return [Regions(layer.name, grids[frame], num_tokens, tuple(map(float, box))) for frame in token_frames]
+        of_frames = regions_of(layer)
+        return [of_frames[place // self._sampling.interval * layer.frames // self._sampling.length] for place in places]

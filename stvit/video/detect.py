@@ -15,13 +15,12 @@ from stvit.detection import CascadeMaskRCNN, Detections
 from stvit.detection.preprocess import PreparedImage
 from stvit.measure.macs import count_macs
 from stvit.predict.device import Compute
+from stvit.predict.regions import TokenRegions, last_region_layer, region_layers, regions_of
 
-from .classify import assignment_of, last_region_layer
-from .types import FrameResult, Regions
+from .types import FrameResult
 
 LEAST_SCORE = 0.3  # what the tracker gets; less sure objects help it to keep an identity
 NO_OBJECTS = "no weights: no objects"
-TOKEN_STRIDE = 16
 BACKBONE = "backbone"
 
 
@@ -87,6 +86,7 @@ class Detector:
             backbone_ms if compared else model_ms,
             found=found,
             regions=regions,
+            regions_xyxy=self._grid_xyxy(prepared),
             names=self._classes,
             paced_part=BACKBONE if compared else "",
             counted_part=BACKBONE,
@@ -99,16 +99,17 @@ class Detector:
         tensors = (boxes.cpu(), scores.cpu(), labels.cpu(), masks.float().cpu())
         return Detections(*tensors, prepared.source_hw)
 
-    def _regions(self, prepared: PreparedImage) -> Regions | None:
+    def _regions(self, prepared: PreparedImage) -> TokenRegions | None:
         _, trace = self._detector.backbone(prepared.images, return_trace=True)
-        layer = last_region_layer(trace)
-        if layer is None:
-            return None
-        assignments, num_tokens = assignment_of(layer)
-        rows, columns = layer.image_grid_hw
-        x, y = (TOKEN_STRIDE / factor for factor in prepared.scale_factors.tolist()[:2])
-        grid = assignments.view(rows, columns).cpu().numpy()
-        return Regions(layer.name, grid, num_tokens, (0.0, 0.0, columns * x, rows * y))
+        layer = last_region_layer(region_layers(trace))
+        return None if layer is None else regions_of(layer)[0]
+
+    @staticmethod
+    def _grid_xyxy(prepared: PreparedImage) -> tuple[float, float, float, float]:
+        """Where the padded input lies, in pixels of the frame."""
+        height, width = prepared.images.shape[2:]
+        x, y = prepared.scale_factors.tolist()[:2]
+        return 0.0, 0.0, width / x, height / y
 
     def _now(self) -> float:
         if self._device.type == "cuda":

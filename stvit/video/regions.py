@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-CLEAR, DROPPED = -1, -2  # image tokens that stand for themselves, and those that go on no more
 _SAME_NUMBER = 0.5  # in cells: what having the same number counts, where regions do not overlap
 
 
@@ -29,7 +28,9 @@ class StableRegions:
         identities = np.arange(num_tokens)
         if before is not None and before.shape == assignment.shape:
             both = (assignment >= 0) & (before >= 0) & (before < num_tokens)
-            overlap = np.bincount(assignment[both] * num_tokens + before[both], minlength=num_tokens**2)
+            overlap = np.bincount(
+                assignment[both].astype(np.int64) * num_tokens + before[both], minlength=num_tokens**2
+            )
             gain = overlap.reshape(num_tokens, num_tokens) + _SAME_NUMBER * np.eye(num_tokens)
             identities = linear_sum_assignment(gain, maximize=True)[1]
         followed = np.where(assignment >= 0, identities[assignment], assignment).astype(np.int16)

@@ -11,6 +11,7 @@ import numpy as np
 
 from stvit.class_names import COCO_CLASSES
 from stvit.detection import Detections
+from stvit.predict.regions import TokenRegions
 
 from .picture import Picture
 
@@ -97,24 +98,6 @@ class Frame:
 
 
 @dataclass(frozen=True)
-class Regions:
-    """What the tokens of one layer stand for.
-
-    Attributes:
-        layer: its name, e.g. ``"STGM 2"``.
-        assignment: (h, w) int64, number of the token that each image token belongs to; negative as in
-            ``stvit.video.regions`` where it stands for itself, or was dropped.
-        num_tokens: numbers lie below it.
-        box_xyxy: where the grid of image tokens lies, in pixels of the frame; it may reach beyond.
-    """
-
-    layer: str
-    assignment: np.ndarray
-    num_tokens: int
-    box_xyxy: tuple[float, float, float, float]
-
-
-@dataclass(frozen=True)
 class Window:
     """The part of a clip that a clip model's answer is about.
 
@@ -149,6 +132,7 @@ class FrameResult:
             if every batch were full.
         top1: name and probability of the best class; ``None`` without weights, and for detectors.
         regions: where the model has tokens that stand for regions, and they were asked for.
+        regions_xyxy: where their grid of image tokens lies, in pixels of the frame; it may reach beyond.
         found: the objects; ``None`` without weights, and for classifiers.
         names: of the objects' classes.
         window: which frames the answer is about, for clip models; ``None`` where it is about this frame alone.
@@ -159,7 +143,8 @@ class FrameResult:
     model_ms: float
     pace_ms: float
     top1: tuple[str, float] | None = None
-    regions: Regions | None = None
+    regions: TokenRegions | None = None
+    regions_xyxy: tuple[float, float, float, float] = (0.0, 0.0, 1.0, 1.0)
     found: Detections | None = None
     names: Sequence[str] = COCO_CLASSES
     window: Window | None = None

@@ -46,9 +46,9 @@ def test_both_models_get_the_same_pixels(engine: Engine, photo: Path) -> None:
 
 def test_only_semantic_token_models_have_clusters(engine: Engine, photo: Path) -> None:
     run = engine.classify_file(photo, MODEL, BASELINE)
-    assert run.baseline.clusters == ()
-    assert [entry.unit for entry in run.model.clusters] == [1, 1, 1, 2, 2, 2, 3, 3, 3]
-    for entry in run.model.clusters:
+    assert run.baseline.regions == ()
+    assert [entry.unit for entry in run.model.regions] == [1, 1, 1, 2, 2, 2, 3, 3, 3]
+    for entry in run.model.regions:
         assert entry.attention.shape == (36, 14, 14) and entry.attention.dtype == np.float32
         assert len(np.unique(entry.assignment)) > 1
 
@@ -79,7 +79,7 @@ def test_without_weights_there_are_clusters_but_no_predictions(no_weights: Mock,
     run = Engine(CPU).classify_file(photo, MODEL, BASELINE)
     assert run.model.predictions == run.baseline.predictions == ()
     assert run.model.weights == "The Hub is out of order. Wait a minute."
-    assert all(len(np.unique(entry.assignment)) > 1 for entry in run.model.clusters)
+    assert all(len(np.unique(entry.assignment)) > 1 for entry in run.model.regions)
 
 
 def test_weights_that_do_not_fit_are_a_problem_that_names_the_file_only(
@@ -163,7 +163,7 @@ def test_without_published_weights_nothing_is_fetched_and_the_reason_is_said(no_
     name = "stvit_deit_tiny_patch16_224:num_semantic_tokens=16"
     found = engine.classify(engine.open_picture(photo, name).images, name)
     assert found.predictions == () and found.weights.startswith("Its weights were never published.")
-    assert [entry.layer for entry in found.clusters] == ["STGM 1", "STGM 2"]
+    assert [entry.layer for entry in found.regions] == ["STGM 1", "STGM 2"]
     assert engine.store.is_ready(found.model)
     assert no_weights.call_count == 0
 
@@ -184,11 +184,11 @@ def test_reducing_models_predict_with_deits_weights_and_say_what_became_of_every
 ) -> None:
     found = engine.classify(engine.open_picture(photo, name).images, name)
     assert len(found.predictions) == 5 and "deit_tiny_patch16_224" in found.weights
-    assert [entry.num_tokens for entry in found.reductions] == tokens
-    assert found.clusters == () and found.maps == found.reductions
-    for entry in found.reductions:
+    assert [entry.num_tokens for entry in found.regions] == tokens
+    assert all(entry.reduces and entry.attention is None for entry in found.regions)
+    for entry in found.regions:
         shown = set(entry.assignment[entry.assignment >= 0].tolist())
-        assert shown == set(range(entry.num_tokens)) or entry.one_colour
+        assert shown == set(range(entry.num_tokens)) or entry.kind == "fused"
         assert (entry.assignment < 0).any() == ("fuse" in name and entry.num_tokens < 196)
 
 

@@ -14,7 +14,7 @@ from demo.charts import bars
 from demo.charts import comparison as charts
 from demo.charts import costs as cost_charts
 from demo.engine import ClassifyRun
-from demo.export import annotated_picture, classification_json, display_copy, final_regions
+from demo.export import annotated_picture, classification_json, display_copy
 from demo.media import MediaError
 from demo.page.about import about, fallback_notice
 from demo.page.examples import Gallery
@@ -25,6 +25,7 @@ from demo.tabs.loading import labels, load_models, without_weights
 from demo.tabs.pairs import lists_of_both
 from demo.tabs.parts import no_file, offered_file
 from demo.views.token_view import cluster_payload
+from stvit.predict.regions import last_region_layer
 from stvit.predict.results import StageTimes
 
 RANDOM_WEIGHTS_NOTE = "Random weights: the regions show how the mechanism works, not what training taught it."
@@ -135,8 +136,8 @@ def _shown(run: ClassifyRun, notice: str) -> tuple[Any, ...]:
     pixels, geometry = display_copy(run)
     _, drawn = run.drawn
     note = "" if drawn.predictions else RANDOM_WEIGHTS_NOTE
-    payload = cluster_payload(pixels, geometry, drawn.maps, find(drawn.model).label, note)
-    picture = annotated_picture(pixels, geometry, final_regions(drawn.maps)) if drawn.maps else None
+    payload = cluster_payload(pixels, geometry, drawn.regions, find(drawn.model).label, note)
+    picture = annotated_picture(pixels, geometry, last_region_layer(drawn.regions)) if drawn.regions else None
     draw_ms = (time.perf_counter() - start) * 1e3
     decoding = run.picture.decode_ms, run.picture.preprocess_ms
     times = (

@@ -19,7 +19,7 @@ import demo.model_cache
 import demo.registry
 from demo import runtime
 from demo.engine import Engine
-from demo.export import display_copy, final_regions
+from demo.export import display_copy
 from demo.page.examples import Gallery
 from demo.registry import find
 from demo.runtime import Runtime
@@ -27,6 +27,7 @@ from demo.tabs.classify.handlers import ClassifyHandlers
 from demo.tabs.inputs import uploaded_path
 from demo.tabs.pairs import follow
 from demo.views.token_view import cluster_payload
+from stvit.predict.regions import last_region_layer
 from tests.demo.conftest import BASELINE, MODEL
 from weights import CheckpointRecord, ResolvedWeights
 
@@ -94,11 +95,11 @@ def test_only_files_of_the_upload_folder_count_as_pictures(path: str | None) -> 
 def test_the_browser_gets_maps_that_equal_the_models(engine: Engine, photo: Path) -> None:
     run = engine.classify_file(photo, MODEL, BASELINE)
     pixels, geometry = display_copy(run)
-    payload = cluster_payload(pixels, geometry, run.model.clusters, "STViT")
+    payload = cluster_payload(pixels, geometry, run.model.regions, "STViT")
     assert [(layer["unit"], layer["name"]) for layer in payload["layers"]] == [
         (unit, name) for unit in (1, 2, 3) for name in ("STGM 1", "STGM 2", "Recovery")
     ]
-    for layer, clusters in zip(payload["layers"], run.model.clusters, strict=True):
+    for layer, clusters in zip(payload["layers"], run.model.regions, strict=True):
         assignment = np.frombuffer(b64decode(layer["assignment"]), "<i2").reshape(clusters.image_grid_hw)
         levels = np.frombuffer(b64decode(layer["attention"]), np.uint8).reshape(clusters.attention.shape)
         strongest = np.array(layer["strongest"])
@@ -107,7 +108,7 @@ def test_the_browser_gets_maps_that_equal_the_models(engine: Engine, photo: Path
             levels / 255 * strongest[:, None, None], clusters.attention, atol=strongest.max() / 255 + 1e-5
         )
         assert len(b64decode(layer["colours"])) == 36 * 3
-    assert cluster_payload(pixels, geometry, run.baseline.clusters, "Swin") is None
+    assert cluster_payload(pixels, geometry, run.baseline.regions, "Swin") is None
 
 
 def test_a_large_picture_is_shown_smaller_with_the_crop_in_its_place(engine: Engine, photo: Path) -> None:
@@ -122,8 +123,9 @@ def test_a_large_picture_is_shown_smaller_with_the_crop_in_its_place(engine: Eng
 
 
 def test_the_picture_to_keep_shows_the_last_semantic_tokens(engine: Engine, photo: Path) -> None:
-    clusters = engine.classify_one(photo, MODEL)[1].clusters
-    assert (final_regions(clusters).unit, final_regions(clusters).layer) == (3, "STGM 2")
+    clusters = engine.classify_one(photo, MODEL)[1].regions
+    shown = last_region_layer(clusters)
+    assert (shown.unit, shown.layer) == (3, "STGM 2")
 
 
 EVIT = "evit_deit_tiny_patch16_224:keep_rate=0.7"
@@ -132,9 +134,9 @@ SEMANTIC = "stvit_deit_tiny_patch16_224:num_semantic_tokens=16"
 
 def test_the_browser_gets_what_became_of_every_image_token(engine: Engine, photo: Path) -> None:
     run = engine.classify_file(photo, EVIT, BASELINE)
-    payload = cluster_payload(*display_copy(run), run.model.maps, "EViT")
+    payload = cluster_payload(*display_copy(run), run.model.regions, "EViT")
     assert [layer["tokens"] for layer in payload["layers"]] == [196] * 3 + [139] * 3 + [99] * 3 + [71] * 3
-    for layer, reduction in zip(payload["layers"], run.model.reductions, strict=True):
+    for layer, reduction in zip(payload["layers"], run.model.regions, strict=True):
         assignment = np.frombuffer(b64decode(layer["assignment"]), "<i2").reshape(14, 14)
         np.testing.assert_array_equal(assignment, reduction.assignment)
         assert (layer["reduction"], len(b64decode(layer["colours"]))) == ("fused", 3 * layer["tokens"])

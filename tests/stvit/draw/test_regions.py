@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
@@ -18,7 +20,7 @@ from stvit.draw.regions import (
     token_colours,
 )
 from stvit.predict.preprocess import InputGeometry, preprocess
-from stvit.predict.results import ClusterMap, ReductionMap
+from stvit.predict.regions import TokenRegions
 from tests.cpu_time import cpu_seconds
 
 SQUARE_GRIDS = range(3, 11)
@@ -31,14 +33,14 @@ def geometry_of(height: int, width: int) -> InputGeometry:
     return preprocess(np.zeros((height, width, 3), np.uint8), mean=(0, 0, 0), std=(1, 1, 1))[1]
 
 
-def clusters_of(assignment: np.ndarray, semantic_grid_hw: tuple[int, int]) -> ClusterMap:
+def clusters_of(assignment: np.ndarray, semantic_grid_hw: tuple[int, int]) -> TokenRegions:
     num_tokens = semantic_grid_hw[0] * semantic_grid_hw[1]
     attention = (np.arange(num_tokens)[:, None, None] == assignment[None]).astype(np.float32)
-    return ClusterMap(1, "STGM 1", semantic_grid_hw, assignment.shape, assignment.astype(np.int16), attention)
+    return TokenRegions("stgm", "STGM 1", assignment.astype(np.int16), num_tokens, 1, semantic_grid_hw, attention)
 
 
 @pytest.fixture
-def quarters() -> ClusterMap:
+def quarters() -> TokenRegions:
     """14 x 14 image tokens, a quarter of them for each of four semantic tokens."""
     return clusters_of(np.kron(np.array([[0, 1], [2, 3]]), np.ones((7, 7), int)), (2, 2))
 
@@ -127,7 +129,7 @@ def test_attention_is_brightest_where_the_token_looks(quarters):
 
 
 def test_attention_that_is_nowhere_is_drawn_as_none(quarters):
-    silent = ClusterMap(1, "STGM 1", (2, 2), (14, 14), quarters.assignment, np.zeros((4, 14, 14), np.float32))
+    silent = replace(quarters, attention=np.zeros((4, 14, 14), np.float32))
     drawn = draw_attention(np.zeros((64, 64, 3), np.uint8), silent, 0, geometry_of(64, 64))
     assert drawn[40, 40].sum() < 20
 
@@ -169,9 +171,9 @@ def test_many_tokens_are_drawn_as_fast_as_one():
     assert many < 10 * one
 
 
-def reduction_of(assignment: np.ndarray, one_colour: bool = True) -> ReductionMap:
-    sizes = np.bincount(assignment[assignment >= 0], minlength=assignment.max() + 1)
-    return ReductionMap("Layer 4", assignment.shape, assignment.astype(np.int16), sizes, one_colour)
+def reduction_of(assignment: np.ndarray, one_colour: bool = True) -> TokenRegions:
+    kind = "fused" if one_colour else "merged"
+    return TokenRegions(kind, "Layer 4", assignment.astype(np.int16), assignment.max() + 1)
 
 
 def test_kept_tokens_stay_clear_dropped_ones_go_dark_and_fused_ones_are_tinted():
@@ -191,9 +193,3 @@ def test_a_merged_group_keeps_its_colour_while_it_grows():
     after[0, 1] = after[1, 1] = 0
     colours = [group_colours(reduction_of(layer, one_colour=False))[0] for layer in (before, after)]
     np.testing.assert_array_equal(*colours)
-
-
-@pytest.mark.parametrize(("assignment", "sizes"), [([[0, 2]], [1, 1]), ([[0, -2]], [1]), ([[0], [0]], [2])])
-def test_a_reduction_that_contradicts_itself_is_refused(assignment, sizes):
-    with pytest.raises(ValueError):
-        ReductionMap("Layer 1", (1, 2), np.array(assignment, np.int16), np.array(sizes), True)

@@ -20,8 +20,8 @@ from stvit.draw.yuv import (
     put_text,
     text_scale,
 )
+from stvit.predict.regions import CLEAR, DROPPED
 from stvit.video.picture import Canvas, Matrix, Picture, rgb_canvas
-from stvit.video.regions import CLEAR, DROPPED
 
 GREY = 120
 
@@ -51,7 +51,7 @@ WAYS = pytest.mark.parametrize("matrix", [None, *Matrix])
 @WAYS
 def test_regions_are_tinted_and_what_lies_outside_is_dimmed(matrix: Matrix | None) -> None:
     identities = np.array([[0, 1, 2], [CLEAR, DROPPED, 5]])
-    pixels = drawn(lambda canvas: draw_regions(canvas, identities, 6, (32.0, 0.0, 128.0, 96.0)), ground(), matrix)
+    pixels = drawn(lambda canvas: draw_regions(canvas, identities, (32.0, 0.0, 128.0, 96.0)), ground(), matrix)
     for (row, column), number in np.ndenumerate(identities):
         centre = pixels[48 * row + 24, 32 + 32 * column + 16]
         expected = {CLEAR: GREY, DROPPED: GREY * 0.25}.get(number)
@@ -65,7 +65,7 @@ def test_regions_are_tinted_and_what_lies_outside_is_dimmed(matrix: Matrix | Non
 def test_lines_run_between_regions_and_nowhere_else(matrix: Matrix | None) -> None:
     """Upright at 80 below 48, lying at 48 left of 80; what is clear and what was dropped is one ground."""
     identities = np.array([[0, 0, CLEAR, DROPPED], [0, 0, 1, 1]])
-    pixels = drawn(lambda canvas: draw_regions(canvas, identities, 2, (0.0, 0.0, 160.0, 96.0)), ground(), matrix)
+    pixels = drawn(lambda canvas: draw_regions(canvas, identities, (0.0, 0.0, 160.0, 96.0)), ground(), matrix)
     assert np.abs(pixels[52:90, 80] - LINE).max() <= 12
     assert np.abs(pixels[48, 84:155] - LINE).max() <= 12
     for rows, columns in ((slice(4, 44), 40), (slice(52, 92), 40), (slice(52, 92), 120)):
@@ -77,7 +77,7 @@ def test_lines_run_between_regions_and_nowhere_else(matrix: Matrix | None) -> No
 
 def test_a_grid_that_reaches_beyond_the_picture_fills_it() -> None:
     identities = np.arange(4).reshape(2, 2)
-    paint = lambda canvas: draw_regions(canvas, identities, 4, (-10.0, -6.0, 180.0, 120.0))  # noqa: E731
+    paint = lambda canvas: draw_regions(canvas, identities, (-10.0, -6.0, 180.0, 120.0))  # noqa: E731
     pixels = drawn(paint, ground(), Matrix.BT709)
     corners = pixels[[4, 4, 92, 92], [4, 156, 4, 156]]
     expected = [mixed(colour.astype(float), REGION_OPACITY) for colour in colours(4)]

@@ -119,7 +119,7 @@ def test_regions_are_those_of_the_token_frame_that_a_frame_belongs_to() -> None:
         logits, trace = network(normalised[None], return_trace=True)
     layer = trace.cluster_layers()[-1]
     for result in results:
-        assert result.regions.assignment.shape == layer.image_grid_hw and result.regions.box_xyxy == (40, 0, 160, 120)
+        assert result.regions.assignment.shape == layer.image_grid_hw and result.regions_xyxy == (40, 0, 160, 120)
         assert (result.regions.assignment.ravel() == layer.clusters()[3].numpy()).mean() > 0.98  # frames 6 and 7
         assert result.regions.num_tokens == int(np.prod(layer.semantic_grid_hw))
     assert results[0].top1[0] == CLASSES[logits.argmax()]

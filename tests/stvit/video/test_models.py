@@ -13,11 +13,11 @@ import torch
 
 import stvit
 from stvit.predict.device import Compute
+from stvit.predict.regions import CLEAR, DROPPED
 from stvit.video import Classifier, Detector, Single, process
 from stvit.video.__main__ import main
 from stvit.video.annotate import Annotator
 from stvit.video.picture import rgb_canvas
-from stvit.video.regions import CLEAR, DROPPED
 from stvit.video.types import FrameResult
 from tests.narrow_detector import DETECTOR, NARROW
 from tests.stvit.video.clips import Seer, frames_of, make_clip, scene
@@ -93,7 +93,7 @@ def test_predictions_are_those_of_the_network_on_the_central_square(semantic: to
 def test_without_weights_nothing_is_predicted_and_regions_are_there(semantic: torch.nn.Module) -> None:
     (result,) = results(Classifier(semantic, "STViT", predicts=False, regions=True), 1)
     assert result.top1 is None and result.regions.assignment.shape == (14, 14) and result.regions.num_tokens == 16
-    left, top, right, bottom = result.regions.box_xyxy
+    left, top, right, bottom = result.regions_xyxy
     assert (right - left, bottom - top) == (105, 105)
     assert (left + right, top + bottom) == (199, 119)  # in whole pixels, half of one beside the centre
 
@@ -105,7 +105,8 @@ def test_without_weights_nothing_is_predicted_and_regions_are_there(semantic: to
 def test_networks_that_reduce_tokens_show_what_became_of_them(name: str, options: dict, negative: int) -> None:
     (result,) = results(Classifier(network(name, **options), name, regions=True), 1)
     assert result.regions.assignment.shape == (14, 14) and result.regions.assignment.max() < result.regions.num_tokens
-    assert (result.regions.assignment == negative).any() or (result.regions.assignment == CLEAR).any()
+    grouped = result.regions.grouped()
+    assert (grouped == negative).any() or (grouped == CLEAR).any()
 
 
 def test_a_full_token_network_has_no_regions() -> None:
@@ -130,7 +131,7 @@ def test_a_detector_without_weights_shows_the_regions_of_its_backbone() -> None:
     model = Detector(network(DETECTOR, **NARROW), "STViT-R", scale=(200, 120), predicts=False)
     (result,) = results(model, 1, (120, 200))
     assert result.found is None and result.regions.assignment.shape == (8, 14) and model.macs > 1e6
-    assert result.regions.box_xyxy == pytest.approx((0, 0, 224, 128))
+    assert result.regions_xyxy == pytest.approx((0, 0, 224, 128))
 
 
 def test_a_detector_alone_is_told_by_its_whole_time_and_a_compared_one_by_its_backbones() -> None:

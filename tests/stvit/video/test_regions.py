@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from stvit.video.classify import assignment_of
-from stvit.video.regions import CLEAR, DROPPED, StableRegions
+from stvit.predict.regions import CLEAR, DROPPED
+from stvit.video.regions import StableRegions
 
 
 def blocks(side: int, numbers: np.ndarray) -> np.ndarray:
@@ -51,15 +51,3 @@ def test_a_grid_of_another_shape_begins_anew() -> None:
     stable.follow(np.arange(4).reshape(2, 2), 4)
     grid = np.arange(6)[::-1].reshape(2, 3).copy()
     np.testing.assert_array_equal(stable.follow(grid, 6), grid)
-
-
-def test_of_networks_that_merge_only_tokens_that_stand_for_several_have_a_number() -> None:
-    import torch
-
-    from stvit.trace import LayerTrace
-
-    layer = LayerTrace(
-        "Layer 1", "reduction", torch.zeros(1, 3, 8), (2, 3), assignment=torch.tensor([[0, 0, 1, 2, 2, -1]])
-    )
-    assignment, bound = assignment_of(layer)
-    assert assignment.tolist() == [[0, 0, CLEAR, 2, 2, DROPPED]] and bound == 3

@@ -13,11 +13,12 @@ import pytest
 import torch
 
 from stvit.detection import Detections
+from stvit.predict.regions import TokenRegions
 from stvit.video import Frame, Race, process
 from stvit.video.annotate import Annotator
 from stvit.video.decode import ClipReader
 from stvit.video.picture import rgb_canvas
-from stvit.video.types import FrameResult, Regions
+from stvit.video.types import FrameResult
 from tests.stvit.video.clips import Seer, frame_number, frames_of, make_clip, scene
 
 
@@ -111,10 +112,10 @@ def test_only_what_is_drawn_waits_for_the_slower_half(tmp_path: Path) -> None:
 
 def test_a_result_looks_the_same_without_what_is_not_drawn() -> None:
     size_hw = (96, 160)
-    regions = Regions("STGM 1", np.arange(12).reshape(3, 4) % 5, 5, (0.0, 0.0, 160.0, 96.0))
+    regions = TokenRegions("stgm", "STGM 1", (np.arange(12).reshape(3, 4) % 5).astype(np.int16), 5)
     annotator = Annotator(Seer(), 10.0)
     (result,) = Unsure().infer([scene(0, size_hw)])
-    followed = annotator.follow(replace(result, regions=regions))
+    followed = annotator.follow(replace(result, regions=regions, regions_xyxy=(0.0, 0.0, 160.0, 96.0)))
     pictures = [scene(0, size_hw), scene(0, size_hw)]
     for pixels, drawn in zip(pictures, (followed, followed.only_drawn()), strict=True):
         annotator.draw(rgb_canvas(pixels), drawn)

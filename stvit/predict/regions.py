@@ -1,0 +1,122 @@
+"""What the tokens of one layer stand for: one type, taken from a model's trace here and nowhere else."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeVar
+
+import numpy as np
+import torch
+
+from stvit.trace import LayerTrace, TokenTrace
+
+RegionKind = Literal["stgm", "recovery", "fused", "merged"]
+DROPPED = -1  # in an assignment: the image token goes on no more
+CLEAR = -2  # in ``TokenRegions.grouped`` alone: the image token goes on by itself
+
+
+@dataclass(frozen=True)
+class TokenRegions:
+    """The image regions that the tokens of one layer stand for, on one picture or one token frame of a clip.
+
+    Attributes:
+        kind: ``stgm`` and ``recovery`` layers tie semantic tokens to image tokens by attention; where image tokens are
+            reduced, those that do not go on by themselves are ``fused`` into one (EViT) or ``merged`` into many (ToMe).
+        layer: its name, e.g. ``"STGM 2"``.
+        assignment: (h, w) int16, number of the token that each image token belongs to, ``DROPPED`` where it has none.
+        num_tokens: tokens that the layer puts out, a class token left out; all numbers lie below it.
+        unit: 1-based dumbbell unit; 0 where the network has no units.
+        semantic_grid_hw: rows and columns of the grid of semantic tokens; ``None`` where image tokens are reduced.
+        attention: (num_tokens, h, w) float32, head-averaged attention between every semantic token and the image
+            tokens; ``None`` where it was not asked for, or there is none.
+
+    Raises:
+        ValueError: the fields contradict each other.
+    """
+
+    kind: RegionKind
+    layer: str
+    assignment: np.ndarray
+    num_tokens: int
+    unit: int = 0
+    semantic_grid_hw: tuple[int, int] | None = None
+    attention: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        if self.assignment.ndim != 2 or not self.assignment.size:
+            raise ValueError(f"assignment is a grid of image tokens, not of shape {self.assignment.shape}")
+        if self.assignment.min() < DROPPED or self.assignment.max() >= self.num_tokens:
+            raise ValueError(f"assignment names tokens outside [{DROPPED}, {self.num_tokens})")
+        if self.semantic_grid_hw is not None and math.prod(self.semantic_grid_hw) != self.num_tokens:
+            raise ValueError(f"{self.num_tokens} tokens do not fill a semantic grid of {self.semantic_grid_hw}")
+        if self.attention is not None and self.attention.shape != (self.num_tokens, *self.image_grid_hw):
+            expected = (self.num_tokens, *self.image_grid_hw)
+            raise ValueError(f"attention is {self.attention.shape}, expected {expected}")
+
+    @property
+    def image_grid_hw(self) -> tuple[int, int]:
+        """Rows and columns of the grid of image tokens."""
+        return self.assignment.shape
+
+    @property
+    def reduces(self) -> bool:
+        """Whether the layer drops, fuses or merges image tokens, instead of making semantic ones."""
+        return self.kind in ("fused", "merged")
+
+    def group_sizes(self) -> np.ndarray:
+        """(num_tokens,) int64: how many image tokens each token stands for."""
+        return np.bincount(self.assignment[self.assignment >= 0], minlength=self.num_tokens)
+
+    def together(self) -> np.ndarray:
+        """(h, w) bool: image tokens that share their token with others."""
+        return (self.assignment >= 0) & (self.group_sizes()[self.assignment] > 1)
+
+    def grouped(self) -> np.ndarray:
+        """(h, w) int16: the assignment, with ``CLEAR`` where layers that reduce image tokens leave one by itself."""
+        if not self.reduces:
+            return self.assignment
+        numbered = np.where(self.together(), self.assignment, CLEAR)
+        return np.where(self.assignment == DROPPED, DROPPED, numbered).astype(np.int16)
+
+
+Layer = TypeVar("Layer", LayerTrace, TokenRegions)
+
+
+def region_layers(trace: TokenTrace) -> tuple[LayerTrace, ...]:
+    """The layers of a trace whose tokens stand for regions, in order; none where a network keeps all its tokens."""
+    return tuple(layer for layer in trace.layers if layer.attention is not None or layer.assignment is not None)
+
+
+def last_region_layer(layers: Sequence[Layer]) -> Layer | None:
+    """The layer to show where one has to do: the last that makes semantic tokens, else the last; ``None`` of none."""
+    made = [layer for layer in layers if layer.kind == "stgm"]
+    return next(reversed(made or list(layers)), None)
+
+
+def regions_of(layer: LayerTrace, *, attention: bool = False) -> tuple[TokenRegions, ...]:
+    """The regions of one layer, for every image of the batch or every token frame of its clips.
+
+    Args:
+        layer: one of :func:`region_layers`.
+        attention: whether to keep the attention maps, which take far more memory than all else.
+    """
+    reduces = layer.assignment is not None
+    owners = layer.assignment if reduces else layer.clusters()
+    grids = owners.unflatten(1, layer.image_grid_hw).to(torch.int16).cpu().numpy()
+    maps: Sequence[np.ndarray | None] = [None] * len(grids)
+    if attention and not reduces:
+        maps = layer.semantic_to_image().unflatten(2, layer.image_grid_hw).float().cpu().numpy()
+    return tuple(
+        TokenRegions(
+            kind=("fused" if layer.fuses else "merged") if reduces else layer.kind,
+            layer=layer.name,
+            assignment=grid,
+            num_tokens=layer.num_tokens if reduces else math.prod(layer.semantic_grid_hw),
+            unit=layer.unit,
+            semantic_grid_hw=None if reduces else layer.semantic_grid_hw,
+            attention=strength,
+        )
+        for grid, strength in zip(grids, maps, strict=True)
+    )

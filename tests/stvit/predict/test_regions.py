@@ -1,0 +1,72 @@
+"""What the tokens of a layer stand for."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from stvit.predict.regions import CLEAR, DROPPED, TokenRegions, last_region_layer, region_layers, regions_of
+from stvit.trace import LayerTrace, TokenTrace
+
+SOUND = TokenRegions("stgm", "STGM 1", np.array([[0, 1, 3]], np.int16), 4, 1, (2, 2), np.ones((4, 1, 3), np.float32))
+REDUCED = LayerTrace(
+    "Layer 1", "reduction", torch.zeros(1, 3, 8), (2, 3), assignment=torch.tensor([[0, 0, 1, 2, 2, -1]])
+)
+
+
+def attending(name: str, kind: str, attention: torch.Tensor, unit: int = 1) -> LayerTrace:
+    return LayerTrace(name, kind, torch.zeros(2, 4, 8), (2, 3), (2, 2), attention, unit)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"assignment": np.array([[0, 4]], np.int16)}, r"outside \[-1, 4\)"),
+        ({"assignment": np.array([[0, -2]], np.int16)}, r"outside \[-1, 4\)"),
+        ({"assignment": np.zeros(3, np.int16)}, "a grid of image tokens"),
+        ({"assignment": np.zeros((0, 3), np.int16)}, "a grid of image tokens"),
+        ({"semantic_grid_hw": (2, 3)}, r"do not fill a semantic grid of \(2, 3\)"),
+        ({"attention": np.ones((4, 3, 1), np.float32)}, r"expected \(4, 1, 3\)"),
+    ],
+)
+def test_regions_that_contradict_themselves_are_refused(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        replace(SOUND, **change)
+
+
+def test_of_networks_that_merge_only_tokens_that_stand_for_several_have_a_number() -> None:
+    (regions,) = regions_of(REDUCED)
+    assert regions.kind == "merged" and regions.num_tokens == 3 and regions.semantic_grid_hw is None
+    assert regions.assignment.ravel().tolist() == [0, 0, 1, 2, 2, DROPPED]
+    assert regions.grouped().ravel().tolist() == [0, 0, CLEAR, 2, 2, DROPPED]
+    assert regions.group_sizes().tolist() == REDUCED.group_sizes()[0].tolist() == [2, 1, 2]
+
+
+def test_semantic_tokens_keep_their_number_even_with_a_single_image_token() -> None:
+    assert SOUND.grouped() is SOUND.assignment
+
+
+def test_every_image_of_a_batch_gets_its_own_regions_and_attention_on_request() -> None:
+    attention = torch.rand(2, 3, 4, 6, generator=torch.Generator().manual_seed(0))
+    layer = attending("STGM 1", "stgm", attention)
+    for index, regions in enumerate(regions_of(layer, attention=True)):
+        assert (regions.kind, regions.unit, regions.num_tokens) == ("stgm", 1, 4)
+        np.testing.assert_array_equal(regions.assignment.ravel(), layer.clusters()[index])
+        np.testing.assert_allclose(regions.attention.reshape(4, 6), attention[index].mean(dim=0), rtol=1e-6)
+    assert [regions.attention for regions in regions_of(layer)] == [None, None]
+
+
+def test_the_layer_that_is_shown_is_the_last_that_makes_tokens_else_the_last() -> None:
+    first, second = (attending(f"STGM {n}", "stgm", torch.rand(2, 1, 4, 6)) for n in (1, 2))
+    recovery = attending("Recovery", "recovery", torch.rand(2, 1, 6, 4))
+    plain = LayerTrace("Layer 0", "image", torch.zeros(2, 6, 8), (2, 3))
+    layers = region_layers(TokenTrace((plain, first, second, recovery)))
+    assert layers == (first, second, recovery)
+    assert last_region_layer(layers) is second
+    assert last_region_layer((recovery,)) is recovery and last_region_layer((REDUCED,)) is REDUCED
+    assert last_region_layer([regions_of(layer)[0] for layer in layers]).layer == "STGM 2"
+    assert last_region_layer(region_layers(TokenTrace((plain,)))) is None
