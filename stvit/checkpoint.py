@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import pickle
 import re
 import sys
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from os import PathLike
 from pathlib import Path
 from threading import Lock
@@ -17,68 +18,88 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from stvit.errors import UserError
+
+DOWNLOAD_AGAIN = "Download it again."
 RIGHT_FILE = "Choose the checkpoint that was made for this model."
-CONTAINER_KEYS = ("model", "state_dict")  # STViT, Swin, DeiT and EViT training code; mmcv
+CONTAINER_KEYS = ("model", "state_dict")  # STViT, Swin, DeiT and EViT training code; mmcv, timm and Lightning
+EMA_KEYS = ("state_dict_ema", "model_ema")  # averaged weights beside them: timm, DeiT
+
+COMPILED = "_orig_mod."  # torch.compile puts it before the names of the module that it wraps, at any depth
+WRAPPERS = ("module", "model")  # stands before all names: DataParallel, a Lightning module
 
 # Classes that published training containers hold beside the tensors. A plain dict stands in for them, so neither yacs
 # nor anything of the class is needed; torch's unpickler has no other way in than to create it and fill it with values.
 STAND_INS = [(OrderedDict, "yacs.config.CfgNode"), (OrderedDict, "argparse.Namespace")]
 
+_LOG = logging.getLogger(__name__)
 _STAND_IN_LOCK = Lock()  # torch keeps its list of allowed classes per process, not per thread
 
 
-class CheckpointError(RuntimeError):
-    """A checkpoint cannot be read safely or does not fit the model; the message is for the user."""
+class CheckpointError(UserError, RuntimeError):
+    """A checkpoint cannot be read safely or does not fit the model."""
 
 
-def read_checkpoint(path: str | PathLike[str]) -> dict[str, Tensor]:
+def read_checkpoint(path: str | PathLike[str], use_ema: bool | None = None) -> dict[str, Tensor]:
     """Read the model's tensors from a checkpoint file, under the names they have in it.
 
-    What the file is, is decided by its content: safetensors, or any generation of ``torch.save`` holding a state dict,
-    a training container (``model``) or an mmcv container (``state_dict``). Tensors may be mapped from the file, so
-    copy them before the file changes.
+    The content decides what the file is: safetensors, or any generation of ``torch.save`` holding a state dict or a
+    training container (``model`` or ``state_dict``, ``model_ema`` or ``state_dict_ema``). Tensors may be mapped from
+    the file, so copy them before the file changes.
+
+    Args:
+        use_ema: take the averaged weights of a container, or not. ``None`` takes them where there are any, as timm
+            does, and logs a warning if the container also holds others.
 
     Raises:
-        CheckpointError: there is no such file, it is damaged or no checkpoint, or it would have to run code.
+        CheckpointError: there is no such file, it is damaged or no checkpoint, would have to run code, or holds no
+            weights of the kind asked for.
     """
     path = Path(path)
     try:
         with path.open("rb") as file:
             head = file.read(512)
     except OSError as error:
-        raise CheckpointError(f"{path} cannot be opened ({error.strerror}). Check the path.") from error
+        raise CheckpointError(f"{path} cannot be opened ({error.strerror}).", "Check the path.") from error
     if head[8:9] == b"{":  # after the 8-byte length of the header
-        return _read_safetensors(path)
+        return _take_entry({"the file": _read_safetensors(path)}, use_ema, path)
     if head.startswith((b"PK\x03\x04", b"\x80")):
-        return _state_dict_in(_read_pickled(path, zipped=head.startswith(b"PK")), path)
+        return _take_entry(_state_dicts_in(_read_pickled(path, zipped=head.startswith(b"PK")), path), use_ema, path)
     if head[257:262] == b"ustar":
         raise CheckpointError(
-            f"{path} is in PyTorch's tar format of 2017, which cannot be read safely. Open it with the PyTorch of its "
-            "time and save it again with torch.save."
+            f"{path} is in PyTorch's tar format of 2017, which cannot be read safely.",
+            "Open it with the PyTorch of its time and save it again with torch.save.",
         )
     raise CheckpointError(
-        f"{path} is neither safetensors nor a PyTorch checkpoint: it begins with {head[:16]!r}. It may be an error "
-        "page or a pointer saved in the file's place; download it again."
+        f"{path} is neither safetensors nor a PyTorch checkpoint: it begins with {head[:16]!r}.",
+        "It may be an error page or a pointer saved in the file's place; download it again.",
     )
 
 
-def load_checkpoint(model: nn.Module, path: str | PathLike[str]) -> None:
+def load_checkpoint(model: nn.Module, path: str | PathLike[str], use_ema: bool | None = None) -> None:
     """Load a checkpoint into a model, every tensor accounted for.
 
-    Names are translated by the model's own ``convert_released_state_dict``, if it has one, or by timm's filter for
-    models of timm (which also resizes position tables made for another resolution).
+    Prefixes of wrappers (DataParallel's ``module.``, torch.compile's ``_orig_mod.``, Lightning's ``model.``) are taken
+    off. Names are then translated by the model's own ``convert_released_state_dict``, if it has one, or by timm's
+    filter for models of timm (which also resizes position tables made for another resolution). As in PyTorch,
+    ``num_batches_tracked`` of BatchNorm may be missing.
+
+    Args:
+        use_ema: see :func:`read_checkpoint`.
 
     Raises:
         CheckpointError: the file cannot be read, or its names or shapes are not the model's; the model is unchanged.
     """
-    state = read_checkpoint(path)
+    state = without_wrappers(read_checkpoint(path, use_ema), own={name for name, _ in model.named_children()})
     try:
         state = _renamed_for(model, state)
     except (AttributeError, LookupError, RuntimeError, ValueError) as error:  # names of a network of another structure
         raise CheckpointError(
-            f"{path} does not fit {type(model).__name__}: its names cannot be translated ({error}). {RIGHT_FILE}"
+            f"{path} does not fit {type(model).__name__}: its names cannot be translated ({error}).", RIGHT_FILE
         ) from error
     expected = model.state_dict()
+    counters = {n: t for n, t in expected.items() if n.rpartition(".")[2] == "num_batches_tracked"}
+    state = counters | state
     problems = [
         _listed("missing from the file", expected.keys() - state.keys()),
         _listed("unknown to the model", state.keys() - expected.keys()),
@@ -93,16 +114,31 @@ def load_checkpoint(model: nn.Module, path: str | PathLike[str]) -> None:
     ]
     if any(problems):
         raise CheckpointError(
-            f"{path} does not fit {type(model).__name__}. Entries {'; '.join(filter(None, problems))}. {RIGHT_FILE}"
+            f"{path} does not fit {type(model).__name__}. Entries {'; '.join(filter(None, problems))}.", RIGHT_FILE
         )
     model.load_state_dict(state)
+
+
+def without_wrappers(state: dict[str, Tensor], own: Set[str] = frozenset()) -> dict[str, Tensor]:
+    """Take what wrappers add out of a state dict's names, however they are nested.
+
+    Args:
+        own: names of the model's direct children; a wrapper's name among them stays.
+    """
+    state = {name.replace(COMPILED, ""): tensor for name, tensor in state.items()}
+    while wrapper := next((w for w in WRAPPERS if w not in own and any(n.startswith(f"{w}.") for n in state)), None):
+        unwrapped = {name.removeprefix(f"{wrapper}."): tensor for name, tensor in state.items()}
+        if len(unwrapped) < len(state):  # one name with and without the prefix: two networks in one
+            break
+        state = unwrapped
+    return state
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
     try:
         return load_file(path)
     except SafetensorError as error:
-        raise CheckpointError(f"{path} is a damaged safetensors file ({error}). Download it again.") from error
+        raise CheckpointError(f"{path} is a damaged safetensors file ({error}).", DOWNLOAD_AGAIN) from error
 
 
 def _read_pickled(path: Path, zipped: bool) -> Any:
@@ -114,30 +150,46 @@ def _read_pickled(path: Path, zipped: bool) -> Any:
         refused = re.search(r"GLOBAL (\S+)", str(error))
         what = f"asks for {refused[1]}" if refused else "holds more than tensors and plain values"
         raise CheckpointError(
-            f"{path} was refused: its pickle {what}, and loading that could run code. Nothing was run. Use a file that "
-            "holds tensors only, best as safetensors, from a source that you trust."
+            f"{path} was refused: its pickle {what}, and loading that could run code. Nothing was run.",
+            "Use a file that holds tensors only, best as safetensors, from a source that you trust.",
         ) from error
     except Exception as error:  # a damaged or hostile pickle can make the unpickler fail in any way
         reason = re.split(r"\.\s|\n", str(error).strip())[0] or type(error).__name__
         raise CheckpointError(
-            f"{path} cannot be read as a PyTorch checkpoint ({reason}). It may be damaged or incomplete: "
-            "download it again."
+            f"{path} cannot be read as a PyTorch checkpoint ({reason}).",
+            "It may be damaged or incomplete: download it again.",
         ) from error
 
 
-def _state_dict_in(content: Any, path: Path) -> dict[str, Tensor]:
-    """The state dict in what a file held: the content itself, or one of its known entries."""
-    candidates = [content]
+def _state_dicts_in(content: Any, path: Path) -> dict[str, dict[str, Tensor]]:
+    """All state dicts in what a file held, by their entry: the content itself, or its known entries."""
+    candidates = {"the file": content}
     if isinstance(content, Mapping):
-        candidates += [content[key] for key in CONTAINER_KEYS if key in content]
-    for candidate in candidates:
-        if isinstance(candidate, Mapping) and candidate and all(map(_is_named_tensor, candidate.items())):
-            return {name: tensor.detach() for name, tensor in candidate.items()}
-    found = sorted(map(str, content))[:8] if isinstance(content, Mapping) else type(content).__name__
+        candidates |= {key: content[key] for key in (*EMA_KEYS, *CONTAINER_KEYS) if key in content}
+    found = {
+        entry: {name: tensor.detach() for name, tensor in candidate.items()}
+        for entry, candidate in candidates.items()
+        if isinstance(candidate, Mapping) and candidate and all(map(_is_named_tensor, candidate.items()))
+    }
+    if found:
+        return found
+    held = sorted(map(str, content))[:8] if isinstance(content, Mapping) else type(content).__name__
     raise CheckpointError(
-        f"{path} holds no model: expected named tensors, alone or under {' or '.join(CONTAINER_KEYS)}, found {found}. "
-        "Save the model's state_dict()."
+        f"{path} holds no model: expected named tensors, alone or under {' or '.join(CONTAINER_KEYS)}, found {held}.",
+        "Save the model's state_dict().",
     )
+
+
+def _take_entry(found: dict[str, dict[str, Tensor]], use_ema: bool | None, path: Path) -> dict[str, Tensor]:
+    """The state dict of the kind asked for; of a kind, the first."""
+    averaged, others = [e for e in found if e in EMA_KEYS], [e for e in found if e not in EMA_KEYS]
+    if use_ema and not averaged:
+        raise CheckpointError(f"{path} holds no averaged (EMA) weights, only {', '.join(others)}.", "Do without EMA.")
+    if use_ema is False and not others:
+        raise CheckpointError(f"{path} holds averaged (EMA) weights only: {', '.join(averaged)}.", "Use EMA.")
+    if use_ema is None and averaged and others:
+        _LOG.warning("%s holds %s and %s: the averaged (EMA) weights are used.", path.name, others[0], averaged[0])
+    return found[(others if use_ema is False else averaged or others)[0]]
 
 
 def _is_named_tensor(item: tuple[Any, Any]) -> bool:

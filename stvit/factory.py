@@ -25,7 +25,11 @@ from .checkpoint import load_checkpoint
 
 
 def create_model(
-    name: str, checkpoint: str | PathLike[str] | None = None, pretrained: bool = False, **kwargs: Any
+    name: str,
+    checkpoint: str | PathLike[str] | None = None,
+    pretrained: bool = False,
+    use_ema: bool | None = None,
+    **kwargs: Any,
 ) -> nn.Module:
     """Build a model by its registered name, in evaluation mode.
 
@@ -33,6 +37,8 @@ def create_model(
         name: e.g. ``"stvit_r_swin_small_224"``, or any model of timm.
         checkpoint: a released ``.pth`` or a safetensors file; loaded strictly and without running pickled code.
         pretrained: fetch the published weights from the Hugging Face Hub.
+        use_ema: which weights of a checkpoint that also holds averaged ones, see
+            :func:`stvit.checkpoint.read_checkpoint`.
         kwargs: options of the model, e.g. ``num_classes``.
 
     Raises:
@@ -44,5 +50,5 @@ def create_model(
         raise ValueError("give either a checkpoint or pretrained=True, not both")
     model = timm.create_model(name, pretrained=pretrained, **kwargs)
     if checkpoint is not None:
-        load_checkpoint(model, checkpoint)
+        load_checkpoint(model, checkpoint, use_ema)
     return model.eval()

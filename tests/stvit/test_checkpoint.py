@@ -253,3 +253,86 @@ def test_a_checkpoint_of_another_network_does_not_fit_a_timm_model(tmp_path: Pat
     save_file({"layers.7.attn.relative_position_bias_table": torch.ones(169, 3)}, tmp_path / "model.safetensors")
     with pytest.raises(CheckpointError, match=r"does not fit SwinTransformer: .*Choose the checkpoint"):
         load_checkpoint(small_swin(), tmp_path / "model.safetensors")
+
+
+def wrapped(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {prefix + name: tensor for name, tensor in state.items()}
+
+
+@pytest.mark.parametrize("container", ["plain", "model", "state_dict", "safetensors"])
+@pytest.mark.parametrize(
+    "prefix", ["module.", "_orig_mod.", "model.", "module._orig_mod.", "_orig_mod.module.", "model._orig_mod.module."]
+)
+def test_prefixes_of_wrappers_are_taken_off(prefix: str, container: str, tmp_path: Path) -> None:
+    source, model, path = small_swin(), small_swin(), tmp_path / "model"
+    state = wrapped(source.state_dict(), prefix)
+    if container == "safetensors":
+        save_file(state, path)
+    else:
+        torch.save(state if container == "plain" else {container: state, "epoch": 3}, path)
+    load_checkpoint(model, path)
+    assert_equal(model.state_dict(), source.state_dict())
+
+
+def test_what_real_wrappers_save_loads(tmp_path: Path) -> None:
+    source, model, wrapped = toy_model(), toy_model(), toy_model()
+    wrapped.load_state_dict(source.state_dict())
+    wrapped[0] = torch.compile(wrapped[0])
+    torch.save(torch.compile(nn.DataParallel(wrapped)).state_dict(), tmp_path / "model.pth")
+    load_checkpoint(model, tmp_path / "model.pth")
+    assert_equal(model.state_dict(), source.state_dict())
+
+
+def test_a_child_named_like_a_wrapper_keeps_its_name(tmp_path: Path) -> None:
+    source, model = (nn.ModuleDict({"model": nn.Linear(2, 3)}) for _ in range(2))
+    for prefix in ("", "module."):
+        torch.save(wrapped(source.state_dict(), prefix), tmp_path / "model.pth")
+        load_checkpoint(model, tmp_path / "model.pth")
+        assert_equal(model.state_dict(), source.state_dict())
+
+
+def test_what_stands_beside_the_wrapped_network_is_named(tmp_path: Path) -> None:
+    state = wrapped(toy_model().state_dict(), "model.") | {"criterion.weight": torch.ones(2)}
+    torch.save({"state_dict": state}, tmp_path / "model.ckpt")
+    with pytest.raises(CheckpointError, match=r"Entries unknown to the model \(1\): criterion\.weight\."):
+        load_checkpoint(toy_model(), tmp_path / "model.ckpt")
+
+
+def test_the_counter_of_batchnorm_may_be_missing_but_nothing_else(tmp_path: Path) -> None:
+    source, model = toy_model(), toy_model()
+    state = source.state_dict()
+    del state["1.num_batches_tracked"]
+    torch.save(state, tmp_path / "model.pth")
+    load_checkpoint(model, tmp_path / "model.pth")
+    assert_equal(model.state_dict(), source.state_dict())
+    del state["1.running_mean"]
+    torch.save(state, tmp_path / "model.pth")
+    with pytest.raises(CheckpointError, match=r"missing from the file \(1\): 1\.running_mean"):
+        load_checkpoint(model, tmp_path / "model.pth")
+
+
+@pytest.mark.parametrize("names", [("state_dict", "state_dict_ema"), ("model", "model_ema")])
+def test_averaged_weights_are_the_default_which_is_said_and_the_choice_can_be_made(
+    names: tuple[str, str], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    raw, averaged, path = toy_model().state_dict(), toy_model().state_dict(), tmp_path / "model.pth"
+    torch.save({names[0]: wrapped(raw, "module."), names[1]: wrapped(averaged, "module."), "epoch": 1}, path)
+    for use_ema, expected in ((None, averaged), (True, averaged), (False, raw)):
+        model = toy_model()
+        caplog.clear()
+        load_checkpoint(model, path, use_ema)
+        assert_equal(model.state_dict(), expected)
+        said = [f"model.pth holds {names[0]} and {names[1]}: the averaged (EMA) weights are used."]
+        assert caplog.messages == (said if use_ema is None else [])
+
+
+def test_asking_for_weights_that_the_file_does_not_hold_is_an_error(tmp_path: Path) -> None:
+    state, path = toy_model().state_dict(), tmp_path / "model.pth"
+    torch.save({"model": state, "model_ema": None}, path)
+    assert_equal(read_checkpoint(path), state)
+    with pytest.raises(CheckpointError, match=r"holds no averaged \(EMA\) weights, only model\."):
+        read_checkpoint(path, use_ema=True)
+    torch.save({"state_dict_ema": state}, path)
+    assert_equal(read_checkpoint(path), state)
+    with pytest.raises(CheckpointError, match=r"holds averaged \(EMA\) weights only: state_dict_ema\."):
+        read_checkpoint(path, use_ema=False)
