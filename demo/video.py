@@ -10,7 +10,13 @@ from demo.detection import check_short_side, input_side, scale_of
 from demo.engine import Engine
 from demo.registry import ModelChoice, clip_peer, find, find_any, find_clip_model, find_detector, full_token_peer
 from stvit.class_names import KINETICS400_CLASSES
-from stvit.video import ActionClassifier, Classifier, Detector, Progress, Race, Sampling, Single, process
+from stvit.video.annotate_task import Single
+from stvit.video.classify import Classifier
+from stvit.video.clip_classifier import ActionClassifier, Sampling
+from stvit.video.detect import Detector
+from stvit.video.pipeline import process
+from stvit.video.progress import Progress
+from stvit.video.side_by_side import Race
 from stvit.video.types import Model
 
 CLASSIFY, CLUSTERS, DETECT, ACTION = "Classify frames", "Token regions", "Detect objects", "Clip action"

@@ -12,8 +12,8 @@ import numpy as np
 
 from demo.charts.bars import legend, notice, percent, stacked_bar
 from demo.export import jpeg_bytes
-from stvit.video import ClipInfo, Progress
-from stvit.video.progress import STAGES
+from stvit.video.progress import STAGES, Progress
+from stvit.video.types import ClipInfo
 
 PREVIEW_SIDE = 720
 

@@ -22,7 +22,7 @@ from stvit.training.batches import Share, evaluation_batches
 from stvit.training.recipe import Recipe, RecipeError
 from stvit.training.tasks.dense import Changed
 from stvit.training.tasks.task import MapData, Places
-from stvit.video import VideoError
+from stvit.video.types import VideoError
 from weights.garments import CLASS_NAMES, MOTIONS, GarmentClips
 
 from .garments import GarmentData

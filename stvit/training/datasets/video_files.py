@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from stvit.training.recipe import RecipeError
-from stvit.video import Limits, probe
 from stvit.video.decode import ClipReader
+from stvit.video.probe import probe
+from stvit.video.types import Limits
 
 SHORT_SIDE = 256  # pixels that frames are reduced to while they are read, as published
 LIMITS = Limits(max_bytes=2**30, max_seconds=600.0)

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from demo.api.video import DESCRIPTION
 from demo.charts.video import finished
-from stvit.video import ClipInfo, Progress
+from stvit.video.progress import Progress
+from stvit.video.types import ClipInfo
 
 INFO = ClipInfo(Path("a.mp4"), "mp4", "h264", (64, 128), 0, 10.0, 1.0, 10, 0.0, "")
 

@@ -17,7 +17,8 @@ from demo.registry import DETECTORS, MODELS, clip_peer, find_any, first_clip_mod
 from demo.runtime import Runtime
 from demo.tabs.video.handlers import EXAMPLE_CLIP, VideoHandlers
 from demo.video import ACTION, CLASSIFY, CLUSTERS, DETECT, ClipJob, make_job
-from stvit.video import VideoError, probe
+from stvit.video.probe import probe
+from stvit.video.types import VideoError
 from tests import narrow_classifier, narrow_clip_model
 from tests.demo.conftest import BASELINE, MODEL
 from tests.narrow_detector import DETECTOR

@@ -12,10 +12,15 @@ import torch
 from torch import Tensor, nn
 
 from stvit.predict.clip_views import DEVIATION, MEAN, classify_views, clip_indices, make_views
-from stvit.video import ActionClassifier, Progress, Race, Sampling, Single, VideoError, probe, process
 from stvit.video.__main__ import main, report_views
+from stvit.video.annotate_task import Single
+from stvit.video.clip_classifier import ActionClassifier, Sampling
 from stvit.video.decode import ClipReader
-from stvit.video.types import Limits
+from stvit.video.pipeline import process
+from stvit.video.probe import probe
+from stvit.video.progress import Progress
+from stvit.video.side_by_side import Race
+from stvit.video.types import Limits, VideoError
 from tests.stvit.models.clip_models import full_token, with_semantic_tokens
 from tests.stvit.video.clips import FIRST, STEP, make_clip, scene
 

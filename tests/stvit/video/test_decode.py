@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from av.video.reformatter import ColorRange, Colorspace
 
-from stvit.video import Limits, VideoError, probe
 from stvit.video.decode import ClipReader, output_hw
 from stvit.video.picture import Matrix
+from stvit.video.probe import probe
+from stvit.video.types import Limits, VideoError
 from tests.stvit.video.clips import BLUE, RED, STEP, frame_number, growing_clip, make_clip, red_left, scene
 
 

@@ -7,9 +7,9 @@ import av
 import numpy as np
 import pytest
 
-from stvit.video import probe
 from stvit.video.encode import ClipWriter
 from stvit.video.picture import Matrix, Picture
+from stvit.video.probe import probe
 from tests.stvit.video.clips import RATE, STEP, frame_number, frames_of, make_clip, scene
 
 

@@ -14,10 +14,13 @@ import torch
 import stvit
 from stvit.predict.device import Compute
 from stvit.predict.regions import CLEAR, DROPPED
-from stvit.video import Classifier, Detector, Single, process
 from stvit.video.__main__ import main
 from stvit.video.annotate import Annotator
+from stvit.video.annotate_task import Single
+from stvit.video.classify import Classifier
+from stvit.video.detect import Detector
 from stvit.video.picture import rgb_canvas
+from stvit.video.pipeline import process
 from stvit.video.types import FrameResult
 from tests.narrow_detector import DETECTOR, NARROW
 from tests.stvit.video.clips import Seer, frames_of, make_clip, scene

@@ -13,7 +13,10 @@ import numpy as np
 import pytest
 
 from stvit.draw.yuv import colours
-from stvit.video import Cancelled, Progress, Single, VideoError, process
+from stvit.video.annotate_task import Single
+from stvit.video.pipeline import Cancelled, process
+from stvit.video.progress import Progress
+from stvit.video.types import VideoError
 from tests.stvit.video.clips import SQUARE, Seer, frame_number, frames_of, make_clip, red_left
 
 

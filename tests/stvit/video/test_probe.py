@@ -8,8 +8,8 @@ from pathlib import Path
 import av
 import pytest
 
-from stvit.video import Limits, VideoError, probe
-from stvit.video.probe import open_clip
+from stvit.video.probe import open_clip, probe
+from stvit.video.types import Limits, VideoError
 from tests.stvit.video.clips import RATE, growing_clip, make_clip, tone
 
 

@@ -14,11 +14,12 @@ import torch
 
 from stvit.detection import Detections
 from stvit.predict.regions import TokenRegions
-from stvit.video import Frame, Race, process
 from stvit.video.annotate import Annotator
 from stvit.video.decode import ClipReader
 from stvit.video.picture import rgb_canvas
-from stvit.video.types import FrameResult
+from stvit.video.pipeline import process
+from stvit.video.side_by_side import Race
+from stvit.video.types import Frame, FrameResult
 from tests.stvit.video.clips import Seer, frame_number, frames_of, make_clip, scene
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from stvit.video import probe
+from stvit.video.probe import probe
 from tests.stvit.training.tiny_sources import write_items, write_photos
 from weights.garments import CLASS_NAMES, GarmentClassification, Sources
 from weights.garments.__main__ import main
