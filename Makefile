@@ -1,12 +1,17 @@
 # make demo    start the app on http://127.0.0.1:7860
 # make test    run all tests, those in a real browser included
+# make test-fast      the tests that take under three minutes together
+# make test-versions  the library's tests on the oldest and the newest PyTorch, each in an environment of its own
 # make lint    ruff
 
 PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test lint browser clean
+# The oldest PyTorch that pyproject.toml allows, e.g. "torch==2.11.* torchvision==0.26.*".
+OLDEST := $(shell sed -nE 's/^ *"(torch|torchvision)>=([0-9.]+),.*/\1==\2.*/p' pyproject.toml)
+
+.PHONY: demo test test-fast test-versions lint browser clean
 
 demo: .venv/app-installed
 	$(BIN)/python app.py
@@ -15,6 +20,16 @@ test: .venv/tools-installed browser
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/python -m pytest
+
+test-fast: .venv/tools-installed
+	$(BIN)/python -m pytest -m "not slow and not browser"
+
+test-versions: .venv-lowest/installed .venv-newest/installed
+	.venv-newest/bin/python -m pip install --quiet --upgrade torch torchvision
+	for versions in lowest newest; do \
+		.venv-$$versions/bin/python -c 'import torch; print("PyTorch", torch.__version__)' && \
+		.venv-$$versions/bin/python -m pytest tests/stvit || exit 1; \
+	done
 
 lint: .venv/tools-installed
 	$(BIN)/ruff check --fix .
@@ -28,8 +43,13 @@ lint: .venv/tools-installed
 	$(PIP) -r requirements.txt
 	touch $@
 
-.venv/tools-installed: requirements-dev.txt .venv/app-installed
+.venv/tools-installed: requirements-dev.txt requirements-test.txt pyproject.toml .venv/app-installed
 	$(PIP) -r requirements-dev.txt
+	touch $@
+
+.venv-lowest/installed .venv-newest/installed: pyproject.toml requirements-test.txt
+	$(PYTHON) -m venv --clear $(@D)
+	$(@D)/bin/python -m pip install --quiet -r requirements-test.txt -e '.[train]' $(if $(findstring lowest,$@),$(OLDEST))
 	touch $@
 
 # The browser tests drive Chromium. Where it can be installed without asking, it is; else the tests name what is missing.
@@ -43,4 +63,4 @@ browser: .venv/tools-installed
 	fi
 
 clean:
-	rm -rf .venv .pytest_cache .ruff_cache
+	rm -rf .venv .venv-lowest .venv-newest .pytest_cache .ruff_cache

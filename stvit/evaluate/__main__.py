@@ -19,11 +19,13 @@ import torch
 from timm.models import is_model
 
 from stvit.checkpoint import CheckpointError
+from stvit.errors import needs_extra
 from stvit.factory import create_model
 from stvit.predict.allocator import keep_freed_memory
 
-from . import coco
-from .coco_annotations import category_ids, find_images, read_annotations
+with needs_extra("train"):
+    from . import coco
+    from .coco_annotations import category_ids, find_images, read_annotations
 from .errors import EvaluationError
 from .results import ResultsFile
 

@@ -14,6 +14,7 @@ import torch
 from timm.layers import set_fused_attn, use_fused_attn
 
 from stvit.checkpoint import CheckpointError
+from stvit.errors import needs_extra
 from stvit.evaluate.errors import EvaluationError
 from stvit.predict.allocator import keep_freed_memory
 
@@ -54,7 +55,8 @@ def make_task(recipe: Recipe, places: Mapping[str, Path]) -> Task:
 
 
 def train(recipe: Recipe, options: argparse.Namespace) -> None:
-    from .loop import Run, RunOptions
+    with needs_extra("train"):
+        from .loop import Run, RunOptions
 
     how = RunOptions(
         accumulation=options.accumulation,

@@ -12,20 +12,22 @@ from __future__ import annotations
 import sys
 from threading import Event
 
-import av
-
 from stvit.checkpoint import CheckpointError
+from stvit.errors import needs_extra
 from stvit.predict.allocator import keep_freed_memory
 from stvit.predict.device import compute_in_one_place
 
-from .annotate_task import Single
-from .arguments import VIEWS, parse
-from .model_card import BadDescription
-from .models import BadClasses, NoWeights, build_models
-from .pipeline import process
-from .progress import STAGES, Progress
-from .side_by_side import Race
-from .types import Limits, Model, VideoError
+with needs_extra("video"):
+    import av
+
+    from .annotate_task import Single
+    from .arguments import VIEWS, parse
+    from .model_card import BadDescription
+    from .models import BadClasses, NoWeights, build_models
+    from .pipeline import process
+    from .progress import STAGES, Progress
+    from .side_by_side import Race
+    from .types import Limits, Model, VideoError
 
 
 def main(arguments: list[str] | None = None) -> int:
