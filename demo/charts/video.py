@@ -69,7 +69,7 @@ def whole_clip(conclusion: Mapping[str, Any]) -> str:
 def clip_words(info: ClipInfo) -> str:
     """A clip in a few words."""
     height, width = info.source_hw
-    turned = f", turned by {info.rotation}°" if info.rotation else ""
+    turned = (f", turned by {info.rotation}°" if info.rotation else "") + (", mirrored" if info.mirrored else "")
     sound = f"sound {info.sound}" if info.sound else "no sound"
     return f"{info.codec}, {width} × {height}{turned}, {info.fps:.3g} frames/s, {sound}"
 

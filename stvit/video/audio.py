@@ -1,4 +1,4 @@
-"""The sound of a clip on its way into the new one: copied where every browser plays it, else coded anew."""
+"""The sound of a clip on its way into the new one: copied where every browser plays it, else encoded as AAC."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from fractions import Fraction
 
 import av
 from av.audio.resampler import AudioResampler
+from av.audio.stream import AudioStream
 from av.container import OutputContainer
 from av.packet import Packet
 
+from .clock import Clock
 from .probe import open_clip
 from .types import ClipInfo
 
@@ -30,6 +32,7 @@ class Sound:
     def __init__(self, info: ClipInfo, output: OutputContainer) -> None:
         self.note = ""
         self._output, self._start_s = output, info.start_s
+        self._clock, self._joined = Clock(info.start_s, info.joins_s), bool(info.joins_s)
         self._input = open_clip(info.path)
         source = next(stream for stream in self._input.streams.audio if stream.codec_context is not None)
         if info.sound in COPIED:
@@ -39,7 +42,7 @@ class Sound:
             rate = source.codec_context.sample_rate
             self._stream = output.add_stream(CODEC, rate=rate if rate in _RATES else _RATES[1], layout="stereo")
             self._stream.bit_rate = BIT_RATE
-            self._packets = self._coded_anew(source)
+            self._packets = self._encoded(source)
         self._waiting: Packet | None = None
 
     def write_until(self, time_s: float) -> None:
@@ -59,16 +62,30 @@ class Sound:
     def close(self) -> None:
         self._input.close()
 
-    def _copied(self, source: av.audio.stream.AudioStream) -> Iterator[Packet]:
-        shift = round(self._start_s / source.time_base)
+    def _packets_of(self, source: AudioStream) -> Iterator[Packet]:
+        """What is heard, in the order of its times: no packets that an edit list hides, and of joined clips none that
+        overlap; last an empty one."""
+        last = None
         for packet in self._input.demux(source):
+            self._clock.correct(packet)
+            if packet.dts is not None:
+                hidden = packet.is_discard and packet.dts + (packet.duration or 0) < 0
+                if hidden or (self._joined and last is not None and packet.dts <= last):
+                    continue
+                last = packet.dts
+            yield packet
+
+    def _copied(self, source: AudioStream) -> Iterator[Packet]:
+        shift = round(self._start_s / source.time_base)
+        for packet in self._packets_of(source):
             if packet.dts is not None:
                 packet.pts, packet.dts = packet.pts - shift, packet.dts - shift
                 yield packet
 
-    def _coded_anew(self, source: av.audio.stream.AudioStream) -> Iterator[Packet]:
+    def _encoded(self, source: AudioStream) -> Iterator[Packet]:
         context = self._stream.codec_context
-        for frame in alike(self._input.decode(source), context):
+        frames = (frame for packet in self._packets_of(source) for frame in packet.decode())
+        for frame in alike(frames, context):
             if frame.pts is not None:
                 frame.pts -= round(self._start_s * context.sample_rate)
             yield from self._stream.encode(frame)

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from fractions import Fraction
 
 import av
+import numpy as np
+from av.container import InputContainer
 from av.video.reformatter import ColorPrimaries, ColorRange, ColorTrc, Interpolation, VideoReformatter
+from av.video.stream import VideoStream
 
-from .picture import Matrix, Picture
-from .probe import AGAIN, check_refused, check_size, open_clip, picture_stream, too_long
+from .alpha import AlphaStream, may_be_transparent, on_white
+from .clock import Clock
+from .picture import Matrix, Picture, even
+from .probe import AGAIN, check_refused, check_size, decoder_bounds, open_clip, picture_stream, square_pixels, too_long
 from .types import ClipInfo, Frame, Limits, VideoError
 
 _UNTAGGED = (2, 3)  # not specified, reserved
@@ -25,8 +31,8 @@ def output_hw(source_hw: tuple[int, int], max_side: int) -> tuple[int, int]:
     4:2:0 wants it."""
     scale = min(1.0, max_side / max(source_hw))
     if scale == 1.0:
-        return tuple(side + side % 2 for side in source_hw)
-    return tuple(max(2, 2 * round(side * scale / 2)) for side in source_hw)
+        return tuple(map(even, source_hw))
+    return _scaled(source_hw, scale)
 
 
 class ClipReader:
@@ -38,98 +44,174 @@ class ClipReader:
 
     Attributes:
         output_hw: size of the frames.
-        note: what was wrong with the file, in words; known at the end.
     """
 
     def __init__(self, info: ClipInfo, max_side: int, limits: Limits | None = None) -> None:
         self.info, self.limits = info, limits or Limits()
         self.output_hw = output_hw(info.source_hw, max_side)
-        self.note = ""
         self._scaled = info.anamorphic or self.output_hw != output_hw(info.source_hw, max(info.source_hw))
         self._reformatter = VideoReformatter()
         self._matrix: Matrix | None = None  # of all frames, from the first one on
+        self._lost = ""
+        self._damaged, self._fitted, self._other_hw, self._transparent = 0, 0, (0, 0), False
+
+    @property
+    def note(self) -> str:
+        """What was wrong with the file, and what was done about it, in words; complete at the end."""
+        notes = [self._lost]
+        if self._damaged:
+            notes.append(f"{_frames(self._damaged)} damaged, and shown as far as they could be decoded.")
+        if self._fitted:
+            size = " × ".join(map(str, reversed(self._other_hw)))
+            notes.append(f"{_frames(self._fitted)} of another size ({size}), and fitted into that of the first.")
+        if self._transparent:
+            notes.append("What is transparent is shown on white.")
+        return " ".join(filter(None, notes))
 
     def __iter__(self) -> Iterator[Frame]:
         """Raises VideoError where the clip exceeds what its header said and the limits allow."""
-        index, last_s = 0, -1.0
+        index, last_s, usual_s = 0, -1.0, 1 / self.info.fps
         with open_clip(self.info.path, self.limits) as container:
             stream = picture_stream(container, self.limits)
             stream.thread_type = "AUTO"
             stream.codec_context.thread_count = min(4, os.cpu_count() or 1)
-            for decoded in self._decoded(container, stream):
+            for decoded, alpha in self._decoded(container, stream):
                 check_size(decoded.width, decoded.height, self.limits)
-                time_s = self._time(decoded, last_s)
-                if time_s > self.limits.max_seconds or index >= self.limits.max_seconds * self.limits.max_fps:
-                    raise too_long(time_s, self.limits, "The clip goes on longer than its header says: it")
-                yield Frame(index, time_s, self._upright(decoded))
+                time_s, shown_s = self._time(decoded, last_s), _duration(decoded)
+                end_s = time_s + max(shown_s - usual_s, 0.0)
+                if end_s > self.limits.max_seconds or index >= self.limits.max_seconds * self.limits.max_fps:
+                    raise too_long(end_s, self.limits, "The clip goes on longer than its header says: it")
+                self._damaged += decoded.is_corrupt
+                picture = self._upright(decoded, alpha, stream.sample_aspect_ratio)
+                yield Frame(index, time_s, picture, shown_s)
                 index, last_s = index + 1, time_s
         if index == 0:
             raise VideoError("Not one frame of the clip can be read.", AGAIN)
-        self._judge(index)
+        expected, duration_s = self.info.frames, self.info.duration_s
+        if expected and index < 0.9 * expected - 1 and time_s + (shown_s or usual_s) < 0.9 * (duration_s or float("inf")):
+            self._lost = f"The file ends too early: {index} of about {expected} frames could be read."
 
-    def _decoded(self, container: av.container.InputContainer, stream: av.VideoStream) -> Iterator[av.VideoFrame]:
-        """All frames that can be decoded; damaged parts are left out and noted."""
+    def _decoded(
+        self, container: InputContainer, stream: VideoStream
+    ) -> Iterator[tuple[av.VideoFrame, np.ndarray | None]]:
+        """All frames that can be decoded, with the transparency that is stored beside them; damaged parts are left out
+        and noted."""
+        beside = AlphaStream.of(stream, decoder_bounds(self.limits))
+        clock = Clock(self.info.start_s, self.info.joins_s)
         try:
             for packet in container.demux(stream):
+                clock.correct(packet)
                 try:
+                    alpha = beside and beside.decode(packet)
                     frames = packet.decode()
                 except av.FFmpegError as error:
                     check_refused(stream, error, self.limits)
-                    self.note = "Parts of the file are damaged, and left out."
+                    self._lost = "Parts of the file are damaged, and left out."
                     continue
-                yield from frames
+                yield from ((frame, alpha) for frame in frames)
         except av.FFmpegError:
-            self.note = "The file is damaged: what comes after this point cannot be read."
-
-    def _judge(self, frames: int) -> None:
-        expected = self.info.frames
-        if expected and frames < 0.9 * expected - 1:
-            self.note = f"The file ends too early: {frames} of about {expected} frames could be read."
+            self._lost = "The file is damaged: what comes after this point cannot be read."
 
     def _time(self, decoded: av.VideoFrame, last_s: float) -> float:
         if decoded.time is None:
             return last_s + 1 / self.info.fps if last_s >= 0 else 0.0
         return max(decoded.time - self.info.start_s, last_s + _SHORTEST_STEP_S, 0.0)
 
-    def _upright(self, decoded: av.VideoFrame) -> Picture:
-        self._matrix = self._matrix or _matrix_for(decoded)
-        wanted_hw = self.output_hw if self.info.rotation in (0, 180) else self.output_hw[::-1]
-        even_hw = decoded.height + decoded.height % 2, decoded.width + decoded.width % 2
-        scaled = self._scaled or even_hw != wanted_hw  # the size may change within a clip
+    def _upright(
+        self, decoded: av.VideoFrame, alpha: np.ndarray | None = None, aspect: Fraction | None = None
+    ) -> Picture:
+        """The frame as it is shown.
+
+        Args:
+            alpha: (H, W) uint8, where it is stored beside the frame.
+            aspect: width over height of a stored pixel.
+        """
+        info = self.info
+        self._matrix = self._matrix or _matrix_of(decoded) or Matrix.BT709
+        shown_hw = square_pixels(decoded.height, decoded.width, aspect)
+        shown_hw = shown_hw[::-1] if info.rotation in (90, 270) else shown_hw
+        wanted_hw = self.output_hw
+        if shown_hw != info.source_hw:  # the size changes within the clip
+            wanted_hw = _fitting(shown_hw, self.output_hw)
+            self._fitted, self._other_hw = self._fitted + 1, shown_hw
+        stored_hw = wanted_hw[::-1] if info.rotation in (90, 270) else wanted_hw
+        scaled = self._scaled or shown_hw != info.source_hw
         try:
-            stored = self._converted(decoded, wanted_hw if scaled else (decoded.height, decoded.width), scaled)
+            if alpha is not None or may_be_transparent(decoded):
+                decoded = self._opaque(decoded, alpha)
+            stored = self._converted(decoded, stored_hw if scaled else (decoded.height, decoded.width), scaled)
         except av.FFmpegError as error:
             raise VideoError(f"The clip's colours ({_words(decoded)}) cannot be converted.", AGAIN) from error
-        return Picture.of_frame(stored, self._matrix).turned(self.info.rotation)
+        picture = Picture.of_frame(stored, self._matrix).turned(info.rotation, info.mirrored)
+        return picture if wanted_hw == self.output_hw else picture.framed(self.output_hw)
+
+    def _opaque(self, decoded: av.VideoFrame, alpha: np.ndarray | None) -> av.VideoFrame:
+        """The frame on white, or as it is where it is opaque."""
+        matrix = _matrix_of(decoded)
+        pixels = self._reformatter.reformat(
+            decoded,
+            format="rgba",
+            src_colorspace=matrix and matrix.of_swscale,
+            src_color_range=_range_of(decoded),
+            dst_color_range=ColorRange.JPEG,
+            threads=1,
+        ).to_ndarray()
+        on_ground = on_white(pixels, alpha)
+        self._transparent |= on_ground is not None
+        return on_ground or decoded
 
     def _converted(self, decoded: av.VideoFrame, size_hw: tuple[int, int], scaled: bool) -> av.VideoFrame:
         """In 4:2:0 and the limited range; the same object where nothing has to be converted."""
-        untagged = decoded.colorspace in _UNTAGGED
-        limited = decoded.format.name.startswith("yuv4")  # unless tagged; said, so that nothing is converted in vain
+        matrix = _matrix_of(decoded)
         bright = decoded.color_trc in _HDR
-        kept = untagged or _MATRICES.get(decoded.colorspace) is self._matrix
         interpolation = Interpolation.AREA if scaled else Interpolation.BILINEAR
         return self._reformatter.reformat(
             decoded,
             width=size_hw[1],
             height=size_hw[0],
             format="yuv420p",
-            src_colorspace=_matrix_for(decoded).of_swscale if untagged else None,
+            src_colorspace=matrix and matrix.of_swscale,
             dst_colorspace=self._matrix.of_swscale,
-            src_color_range=decoded.color_range or (ColorRange.MPEG if limited else None),
+            src_color_range=_range_of(decoded),
             dst_color_range=ColorRange.MPEG,
             dst_color_trc=ColorTrc.BT709 if bright else None,
             dst_color_primaries=ColorPrimaries.BT709 if bright else None,
-            interpolation=interpolation if kept else interpolation | _ACCURATELY,
+            interpolation=interpolation if matrix is self._matrix else interpolation | _ACCURATELY,
             threads=1,
         )
 
 
-def _matrix_for(decoded: av.VideoFrame) -> Matrix:
-    """The frame's own where it is one that pictures have; else HDTV's, and SDTV's for small frames without a tag."""
-    tagged = _MATRICES.get(decoded.colorspace)
-    small = decoded.colorspace in _UNTAGGED and decoded.height < _HD_LINES
-    return tagged or (Matrix.BT601 if small else Matrix.BT709)
+def _matrix_of(decoded: av.VideoFrame) -> Matrix | None:
+    """The frame's; without a tag HDTV's, or SDTV's for small frames; ``None`` where it is none that pictures have."""
+    if decoded.colorspace in _UNTAGGED:
+        return Matrix.BT601 if decoded.height < _HD_LINES else Matrix.BT709
+    return _MATRICES.get(decoded.colorspace)
+
+
+def _range_of(decoded: av.VideoFrame) -> ColorRange | None:
+    """The frame's; without a tag said to be the limited one, so that nothing is converted in vain."""
+    limited = decoded.format.name.startswith("yuv4")
+    return decoded.color_range or (ColorRange.MPEG if limited else None)
+
+
+def _duration(decoded: av.VideoFrame) -> float:
+    """Seconds that the frame is shown; 0 where that is not known."""
+    return float(decoded.duration * decoded.time_base) if decoded.duration and decoded.time_base else 0.0
+
+
+def _scaled(size_hw: tuple[int, int], scale: float) -> tuple[int, int]:
+    """Even sides, scaled."""
+    return tuple(max(2, 2 * round(side * scale / 2)) for side in size_hw)
+
+
+def _fitting(size_hw: tuple[int, int], within_hw: tuple[int, int]) -> tuple[int, int]:
+    """The size of a picture that fills another as far as its proportions allow."""
+    scale = min(limit / side for side, limit in zip(size_hw, within_hw, strict=True))
+    return tuple(map(min, _scaled(size_hw, scale), within_hw))
+
+
+def _frames(number: int) -> str:
+    return f"{number} frame{' is' if number == 1 else 's are'}"
 
 
 def _words(decoded: av.VideoFrame) -> str:

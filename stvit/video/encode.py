@@ -7,6 +7,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
+from av.codec.context import Flags
 from av.video.reformatter import ColorRange
 
 from .audio import Sound
@@ -42,6 +43,7 @@ class ClipWriter:
         context.colorspace = matrix.value
         context.color_primaries = context.color_trc = Matrix.BT709.value
         context.color_range = ColorRange.MPEG
+        context.flags |= Flags.frame_duration  # else the last frame lasts as long as the one before
         self._sound = Sound(info, self._output) if info.sound else None
         self._last_pts = -1
 
@@ -50,12 +52,13 @@ class ClipWriter:
         """What could not be kept, in words."""
         return self._sound.note if self._sound else ""
 
-    def write(self, picture: Picture, time_s: float) -> None:
-        """Add a frame; frames come in the order of their times."""
+    def write(self, picture: Picture, time_s: float, duration_s: float = 0.0) -> None:
+        """Add a frame; frames come in the order of their times. One without a duration lasts as long as the clip's
+        frames on average."""
         frame = picture.frame()
         frame.pts = self._last_pts = max(round(time_s * CLOCK), self._last_pts + 1)
         frame.time_base = Fraction(1, CLOCK)
-        frame.duration = round(self._frame_s * CLOCK)
+        frame.duration = round((duration_s or self._frame_s) * CLOCK)
         self._output.mux(self._stream.encode(frame))
         if self._sound:
             self._sound.write_until(time_s)

@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
+from functools import cached_property
 from typing import Any
 
 import av
 import cv2
 import numpy as np
+from av.video.plane import VideoPlane
 from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 from numpy.typing import ArrayLike
 
@@ -28,13 +30,13 @@ class Matrix(Enum):
     BT601 = 6
     BT709 = 1
 
-    @property
+    @cached_property
     def weights(self) -> np.ndarray:
-        """(3, 3): columns Y, U, V for RGB in [0, 255], in the limited range, without what they add to black."""
+        """(3, 3): rows Y, U, V for RGB in [0, 255], in the limited range, without what they add to black."""
         red, blue = (0.299, 0.114) if self is Matrix.BT601 else (0.2126, 0.0722)
         luma = np.array([red, 1 - red - blue, blue])
         u, v = (np.array([0, 0, 1]) - luma) / (2 - 2 * blue), (np.array([1, 0, 0]) - luma) / (2 - 2 * red)
-        return np.stack([_LUMA_RANGE * luma, _CHROMA_RANGE * u, _CHROMA_RANGE * v], axis=1) / 255
+        return np.stack([_LUMA_RANGE * luma, _CHROMA_RANGE * u, _CHROMA_RANGE * v]) / 255
 
     @property
     def of_swscale(self) -> Colorspace:
@@ -79,6 +81,16 @@ def columns(canvas: Canvas, start: int, stop: int) -> Canvas:
     )
 
 
+def plane_rows(plane: VideoPlane) -> np.ndarray:
+    """(h, w) uint8: a plane of 8 bits, as PyAV holds it."""
+    return np.frombuffer(plane, np.uint8).reshape(plane.height, plane.line_size)[:, : plane.width]
+
+
+def even(side: int) -> int:
+    """The next even number, from ``side`` on."""
+    return side + side % 2
+
+
 class Picture:
     """A picture in 4:2:0 and the limited range.
 
@@ -86,11 +98,23 @@ class Picture:
         size_hw: even.
         matrix: how luma and chroma follow from RGB.
         planes: what luma and both chroma planes are filled with; copied.
+
+    Attributes:
+        canvas: its planes; drawing on them changes the picture.
     """
 
     def __init__(self, size_hw: tuple[int, int], matrix: Matrix, planes: Iterable[ArrayLike]) -> None:
         self.size_hw, self.matrix = size_hw, matrix
-        self._values = np.empty(size_hw[0] * size_hw[1] * 3 // 2 + _SLACK, np.uint8)
+        height, width = size_hw
+        luma = height * width
+        self._values = np.empty(luma * 3 // 2 + _SLACK, np.uint8)
+        chroma = self._values[luma : luma * 3 // 2].reshape(2, height // 2, width // 2)
+        y, u, v = matrix.weights
+        self.canvas: Canvas = (
+            Plane(self._values[:luma].reshape(size_hw), 1, y, _DARKEST),
+            Plane(chroma[0], 2, u, _GREY),
+            Plane(chroma[1], 2, v, _GREY),
+        )
         for plane, values in zip(self.canvas, planes, strict=True):
             plane.values[:] = values
 
@@ -101,9 +125,8 @@ class Picture:
     def of_frame(cls, frame: av.VideoFrame, matrix: Matrix) -> Picture:
         """A copy of what PyAV decoded or converted, "yuv420p" in the limited range. Odd sides become even: luma's last
         row or column is repeated."""
-        size_hw = frame.height + frame.height % 2, frame.width + frame.width % 2
-        stored = [np.frombuffer(plane, np.uint8).reshape(plane.height, plane.line_size) for plane in frame.planes]
-        luma, *chroma = (rows[:, : plane.width] for rows, plane in zip(stored, frame.planes, strict=True))
+        size_hw = even(frame.height), even(frame.width)
+        luma, *chroma = map(plane_rows, frame.planes)
         if luma.shape != size_hw:
             luma = np.pad(luma, ((0, frame.height % 2), (0, frame.width % 2)), "edge")
         return cls(size_hw, matrix, [luma, *chroma])
@@ -123,19 +146,6 @@ class Picture:
     @classmethod
     def black(cls, size_hw: tuple[int, int], matrix: Matrix = Matrix.BT709) -> Picture:
         return cls(size_hw, matrix, (_DARKEST, _GREY, _GREY))
-
-    @property
-    def canvas(self) -> Canvas:
-        """What is drawn on it changes the picture."""
-        height, width = self.size_hw
-        luma = height * width
-        chroma = self._values[luma : luma * 3 // 2].reshape(2, height // 2, width // 2)
-        y, u, v = self.matrix.weights.T
-        return (
-            Plane(self._values[:luma].reshape(height, width), 1, y, _DARKEST),
-            Plane(chroma[0], 2, u, _GREY),
-            Plane(chroma[1], 2, v, _GREY),
-        )
 
     def rgb(self) -> np.ndarray:
         """(H, W, 3) uint8, a copy."""
@@ -158,17 +168,27 @@ class Picture:
         else:  # PyAV expects that chroma begins and ends with a row of luma's length
             frame = av.VideoFrame(width, height, "yuv420p")
             for plane, stored in zip(self.canvas, frame.planes, strict=True):
-                rows = np.frombuffer(stored, np.uint8).reshape(stored.height, stored.line_size)
-                rows[:, : stored.width] = plane.values
+                plane_rows(stored)[:] = plane.values
         frame.colorspace, frame.color_range = self.matrix.value, ColorRange.MPEG
         return frame
 
-    def turned(self, degrees: int) -> Picture:
-        """Turned counterclockwise by 0, 90, 180 or 270 degrees."""
-        if not degrees:
+    def turned(self, degrees: int, mirrored: bool = False) -> Picture:
+        """Turned counterclockwise by 0, 90, 180 or 270 degrees, then mirrored left to right if wanted."""
+        if not (degrees or mirrored):
             return self
-        size_hw = self.size_hw if degrees == 180 else self.size_hw[::-1]
-        return Picture(size_hw, self.matrix, (cv2.rotate(plane.values, _TURNS[degrees]) for plane in self.canvas))
+        size_hw = self.size_hw[::-1] if degrees in (90, 270) else self.size_hw
+        planes = [cv2.rotate(plane.values, _TURNS[degrees]) if degrees else plane.values for plane in self.canvas]
+        return Picture(size_hw, self.matrix, [cv2.flip(values, 1) for values in planes] if mirrored else planes)
+
+    def framed(self, size_hw: tuple[int, int]) -> Picture:
+        """In the middle of a black picture of this size, even and no smaller."""
+        framed = Picture.black(size_hw, self.matrix)
+        top, left = ((outer - inner) // 4 * 2 for outer, inner in zip(size_hw, self.size_hw, strict=True))
+        for plane, own in zip(framed.canvas, self.canvas, strict=True):
+            rows, columns = own.values.shape
+            y, x = top // plane.step, left // plane.step
+            plane.values[y : y + rows, x : x + columns] = own.values
+        return framed
 
     def beside(self, right: Picture) -> Picture:
         """A new picture with this one on the left and one of the same size and matrix on the right."""

@@ -195,7 +195,7 @@ class _Run:
             for frame in self._drawn:
                 with self._timed("encode"):
                     writer = writer or self._writer(frame.picture)
-                    writer.write(frame.picture, frame.time_s)
+                    writer.write(frame.picture, frame.time_s, frame.duration_s)
             if writer:
                 with self._timed("encode"):
                     writer.finish()

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from fractions import Fraction
 from pathlib import Path
 
 import av
+import numpy as np
 from av.container import InputContainer
+from av.sidedata.sidedata import Type as SideData
 from av.video.stream import VideoStream
 
+from .clock import find_joins
 from .types import ClipInfo, Limits, VideoError
 
 # Containers that people have. FFmpeg's others stay closed: some of them are lists of further files and addresses.
@@ -37,15 +41,21 @@ def probe(path: str | Path, limits: Limits | None = None) -> ClipInfo:
     _check_bytes(path, limits)
     with open_clip(path, limits) as container:
         stream = picture_stream(container, limits)
-        duration_s, fps = _duration(container, stream), _rate(stream)
+        start_s = container.start_time / av.time_base if container.start_time else 0.0
+        duration_s, fps, frames = _duration(container, stream), _rate(stream), _shown(container, stream)
+        joins_s: tuple[float, ...] = ()
+        if container.format.flags & av.format.Flags.ts_discont.value:  # may be joined, and headers tell of one part
+            with open_clip(path, limits) as parts:
+                joined = find_joins(parts.demux(picture_stream(parts, limits)), start_s)
+            if joins_s := joined.joins_s:
+                duration_s, fps, frames = joined.duration_s, joined.fps, joined.frames
         _check_header(stream, duration_s, fps, limits)
         first = _first_frame(container, stream, limits)
         check_size(first.width, first.height, limits)
         height, width = square_pixels(first.height, first.width, stream.sample_aspect_ratio)
         check_size(width, height, limits)
-        rotation = round(first.rotation / 90) % 4 * 90
+        rotation, mirrored = orientation(first)
         sounds = [sound for sound in container.streams.audio if sound.codec_context is not None]
-        start = container.start_time
         return ClipInfo(
             path=path,
             container=container.format.name,
@@ -54,10 +64,12 @@ def probe(path: str | Path, limits: Limits | None = None) -> ClipInfo:
             rotation=rotation,
             fps=fps or USUAL_FPS,
             duration_s=duration_s,
-            frames=stream.frames or (round(duration_s * (fps or USUAL_FPS)) if duration_s else None),
-            start_s=start / av.time_base if start else 0.0,
+            frames=frames or (round(duration_s * (fps or USUAL_FPS)) if duration_s else None),
+            start_s=start_s,
             sound=sounds[0].codec_context.name if sounds else "",
             anamorphic=(height, width) != (first.height, first.width),
+            mirrored=mirrored,
+            joins_s=joins_s,
         )
 
 
@@ -69,7 +81,7 @@ def open_clip(path: Path, limits: Limits | None = None) -> InputContainer:
         VideoError: not a clip.
     """
     try:
-        container = av.open(str(path), options=_bounds(limits or Limits()), container_options=OPTIONS)
+        container = av.open(str(path), options=decoder_bounds(limits or Limits()), container_options=OPTIONS)
     except FileNotFoundError:
         raise VideoError("The file is no longer on the server.", AGAIN) from None
     except (av.FFmpegError, ValueError) as error:
@@ -93,7 +105,7 @@ def picture_stream(container: InputContainer, limits: Limits) -> VideoStream:
         raise VideoError("The file holds no moving picture, only sound.", "Upload a clip with a picture.")
     if streams[0].codec_context is None:
         raise VideoError("The clip's picture is coded in a way that is not known here.", "Save it as H.264 in an MP4.")
-    streams[0].codec_context.options = _bounds(limits)
+    streams[0].codec_context.options = decoder_bounds(limits)
     return streams[0]
 
 
@@ -142,6 +154,18 @@ def square_pixels(height: int, width: int, aspect: Fraction | None) -> tuple[int
     return (height, round(width * aspect)) if aspect > 1 else (round(height / aspect), width)
 
 
+def orientation(frame: av.VideoFrame) -> tuple[int, bool]:
+    """How a stored picture comes to stand upright: turned counterclockwise by 0, 90, 180 or 270 degrees, then mirrored
+    left to right or not. By its display matrix, as FFmpeg's own tools read that."""
+    try:
+        matrix = np.frombuffer(frame.side_data[SideData.DISPLAYMATRIX], np.int32).reshape(3, 3)[:2, :2].astype(float)
+    except (KeyError, ValueError):  # PyAV knows no names for FFmpeg's latest kinds of side data
+        return round(frame.rotation / 90) % 4 * 90, False
+    mirrored = np.linalg.det(matrix) < 0
+    (right, down), _ = matrix * (-1, 1) if mirrored else matrix  # where the stored rows lead to
+    return round(-math.degrees(math.atan2(down, right)) / 90) % 4 * 90, bool(mirrored)
+
+
 def too_long(seconds: float, limits: Limits, source: str = "By its header, the clip") -> VideoError:
     """The refusal of a clip for its length."""
     return VideoError(
@@ -150,7 +174,8 @@ def too_long(seconds: float, limits: Limits, source: str = "By its header, the c
     )
 
 
-def _bounds(limits: Limits) -> dict[str, str]:
+def decoder_bounds(limits: Limits) -> dict[str, str]:
+    """Options of a decoder that refuses pictures which are far too large."""
     return {"max_pixels": str(DECODER_ROOM * limits.max_pixels)}
 
 
@@ -190,6 +215,13 @@ def _duration(container: InputContainer, stream: VideoStream) -> float | None:
     if stream.duration and stream.time_base:
         claims.append(float(stream.duration * stream.time_base))
     return max(claims) if max(claims) > 0 else None
+
+
+def _shown(container: InputContainer, stream: VideoStream) -> int:
+    """Frames by the header, without those that an edit list hides; 0 where it does not count them."""
+    if stream.frames and "mov" in container.format.name:  # FFmpeg's index of others is not complete
+        return sum(not entry.is_discard for entry in stream.index_entries)
+    return stream.frames
 
 
 def _rate(stream: VideoStream) -> float | None:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from statistics import median
 from typing import Any
 
@@ -93,7 +94,8 @@ class Race:
         while self._waiting:
             finished_ms = self._waiting[0][1]
             self._advance()
-            later = Frame(last.index, last.time_s + (finished_ms - total_ms) * scale, last.picture)
+            later_s = (finished_ms - total_ms) * scale
+            later = replace(last, time_s=last.time_s + later_s, duration_s=max(last.duration_s - later_s, 0.0))
             yield self._both(later, "done", "")
 
     def conclude(self) -> dict[str, Any]:
@@ -131,4 +133,4 @@ class Race:
         for side, text in zip((self._fast, 1 - self._fast), words, strict=True):
             half = columns(joined.canvas, side * width, (side + 1) * width)
             put_text(half, [text], (0, height), text_scale(half), above=True)
-        return Frame(frame.index, frame.time_s, joined)
+        return replace(frame, picture=joined)

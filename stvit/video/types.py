@@ -67,6 +67,9 @@ class ClipInfo:
         start_s: time that the clip's own clock shows at its beginning.
         sound: name of the sound's codec; empty where there is none.
         anamorphic: whether the stored pixels are not square, so that the picture has to be stretched to its size.
+        mirrored: whether the turned picture is mirrored left to right to stand upright.
+        joins_s: of clips that were joined, the time of the clip's clock that stands for the beginning, as ``start_s``,
+            for each part after the first.
     """
 
     path: Path
@@ -80,6 +83,8 @@ class ClipInfo:
     start_s: float
     sound: str
     anamorphic: bool = False
+    mirrored: bool = False
+    joins_s: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -90,11 +95,13 @@ class Frame:
         index: from 0.
         time_s: since the beginning of the clip.
         picture: upright, in square pixels, sides even; its owner may draw on it.
+        duration_s: how long it is shown; 0 where that is not known.
     """
 
     index: int
     time_s: float
     picture: Picture
+    duration_s: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -19,7 +20,11 @@ FIRST = 30
 SQUARE = 24
 RED, BLUE = (230, 30, 30), (30, 30, 230)
 RATE = 48000
-TICKS = {".gif": 100, ".avi": 10}  # of the clock, per second, in containers that do not choose it themselves
+TICKS = {
+    ".gif": 100,
+    ".avi": 10,
+    ".mpg": 25,
+}  # of the clock, per second, in containers that do not choose it themselves
 
 
 def scene(index: int, size_hw: tuple[int, int]) -> np.ndarray:
@@ -91,6 +96,63 @@ def growing_clip(path: Path, small_hw: tuple[int, int], large_hw: tuple[int, int
             output.mux(packet)
     for part in parts:
         part.unlink()
+    return path
+
+
+ORIENTATIONS = {  # the upper left of a display matrix -> what it does to the stored picture
+    (1, 0, 0, 1): lambda pixels: pixels,
+    (-1, 0, 0, 1): np.fliplr,
+    (1, 0, 0, -1): np.flipud,
+    (-1, 0, 0, -1): lambda pixels: np.rot90(pixels, 2),
+    (0, 1, -1, 0): lambda pixels: np.rot90(pixels, -1),
+    (0, -1, 1, 0): np.rot90,
+    (0, 1, 1, 0): lambda pixels: pixels.swapaxes(0, 1),
+    (0, -1, -1, 0): lambda pixels: np.rot90(pixels, 2).swapaxes(0, 1),
+}
+
+
+def with_matrix(path: Path, matrix: tuple[int, int, int, int]) -> Path:
+    """Write a display matrix into the header of an MP4's first track."""
+    content = bytearray(path.read_bytes())
+    start = content.index(b"tkhd") + 44
+    a, b, c, d = (65536 * value for value in matrix)
+    content[start : start + 36] = struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30)
+    path.write_bytes(content)
+    return path
+
+
+def alpha_clip(path: Path, codec: str, pix_fmt: str, frames: int = 3) -> Path:
+    """Red where it is transparent, with a blue square at (16, 16), and one at (64, 16) that is half transparent."""
+    with av.open(str(path), "w") as output:
+        stream = output.add_stream(codec, rate=10, options={"auto-alt-ref": "0"} if "libvpx" in codec else {})
+        stream.width, stream.height, stream.pix_fmt = 128, 64, pix_fmt
+        pixels = np.full((64, 128, 4), (255, 0, 0, 0), np.uint8)
+        pixels[16:48, 16:48], pixels[16:48, 64:96] = (0, 0, 255, 255), (0, 0, 255, 128)
+        for index in range(frames):
+            frame = av.VideoFrame.from_ndarray(pixels, "rgba").reformat(format=pix_fmt)
+            frame.pts, frame.time_base = index, Fraction(1, 10)
+            output.mux(stream.encode(frame))
+        output.mux(stream.encode(None))
+    return path
+
+
+def with_edits(path: Path, edits: Sequence[tuple[int, int]]) -> Path:
+    """Give the first track of an MP4, whose index comes last, another edit list.
+
+    Args:
+        edits: duration of each in milliseconds, and where it begins in ticks of the track's clock, -1 for nowhere.
+    """
+    content = path.read_bytes()
+    moov, trak = content.index(b"moov") - 4, content.index(b"trak") - 4
+    edts = content.find(b"edts", trak) - 4
+    old = int.from_bytes(content[edts : edts + 4], "big")
+    entries = b"".join(struct.pack(">Iii", duration, start, 65536) for duration, start in edits)
+    new = struct.pack(">I4sI4sII", 24 + len(entries), b"edts", 16 + len(entries), b"elst", 0, len(edits)) + entries
+    changed = bytearray(content[:edts] + new + content[edts + old :])
+    for box in (moov, trak):
+        size = int.from_bytes(changed[box : box + 4], "big") + len(new) - old
+        changed[box : box + 4] = size.to_bytes(4, "big")
+    path.write_bytes(changed)
     return path
 
 

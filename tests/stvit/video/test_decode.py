@@ -13,7 +13,22 @@ from stvit.video.decode import ClipReader, output_hw
 from stvit.video.picture import Matrix
 from stvit.video.probe import probe
 from stvit.video.types import Limits, VideoError
-from tests.stvit.video.clips import BLUE, RED, STEP, frame_number, growing_clip, make_clip, red_left, scene
+from tests.stvit.video.clips import (
+    BLUE,
+    ORIENTATIONS,
+    RED,
+    STEP,
+    alpha_clip,
+    frame_number,
+    growing_clip,
+    make_clip,
+    red_left,
+    scene,
+    with_edits,
+    with_matrix,
+)
+
+BLUE_ALONE = (0, 0, 255)
 
 
 def frames(path: Path, max_side: int = 1920) -> list:
@@ -41,6 +56,17 @@ def test_pictures_are_turned_upright(tmp_path: Path, rotation: int, turns: int) 
     assert info.source_hw == upright.shape[:2] and info.rotation == rotation % 360
     pixels = next(iter(ClipReader(info, 1920))).picture.rgb()
     assert np.abs(pixels.astype(int) - upright).mean() < STEP / 3
+
+
+@pytest.mark.parametrize("matrix", ORIENTATIONS)
+@pytest.mark.parametrize("max_side", [1920, 64])
+def test_every_display_matrix_is_followed(tmp_path: Path, matrix: tuple[int, int, int, int], max_side: int) -> None:
+    clip = with_matrix(make_clip(tmp_path / "a.mp4", 2), matrix)
+    stored = scene(0, (64, 128))[:: 128 // min(max_side, 128), :: 128 // min(max_side, 128)]
+    read = frames(clip, max_side)
+    assert probe(clip).source_hw == ORIENTATIONS[matrix](scene(0, (64, 128))).shape[:2]
+    upright = ORIENTATIONS[matrix](stored)
+    assert np.abs(read[0].picture.rgb().astype(int) - upright).mean() < STEP / 2
 
 
 @pytest.mark.parametrize(
@@ -148,6 +174,75 @@ def test_a_clip_that_goes_on_longer_than_allowed_is_stopped(tmp_path: Path) -> N
     info = probe(make_clip(tmp_path / "a.mp4", 12, fps=10))
     with pytest.raises(VideoError, match="goes on longer than its header says"):
         list(ClipReader(info, 1920, Limits(max_seconds=0.5)))
+
+
+@pytest.mark.parametrize(
+    ("edits", "shown"),
+    [
+        ([(600, 8000)], [3, 4, 5, 6, 7, 8]),
+        ([(500, -1), (1200, 3200)], list(range(12))),
+        ([(300, 3200), (400, 9600)], [0, 1, 2, 4, 5, 6, 7]),
+        ([(300, 3200), (200, -1), (300, 9600)], [0, 1, 2, 4, 5, 6]),
+    ],
+    ids=["cut", "delay", "two parts", "pause"],
+)
+def test_what_an_edit_list_hides_is_not_missed(tmp_path: Path, edits: list, shown: list[int]) -> None:
+    clip = with_edits(make_clip(tmp_path / "a.mp4", 12), edits)
+    reader = ClipReader(probe(clip), 1920)
+    assert [frame_number(frame.picture.rgb()) for frame in reader] == shown
+    assert reader.note == "" and reader.info.frames == len(shown)
+
+
+@pytest.mark.parametrize(
+    ("codec", "suffix", "pix_fmt"),
+    [
+        ("libvpx", "webm", "yuva420p"),
+        ("libvpx-vp9", "webm", "yuva420p"),
+        ("prores_ks", "mov", "yuva444p10le"),
+        ("qtrle", "mov", "argb"),
+        ("png", "mov", "rgba"),
+        ("ffv1", "mkv", "bgra"),
+    ],
+)
+def test_what_is_transparent_is_white(tmp_path: Path, codec: str, suffix: str, pix_fmt: str) -> None:
+    reader = ClipReader(probe(alpha_clip(tmp_path / f"a.{suffix}", codec, pix_fmt)), 1920)
+    read = list(reader)
+    assert len(read) == 3 and "shown on white" in reader.note
+    for frame in read:
+        pixels = frame.picture.rgb().astype(int)
+        assert np.abs(pixels[[4, 32, 32], [4, 32, 80]] - [(255, 255, 255), BLUE_ALONE, (127, 127, 255)]).max() <= 6
+
+
+def test_opaque_pictures_that_could_be_transparent_get_no_note(tmp_path: Path) -> None:
+    reader = ClipReader(probe(make_clip(tmp_path / "a.gif", 3, codec="gif", pix_fmt="rgb8")), 1920)
+    assert len(list(reader)) == 3 and reader.note == ""
+
+
+def test_frames_that_the_decoder_marks_as_damaged_are_counted(tmp_path: Path) -> None:
+    clip = make_clip(tmp_path / "a.mp4", 20, (240, 320), codec="mpeg4")
+    content = bytearray(clip.read_bytes())
+    start = content.index(b"mdat")
+    for place in range(start + (len(content) - start) // 3, start + (len(content) - start) // 2, 97):
+        content[place] ^= 0x5A
+    clip.write_bytes(content)
+    with av.open(str(clip)) as container:
+        damaged = sum(frame.is_corrupt for frame in container.decode(video=0))
+    reader = ClipReader(probe(clip), 1920)
+    assert len(list(reader)) == 20 and damaged > 1
+    assert reader.note == f"{damaged} frames are damaged, and shown as far as they could be decoded."
+
+
+def test_a_part_of_another_shape_keeps_its_proportions_and_is_noted(tmp_path: Path) -> None:
+    source = growing_clip(tmp_path / "a.webm", (64, 128), (128, 64))
+    reader = ClipReader(probe(source), 1920)
+    read = list(reader)
+    assert reader.note == "3 frames are of another size (64 × 128), and fitted into that of the first."
+    for frame in read[3:]:
+        pixels = frame.picture.rgb().astype(int)
+        assert pixels.shape == (64, 128, 3) and pixels[:, [2, 40, 90, 125]].max() < 16
+        blue = np.abs(pixels - BLUE).max(axis=2) < 60
+        rows, columns = np.nonzero(blue)
+        assert abs(np.ptp(rows) - 11) <= 2 and abs(np.ptp(columns) - 11) <= 2
 
 
 TAGS = [(709, 1, Matrix.BT709), (601, 5, Matrix.BT601), (601, 6, Matrix.BT601), (601, 2, Matrix.BT601)]

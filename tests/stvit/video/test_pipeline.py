@@ -17,7 +17,18 @@ from stvit.video.annotate_task import Single
 from stvit.video.pipeline import Cancelled, process
 from stvit.video.progress import Progress
 from stvit.video.types import VideoError
-from tests.stvit.video.clips import SQUARE, Seer, frame_number, frames_of, make_clip, red_left
+from tests.stvit.video.clips import (
+    ORIENTATIONS,
+    SQUARE,
+    Seer,
+    frame_number,
+    frames_of,
+    make_clip,
+    red_left,
+    scene,
+    squares,
+    with_matrix,
+)
 
 
 def run(source: Path, target: Path, model: Any = None, **more: Any) -> list[Progress]:
@@ -72,6 +83,28 @@ def test_size_length_and_sound_stay(tmp_path: Path) -> None:
         assert (container.streams.video[0].width, container.streams.video[0].height) == (130, 66)
         assert container.streams.audio[0].codec_context.name == "aac"
     np.testing.assert_allclose([time for time, _ in frames_of(tmp_path / "b.mp4")], times, atol=2e-3)
+
+
+def test_the_last_frame_of_a_gif_is_shown_for_its_own_time(tmp_path: Path) -> None:
+    source = make_clip(tmp_path / "a.gif", 4, codec="gif", pix_fmt="rgb8", times=[0.0, 0.1, 0.8, 0.84])
+    content = bytearray(source.read_bytes())
+    delay = content.rindex(b"\x21\xf9\x04") + 4
+    content[delay : delay + 2] = (150).to_bytes(2, "little")
+    source.write_bytes(content)
+    run(source, tmp_path / "b.mp4")
+    np.testing.assert_allclose([time for time, _ in frames_of(tmp_path / "b.mp4")], [0.0, 0.1, 0.8, 0.84], atol=2e-3)
+    with av.open(str(tmp_path / "b.mp4")) as container:
+        assert container.duration / av.time_base == pytest.approx(2.34, abs=2e-3)
+
+
+@pytest.mark.parametrize("matrix", ORIENTATIONS)
+def test_the_records_of_mirrored_clips_are_about_upright_frames(tmp_path: Path, matrix: tuple) -> None:
+    source = with_matrix(make_clip(tmp_path / "a.mp4", 2), matrix)
+    run(source, tmp_path / "b.mp4", records=tmp_path / "b.jsonl")
+    upright = ORIENTATIONS[matrix](scene(0, (64, 128)))
+    wanted = squares(upright).boxes.numpy()
+    line = json.loads((tmp_path / "b.jsonl").read_text().splitlines()[0])
+    np.testing.assert_allclose([entry["box_xyxy"] for entry in line["objects"]], wanted, atol=2)
 
 
 def test_the_first_frame_goes_alone_and_the_rest_in_batches(tmp_path: Path) -> None:

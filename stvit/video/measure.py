@@ -1,4 +1,4 @@
-"""How fast a clip is made, beside the model alone: ``python -m stvit.video.benchmark IN --task clusters --output FILE``
+"""How fast a clip is made, beside the model alone: ``python -m stvit.video.measure IN --task clusters --output FILE``
 
 Takes the clip, the models and the options of ``python -m stvit.video``; a baseline is measured like the model, not
 beside it in one picture. In every round each model first runs alone on frames that are ready, then the whole pipeline
@@ -128,7 +128,7 @@ def _rounded(values: Sequence[float]) -> list[float]:
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
-        prog="python -m stvit.video.benchmark",
+        prog="python -m stvit.video.measure",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="All other options are those of python -m stvit.video.",

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import stvit.video.benchmark
-from stvit.video.benchmark import main, measure
+import stvit.video.measure
+from stvit.video.measure import main, measure
 from stvit.video.probe import probe
 from stvit.video.progress import STAGES
 from stvit.video.types import FrameResult, Limits
@@ -21,7 +21,7 @@ SLOWNESS_S = 0.02
 
 @pytest.fixture(autouse=True)
 def briefly(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stvit.video.benchmark, "ALONE_S", 0.2)
+    monkeypatch.setattr(stvit.video.measure, "ALONE_S", 0.2)
 
 
 @pytest.fixture

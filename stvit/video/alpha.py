@@ -1,0 +1,64 @@
+"""Transparent clips on white, as transparent pictures are shown."""
+
+from __future__ import annotations
+
+import av
+import cv2
+import numpy as np
+from av.packet import Packet
+from av.video.stream import VideoStream
+
+from .picture import plane_rows
+
+_CODECS = ("vp8", "vp9")
+_SIDE_DATA, _ALPHA_ID = "matroska_block_additional", 1
+
+
+class AlphaStream:
+    """The transparency of WebM clips, which is a second stream of pictures beside the packets of VP8 or VP9.
+
+    Args:
+        stream: of the pictures; read with one thread from now on, so that packets and pictures come in pairs.
+        options: of the decoder.
+    """
+
+    def __init__(self, stream: VideoStream, options: dict[str, str]) -> None:
+        stream.thread_type, stream.codec_context.thread_count = "NONE", 1
+        self._context = av.CodecContext.create(stream.codec_context.name, "r")
+        self._context.options = options
+
+    @staticmethod
+    def of(stream: VideoStream, options: dict[str, str]) -> AlphaStream | None:
+        """``None`` where the clip has none."""
+        has_one = stream.metadata.get("alpha_mode") == "1" and stream.codec_context.name in _CODECS
+        return AlphaStream(stream, options) if has_one else None
+
+    def decode(self, packet: Packet) -> np.ndarray | None:
+        """(H, W) uint8, how opaque the packet's picture is; ``None`` where the packet does not say it."""
+        for side_data in packet.iter_sidedata():
+            content = bytes(side_data) if side_data.data_type == _SIDE_DATA else b""
+            if int.from_bytes(content[:8], "big") == _ALPHA_ID:
+                for frame in self._context.decode(Packet(content[8:])):
+                    return plane_rows(frame.planes[0])
+        return None
+
+
+def may_be_transparent(frame: av.VideoFrame) -> bool:
+    return frame.format.has_palette or any(component.is_alpha for component in frame.format.components)
+
+
+def on_white(pixels: np.ndarray, alpha: np.ndarray | None = None) -> av.VideoFrame | None:
+    """A picture on white, in "rgb24"; ``None`` where it is opaque everywhere.
+
+    Args:
+        pixels: (H, W, 4) uint8 RGBA, straight.
+        alpha: (H, W) uint8, instead of the picture's own.
+    """
+    height, width = pixels.shape[:2]
+    alpha = pixels[..., 3] if alpha is None else cv2.resize(alpha, (width, height))
+    if alpha.min() == 255:
+        return None
+    share = alpha[..., None] / np.float32(255)
+    frame = av.VideoFrame.from_ndarray(np.rint(pixels[..., :3] * share + 255 * (1 - share)).astype(np.uint8), "rgb24")
+    frame.colorspace, frame.color_range = 0, 2  # RGB, all of its range
+    return frame
