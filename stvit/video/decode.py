@@ -87,9 +87,14 @@ class ClipReader:
                 index, last_s = index + 1, time_s
         if index == 0:
             raise VideoError("Not one frame of the clip can be read.", AGAIN)
-        expected, duration_s = self.info.frames, self.info.duration_s
-        if expected and index < 0.9 * expected - 1 and time_s + (shown_s or usual_s) < 0.9 * (duration_s or float("inf")):
-            self._lost = f"The file ends too early: {index} of about {expected} frames could be read."
+        self._judge(index, last_s)
+
+    def _judge(self, frames: int, last_s: float) -> None:
+        """Note where both frames and time are missing; the header's number of frames may be an estimate."""
+        expected, duration_s = self.info.frames or 0, self.info.duration_s or float("inf")
+        length_s = last_s * frames / max(frames - 1, 1)
+        if frames < 0.9 * expected - 1 and length_s < 0.9 * duration_s:
+            self._lost = f"The file ends too early: {frames} of about {expected} frames could be read."
 
     def _decoded(
         self, container: InputContainer, stream: VideoStream

@@ -3,7 +3,6 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable
 from fractions import Fraction
-from importlib import import_module
 from pathlib import Path
 
 import av
@@ -40,7 +39,7 @@ def test_a_header_that_claims_ten_hours_is_refused_before_anything_is_decoded(
     tmp_path: Path, make: Callable[[Path], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clip = make(tmp_path / "long.mp4")
-    monkeypatch.setattr(import_module("stvit.video.probe"), "_first_frame", None)
+    monkeypatch.setattr("stvit.video.probe._first_frame", None)
     with pytest.raises(VideoError, match=r"By its header, the clip lasts 10\.0 hours; the limit is 3\.0 minutes"):
         probe(clip)
 
@@ -67,9 +66,7 @@ def test_pictures_that_are_far_too_large_are_refused_by_the_decoder_itself(
     tmp_path: Path, codec: str, suffix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clip = make_clip(tmp_path / f"a.{suffix}", 3, (256, 512), codec=codec)
-    monkeypatch.setattr(
-        import_module("stvit.video.probe"), "_check_header", lambda *arguments: None
-    )  # as if the header lied
+    monkeypatch.setattr("stvit.video.probe._check_header", lambda *arguments: None)  # as if the header lied
     with pytest.raises(VideoError, match=r"limit(, 0\.0| is 0\.0)") as caught:
         probe(clip, Limits(max_pixels=128 * 64))
     assert isinstance(caught.value.__context__, av.FFmpegError)
