@@ -25,7 +25,7 @@ from stvit.predict.allocator import keep_freed_memory
 
 with needs_extra("train"):
     from . import coco
-    from .coco_annotations import category_ids, find_images, read_annotations
+    from .coco_annotations import category_ids, find_images, first_of, read_annotations
 from .errors import EvaluationError
 from .results import ResultsFile
 
@@ -64,6 +64,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     one.add_argument("--results", "--resume", type=Path, metavar="FILE", help="results by image (MODEL.coco.jsonl)")
     one.add_argument("--output", type=Path, metavar="FILE", help="metrics (the results' name with .metrics.json)")
     one.add_argument("--limit", type=positive, metavar="N", help="the first N images alone")
+    one.add_argument("--skip-invalid", action="store_true", help="leave out objects that cannot be used")
     one.add_argument("--mask-area-from-box", action="store_true", help="sort masks by their box's size, as published")
     options = parser.parse_args(arguments)
     if not is_model(options.model):
@@ -88,7 +89,10 @@ def evaluate(options: argparse.Namespace) -> None:
     Raises:
         EvaluationError, CheckpointError: with a message for the user.
     """
-    annotations = read_annotations(options.annotations)
+    annotations = read_annotations(options.annotations, skip_invalid=options.skip_invalid)
+    if annotations.skipped:
+        skipped = annotations.skipped
+        print(f"{len(skipped)} objects are left out: {first_of(skipped)}.", file=sys.stderr)
     images = annotations.images[: options.limit]
     paths = find_images(options.images, images)
     detector = build(options)
@@ -99,6 +103,7 @@ def evaluate(options: argparse.Namespace) -> None:
         "scale": options.scale,
         "precision": options.precision,
         "annotations": annotations.sha256,
+        "categories": categories,
     }
     with ResultsFile(options.results, origin) as results:
         progress = Progress(sum(image.id in results.finished for image in images), len(images))
@@ -106,7 +111,13 @@ def evaluate(options: argparse.Namespace) -> None:
         coco.detect(detector, pairs, categories, results, scale=tuple(options.scale), progress=progress)
         by_box = options.mask_area_from_box
         metrics = coco.average_precision(annotations, images, results.finished, mask_area_from_box=by_box)
-    report = {**origin, "images": len(images), "mask_area_from_box": by_box, **metrics}
+    report = {
+        **origin,
+        "images": len(images),
+        "skipped_objects": len(annotations.skipped),
+        "mask_area_from_box": by_box,
+        **metrics,
+    }
     options.output.parent.mkdir(parents=True, exist_ok=True)
     options.output.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     print(f"\n{table(metrics)}\n\nSaved in {options.output}.")

@@ -16,7 +16,7 @@ from pycocotools.cocoeval import COCOeval
 
 from stvit.detection.detections import Detections
 
-from .coco_annotations import Annotations, CocoImage, index
+from .coco_annotations import Annotations, CocoImage, Id, index
 from .images import read_image
 from .results import Result, ResultsFile
 
@@ -35,7 +35,7 @@ class Detector(Protocol):
 def detect(
     detector: Detector,
     images: Iterable[tuple[CocoImage, Path]],
-    categories: Sequence[int],
+    categories: Sequence[Id | None],
     results: ResultsFile,
     *,
     scale: tuple[int, int],
@@ -45,7 +45,7 @@ def detect(
 
     Args:
         images: those that are wanted, with their files.
-        categories: id of each class's category.
+        categories: id of each class's category; objects of classes without one are left out.
         results: where the results go, image by image.
         scale: bounds of the long and the short side of the network's input.
         progress: told after every image that was not finished before.
@@ -60,13 +60,15 @@ def detect(
             progress()
 
 
-def as_results(image_id: int, detections: Detections, categories: Sequence[int]) -> list[Result]:
+def as_results(image_id: Id, detections: Detections, categories: Sequence[Id | None]) -> list[Result]:
     """Detections in COCO's format: box as x, y, width and height, mask as run lengths of the source image.
 
     Args:
-        categories: id of each class's category.
+        categories: id of each class's category; objects of classes without one are left out.
     """
     results = []
+    known = torch.tensor([category is not None for category in categories], device=detections.labels.device)
+    detections = detections.select(known[detections.labels])
     for start in range(0, len(detections), MASKS_AT_ONCE):
         some = detections.select(torch.arange(start, min(start + MASKS_AT_ONCE, len(detections))))
         objects = zip(some.boxes.tolist(), some.scores.tolist(), some.labels.tolist(), some.masks(), strict=True)
@@ -86,7 +88,7 @@ def encode_mask(mask: np.ndarray) -> dict[str, Any]:
 def average_precision(
     annotations: Annotations,
     images: Sequence[CocoImage],
-    finished: dict[int, list[Result]],
+    finished: dict[Id, list[Result]],
     *,
     mask_area_from_box: bool = False,
 ) -> dict[str, dict[str, float | None] | None]:
@@ -116,7 +118,7 @@ def average_precision(
     return metrics
 
 
-def summarise(ground_truth: COCO, detected: list[Result], image_ids: list[int], kind: str) -> dict[str, float | None]:
+def summarise(ground_truth: COCO, detected: list[Result], image_ids: list[Id], kind: str) -> dict[str, float | None]:
     """The metrics by name; ``kind`` as pycocotools names it."""
     with redirect_stdout(io.StringIO()):
         # pycocotools looks at the first result to see of what kind they are, so it cannot load none.

@@ -1,5 +1,7 @@
-"""What a person running an evaluation can get wrong."""
+"""The error of evaluations and of the data that they read."""
+
+from stvit.errors import UserError
 
 
-class EvaluationError(RuntimeError):
-    """The evaluation cannot go on; the message says why and what to do."""
+class EvaluationError(UserError, RuntimeError):
+    """The evaluation cannot go on, or its data cannot be used."""

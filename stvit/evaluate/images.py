@@ -5,13 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 
 from .errors import EvaluationError
 
+SIDES_EXCHANGED = range(5, 9)  # EXIF orientations with a quarter turn
+
 
 def read_image(path: Path, size_hw: tuple[int, int]) -> np.ndarray:
-    """Read an image, turned as its EXIF orientation says.
+    """Read an image as it was annotated: upright, or as stored.
+
+    COCO's own tools ignore the EXIF orientation, tools with a browser apply it. The annotated size tells which it was
+    where the orientation exchanges the sides; else the image is turned upright.
 
     Args:
         path: of the file.
@@ -25,28 +30,27 @@ def read_image(path: Path, size_hw: tuple[int, int]) -> np.ndarray:
     """
     try:
         with Image.open(path) as image:
-            check_size(path, (image.height, image.width), size_hw, turned=True)
-            upright = ImageOps.exif_transpose(image).convert("RGB")
+            stored_hw = upright_hw = image.height, image.width
+            if size_hw not in (stored_hw, stored_hw[::-1]):  # before EXIF, for which Pillow may have to decode
+                raise of_another_size(path, stored_hw, size_hw)
+            if image.getexif().get(ExifTags.Base.Orientation) in SIDES_EXCHANGED:
+                upright_hw = stored_hw[::-1]
+            if size_hw not in (stored_hw, upright_hw):
+                raise of_another_size(path, stored_hw, size_hw)
+            turned = ImageOps.exif_transpose(image) if size_hw == upright_hw else image
+            return np.array(turned.convert("RGB"))
     except FileNotFoundError as error:
-        raise EvaluationError(f"{path} is missing. Check --images against the annotation file.") from error
+        raise EvaluationError(f"{path} is missing.", "Check --images against the annotation file.") from error
     except Image.DecompressionBombError as error:
-        raise EvaluationError(f"{path} has too many pixels to be decoded ({error}). Take it out of the set.") from error
+        raise EvaluationError(f"{path} has too many pixels to be decoded ({error}).", "Take it out.") from error
     except (OSError, SyntaxError, ValueError) as error:  # what Pillow raises for damaged files
-        raise EvaluationError(f"{path} cannot be read as an image ({error}). Copy or download it again.") from error
-    check_size(path, (upright.height, upright.width), size_hw)
-    return np.array(upright)
+        raise EvaluationError(f"{path} cannot be read as an image ({error}).", "Copy or download it again.") from error
 
 
-def check_size(path: Path, found_hw: tuple[int, int], expected_hw: tuple[int, int], turned: bool = False) -> None:
-    """Compare an image's size with the annotated one; ``turned`` allows rows and columns to be exchanged.
-
-    Raises:
-        EvaluationError: it differs.
-    """
-    if found_hw == expected_hw or (turned and found_hw == expected_hw[::-1]):
-        return
+def of_another_size(path: Path, found_hw: tuple[int, int], expected_hw: tuple[int, int]) -> EvaluationError:
+    """The error for an image that is not the annotated one."""
     (found_h, found_w), (height, width) = found_hw, expected_hw
-    raise EvaluationError(
-        f"{path} has {found_w}x{found_h} pixels, its annotation says {width}x{height}. The annotation file is of other "
-        "images, or the image was changed."
+    return EvaluationError(
+        f"{path} has {found_w}x{found_h} pixels, its annotation says {width}x{height}.",
+        "The annotation file is of other images, or the image was changed.",
     )

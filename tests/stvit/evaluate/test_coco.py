@@ -15,16 +15,13 @@ from safetensors.torch import save_file
 from torch import nn
 
 import stvit
-from stvit.class_names import COCO_CATEGORY_IDS, COCO_CLASSES
 from stvit.detection.detections import Detections
 from stvit.evaluate import __main__ as command
 from stvit.evaluate.coco import encode_mask
-from stvit.evaluate.coco_annotations import category_ids
-from stvit.evaluate.errors import EvaluationError
 
 MODEL = "swin_small_cascade_mask_rcnn"
 SIZE_HW = (96, 128)
-CATEGORIES = [{"id": 7, "name": "plate"}, {"id": 3, "name": "flag"}]
+CATEGORIES = [{"id": 3, "name": "plate"}, {"id": 7, "name": "flag"}]
 # Image number -> objects: class, box XYXY, and whether the mask is the left half of the box or all of it.
 Object = tuple[int, tuple[int, int, int, int], bool]
 SCENES: dict[int, list[Object]] = {
@@ -275,36 +272,12 @@ def test_detections_in_a_crowd_are_not_false(coco_set: Path, run, metrics, tmp_p
 
     crowd = np.zeros(SIZE_HW, dtype=bool)
     crowd[:, 60:] = True
-    region = {"image_id": 2, "category_id": 7, "bbox": [60, 0, 68, 96], "area": 6528, "iscrowd": 1}
+    region = {"image_id": 2, "category_id": 3, "bbox": [60, 0, 68, 96], "area": 6528, "iscrowd": 1}
     data = annotation_data()
     data["annotations"].append({**region, "segmentation": encode_mask(crowd)})
     (coco_set / "instances.json").write_text(json.dumps(data))
     assert run(Scripted(scenes)) == 0
     assert metrics()["box"]["AP"] == metrics()["mask"]["AP"] == pytest.approx(1)
-
-
-COCO_CATEGORIES = [{"id": i, "name": n} for i, n in zip(COCO_CATEGORY_IDS, COCO_CLASSES, strict=True)]
-
-
-@pytest.mark.parametrize(
-    ("num_classes", "categories", "expected"),
-    [
-        (80, COCO_CATEGORIES, COCO_CATEGORY_IDS),
-        (80, COCO_CATEGORIES[::-1], COCO_CATEGORY_IDS),
-        (80, COCO_CATEGORIES[3:9], COCO_CATEGORY_IDS),  # annotations of a part of COCO's categories
-        (6, COCO_CATEGORIES[3:9], (4, 5, 6, 7, 8, 9)),  # a model of just these
-        (2, CATEGORIES, (7, 3)),  # the file's order, not the numbers'
-        (80, [{"id": i, "name": f"thing {i}"} for i in range(80)], tuple(range(80))),
-    ],
-)
-def test_classes_get_their_categories(num_classes: int, categories: list[dict], expected: tuple[int, ...]) -> None:
-    assert category_ids(num_classes, categories) == expected
-
-
-@pytest.mark.parametrize("num_classes", [80, 3])
-def test_categories_of_another_set_are_refused(num_classes: int) -> None:
-    with pytest.raises(EvaluationError, match=rf"{num_classes} classes.*2 categories"):
-        category_ids(num_classes, [{"id": 1, "name": "plate"}, {"id": 2, "name": "flag"}])
 
 
 def test_a_real_detector_is_evaluated_with_its_checkpoint(coco_set: Path, tmp_path: Path, monkeypatch) -> None:
