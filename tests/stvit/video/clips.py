@@ -92,7 +92,7 @@ def growing_clip(path: Path, small_hw: tuple[int, int], large_hw: tuple[int, int
         packets = [packet for part in (small, large) for packet in part.demux(video=0) if packet.dts is not None]
         for index, packet in enumerate(packets):
             packet.time_base, packet.stream = Fraction(1, 10), stream
-            packet.pts = packet.dts = index
+            packet.pts, packet.dts, packet.duration = index, index, 1
             output.mux(packet)
     for part in parts:
         part.unlink()
