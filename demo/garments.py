@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from demo.model_spec import NARROW, ModelChoice
-from weights import BundledRecord
+from stvit.pretrained.model_cards import BundledCard
 from weights.garments import MOTIONS
 
 METHOD_OF = {  # start of the registered name: method
@@ -27,7 +27,7 @@ NUMBERS = {8: "eight", 10: "ten"}
 DENSE = ("detect", "segment")
 
 
-def garment_choices(records: Iterable[BundledRecord]) -> tuple[ModelChoice, ...]:
+def garment_choices(records: Iterable[BundledCard]) -> tuple[ModelChoice, ...]:
     """Entries of bundled models, by method; those of families that the page has no method for are left out."""
     order = list(METHOD_OF.values())
     found = [_choice(record, method) for record in records if (method := _method(record.model))]
@@ -54,7 +54,7 @@ def knows_the_same(one: ModelChoice, other: ModelChoice) -> bool:
     return one.classes == other.classes
 
 
-def known(record: BundledRecord) -> str:
+def known(record: BundledCard) -> str:
     """What a bundled model knows, in a few words; a segmenter's background is not counted."""
     what = "motions" if set(record.classes) <= set(MOTIONS) else "kinds"
     number = len(set(record.classes) - {"background"})
@@ -71,7 +71,7 @@ def _network(method: str) -> str:
     return next((name for name in ("Video-Swin", "LV-ViT", "Swin", "DeiT") if method.endswith(name)), method)
 
 
-def _choice(record: BundledRecord, method: str) -> ModelChoice:
+def _choice(record: BundledCard, method: str) -> ModelChoice:
     setting, suffix = _setting(method, record)
     tokens = suffix.removeprefix(", ") or ("all image tokens" if method == _network(method) else "semantic tokens")
     return ModelChoice(
@@ -87,7 +87,7 @@ def _choice(record: BundledRecord, method: str) -> ModelChoice:
     )
 
 
-def _setting(method: str, record: BundledRecord) -> tuple[str, str]:
+def _setting(method: str, record: BundledCard) -> tuple[str, str]:
     """The entry of the third picker, and what it adds to the label."""
     options: Mapping[str, Any] = record.options
     if method.startswith("EViT"):

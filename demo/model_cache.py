@@ -16,8 +16,9 @@ from demo.memory import OutOfMemory, is_out_of_memory, release_memory
 from demo.registry import ModelChoice, find_any
 from stvit.checkpoint import CheckpointError, load_checkpoint
 from stvit.layers.attention import wake_layer_scale
-from stvit.pretrained.resolve import resolve
-from weights import CATALOGUE, WeightsUnavailable, resolve_bundled
+from stvit.pretrained.hub import WeightsUnavailable
+from stvit.pretrained.records import record
+from stvit.pretrained.resolve import resolve, resolve_card
 
 MODEL_BUDGET_BYTES = 2 * 1024**3
 RANDOM = "none: randomly initialised"
@@ -137,13 +138,13 @@ def _fill(network: nn.Module, choice: ModelChoice, progress: Progress | None) ->
         return RANDOM, choice.no_weights, "It can be measured and its structure shown, but it predicts nothing."
     try:
         if choice.bundled:
-            resolved, source = resolve_bundled(choice.bundled), "this project"
+            resolved, source = resolve_card(choice.bundled), "this project"
         else:
-            record = CATALOGUE[choice.weights]
-            resolved, source = resolve(record, progress=progress), record.repo
+            published = record(choice.weights)
+            resolved, source = resolve(published, progress=progress), published.repo
         load_checkpoint(network, resolved.path)
     except WeightsUnavailable as error:
-        return RANDOM, error.message, error.next_step
+        return RANDOM, error.problem, error.next_step
     except CheckpointError as error:  # no folders of the server on the page
         return RANDOM, str(error).replace(str(resolved.path), resolved.path.name), ""
     return f"{source} ({resolved.origin})", "", ""

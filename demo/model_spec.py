@@ -9,13 +9,13 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from weights import BundledRecord
+from stvit.pretrained.model_cards import BundledCard
+from stvit.pretrained.records import record
 
 PAPER_TABLES = Path(__file__).resolve().parent.parent / "assets" / "paper_tables.json"
 PUBLISHED_SIZES = ("tiny", "small", "base")
 NARROW = "narrow"
 SIZE_NAMES = {"tiny": "Tiny", "small": "Small", "base": "Base", NARROW: "Narrow, garments"}
-IMAGENET_INPUT, IMAGENET_CROP = 224, 0.875
 SIZE_LETTERS = {"tiny": "T", "small": "S", "base": "B"}
 
 
@@ -70,7 +70,7 @@ class ModelChoice:
     weights: str | None = None
     no_weights: str = ""
     published: Mapping[str, float] = field(default_factory=dict)
-    bundled: BundledRecord | None = None
+    bundled: BundledCard | None = None
 
     @property
     def has_weights(self) -> bool:
@@ -85,12 +85,12 @@ class ModelChoice:
     @property
     def input_size(self) -> int:
         """Side of a classifier's input, pixels."""
-        return self.bundled.input_size if self.bundled else IMAGENET_INPUT
+        return self.bundled.input_size if self.bundled else record(self.model).input_size[-1]
 
     @property
     def crop_pct(self) -> float:
-        """Share of a picture's shorter side that a classifier sees. Garments were learned from whole pictures."""
-        return 1.0 if self.bundled else IMAGENET_CROP
+        """Share of a picture's shorter side that a classifier sees."""
+        return (self.bundled or record(self.model)).crop_pct
 
 
 @cache

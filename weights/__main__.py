@@ -7,81 +7,97 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from stvit.pretrained.resolve import resolve
+from stvit.checkpoint import CheckpointError
+from stvit.errors import UserError
+from stvit.pretrained.hub import WeightsUnavailable
+from stvit.pretrained.records import ModelRecord, UnknownModel, catalogue, record
+from stvit.pretrained.resolve import resolve, resolve_card
 
-from . import BUNDLED_MODELS, CATALOGUE, WeightsUnavailable, resolve_bundled
+from . import BUNDLED_MODELS
+from .convert import convert
 
 
-def list_records() -> None:
-    """One line for each record: name, where it is now, licence, source."""
-    for record in CATALOGUE.values():
+def list_weights() -> None:
+    """Print one line for each file of weights: name, where it is now, licence, source."""
+    for found in catalogue().values():
         try:
-            state = resolve(record, offline=True).origin
+            state = resolve(found, offline=True).origin
         except WeightsUnavailable as error:
             state = error.reason if error.reason != "offline" else "not downloaded"
-        print(f"{record.name:32} {state:15} {record.licence:45} {record.repo}/{record.filename}")
-    for record in BUNDLED_MODELS.values():
+        print(f"{found.name:41} {state:15} {found.license:45} {found.repo}/{found.filename}")
+    for card in BUNDLED_MODELS.values():
         try:
-            state = resolve_bundled(record).origin
+            state = resolve_card(card).origin
         except WeightsUnavailable as error:
             state = error.reason
-        metrics = ", ".join(f"{name} {value:.1f}" for name, value in record.metrics.items())
-        print(f"{record.name:32} {state:15} {record.licence:45} trained by this project; {record.split}: {metrics}")
+        metrics = ", ".join(f"{name} {value:.1f}" for name, value in card.metrics.items())
+        print(f"{card.name:41} {state:15} {card.licence:45} trained by this project; {card.split}: {metrics}")
 
 
-def pull(name: str) -> None:
-    """Download one checkpoint, unless it is in the cache, and verify it."""
+def pull(found: ModelRecord) -> None:
+    """Download one file of weights, unless it is in the cache, and verify it."""
 
     def show(done_bytes: int, total_bytes: int | None) -> None:
         total = f" of {total_bytes / 1e6:.0f}" if total_bytes else ""
         print(f"\r{done_bytes / 1e6:.0f}{total} MB", end="", file=sys.stderr, flush=True)
 
-    weights = resolve(CATALOGUE[name], progress=show)
-    print(f"\n{weights.path}\nfrom: {weights.origin}\nsha256: {weights.sha256}")
+    weights = resolve(found, progress=show)
+    known_by = "as recorded" if found.sha256 else "none is recorded: the one of its first download counts"
+    print(f"\n{weights.path}\nfrom: {weights.origin}\nsha256: {weights.sha256} ({known_by})")
 
 
 def verify() -> bool:
-    """Compare every downloaded checkpoint and every bundled model with its record; say whether all are as they were."""
+    """Compare all downloaded and bundled weights with what is known of them; return whether all are as they were."""
     problems = 0
-    for record in CATALOGUE.values():
+    for found in catalogue().values():
         try:
-            weights = resolve(record, offline=True)
-            print(f"{record.name}: good ({weights.origin}, sha256 {weights.sha256})")
+            weights = resolve(found, offline=True)
+            print(f"{found.name}: good ({weights.origin}, sha256 {weights.sha256})")
         except WeightsUnavailable as error:
             absent = error.reason == "offline"
             problems += not absent
-            print(f"{record.name}: {'not downloaded' if absent else error}")
-    for record in BUNDLED_MODELS.values():
+            print(f"{found.name}: {'not downloaded' if absent else error}")
+    for card in BUNDLED_MODELS.values():
         try:
-            print(f"{record.name}: good (bundled, sha256 {resolve_bundled(record).sha256})")
+            print(f"{card.name}: good (bundled, sha256 {resolve_card(card).sha256})")
         except WeightsUnavailable as error:
             problems += 1
-            print(f"{record.name}: {error}")
+            print(f"{card.name}: {error}")
     return problems == 0
 
 
+def catalogued(name: str) -> ModelRecord:
+    """The record of this name, with or without its tag.
+
+    Raises:
+        argparse.ArgumentTypeError: it is not in the catalogue.
+    """
+    try:
+        return catalogue()[record(name).name]
+    except (KeyError, UnknownModel) as error:
+        raise argparse.ArgumentTypeError(f"there is no {name!r}: choose from {', '.join(catalogue())}") from error
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m weights", description="Checkpoints of the models.")
+    parser = argparse.ArgumentParser(prog="python -m weights", description="Weights of the models.")
     commands = parser.add_subparsers(dest="command", required=True)
     converting = commands.add_parser("convert", help="write a .pth checkpoint as safetensors")
     converting.add_argument("source", type=Path)
     converting.add_argument("destination", type=Path)
-    commands.add_parser("list", help="what there is, and what has been downloaded")
-    commands.add_parser("pull", help="download a checkpoint").add_argument("name", choices=CATALOGUE)
-    commands.add_parser("verify", help="compare what has been downloaded or came along with what it has to be")
+    commands.add_parser("list", help="which weights there are, and which have been downloaded")
+    commands.add_parser("pull", help="download weights").add_argument("name", type=catalogued)
+    commands.add_parser("verify", help="compare downloaded and bundled weights with what they have to be")
     options = parser.parse_args(arguments)
     try:
         if options.command == "convert":
-            from .convert import convert  # imports torch: seconds that the other commands save
-
             convert(options.source, options.destination)
         elif options.command == "pull":
             pull(options.name)
         elif options.command == "list":
-            list_records()
+            list_weights()
         else:
             return 0 if verify() else 1
-    except RuntimeError as error:  # WeightsUnavailable, BundleError, CheckpointError: all written for the user
+    except (UserError, CheckpointError) as error:
         print(f"\n{error}", file=sys.stderr)
         return 1
     return 0

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 
 from stvit.checkpoint import CheckpointError, read_checkpoint
-from stvit.pretrained.ledger import sha256_of
+from stvit.pretrained.resolve import sha256_of
 
 
 def convert(source: str | PathLike[str], destination: str | PathLike[str]) -> None:

@@ -23,7 +23,7 @@ from demo.runtime import DEVICE_QUEUE, Runtime
 from demo.tabs.inputs import sent_picture
 from stvit.predict.regions import TokenRegions, last_region_layer
 from stvit.predict.results import Classification, StageTimes
-from weights import CATALOGUE
+from stvit.pretrained.records import record
 
 DESCRIPTIONS = {
     "models": (
@@ -163,8 +163,8 @@ def _refusal(message: str) -> gr.Error:
 
 
 def _described(choice: ModelChoice, role: str) -> dict[str, Any]:
-    record = choice.bundled or (CATALOGUE[choice.weights] if choice.weights else None)
-    published = record.source_url if record and not choice.bundled else None
+    published = record(choice.weights) if choice.weights else None
+    licence = choice.bundled.licence if choice.bundled else published and published.license
     return {
         "name": choice.name,
         "label": choice.label,
@@ -173,9 +173,9 @@ def _described(choice: ModelChoice, role: str) -> dict[str, Any]:
         "method": choice.method,
         "size": choice.size,
         "setting": choice.setting,
-        "weights": "bundled with this page" if choice.bundled else published,
+        "weights": "bundled with this page" if choice.bundled else published and published.source_url,
         "no_weights": choice.no_weights,
-        "licence": record.licence if record else None,
+        "licence": licence,
         "published": dict(choice.published),
         "measured": dict(choice.bundled.metrics) if choice.bundled else {},
     }

@@ -10,7 +10,7 @@ from demo.detectors import DETECTORS, FULL_TOKEN_DETECTORS
 from demo.garments import known
 from demo.model_spec import ModelChoice
 from demo.video_models import PUBLISHED_CLIP_MODELS
-from weights import BundledRecord
+from stvit.pretrained.model_cards import BundledCard
 
 METRICS = {
     "top1": "top-1",
@@ -76,7 +76,7 @@ def _card(choice: ModelChoice) -> str:
     )
 
 
-def _facts(record: BundledRecord) -> dict[str, str]:
+def _facts(record: BundledCard) -> dict[str, str]:
     runs = len(record.command)
     length = (
         [f"{record.epochs:g} epochs" + (f" in the last of {runs} runs" if runs > 1 else "")] if record.epochs else []
@@ -95,6 +95,6 @@ def _facts(record: BundledRecord) -> dict[str, str]:
     }
 
 
-def _metrics(record: BundledRecord) -> str:
+def _metrics(record: BundledCard) -> str:
     named = {METRICS.get(name.lower(), name.replace("_", " ")): value for name, value in record.metrics.items()}
     return ", ".join(f"{value:.1f} % {name}" for name, value in named.items() if name not in NO_PERCENTAGES)

@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 from threading import Lock, Thread
 
 from demo.model_spec import ModelChoice
-from weights import CATALOGUE, CheckpointRecord, within_reach
+from stvit.pretrained.records import ModelRecord, record
+from stvit.pretrained.resolve import within_reach
 
 HUB_TIMEOUT_S = 2.0
 PATIENCE_S = 3.0  # looking up the Hub's address has no time limit of its own
@@ -26,10 +27,10 @@ class OfficialWeights:
     """
 
     def __init__(
-        self, choices: Sequence[ModelChoice], ask: Callable[[CheckpointRecord, float], bool] = within_reach
+        self, choices: Sequence[ModelChoice], ask: Callable[[ModelRecord, float], bool] = within_reach
     ) -> None:
         self.names = tuple(choice.name for choice in choices)
-        self._records = [CATALOGUE[choice.weights] for choice in choices]
+        self._records = [record(choice.weights) for choice in choices]
         self._ask = ask
         self._lock = Lock()
         self._asking: Thread | None = None

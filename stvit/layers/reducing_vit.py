@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any, NoReturn
 
-from timm.models import build_model_with_cfg
 from timm.models.vision_transformer import VisionTransformer, checkpoint_filter_fn
 from torch import Tensor, nn
 
+from stvit.pretrained.build import build_model
 from stvit.trace import LayerTrace, TokenTrace
 
 NO_FEATURE_MAPS = (
@@ -70,14 +70,14 @@ class FullTokenWeights:
 
 
 def build_reducing_model(model: type[nn.Module], variant: str, pretrained: bool, **kwargs: Any) -> nn.Module:
-    """timm's ``build_model_with_cfg`` for networks without feature maps.
+    """``build_model`` for networks without feature maps.
 
     Raises:
         ValueError: ``features_only`` is asked for.
     """
     if kwargs.get("features_only"):
         raise ValueError(NO_FEATURE_MAPS.format(variant))
-    return build_model_with_cfg(model, variant, pretrained, **kwargs)
+    return build_model(model, variant, pretrained, **kwargs)
 
 
 def check_image_size(images: Tensor, expected_hw: tuple[int, int]) -> None:

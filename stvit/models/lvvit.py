@@ -11,12 +11,13 @@ from functools import partial
 from typing import Any
 
 from timm.layers import PatchEmbed
-from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
+from timm.models import generate_default_cfgs, register_model
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from stvit.layers.attention import init_weights
 from stvit.layers.reducing_vit import FullTokenWeights, build_reducing_model, check_image_size
+from stvit.pretrained.build import build_model
 
 from .evit import EViT
 from .stvit_deit import DEIT_PREPROCESSING, SemanticTokenViT
@@ -139,7 +140,7 @@ default_cfgs = generate_default_cfgs(
 def lvvit_small_224(pretrained: bool = False, **kwargs: Any) -> LVViT:
     """LV-ViT-S: 26.15 M parameters; published 83.3 % top-1 at 6.6 G multiply-adds."""
     arguments = {"feature_cfg": {"out_indices": 3, "feature_cls": "getter"}, **LVVIT_SMALL, **kwargs}
-    return build_model_with_cfg(LVViT, "lvvit_small_224", pretrained, **arguments)
+    return build_model(LVViT, "lvvit_small_224", pretrained, **arguments)
 
 
 @register_model

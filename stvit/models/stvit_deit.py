@@ -20,6 +20,7 @@ from stvit.layers.attention import init_weights
 from stvit.layers.pooling import LearnedCentres, PoolingName, fitting_layout, initial_centres
 from stvit.layers.reducing_vit import ReducingVisionTransformer, build_reducing_model
 from stvit.layers.stgm import GlobalSTGMLayer, WholeMapSTGMLayer
+from stvit.pretrained.records import PUBLISHED_CROP
 from stvit.trace import LayerTrace
 
 Initialisation = Literal["both", "spatial", "global", "learned_position"]
@@ -208,7 +209,7 @@ DEIT_PREPROCESSING: dict[str, Any] = {
     "num_classes": 1000,
     "input_size": (3, 224, 224),
     "fixed_input_size": True,
-    "crop_pct": 0.9,
+    "crop_pct": PUBLISHED_CROP,
     "interpolation": "bicubic",
     "mean": (0.485, 0.456, 0.406),
     "std": (0.229, 0.224, 0.225),

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
+from timm.models import generate_default_cfgs, register_model
 from timm.models._features import feature_take_indices
 from torch import Tensor, nn
 
@@ -31,6 +31,8 @@ from stvit.layers.swin_layers import (
     check_swin_input,
     swin_layers,
 )
+from stvit.pretrained.build import build_model
+from stvit.pretrained.records import PUBLISHED_CROP, STVIT_R_LICENCE, ModelRecord, classifier_figures
 from stvit.trace import LayerTrace
 
 WINDOW = 7
@@ -247,37 +249,34 @@ def rename_released(name: str, dumbbell_units: bool = True) -> str:
     return re.sub(r"^layers\.", "stages.", name)
 
 
-def _cfg(filename: str) -> dict[str, Any]:
+def _record(letter: str, *figures: float) -> ModelRecord:
     """The published weights, evaluated as published: 256-pixel bicubic resize, 224-pixel centre crop."""
-    return {
-        "hf_hub_id": "csncsn/STViT-R",
-        "hf_hub_filename": filename,
-        "custom_load": True,
-        "num_classes": 1000,
-        "input_size": (3, 224, 224),
-        "crop_pct": 0.875,
-        "interpolation": "bicubic",
-        "mean": (0.485, 0.456, 0.406),
-        "std": (0.229, 0.224, 0.225),
-        "first_conv": "stem.conv1",
-        "classifier": "head",
-        "paper_ids": "arXiv:2303.08685",
-        "paper_name": "Making Vision Transformers Efficient from A Token Sparsification View",
-        "origin_url": "https://github.com/changsn/STViT-R",
-    }
+    return ModelRecord(
+        hf_hub_id="csncsn/STViT-R",
+        hf_hub_filename=f"STViT-R-Swin-{letter}.pth",
+        custom_load=True,
+        crop_pct=PUBLISHED_CROP,
+        first_conv="stem.conv1",
+        classifier="head",
+        license=STVIT_R_LICENCE,
+        paper_ids="arXiv:2303.08685",
+        paper_name="Making Vision Transformers Efficient from A Token Sparsification View",
+        origin_url="https://github.com/changsn/STViT-R",
+        published=classifier_figures(*figures),
+    )
 
 
 default_cfgs = generate_default_cfgs(
     {
-        "stvit_r_swin_small_224.in1k": _cfg("STViT-R-Swin-S.pth"),
-        "stvit_r_swin_base_224.in1k": _cfg("STViT-R-Swin-B.pth"),
+        "stvit_r_swin_small_224.in1k": _record("S", 82.7, 5.83, 717),
+        "stvit_r_swin_base_224.in1k": _record("B", 83.2, 10.26, 539),
     }
 )
 
 
 def _create(variant: str, pretrained: bool, **kwargs: Any) -> STViTRSwin:
     feature_cfg = {"out_indices": (0, 1, 2, 3), "feature_cls": "getter"}
-    return build_model_with_cfg(STViTRSwin, variant, pretrained, feature_cfg=feature_cfg, **kwargs)
+    return build_model(STViTRSwin, variant, pretrained, feature_cfg=feature_cfg, **kwargs)
 
 
 @register_model

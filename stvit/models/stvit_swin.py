@@ -28,6 +28,7 @@ from stvit.layers.swin_layers import (
     check_swin_input,
     swin_layers,
 )
+from stvit.pretrained.records import PUBLISHED_CROP
 from stvit.trace import LayerTrace
 
 from .stvit_deit import STVIT_PAPER
@@ -245,7 +246,7 @@ STGM_POSITIONS = {
 _cfg = {
     "num_classes": 1000,
     "input_size": (3, 224, 224),
-    "crop_pct": 0.875,
+    "crop_pct": PUBLISHED_CROP,
     "interpolation": "bicubic",
     "mean": (0.485, 0.456, 0.406),
     "std": (0.229, 0.224, 0.225),

@@ -12,13 +12,14 @@ from typing import Any
 
 import torch
 from timm.layers import DropPath, Mlp
-from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
+from timm.models import generate_default_cfgs, register_model
 from torch import Tensor, nn
 
 from stvit.init_weights import init_video_swin_from_swin
 from stvit.layers.attention import init_weights
 from stvit.layers.clip_windows import ClipWindowAttention, Size3d, clip_partition, clip_reverse, fit_window, pad_clip
 from stvit.layers.swin_layers import PatchMerging, SwinStage, TokenMapClassifier
+from stvit.pretrained.build import build_model
 from stvit.trace import LayerTrace, TokenTrace
 
 from .stvit_r_swin import rename_released
@@ -247,14 +248,14 @@ default_cfgs = generate_default_cfgs({f"video_swin_{size}.k400": _cfg(size) for 
 
 
 def build_clip_model(model: type[nn.Module], variant: str, pretrained: bool, **kwargs: Any) -> nn.Module:
-    """timm's ``build_model_with_cfg`` for networks on clips.
+    """``build_model`` for networks on clips.
 
     Raises:
         ValueError: ``features_only`` is asked for.
     """
     if kwargs.get("features_only"):
         raise ValueError(f"{variant} has no feature maps in timm's sense, which are of images: use forward_features")
-    return build_model_with_cfg(model, variant, pretrained, **kwargs)
+    return build_model(model, variant, pretrained, **kwargs)
 
 
 @register_model

@@ -1,4 +1,4 @@
-"""Downloading from the Hugging Face Hub."""
+"""Downloading from the Hugging Face Hub, and one message for each way in which that fails."""
 
 from __future__ import annotations
 
@@ -20,17 +20,99 @@ from huggingface_hub.errors import (
 )
 from huggingface_hub.utils import tqdm
 
-from .errors import WeightsUnavailable, unavailable
-from .ledger import entry_path
-from .records import CheckpointRecord
+from stvit.errors import UserError
+
+from .records import ModelRecord
 
 Progress = Callable[[int, int | None], None]
 
 RETRY_PAUSES_S = (1.0, 2.0)
 PASSING_STATUSES = (408, 429, 500, 502, 503, 504)
+AGAIN = "Try again in a minute, or download {file} from {url} by hand and give its path."
+EXPLANATIONS = {  # reason: (what happened, next step)
+    "not on the hub": (
+        "The weights of {name} are not on the Hugging Face Hub.",
+        "Give the path of a file of your own, or go on without weights.",
+    ),
+    "offline": (
+        "{file} is not in the cache, and the Hub may not be asked (offline mode).",
+        "Go online once and run `python -m weights pull {name}`, or give the path of a downloaded file.",
+    ),
+    "unauthorised": (
+        "{hub} refused access to {repo} ({detail}): it does not exist, is private, or your token is not valid.",
+        "Check HF_TOKEN, or log in again with `hf auth login`.",
+    ),
+    "gated": (
+        "{repo} on {hub} is gated: its authors want to be asked first.",
+        "Ask for access on {url}, then log in with `hf auth login`.",
+    ),
+    "repository not found": (
+        "There is no repository {repo} on {hub}.",
+        "Check HF_ENDPOINT if you set it; if the authors have removed it, give the path of a copy of {file}.",
+    ),
+    "file not found": (
+        "{repo} on {hub} has no file {file}.",
+        "Look on {url} whether its authors renamed or removed it, and correct the pretrained config of {name}.",
+    ),
+    "wrong revision": (
+        "{repo} on {hub} has no revision {detail}.",
+        "Look on {url} which there are, and correct the pretrained config of {name}.",
+    ),
+    "withdrawn revision": (
+        "{repo} on {hub} has no longer the revision {detail} of the first download of {file}.",
+        "Delete {ledger} to take what the repository has now.",
+    ),
+    "rate limit": (
+        "{hub} allows no more requests for now ({detail}).",
+        "Wait some minutes, or log in with `hf auth login` for a higher limit.",
+    ),
+    "hub down": ("{hub} is out of order ({detail}).", AGAIN),
+    "time-out": ("{hub} did not answer in time.", "Check your connection. " + AGAIN),
+    "unreachable": ("{hub} cannot be reached ({detail}).", "Check connection, proxy and HF_ENDPOINT. " + AGAIN),
+    "not a hub": (
+        "{hub} does not answer as a Hugging Face Hub does ({detail}).",
+        "Check HF_ENDPOINT and your proxy.",
+    ),
+    "truncated": ("The download of {file} broke off ({detail}).", AGAIN),
+    "damaged download": (
+        "{file} came damaged: its sha256 is {actual}, expected was {expected}. It was removed.",
+        "Try again; if it stays so, a proxy alters downloads: fetch the file from {url} another way and give its path.",
+    ),
+    "damaged cache": (
+        "{detail} has changed since its first download: its sha256 is {actual}, expected was {expected}.",
+        "Delete that file, then run `python -m weights pull {name}`.",
+    ),
+    "disk": (
+        "{file} cannot be written to the cache ({detail}).",
+        "Free disk space, or let HF_HOME name a folder that you can write to.",
+    ),
+    "ledger": (
+        "{ledger}, the record of the first download of {file}, is unreadable ({detail}).",
+        "Delete it; the file is then recorded again.",
+    ),
+}
 
 
-def download(record: CheckpointRecord, revision: str, progress: Progress | None = None) -> Path:
+class WeightsUnavailable(UserError, RuntimeError):
+    """Weights cannot be found, downloaded or trusted.
+
+    Attributes:
+        reason: a key of ``EXPLANATIONS``, or ``"missing"`` or ``"damaged"`` for weights beside a model card.
+    """
+
+    def __init__(self, reason: str, problem: str, next_step: str) -> None:
+        super().__init__(problem, next_step)
+        self.reason = reason
+
+
+def unavailable(reason: str, record: ModelRecord, **details: object) -> WeightsUnavailable:
+    """The error for one reason; ``details`` fill what its sentences name beside the record."""
+    known = {"name": record.name, "repo": record.repo, "file": record.filename, "url": record.source_url}
+    problem, next_step = (text.format(hub=constants.ENDPOINT, **known, **details) for text in EXPLANATIONS[reason])
+    return WeightsUnavailable(reason, problem, next_step)
+
+
+def download(record: ModelRecord, revision: str, progress: Progress | None = None) -> Path:
     """Fetch a file into the Hub's cache.
 
     Args:
@@ -51,7 +133,7 @@ def download(record: CheckpointRecord, revision: str, progress: Progress | None 
         raise _explained(error, record, revision) from error
 
 
-def has(record: CheckpointRecord, revision: str, timeout_s: float) -> bool:
+def has(record: ModelRecord, revision: str, timeout_s: float) -> bool:
     """Whether the Hub answers at once, and has the file; never where it may not be asked (offline mode)."""
     url = hf_hub_url(record.repo, record.filename, revision=revision)
     try:
@@ -60,7 +142,7 @@ def has(record: CheckpointRecord, revision: str, timeout_s: float) -> bool:
         return False
 
 
-def _size_on_hub(record: CheckpointRecord, revision: str) -> int | None:
+def _size_on_hub(record: ModelRecord, revision: str) -> int | None:
     """Ask for the file's size first: unlike the client's own question, this one gives up in seconds, not minutes."""
     url = hf_hub_url(record.repo, record.filename, revision=revision)
     for pause_s in (*RETRY_PAUSES_S, None):
@@ -95,13 +177,13 @@ def _bar_that_calls(progress: Progress) -> type[tqdm]:
     return Bar
 
 
-def _explained(error: Exception, record: CheckpointRecord, revision: str) -> WeightsUnavailable:
+def _explained(error: Exception, record: ModelRecord, revision: str) -> WeightsUnavailable:
     if isinstance(error, LocalEntryNotFoundError) and error.__cause__:  # the client's wrapping of "cannot ask the Hub"
         error = error.__cause__
     reason, detail = _reason(error)
     if reason == "wrong revision":
         detail = revision
-    return unavailable(reason, record, detail=detail, ledger=entry_path(record))
+    return unavailable(reason, record, detail=detail)
 
 
 def _reason(error: Exception) -> tuple[str, str]:

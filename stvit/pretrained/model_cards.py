@@ -1,190 +1,228 @@
-"""Small models that this project trained and ships: weights in ``bundled/``, each with a description beside it.
-
-A new one needs two files, ``NAME.safetensors`` and ``NAME.json``; the fields of the second are those of
-:class:`BundledRecord`, with ``metrics_split`` as the name of the split and the number of its samples.
-"""
+"""Model cards: a trained model is ``NAME.safetensors`` and, beside it, its card ``NAME.json``."""
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from functools import cached_property
+from os import PathLike
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, TypeVar
 
-FOLDER = Path(__file__).parents[2] / "weights" / "bundled"
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+from timm.models import is_model
+from torch import nn
 
-BundledTask = Literal["classify", "detect", "segment", "video"]
+from stvit.checkpoint import load_checkpoint
+from stvit.errors import UserError
+from stvit.factory import create_model
 
-TEXTS = ("name", "model", "task", "data", "recipe", "trained_on", "licence", "sha256")
-COUNTS = ("input_size", "macs", "seed")
-OPTIONAL_NUMBERS = ("epochs", "samples_seen", "frames", "stride")
+from .resolve import resolve_card
+
+CardTask = Literal["classify", "detect", "segment", "video"]
+Names = Annotated[tuple[str, ...], Field(min_length=1)]
+
+WEIGHT_OPTIONS = ("checkpoint", "pretrained")  # beginnings of timm's options that take weights from elsewhere
 
 
-class BundleError(RuntimeError):
-    """The description of a bundled model is not as it has to be; the message is for the user."""
+class ModelCardError(UserError):
+    """A model card cannot be read, or does not describe a model that can be built."""
 
 
-@dataclass(frozen=True)
-class BundledRecord:
-    """A model of this project's own.
+class ModelCard(BaseModel):
+    """A trained model: how to build it, prepare its input and name its outputs. Other entries are left aside.
 
     Attributes:
-        name: of its files.
         model: registered name.
         options: arguments of the model.
         task: what it does.
-        classes: what it knows, in the order of its outputs; of a segmenter, background first.
-        input_size: side of the square input in pixels.
-        metrics: measured by this project on ``split``, percent: e.g. ``top1``, or ``box_ap`` and ``mask_ap``.
-        split: name of the split.
-        num_samples: in the split.
+        classes: in the order of its outputs; of a segmenter, background first.
+        input_size: side of its square input, or shorter side of a detector's, pixels.
+        crop_pct: share of a picture's shorter side that it sees.
+        frames, stride: of a clip model, frames of its input, and frames of the clip from one to the next.
+        sha256: of the weights.
+        name: of card and weights, without suffix; that of the file if left out.
+        path: the weights beside the card; set by :func:`read_card`, never read from it.
+    """
+
+    model_config = ConfigDict(frozen=True, strict=True, allow_inf_nan=False)
+
+    model: str
+    options: dict[str, Any]
+    task: CardTask
+    classes: Names
+    input_size: PositiveInt
+    crop_pct: float = Field(default=1.0, gt=0, le=1)
+    frames: PositiveInt | None = None
+    stride: PositiveInt | None = None
+    sha256: str = Field(pattern="^[0-9a-f]{64}$")
+    name: str = ""
+    path: Path = Field(default=Path(), exclude=True, repr=False)
+
+    @field_validator("model")
+    @classmethod
+    def _is_registered(cls, model: str) -> str:
+        if not is_model(model):
+            raise ValueError("no such model is registered")
+        return model
+
+    @field_validator("options")
+    @classmethod
+    def _name_no_weights(cls, options: dict[str, Any]) -> dict[str, Any]:
+        if any(name.startswith(WEIGHT_OPTIONS) for name in options):
+            raise ValueError("weights are not named here but lie beside the card")
+        return options
+
+    @model_validator(mode="after")
+    def _clips_have_a_length(self) -> ModelCard:
+        if self.task == "video" and None in (self.frames, self.stride):
+            raise ValueError("frames or stride of clips is missing")
+        return self
+
+    def build(self) -> nn.Module:
+        """The model in evaluation mode, without its weights; its ``pretrained_cfg`` holds the card's preprocessing.
+
+        Raises:
+            ModelCardError: the options do not fit the model.
+        """
+        seen = {"input_size": (3, self.input_size, self.input_size), "crop_pct": self.crop_pct}
+        try:
+            return create_model(self.model, pretrained_cfg_overlay=seen, **self.options)
+        except (AssertionError, KeyError, RuntimeError, TypeError, ValueError) as error:  # what networks and timm raise
+            raise ModelCardError(
+                f"{self.model} cannot be made with the options in {self.name}.json ({error}).", "Correct them there."
+            ) from error
+
+
+def _as_lines(value: object) -> object:
+    """One command may be a text alone."""
+    return (value,) if isinstance(value, str) else tuple(value) if isinstance(value, list) else value
+
+
+class BundledCard(ModelCard):
+    """A model that this project trained and ships, with where it comes from and what it reaches.
+
+    Attributes:
+        metrics: measured by this project on the split, percent: e.g. ``top1``, or ``box_ap`` and ``mask_ap``.
+        metrics_split: name of the split, and the number of its samples.
         macs: multiply-adds for one input.
         data: what it was trained on, one sentence.
-        seed: of the training.
-        recipe: name of the training's recipe.
-        command: what trained it, each entry a line for a shell.
+        seed, recipe: of the training.
+        command: shell commands that trained it, in their order.
         trained_on: the hardware, in words.
         licence: of the weights.
-        sha256: of the file of weights.
-        path: the file of weights.
         epochs, samples_seen: of the last run, and of all runs that led to it, where that is known.
-        frames, stride: of a clip model, frames of its input, and frames of the clip from one to the next.
     """
 
-    name: str
-    model: str
-    options: Mapping[str, Any]
-    task: BundledTask
-    classes: tuple[str, ...]
-    input_size: int
-    metrics: Mapping[str, float]
-    split: str
-    num_samples: int
-    macs: int
+    metrics: dict[str, float]
+    metrics_split: tuple[str, NonNegativeInt]
+    macs: NonNegativeInt
     data: str
-    seed: int
+    seed: NonNegativeInt
     recipe: str
-    command: tuple[str, ...]
+    command: Annotated[Names, BeforeValidator(_as_lines)]
     trained_on: str
     licence: str
-    sha256: str
-    path: Path = field(repr=False)
-    epochs: float | None = None
-    samples_seen: int | None = None
-    frames: int | None = None
-    stride: int | None = None
+    epochs: PositiveFloat | None = None
+    samples_seen: PositiveInt | None = None
+
+    @property
+    def split(self) -> str:
+        """Name of the split of ``metrics``."""
+        return self.metrics_split[0]
+
+    @property
+    def num_samples(self) -> int:
+        """Number of samples in the split."""
+        return self.metrics_split[1]
 
 
-class BundledModels(Mapping[str, BundledRecord]):
-    """Records by name, in alphabetical order; the descriptions are read at the first use.
-
-    Raises (from every use until they are mended):
-        BundleError: a description is damaged or incomplete.
-    """
-
-    def __init__(self, folder: Path = FOLDER) -> None:
-        self.folder = folder
-
-    def __getitem__(self, name: str) -> BundledRecord:
-        return self._records[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._records)
-
-    def __len__(self) -> int:
-        return len(self._records)
-
-    def of_task(self, task: BundledTask) -> tuple[BundledRecord, ...]:
-        """The models for one task."""
-        return tuple(record for record in self.values() if record.task == task)
-
-    @cached_property
-    def _records(self) -> dict[str, BundledRecord]:
-        return {path.stem: read_record(path) for path in sorted(self.folder.glob("*.json"))}
+Card = TypeVar("Card", bound=ModelCard)
 
 
-BUNDLED_MODELS = BundledModels()
-
-
-def read_record(path: Path) -> BundledRecord:
-    """Read a description; entries that the record has no field for are left aside.
+def read_card(path: str | PathLike[str], kind: type[Card] = ModelCard) -> Card:
+    """Read ``NAME.json``; the weights are ``NAME.safetensors`` beside it.
 
     Raises:
-        BundleError: it cannot be read, or an entry is missing or is not what it has to be.
+        ModelCardError: it cannot be read, or an entry is missing or is not what it has to be.
     """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(content, dict):
-            raise ValueError("it holds no JSON object")
-        return _record(content, path)
-    except (OSError, ValueError) as error:
-        raise BundleError(
-            f"{path} does not describe a bundled model: {error}. "
-            "Write it again with `python -m weights.garments.bundle`, or delete it together with its weights."
-        ) from error
-
-
-def _record(content: dict[str, Any], path: Path) -> BundledRecord:
-    """The record; ValueError names the entry that is wrong."""
-    texts = {key: _checked(content, key, isinstance(content.get(key), str), "a text") for key in TEXTS}
-    counts = {key: _checked(content, key, _is_count(content.get(key)), "a whole number from 0 on") for key in COUNTS}
-    numbers = {
-        key: _checked(content, key, _is_number(content[key]) and content[key] > 0, "a number above 0")
-        for key in OPTIONAL_NUMBERS
-        if content.get(key) is not None
-    }
-    classes, metrics, split = (content.get(key) for key in ("classes", "metrics", "metrics_split"))
-    command = content.get("command")
-    command = [command] if isinstance(command, str) else command
-    _require(texts["name"] == path.stem, f"name is {texts['name']!r}, not that of the file")
-    _require(texts["task"] in get_args(BundledTask), f"task is {texts['task']!r}, none of {get_args(BundledTask)}")
-    _require(re.fullmatch("[0-9a-f]{64}", texts["sha256"]), "sha256 is no SHA-256 in hexadecimal")
-    _require(counts["input_size"] > 0, "input_size is 0")
-    _require(isinstance(content.get("options"), dict), "options is no object of the model's arguments")
-    _require(_are_texts(classes), "classes is no list of names")
-    _require(_are_texts(command), "command is no list of commands")
-    _require(isinstance(metrics, dict) and all(map(_is_number, metrics.values())), "metrics is no object of numbers")
-    _require(_is_split(split), "metrics_split is not the name of a split and the number of its samples")
-    _require(texts["task"] != "video" or {"frames", "stride"} <= numbers.keys(), "frames or stride of clips is missing")
-    return BundledRecord(
-        **texts,
-        **counts,
-        **numbers,
-        options=content["options"],
-        classes=tuple(classes),
-        metrics=metrics,
-        split=split[0],
-        num_samples=split[1],
-        command=tuple(command),
-        path=path.with_suffix(".safetensors"),
+    path = Path(path)
+    wrong, advice = (
+        f"{path} does not describe a trained model",
+        f"Its entries are those of {kind.__module__}.{kind.__name__}.",
     )
+    try:
+        card = kind.model_validate_json(path.read_bytes())
+    except (OSError, ValidationError) as error:
+        reason = _named(error) if isinstance(error, ValidationError) else error.strerror
+        raise ModelCardError(f"{wrong}: {reason}.", advice) from error
+    if card.name not in ("", path.stem):
+        raise ModelCardError(f"{wrong}: name is {card.name!r}, not that of the file.", advice)
+    return card.model_copy(update={"name": path.stem, "path": path.with_suffix(".safetensors")})
 
 
-def _checked(content: dict[str, Any], key: str, right: bool, kind: str) -> Any:
-    _require(key in content, f"{key} is missing")
-    _require(right, f"{key} is {content[key]!r}, not {kind}")
-    return content[key]
+def load_card(path: str | PathLike[str]) -> tuple[nn.Module, ModelCard]:
+    """A trained model with its verified weights, in evaluation mode, and its card.
+
+    Raises:
+        ModelCardError: the card is wrong, or its options do not fit the model.
+        WeightsUnavailable: the weights are missing, or not those that the card describes.
+        CheckpointError: they do not fit the model.
+    """
+    card = read_card(path)
+    network = card.build()
+    load_checkpoint(network, resolve_card(card).path)
+    return network, card
 
 
-def _require(condition: object, problem: str) -> None:
-    if not condition:
-        raise ValueError(problem)
+class BundledModels(Mapping[str, BundledCard]):
+    """The cards in a folder by name, in alphabetical order, read at the first use.
+
+    Raises (from every use until they are mended):
+        ModelCardError: a card is damaged or incomplete.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __getitem__(self, name: str) -> BundledCard:
+        return self._cards[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._cards)
+
+    def __len__(self) -> int:
+        return len(self._cards)
+
+    def of_task(self, task: CardTask) -> tuple[BundledCard, ...]:
+        """The models for one task."""
+        return tuple(card for card in self.values() if card.task == task)
+
+    @cached_property
+    def _cards(self) -> dict[str, BundledCard]:
+        return {path.stem: read_card(path, BundledCard) for path in sorted(self.folder.glob("*.json"))}
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _is_count(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
-
-
-def _are_texts(value: object) -> bool:
-    return isinstance(value, list) and bool(value) and all(isinstance(entry, str) for entry in value)
-
-
-def _is_split(value: object) -> bool:
-    return isinstance(value, list) and len(value) == 2 and isinstance(value[0], str) and _is_count(value[1])
+def _named(error: ValidationError, shown: int = 3) -> str:
+    """The first wrong entries, each with what is wrong with it."""
+    problems = []
+    for each in error.errors(include_url=False)[:shown]:
+        entry = ".".join(map(str, each["loc"]))
+        reason = re.sub("^(Input|String|Tuple) should", "it should", each["msg"].removeprefix("Value error, "))
+        if each["type"] == "missing":
+            reason = f"{entry} is missing"
+        elif entry:
+            reason = f"{entry} is {each['input']!r:.60}: {reason}"
+        problems.append(reason)
+    return "; ".join(problems)

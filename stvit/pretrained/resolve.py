@@ -1,112 +1,163 @@
-"""From a catalogue record to a verified file: explicit path, then cache, then Hub, then the bundled copy."""
+"""From a record or a model card to a verified file of weights.
+
+Where a record holds no sha256, the commit, the size and the sha256 of its first download are kept in a ledger beside
+the Hub's cache, and every later use is compared with them.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import json
+import logging
 import os
 import re
-from dataclasses import dataclass
-from os import PathLike
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import Path
-from typing import Literal
+from threading import get_ident
+from typing import TYPE_CHECKING, Literal
 
-from huggingface_hub import try_to_load_from_cache
+from huggingface_hub import constants, try_to_load_from_cache
 
-from .errors import WeightsUnavailable, unavailable
-from .hub import Progress, download, has
-from .ledger import LedgerEntry, read_entry, sha256_of, write_entry
-from .model_cards import BundledRecord
-from .records import CheckpointRecord
+from .hub import Progress, WeightsUnavailable, download, has, unavailable
+from .records import ModelRecord
 
-BUNDLED = Path(__file__).parents[2] / "weights" / "bundled"
+if TYPE_CHECKING:
+    from .model_cards import ModelCard
 
-Origin = Literal["explicit path", "cache", "Hub", "bundled"]
+logger = logging.getLogger(__name__)
+
+Origin = Literal["cache", "Hub", "bundled"]
 
 
 @dataclass(frozen=True)
 class ResolvedWeights:
-    """A file of weights, where it came from, and its sha256."""
+    """A verified file of weights, where it came from, and its sha256."""
 
     path: Path
     origin: Origin
     sha256: str
 
 
-def resolve(
-    record: CheckpointRecord,
-    *,
-    explicit_path: str | PathLike[str] | None = None,
-    progress: Progress | None = None,
-    offline: bool = False,
-) -> ResolvedWeights:
-    """Find the weights of a record, downloading them if need be.
+@dataclass(frozen=True)
+class LedgerEntry:
+    """The file as it first came: the commit that the revision then meant, its size in bytes, its sha256."""
 
-    A cached file costs no request. Its first download fixes commit, size and sha256; whatever the Hub says later, the
-    same bytes are used, or an error is raised.
+    commit: str
+    size: int
+    sha256: str
+
+
+def resolve(record: ModelRecord, *, progress: Progress | None = None, offline: bool = False) -> ResolvedWeights:
+    """Find the weights of a record, in the Hub's cache or on the Hub.
+
+    A cached file costs no request. The record's sha256, or else the ledger's, fixes the bytes: whatever the Hub says
+    later, the same ones are used, or an error is raised.
 
     Args:
-        record: entry of the catalogue.
-        explicit_path: a file of the user's own, taken as it is; nothing else is then tried.
+        record: of the model.
         progress: called with the bytes so far and the total during a download; what it raises ends the download.
         offline: never ask the Hub.
 
     Raises:
-        WeightsUnavailable: no such file, no way to get it, or it is not what it was.
+        WeightsUnavailable: they cannot be fetched, or are not what they were.
     """
-    if explicit_path is not None:
-        return _explicit(record, Path(explicit_path))
+    if record.repo is None:
+        raise unavailable("not on the hub", record)
     entry = read_entry(record)
-    revision = entry.commit if entry else record.revision
-    cached = try_to_load_from_cache(record.repo, record.filename, revision=revision)
-    if isinstance(cached, str):
-        return _verified(record, entry, Path(cached), "cache")
-    try:
-        if offline:
-            raise unavailable("offline", record)
-        path = download(record, revision, progress)
-    except WeightsUnavailable:
-        bundled = BUNDLED / f"{record.name}.safetensors"
-        if not bundled.is_file():
-            raise
-        return ResolvedWeights(bundled, "bundled", sha256_of(bundled))
-    return _verified(record, entry, path, "Hub")
+    cached = _cached(record, entry)
+    if cached is not None:
+        return _verified(record, entry, cached, "cache")
+    if offline:
+        raise unavailable("offline", record)
+    return _verified(record, entry, _downloaded(record, entry, progress), "Hub")
 
 
-def resolve_bundled(record: BundledRecord) -> ResolvedWeights:
-    """The weights of a bundled model, verified.
+def resolve_card(card: ModelCard) -> ResolvedWeights:
+    """The weights beside a model card, compared with the sha256 in it.
 
     Raises:
-        WeightsUnavailable: the file is missing, or is not the one that was described.
+        WeightsUnavailable: the file is missing, or is not the one that the card describes.
     """
-    name = record.path.name
-    again = f"Put back {name} as the project has it, or train it anew with `{record.command[-1]}`."
-    if not record.path.is_file():
-        raise WeightsUnavailable("bundled missing", f"The bundled weights {name} are missing.", again)
-    actual = sha256_of(record.path)
-    if actual != record.sha256:
-        message = f"The bundled weights {name} are damaged: their sha256 is {actual}, expected was {record.sha256}."
-        raise WeightsUnavailable("bundled damaged", message, again)
-    return ResolvedWeights(record.path, "bundled", actual)
+    name = card.path.name
+    again = f"Put back {name} as it came with its card, or write card and weights again."
+    if not card.path.is_file():
+        raise WeightsUnavailable("missing", f"The weights {name} are missing.", again)
+    actual = sha256_of(card.path)
+    if actual != card.sha256:
+        problem = f"The weights {name} are damaged: their sha256 is {actual}, expected was {card.sha256}."
+        raise WeightsUnavailable("damaged", problem, again)
+    return ResolvedWeights(card.path, "bundled", actual)
 
 
-def within_reach(record: CheckpointRecord, timeout_s: float) -> bool:
-    """Whether a checkpoint is in the cache, or the Hub says in time that it has it; nothing is downloaded."""
+def within_reach(record: ModelRecord, timeout_s: float) -> bool:
+    """Whether weights are in the cache, or the Hub says in time that it has them; nothing is downloaded."""
     try:
         entry = read_entry(record)
     except WeightsUnavailable:
         return False
-    revision = entry.commit if entry else record.revision
-    cached = try_to_load_from_cache(record.repo, record.filename, revision=revision)
-    return isinstance(cached, str) or has(record, revision, timeout_s)
+    return _cached(record, entry) is not None or has(record, _revision(record, entry), timeout_s)
 
 
-def _explicit(record: CheckpointRecord, path: Path) -> ResolvedWeights:
+def entry_path(record: ModelRecord) -> Path:
+    """One small file for each checkpoint, beside the Hub's cache: nothing to lock when two processes download."""
+    name = f"{record.repo}--{record.revision}--{record.filename}.json".replace("/", "--")
+    return Path(constants.HF_HOME) / "stvit-studio" / name
+
+
+def read_entry(record: ModelRecord) -> LedgerEntry | None:
+    """The ledger's entry, or ``None`` where there is none: before the first download, and for a record with a sha256.
+
+    Raises:
+        WeightsUnavailable: the entry is unreadable.
+    """
+    if record.sha256:
+        return None
+    path = entry_path(record)
     try:
-        return ResolvedWeights(path, "explicit path", sha256_of(path))
-    except OSError as error:
-        raise unavailable("explicit path", record, detail=path, problem=error.strerror) from error
+        return LedgerEntry(**json.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, TypeError) as error:
+        raise unavailable("ledger", record, ledger=path, detail=error) from error
 
 
-def _verified(record: CheckpointRecord, entry: LedgerEntry | None, path: Path, origin: Origin) -> ResolvedWeights:
+def sha256_of(path: Path) -> str:
+    """Hash a file (0.2 s for 200 MB); an unchanged file is hashed once per process."""
+    stat = path.stat()
+    return _sha256(path, stat.st_size, stat.st_mtime_ns)
+
+
+@lru_cache(maxsize=64)
+def _sha256(path: Path, size: int, mtime_ns: int) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _revision(record: ModelRecord, entry: LedgerEntry | None) -> str:
+    return entry.commit if entry else record.revision
+
+
+def _cached(record: ModelRecord, entry: LedgerEntry | None) -> Path | None:
+    path = try_to_load_from_cache(record.repo, record.filename, revision=_revision(record, entry))
+    return Path(path) if isinstance(path, str) else None
+
+
+def _downloaded(record: ModelRecord, entry: LedgerEntry | None, progress: Progress | None) -> Path:
+    try:
+        return download(record, _revision(record, entry), progress)
+    except WeightsUnavailable as error:
+        if entry is None or error.reason != "wrong revision":
+            raise
+        ledger = entry_path(record)
+        raise unavailable("withdrawn revision", record, detail=entry.commit, ledger=ledger) from error
+
+
+def _verified(record: ModelRecord, entry: LedgerEntry | None, path: Path, origin: Origin) -> ResolvedWeights:
     """Compare a file in the cache with what it has to be, and record it if it is the first time."""
     actual = sha256_of(path)
     expected = record.sha256 or (entry.sha256 if entry else _sha256_by_hub(path)) or actual
@@ -117,9 +168,23 @@ def _verified(record: CheckpointRecord, entry: LedgerEntry | None, path: Path, o
         path.unlink()
         blob.unlink(missing_ok=True)
         raise unavailable("damaged download", record, actual=actual, expected=expected)
-    if entry is None:
-        write_entry(record, LedgerEntry(commit=path.parent.name, size=path.stat().st_size, sha256=actual))
+    if entry is None and record.sha256 is None:
+        _write_entry(record, LedgerEntry(commit=path.parent.name, size=path.stat().st_size, sha256=actual))
     return ResolvedWeights(path, origin, actual)
+
+
+def _write_entry(record: ModelRecord, entry: LedgerEntry) -> None:
+    """Keep what came; the entry appears whole or not at all. Where the cache is read-only, nothing is kept."""
+    path = entry_path(record)
+    partial = path.with_name(f"{path.name}.{os.getpid()}-{get_ident()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_text(json.dumps(asdict(entry)), encoding="utf-8")
+        os.replace(partial, path)
+    except OSError as error:
+        with suppress(OSError):
+            partial.unlink()
+        logger.warning("The download of %s cannot be recorded in %s: %s", record.filename, path, error)
 
 
 def _sha256_by_hub(path: Path) -> str | None:

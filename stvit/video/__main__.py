@@ -13,7 +13,7 @@ import sys
 from threading import Event
 
 from stvit.checkpoint import CheckpointError
-from stvit.errors import needs_extra
+from stvit.errors import UserError, needs_extra
 from stvit.predict.allocator import keep_freed_memory
 from stvit.predict.device import compute_in_one_place
 
@@ -22,8 +22,7 @@ with needs_extra("video"):
 
     from .annotate_task import Single
     from .arguments import VIEWS, parse
-    from .model_card import BadDescription
-    from .models import BadClasses, NoWeights, build_models
+    from .models import build_models
     from .pipeline import process
     from .progress import STAGES, Progress
     from .side_by_side import Race
@@ -45,7 +44,7 @@ def main(arguments: list[str] | None = None) -> int:
             report(progress)
         if options.views:
             report_views(models, progress, options.views, limits)
-    except (VideoError, NoWeights, BadClasses, BadDescription, CheckpointError) as error:
+    except (UserError, VideoError, CheckpointError) as error:
         print(f"\n{error}", file=sys.stderr)
         return 1
     except (OSError, av.FFmpegError) as error:

@@ -14,9 +14,8 @@ from timm.models import is_model, model_entrypoint
 
 from stvit.detection import detector
 from stvit.models import stvit_video_swin, video_swin
+from stvit.pretrained.model_cards import ModelCard, ModelCardError, read_card
 from stvit.segmentation import upernet
-
-from .model_card import BadDescription, Description, read_description
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 MODELS = {
@@ -41,13 +40,13 @@ class Side:
 
     Attributes:
         name: registered name.
-        checkpoint: its weights; ``None`` for the published ones, or those beside its description.
-        description: of a trained model.
+        checkpoint: its weights; ``None`` for the published ones, or those beside its card.
+        card: of a trained model.
     """
 
     name: str
     checkpoint: Path | None
-    description: Description | None
+    card: ModelCard | None
 
     @property
     def kind(self) -> str:
@@ -62,7 +61,7 @@ def parse(arguments: list[str] | None, description: str) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     if options.task is None:
         tasks = {kind: task for task, kind in reversed(KINDS.items())}
-        options.task = tasks[options.record.kind] if options.record else "classify"
+        options.task = tasks.get(options.record.task, "classify") if options.record else "classify"
     model = options.model or (None if options.record else MODELS[options.task])
     sides = [(model, options.checkpoint, options.record)]
     if options.baseline or options.baseline_record:
@@ -84,11 +83,11 @@ def _parser(description: str) -> argparse.ArgumentParser:
     add("--task", choices=MODELS, help="(default: that of --record, or classify)")
     which, weights, other = (parser.add_mutually_exclusive_group() for _ in range(3))
     which.add_argument("--model", metavar="NAME", help="a registered model (default: STViT-R-Swin-S)")
-    which.add_argument("--record", type=_described, metavar="FILE", help="the description of a trained model, a .json")
+    which.add_argument("--record", type=_card, metavar="FILE", help="a trained model by its card, a .json")
     weights.add_argument("--checkpoint", type=Path, metavar="FILE", help="its weights (default: the published ones)")
     weights.add_argument("--random-weights", action="store_true", help="no weights, so no predictions")
     other.add_argument("--baseline", metavar="NAME", help="a model beside it, each at its real pace")
-    other.add_argument("--baseline-record", type=_described, metavar="FILE", help="likewise a trained one")
+    other.add_argument("--baseline-record", type=_card, metavar="FILE", help="likewise a trained one")
     add("--baseline-checkpoint", type=Path, metavar="FILE")
     add("--records", type=Path, metavar="FILE", help="what is known of each frame, as JSON lines")
     add("--scale", type=int, nargs=2, metavar=("LONG", "SHORT"), help="of a detector (default: as it was trained)")
@@ -109,10 +108,10 @@ def _parser(description: str) -> argparse.ArgumentParser:
     return parser
 
 
-def _described(path: str) -> Description:
+def _card(path: str) -> ModelCard:
     try:
-        return read_description(path)
-    except BadDescription as error:
+        return read_card(path)
+    except ModelCardError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
 
 
@@ -148,9 +147,9 @@ def _of_models(options: argparse.Namespace) -> Iterator[str]:
     for side in options.sides:
         if not is_model(side.name):
             yield f"unknown model: {side.name}"
-        wanted, has = KINDS[options.task], side.description.kind if side.description else side.kind
+        wanted, has = KINDS[options.task], side.card.task if side.card else side.kind
         if side.kind != has:
-            yield f"the description says that {side.name} is for {has}, but it is for {side.kind}: correct its task"
+            yield f"the card says that {side.name} is for {has}, but it is for {side.kind}: correct its task"
         if has != wanted:
             tasks = [task for task, kind in KINDS.items() if kind == has]
             fitting = f"its --task is {' or '.join(tasks)}" if tasks else "no --task here runs it"
@@ -159,8 +158,8 @@ def _of_models(options: argparse.Namespace) -> Iterator[str]:
         yield "--baseline-checkpoint is of a baseline: name that with --baseline or --baseline-record"
     if options.baseline_checkpoint and options.random_weights:
         yield "--random-weights leaves out all weights: give it without --baseline-checkpoint"
-    if options.classes and (options.task != "action" or all(side.description for side in options.sides)):
-        yield "--classes names what a clip model without a description knows; others' names stand in their --record"
+    if options.classes and (options.task != "action" or all(side.card for side in options.sides)):
+        yield "--classes names what a clip model without a card knows; others' names stand in their --record"
     if options.views and (options.task != "action" or options.random_weights):
         yield "--views is for clip models with weights: add --task action"
     if options.device == "cuda" and not torch.cuda.is_available():

@@ -10,7 +10,7 @@ from functools import cache
 import numpy as np
 import torch
 import torch.nn.functional as F
-from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD, ImageNetInfo
+from timm.data import ImageNetInfo
 from torch import Tensor, nn
 
 from stvit.measure.macs import count_macs
@@ -20,8 +20,6 @@ from stvit.trace import TokenTrace
 
 from .types import FrameResult
 
-INPUT_SIZE = 224
-CROP_PCT = 224 / 256  # of the shorter side; the central square of this length is what the model sees
 BATCH_OF_CORE, LARGEST_BATCH = 8, 32
 BATCH_OF_CORE_NARROW, NARROW = 16, 5_000_000  # where Python takes its time too: models with fewer parameters than this
 NO_PREDICTIONS = "no weights: no predictions"
@@ -34,8 +32,8 @@ class Classifier:
         network: in evaluation mode, on its device and in its precision; (B, 3, H, W) -> (B, classes).
         label: what people call it.
         classes: names, in the order of its logits; by default those of ImageNet.
-        input_size: side of its square input, pixels.
-        crop_pct: share of a frame's shorter side that it sees.
+        input_size: side of its square input, pixels; by default what the network's ``pretrained_cfg`` says.
+        crop_pct: share of a frame's shorter side that it sees; likewise.
         predicts: whether it has weights; without, it is run, but says nothing.
         regions: whether to find out which regions its tokens stand for; costs the attention maps.
         compute: runs it on its device, one caller at a time; by default one of its own.
@@ -48,8 +46,8 @@ class Classifier:
         label: str,
         *,
         classes: Sequence[str] | None = None,
-        input_size: int = INPUT_SIZE,
-        crop_pct: float = CROP_PCT,
+        input_size: int | None = None,
+        crop_pct: float | None = None,
         predicts: bool = True,
         regions: bool = False,
         compute: Compute | None = None,
@@ -57,8 +55,9 @@ class Classifier:
     ) -> None:
         self._network, self.label = network, label
         self._classes = imagenet_classes() if classes is None else classes
-        self._input_size, self._crop_pct = input_size, crop_pct
-        self.input_key: Hashable = (Classifier, input_size, crop_pct)
+        seen = network.pretrained_cfg
+        self._input_size, self._crop_pct = input_size or seen["input_size"][-1], crop_pct or seen["crop_pct"]
+        self.input_key: Hashable = (Classifier, self._input_size, self._crop_pct)
         self._predicts = predicts
         self._traced = regions and "return_trace" in inspect.signature(network.forward).parameters
         weight = next(network.parameters())
@@ -70,7 +69,7 @@ class Classifier:
         self.batch_size = batch_size or min(of_device, LARGEST_BATCH)
         self.note = "" if predicts else NO_PREDICTIONS
         self.macs = 0
-        mean, std = (torch.tensor(v, device=self._device) for v in (IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD))
+        mean, std = (torch.tensor(seen[key], device=self._device) for key in ("mean", "std"))
         self._mean, self._std = mean.view(3, 1, 1) * 255, std.view(3, 1, 1) * 255
         self._square, self._box_xyxy = np.s_[:, :], (0.0, 0.0, 1.0, 1.0)  # in a frame, from ``begin`` on
         self._warm: set[int] = set()  # numbers of parts that batches came in

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from stvit.pretrained.load import load
 from torch import nn
 
 from stvit.checkpoint import CheckpointError
-from stvit.pretrained.load import load
 from tests.hub_server import HubServer
 from weights import CheckpointRecord
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 import torch
+from stvit.pretrained.load import load
 
 import stvit
 import weights.__main__ as command
-from stvit.pretrained.load import load
 from stvit.pretrained.model_cards import BundledModels
 from tests.bundled_stand_ins import KINDS, describe, write_stand_ins
 from weights import BUNDLED_MODELS, BundleError, WeightsUnavailable, resolve_bundled

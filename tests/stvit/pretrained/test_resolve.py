@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 from huggingface_hub import constants
-
 from stvit.pretrained.errors import EXPLANATIONS
 from stvit.pretrained.ledger import entry_path, read_entry
+
 from stvit.pretrained.resolve import resolve
 from tests.hub_server import Fault, HubServer
 from weights import CheckpointRecord, WeightsUnavailable, within_reach

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import save_file
+from stvit.video.model_card import BadDescription, read_description
 
 import stvit
 from stvit.video.__main__ import main
 from stvit.video.arguments import parse
-from stvit.video.model_card import BadDescription, read_description
 from stvit.video.models import build_models
 from tests.narrow_detector import DETECTOR, NARROW
 from tests.stvit.video.clips import make_clip
