@@ -63,6 +63,12 @@ class HubServer:
         self._commits[repo, revision] = commit
         return commit
 
+    def forget(self, repo: str) -> None:
+        """Lose a repository with its history."""
+        for known in (self._commits, self._trees):
+            for key in [key for key in known if key[0] == repo]:
+                del known[key]
+
     def find(self, repo: str, revision: str, filename: str) -> tuple[str, bytes] | str:
         """The commit and the content of a file, or the Hub's error code."""
         if not any(repo == known for known, _ in self._commits):

@@ -7,7 +7,6 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from stvit.checkpoint import CheckpointError
 from stvit.errors import UserError
 from stvit.pretrained.hub import WeightsUnavailable
 from stvit.pretrained.records import ModelRecord, UnknownModel, catalogue, record
@@ -97,7 +96,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             list_weights()
         else:
             return 0 if verify() else 1
-    except (UserError, CheckpointError) as error:
+    except UserError as error:
         print(f"\n{error}", file=sys.stderr)
         return 1
     return 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -23,16 +24,15 @@ def with_verified_file(found: ModelRecord) -> ModelRecord:
     Raises:
         WeightsUnavailable: see :func:`stvit.pretrained.resolve.resolve`.
     """
-    if found.repo is None:
-        if found.has_weights:
-            logger.warning("The weights of %s come from %s and are not verified.", found.name, found.url or found.file)
+    if found.repo is None and found.has_weights:
+        logger.warning("The weights of %s come from %s and are not verified.", found.name, found.url or found.file)
         return found
     as_published = found.custom_load and found.filename.endswith(".pth")  # what the model's load_pretrained reads
     return replace(found, file=str(resolve(found).path), custom_load=as_published)
 
 
 def build_model(
-    model: type[nn.Module],
+    model: Callable[..., nn.Module],
     variant: str,
     pretrained: bool,
     pretrained_cfg: str | dict[str, Any] | PretrainedCfg | None = None,

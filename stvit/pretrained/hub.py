@@ -30,9 +30,9 @@ RETRY_PAUSES_S = (1.0, 2.0)
 PASSING_STATUSES = (408, 429, 500, 502, 503, 504)
 AGAIN = "Try again in a minute, or download {file} from {url} by hand and give its path."
 EXPLANATIONS = {  # reason: (what happened, next step)
-    "not on the hub": (
-        "The weights of {name} are not on the Hugging Face Hub.",
-        "Give the path of a file of your own, or go on without weights.",
+    "unpublished": (
+        "No weights of {name} were published on the Hugging Face Hub.",
+        "Give the path of a file of your own, or create the model with pretrained=False and train it.",
     ),
     "offline": (
         "{file} is not in the cache, and the Hub may not be asked (offline mode).",

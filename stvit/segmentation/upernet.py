@@ -13,11 +13,12 @@ from typing import Any
 import numpy as np
 import torch
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
-from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
+from timm.models import generate_default_cfgs, register_model
 from torch import Tensor, nn
 
 from stvit.layers.layer_groups import LayerGroups, groups_within
 from stvit.models.dense_backbone import dense_backbone
+from stvit.pretrained.build import build_model
 from stvit.trace import TokenTrace
 
 from .inference import SlidingWindow, average_probabilities, label_map, scaled_hw, sliding_logits
@@ -235,10 +236,9 @@ def _create(name: str, pretrained: bool, **kwargs: Any) -> UperNet:
     """Build a registered model; options other than those of :class:`UperNet` are the backbone's.
 
     Raises:
-        ValueError: weights are asked for, or another number of input channels than three.
+        WeightsUnavailable: weights are asked for; none were published.
+        ValueError: another number of input channels than three.
     """
-    if pretrained:
-        raise ValueError(f"no weights of {name} were published: create it with pretrained=False and train it")
     if kwargs.get("in_chans", 3) != 3:
         raise ValueError(f"{name} takes RGB images, not {kwargs['in_chans']} channels")
 
@@ -246,7 +246,7 @@ def _create(name: str, pretrained: bool, **kwargs: Any) -> UperNet:
         own = {k: options.pop(k) for k in ("num_classes", "channels", "auxiliary_channels") if k in options}
         return UperNet(dense_backbone(name.removesuffix("_upernet"), **options), **own)
 
-    return build_model_with_cfg(build, name, pretrained=False, kwargs_filter=("in_chans",), **kwargs)
+    return build_model(build, name, pretrained, kwargs_filter=("in_chans",), **kwargs)
 
 
 @register_model

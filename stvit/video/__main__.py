@@ -12,7 +12,6 @@ from __future__ import annotations
 import sys
 from threading import Event
 
-from stvit.checkpoint import CheckpointError
 from stvit.errors import UserError, needs_extra
 from stvit.predict.allocator import keep_freed_memory
 from stvit.predict.device import compute_in_one_place
@@ -44,7 +43,7 @@ def main(arguments: list[str] | None = None) -> int:
             report(progress)
         if options.views:
             report_views(models, progress, options.views, limits)
-    except (UserError, VideoError, CheckpointError) as error:
+    except (UserError, VideoError) as error:
         print(f"\n{error}", file=sys.stderr)
         return 1
     except (OSError, av.FFmpegError) as error:

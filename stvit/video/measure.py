@@ -21,7 +21,7 @@ from typing import Any
 
 import torch
 
-from stvit.checkpoint import CheckpointError
+from stvit.errors import UserError
 from stvit.measure.timing import device_name, quartiles
 from stvit.predict.allocator import keep_freed_memory
 from stvit.predict.device import Compute, compute_in_one_place
@@ -29,8 +29,7 @@ from stvit.predict.device import Compute, compute_in_one_place
 from .annotate_task import Single
 from .arguments import parse
 from .decode import ClipReader
-from .model_card import BadDescription
-from .models import BadClasses, NoWeights, build_models
+from .models import build_models
 from .pipeline import process
 from .probe import probe
 from .progress import STAGES
@@ -147,7 +146,7 @@ def main(arguments: list[str] | None = None) -> int:
             limits = Limits(max_bytes=options.max_megabytes * 2**20, max_seconds=options.max_seconds)
             models, info = build_models(options), probe(options.source, limits)
             measured = measure(info, models, own.rounds, limits, target)
-        except (VideoError, NoWeights, BadClasses, BadDescription, CheckpointError) as error:
+        except (UserError, VideoError) as error:
             print(error, file=sys.stderr)
             return 1
     device = torch.device(options.device)

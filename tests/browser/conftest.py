@@ -23,9 +23,9 @@ from playwright.sync_api import Browser, Page, sync_playwright
 from safetensors.torch import save
 from yacs.config import CfgNode
 
+from stvit.pretrained.records import record
 from tests.golden.fill import fill
 from tests.hub_server import HubServer
-from weights import CATALOGUE
 
 ROOT = Path(__file__).resolve().parents[2]
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -62,10 +62,10 @@ def add_released_weights(hub: HubServer) -> None:
     container = {"model": fill(shapes) | counters, "optimizer": {}, "epoch": 299, "config": CfgNode({"MODEL": {}})}
     buffer = io.BytesIO()
     torch.save(container, buffer)
-    hub.add_file(CATALOGUE[MODEL].repo, CATALOGUE[MODEL].filename, buffer.getvalue())
+    hub.add_file(record(MODEL).repo, record(MODEL).filename, buffer.getvalue())
     torch.manual_seed(0)
     for name in (BASELINE, FULL_TOKEN_DEIT):
-        hub.add_file(CATALOGUE[name].repo, CATALOGUE[name].filename, save(timm.create_model(name).state_dict()))
+        hub.add_file(record(name).repo, record(name).filename, save(timm.create_model(name).state_dict()))
 
 
 @pytest.fixture(scope="session")

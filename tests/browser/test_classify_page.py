@@ -15,9 +15,9 @@ from playwright.sync_api import Browser, Page, expect
 
 from demo.model_cache import RETRY_AFTER_S
 from demo.page.examples import load_examples
+from stvit.pretrained.records import record
 from tests.browser.conftest import BASELINE, MODEL, ROOT, App, add_released_weights
 from tests.hub_server import HubServer
-from weights import CATALOGUE
 
 PHOTO = ROOT / "assets" / "examples" / "bison.jpg"
 UPLOAD = "#picture input[type=file]"
@@ -55,7 +55,7 @@ def test_a_photo_gives_predictions_of_both_models_with_weights_from_the_hub(show
     expect(shown.locator(".agreement")).to_contain_text(re.compile("Both say|They differ"))
     expect(shown.locator(".notice")).to_have_count(0)
     for name in (MODEL, BASELINE):
-        assert any(request.startswith(f"GET /{CATALOGUE[name].repo}/resolve/") for request in hub.requests)
+        assert any(request.startswith(f"GET /{record(name).repo}/resolve/") for request in hub.requests)
 
 
 def test_the_times_of_the_request_are_split_for_both_models(shown: Page) -> None:

@@ -11,10 +11,10 @@ import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 from pycocotools.coco import COCO
 
+from stvit.pretrained.records import record
 from tests.browser.conftest import ROOT, App
 from tests.hub_server import HubServer
 from tests.narrow_detector import DETECTOR, checkpoint
-from weights import CATALOGUE
 
 PHOTO = ROOT / "assets" / "examples" / "castle.jpg"
 PROGRAM = ("-m", "tests.browser.narrow_app")
@@ -24,7 +24,7 @@ expect.set_options(timeout=60_000)
 
 
 def add_detector(hub: HubServer) -> None:
-    hub.add_file(CATALOGUE[DETECTOR].repo, CATALOGUE[DETECTOR].filename, checkpoint())
+    hub.add_file(record(DETECTOR).repo, record(DETECTOR).filename, checkpoint())
 
 
 @pytest.fixture(scope="module")

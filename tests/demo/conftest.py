@@ -17,10 +17,12 @@ import demo.registry
 from demo.engine import Engine
 from demo.garments import garment_choices
 from stvit.models.stvit_r_swin import rename_released
+from stvit.pretrained.hub import WeightsUnavailable
 from stvit.pretrained.model_cards import BundledModels
+from stvit.pretrained.records import ModelRecord
+from stvit.pretrained.resolve import ResolvedWeights
 from tests import bundled_stand_ins, narrow_detector
 from tests.golden.fill import fill
-from weights import CheckpointRecord, ResolvedWeights, WeightsUnavailable
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
 MODEL, BASELINE = "stvit_r_swin_small_224", "deit_tiny_patch16_224"
@@ -46,8 +48,8 @@ def weight_files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 def with_weights(weight_files: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     """Weights come from ``weight_files`` instead of the Hub."""
 
-    def resolve(record: CheckpointRecord, progress=None) -> ResolvedWeights:
-        return ResolvedWeights(weight_files[record.name], "cache", "")
+    def resolve(record: ModelRecord, progress=None) -> ResolvedWeights:
+        return ResolvedWeights(weight_files[record.architecture], "cache", "")
 
     monkeypatch.setattr(demo.model_cache, "resolve", resolve)
 

@@ -22,11 +22,11 @@ from demo.camera_runs import MAX_RUNS, LiveRun, LiveRuns, TooManyCameras
 from demo.engine import Engine
 from demo.registry import find
 from demo.video import CLASSIFY, CLUSTERS, DETECT, BadChoice
+from stvit.pretrained.hub import WeightsUnavailable
 from tests import narrow_classifier
 from tests.demo.camera_frames import encoded, job, scene
 from tests.demo.conftest import BASELINE, MODEL
 from tests.narrow_detector import DETECTOR
-from weights import WeightsUnavailable
 
 
 @pytest.fixture

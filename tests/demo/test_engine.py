@@ -17,8 +17,8 @@ from demo.media import MediaError
 from demo.memory import OutOfMemory
 from demo.model_cache import ModelStore
 from demo.registry import UnknownModel
+from stvit.pretrained.resolve import ResolvedWeights
 from tests.demo.conftest import BASELINE, MODEL
-from weights import ResolvedWeights
 from weights.garments import CLASS_NAMES
 
 CPU = torch.device("cpu")

@@ -22,7 +22,7 @@ from demo.registry import (
     sizes_of,
 )
 from demo.tabs.inputs import method_chosen, size_chosen
-from weights import CATALOGUE
+from stvit.pretrained.records import catalogue, record
 
 
 def test_names_and_labels_are_unique_and_lead_back_to_their_entry() -> None:
@@ -39,11 +39,11 @@ def test_every_entry_is_reached_through_the_three_pickers() -> None:
 
 
 def test_detectors_are_on_offer_with_their_records_and_a_full_token_peer_without_weights() -> None:
-    records = {name: record for name, record in CATALOGUE.items() if record.task == "detection"}
+    records = {each.architecture: each for each in catalogue().values() if each.test_scale}
     published = [choice for choice in DETECTORS if not choice.bundled]
     assert [choice.name for choice in published] == list(records)
     for choice in published:
-        assert choice.weights == choice.name and CATALOGUE[choice.name].published.items() <= choice.published.items()
+        assert choice.weights == choice.name and records[choice.name].published.items() <= choice.published.items()
         peer = full_token_peer(choice)
         assert peer.size == choice.size and peer.weights is None and "no public weights" in peer.no_weights
         with torch.device("meta"):
@@ -69,16 +69,16 @@ def test_every_setting_can_be_built() -> None:
 def test_every_entry_has_weights_of_its_size_or_says_why_not() -> None:
     for choice in CHOICES:
         assert choice.has_weights != bool(choice.no_weights)
-        assert choice.weights is None or (choice.weights in CATALOGUE and choice.size in choice.weights)
+        assert choice.weights is None or (record(choice.weights).name in catalogue() and choice.size in choice.weights)
 
 
-@pytest.mark.parametrize("name", [name for name, record in CATALOGUE.items() if record.task == "classification"])
+@pytest.mark.parametrize("name", [each.architecture for each in catalogue().values() if not each.test_scale])
 def test_every_record_is_on_offer_with_the_papers_figures(name: str) -> None:
-    record = CATALOGUE[name].published
+    figures = record(name).published
     assert published_figures(name) == {
-        "top1": record["top1"],
-        "gmacs": record["gmacs"],
-        "throughput": record["v100_images_per_s"],
+        "top1": figures["top1"],
+        "gmacs": figures["gmacs"],
+        "throughput": figures["v100_images_per_s"],
     }
 
 

@@ -19,9 +19,9 @@ from demo.memory import OutOfMemory
 from demo.page.examples import garment_examples
 from demo.registry import UnknownModel, segmenter_peer
 from demo.segmentation import class_areas, race_segmenters, segment, segment_file
+from stvit.pretrained.hub import WeightsUnavailable
 from tests.demo.conftest import MODEL
 from tests.sure_detector import PHOTO
-from weights import WeightsUnavailable
 
 OURS, FULL = "garments_segment_stvit_r", "garments_segment_swin"
 SCENE = garment_examples("scene")[0].path
@@ -130,7 +130,7 @@ def test_without_weights_there_are_regions_and_times_but_no_labels(
     def damaged(record: object) -> None:
         raise WeightsUnavailable("damaged", "Its file is damaged.", "Install the page anew.")
 
-    monkeypatch.setattr(demo.model_cache, "resolve_bundled", damaged)
+    monkeypatch.setattr(demo.model_cache, "resolve_card", damaged)
     result = segment_file(Engine(CPU), SCENE, OURS).result
     assert result.labels is None and result.weights == "Its file is damaged. Install the page anew."
     assert len(result.regions) == 3 and result.times.backbone_ms > 0

@@ -12,7 +12,7 @@ import pytest
 
 from tests.hub_server import HubServer
 
-NAME = "stvit_r_swin_small_224"
+NAME = "stvit_r_swin_small_224.in1k"
 CONTENT = b"weights of STViT-R-Swin-S" * 1000
 ROOT = Path(__file__).parents[2]
 
@@ -49,10 +49,10 @@ def test_pull_then_list_then_verify(run: Run, tmp_path: Path) -> None:
     assert path.is_relative_to(tmp_path)
     assert path.read_bytes() == CONTENT
 
-    assert "from: cache" in run("pull", NAME, HF_HUB_OFFLINE="1").stdout
+    assert "from: cache" in run("pull", NAME.partition(".")[0], HF_HUB_OFFLINE="1").stdout
     states = {line.split()[0]: line.split()[1:3] for line in run("list").stdout.splitlines()}
     assert states[NAME][0] == "cache"
-    assert states["deit_tiny_patch16_224"] == ["not", "downloaded"]
+    assert states["deit_tiny_patch16_224.fb_in1k"] == ["not", "downloaded"]
     verified = run("verify")
     assert (verified.returncode, f"{NAME}: good" in verified.stdout) == (0, True)
 

@@ -23,11 +23,11 @@ from demo.page import layout
 from demo.runtime import Runtime
 from demo.video import ACTION, CLASSIFY, DETECT
 from stvit.class_names import COCO_CLASSES
+from stvit.pretrained.resolve import ResolvedWeights
 from tests import narrow_clip_model
 from tests.demo.conftest import BASELINE, MODEL
 from tests.narrow_detector import DETECTOR, make_narrow_for
 from tests.stvit.video.clips import make_clip
-from weights import ResolvedWeights
 
 CLIP_MODEL = "stvit_video_swin_tiny"
 EVIT = "evit_deit_tiny_patch16_224:keep_rate=0.7"
@@ -41,7 +41,7 @@ def client(weight_files: dict[str, Path]) -> Iterator[Client]:
         patch.setattr(
             demo.model_cache,
             "resolve",
-            lambda record, progress=None: ResolvedWeights(weight_files[record.name], "cache", ""),
+            lambda record, progress=None: ResolvedWeights(weight_files[record.architecture], "cache", ""),
         )
         for limit in ("LATENCY_SECONDS", "THROUGHPUT_SECONDS", "REPORT_EVERY_S"):
             patch.setattr(demo.benchmark, limit, 1e-6)

@@ -10,8 +10,8 @@ import demo.registry
 from demo.page.first_models import FirstModels
 from demo.page.published_weights import OfficialWeights
 from demo.registry import DETECTORS, find
+from stvit.pretrained.records import ModelRecord
 from tests.demo.conftest import MODEL
-from weights import CheckpointRecord
 
 PEER, DETECTOR = "swin_small_patch4_window7_224", DETECTORS[0].name
 
@@ -19,8 +19,8 @@ PEER, DETECTOR = "swin_small_patch4_window7_224", DETECTORS[0].name
 def first_models(*classifiers: str, missing: tuple[str, ...]) -> FirstModels:
     """Of a tab, where some weights cannot be had."""
 
-    def ask(record: CheckpointRecord, timeout_s: float) -> bool:
-        return record.name not in missing
+    def ask(record: ModelRecord, timeout_s: float) -> bool:
+        return record.architecture not in missing
 
     first = FirstModels([find(name) for name in classifiers])
     first.classifiers = OfficialWeights([find(name) for name in classifiers], ask)

@@ -9,7 +9,7 @@ import pytest
 import demo.page.published_weights
 from demo.page.published_weights import OfficialWeights
 from demo.registry import find
-from weights import CheckpointRecord
+from stvit.pretrained.records import ModelRecord
 
 CHOICES = [find("stvit_r_swin_small_224"), find("swin_small_patch4_window7_224")]
 
@@ -20,9 +20,9 @@ class Hub:
     def __init__(self, *missing: str) -> None:
         self.missing, self.asked = set(missing), []
 
-    def __call__(self, record: CheckpointRecord, timeout_s: float) -> bool:
-        self.asked.append(record.name)
-        return record.name not in self.missing
+    def __call__(self, record: ModelRecord, timeout_s: float) -> bool:
+        self.asked.append(record.architecture)
+        return record.architecture not in self.missing
 
 
 def test_they_are_at_hand_when_all_of_them_are() -> None:
@@ -50,7 +50,7 @@ def test_a_silent_hub_counts_as_out_of_reach_after_a_short_while(monkeypatch: py
     monkeypatch.setattr(demo.page.published_weights, "PATIENCE_S", 0.05)
     speaks, spoke = Event(), Event()
 
-    def ask(record: CheckpointRecord, timeout_s: float) -> bool:
+    def ask(record: ModelRecord, timeout_s: float) -> bool:
         speaks.wait(60)
         spoke.set()
         return True

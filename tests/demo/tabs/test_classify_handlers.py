@@ -28,8 +28,9 @@ from demo.tabs.inputs import uploaded_path
 from demo.tabs.pairs import follow
 from demo.views.token_view import cluster_payload
 from stvit.predict.regions import last_region_layer
+from stvit.pretrained.records import ModelRecord
+from stvit.pretrained.resolve import ResolvedWeights
 from tests.demo.conftest import BASELINE, MODEL
-from weights import CheckpointRecord, ResolvedWeights
 
 OWN, OWN_BASELINE = "garments_stvit_r_swin", "garments_swin"
 GALLERY = Gallery.load("classify")
@@ -57,11 +58,11 @@ def test_loading_reports_the_download_and_ends_without_a_notice(
 ) -> None:
     notices: list[str] = []
 
-    def resolve(record: CheckpointRecord, progress: Any) -> ResolvedWeights:
+    def resolve(record: ModelRecord, progress: Any) -> ResolvedWeights:
         progress(50_000_000, 200_000_000)
         while not any("50 of 200 MB" in notice for notice in notices):
             time.sleep(0.01)  # until the page has asked how far it is
-        return ResolvedWeights(weight_files[record.name], "Hub", "")
+        return ResolvedWeights(weight_files[record.architecture], "Hub", "")
 
     monkeypatch.setattr(demo.model_cache, "resolve", resolve)
     for notice in handlers.load(str(photo), MODEL, BASELINE):

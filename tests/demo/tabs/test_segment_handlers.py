@@ -25,9 +25,9 @@ from demo.page.examples import Gallery
 from demo.runtime import Runtime
 from demo.tabs.segment.handlers import SegmentHandlers
 from stvit.draw.classes import class_colours
+from stvit.pretrained.hub import WeightsUnavailable
 from tests.demo.conftest import MODEL
 from tests.sure_detector import PHOTO
-from weights import WeightsUnavailable
 
 GALLERY = Gallery.load("scene")
 SCENE = str(GALLERY.garments[0].path)
@@ -99,7 +99,7 @@ def test_without_weights_random_classes_are_never_shown(
     handlers: SegmentHandlers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     unavailable = Mock(side_effect=WeightsUnavailable("damaged", "Its file is damaged.", "Install the page anew."))
-    monkeypatch.setattr(demo.model_cache, "resolve_bundled", unavailable)
+    monkeypatch.setattr(demo.model_cache, "resolve_card", unavailable)
     *_, notice = handlers.load(SCENE, OURS)
     assert "No classes from STViT-R-Swin, narrow: Its file is damaged." in notice
     shown = handlers.segment(SCENE, OURS)

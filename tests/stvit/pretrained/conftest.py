@@ -6,21 +6,13 @@ from pathlib import Path
 import pytest
 from huggingface_hub import constants
 
+from stvit.pretrained.records import ModelRecord
 from tests.hub_server import HubServer
-from weights import CheckpointRecord, Preprocessing
 
 
 @pytest.fixture
-def record() -> CheckpointRecord:
-    return CheckpointRecord(
-        name="toy",
-        model="toy",
-        repo="someone/toy",
-        filename="toy.safetensors",
-        licence="CC0",
-        published={},
-        preprocessing=Preprocessing(crop_pct=0.875),
-    )
+def record() -> ModelRecord:
+    return ModelRecord(architecture="toy", hf_hub_id="someone/toy", hf_hub_filename="toy.safetensors", license="CC0")
 
 
 @pytest.fixture

@@ -1,58 +1,100 @@
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import timm
 import torch
 
-from stvit.detection.preprocess import prepare
-from weights import CATALOGUE
+import stvit
+from stvit.detection.preprocess import MULTIPLE, prepare
+from stvit.pretrained.records import ModelRecord, UnknownModel, catalogue, record
 
-STVIT_R = ["stvit_r_swin_small_224", "stvit_r_swin_base_224"]
-DETECTORS = ["stvit_r_swin_small_cascade_mask_rcnn", "stvit_r_swin_base_cascade_mask_rcnn"]
-BASELINES = sorted(CATALOGUE.keys() - set(STVIT_R + DETECTORS))
+STVIT_R = ["stvit_r_swin_small_224.in1k", "stvit_r_swin_base_224.in1k"]
+DETECTORS = [f"stvit_r_swin_{size}_cascade_mask_rcnn.coco" for size in ("small", "base")]
+BASELINES = sorted(catalogue().keys() - set(STVIT_R + DETECTORS))
 
 
 def test_the_catalogue_holds_the_published_models_and_the_classifiers_baselines() -> None:
-    swin = [f"swin_{size}_patch4_window7_224" for size in ("tiny", "small", "base")]
-    deit = [f"deit_{size}_patch16_224" for size in ("tiny", "small", "base")]
-    assert sorted(CATALOGUE) == sorted(STVIT_R + DETECTORS + swin + deit)
+    swin = [f"swin_{size}_patch4_window7_224.ms_in1k" for size in ("tiny", "small", "base")]
+    deit = [f"deit_{size}_patch16_224.fb_in1k" for size in ("tiny", "small", "base")]
+    assert sorted(catalogue()) == sorted(STVIT_R + DETECTORS + swin + deit)
 
 
-@pytest.mark.parametrize("name", CATALOGUE)
+@pytest.mark.parametrize("name", catalogue())
 def test_every_record_names_a_model_that_can_be_built(name: str) -> None:
-    record = CATALOGUE[name]
-    assert record.name == name
-    assert timm.is_model(record.model)
-    assert record.published["box_ap" if record.task == "detection" else "top1"] > 50
+    found = record(name)
+    assert found.name == name
+    assert timm.is_model(found.architecture)
+    assert found.published["box_ap" if found.test_scale else "top1"] > 50
+
+
+@pytest.mark.parametrize("name", catalogue())
+def test_the_architecture_alone_stands_for_the_tag_that_is_compared(name: str) -> None:
+    assert record(name.partition(".")[0]) == record(name)
 
 
 @pytest.mark.parametrize("name", BASELINES)
-def test_baselines_agree_with_timm(name: str) -> None:
-    record = CATALOGUE[name]
-    tag = record.repo.partition(".")[2]
-    cfg = timm.get_pretrained_cfg(f"{record.model}.{tag}")
-    assert record.repo == cfg.hf_hub_id
-    assert record.licence.lower() == cfg.license
-    preprocessing = record.preprocessing
-    assert (3, preprocessing.input_size, preprocessing.input_size) == cfg.input_size
-    assert (preprocessing.crop_pct, preprocessing.interpolation) == (cfg.crop_pct, cfg.interpolation)
-    assert (preprocessing.mean, preprocessing.std) == (cfg.mean, cfg.std)
+def test_baselines_are_timms_config_but_for_the_crop_of_the_published_accuracy(name: str) -> None:
+    cfg, found = timm.get_pretrained_cfg(name), record(name)
+    differing = {one.name for one in dataclasses.fields(cfg) if getattr(found, one.name) != getattr(cfg, one.name)}
+    assert differing == {"crop_pct"}
+    assert (found.repo, found.filename, found.revision) == (f"timm/{name}", "model.safetensors", "main")
 
 
 @pytest.mark.parametrize("name", STVIT_R + DETECTORS)
-def test_the_models_own_configuration_names_the_same_file(name: str) -> None:
+def test_timm_knows_the_same_file(name: str) -> None:
     cfg = timm.get_pretrained_cfg(name)
-    assert (cfg.hf_hub_id, cfg.hf_hub_filename) == (CATALOGUE[name].repo, CATALOGUE[name].filename)
+    assert (cfg.hf_hub_id, cfg.hf_hub_filename) == (record(name).repo, record(name).filename)
 
 
 @pytest.mark.parametrize("name", DETECTORS)
 def test_detectors_are_prepared_for_as_they_prepare_themselves(name: str) -> None:
-    record, image = CATALOGUE[name], torch.zeros(90, 200, 3, dtype=torch.uint8)
-    prepared = prepare(image, record.preprocessing.scale)
-    assert all(side % record.preprocessing.divisor == 0 for side in prepared.images.shape[2:])
-    black = -torch.tensor(record.preprocessing.mean) / torch.tensor(record.preprocessing.std)
+    found, image = record(name), torch.zeros(90, 200, 3, dtype=torch.uint8)
+    prepared = prepare(image, found.test_scale)
+    assert all(side % MULTIPLE == 0 for side in prepared.images.shape[2:])
+    black = -torch.tensor(found.mean) / torch.tensor(found.std)
     torch.testing.assert_close(prepared.images[0, :, 0, 0], black)
 
 
 def test_baselines_were_trained_on_the_same_images() -> None:
-    assert all("22k" not in record.repo for record in CATALOGUE.values())
+    assert all("22k" not in found.repo for found in catalogue().values())
+
+
+def test_every_classifier_of_the_papers_is_shown_the_same_part_of_a_picture() -> None:
+    ours = {name: timm.models.model_entrypoint(name).__module__ for name in timm.list_models()}
+    pictures = [name for name, module in ours.items() if module.startswith("stvit.models") and "video" not in module]
+    assert len(pictures) > 10
+    assert {record(name).crop_pct for name in (*pictures, *catalogue())} == {224 / 256}
+
+
+@pytest.mark.parametrize(
+    "name", ["resnet50", "swin_base_patch4_window7_224.ms_in22k_ft_in1k", "stvit_deit_tiny_patch16_224"]
+)
+def test_every_registered_name_has_a_record(name: str) -> None:
+    found, cfg = record(name), timm.get_pretrained_cfg(name)
+    assert isinstance(found, ModelRecord) and (found.repo, found.crop_pct) == (cfg.hf_hub_id, cfg.crop_pct)
+
+
+@pytest.mark.parametrize("name", ["resnet5000", "swin_base_patch4_window7_224.nobody", ""])
+def test_names_that_are_not_registered_are_refused(name: str) -> None:
+    with pytest.raises(UnknownModel, match="is not registered"):
+        record(name)
+    with pytest.raises(RuntimeError):
+        stvit.create_model(name)
+
+
+def test_a_revision_is_pinned_as_timm_pins_it() -> None:
+    pinned = ModelRecord(architecture="toy", hf_hub_id="someone/toy@v2")
+    assert (pinned.repo, pinned.revision) == ("someone/toy", "v2")
+    assert pinned.source_url == "https://huggingface.co/someone/toy"
+
+
+def test_a_model_carries_its_record_and_timm_takes_it_back() -> None:
+    with torch.device("meta"):
+        for name in ("stvit_r_swin_small_224", "swin_tiny_patch4_window7_224"):
+            model = stvit.create_model(name)
+            assert model.pretrained_cfg["crop_pct"] == record(name).crop_pct
+            assert timm.create_model(name, pretrained_cfg=model.pretrained_cfg).pretrained_cfg == model.pretrained_cfg
+        model = stvit.create_model("deit_tiny_patch16_224", img_size=112)
+        assert model.pretrained_cfg["input_size"] == (3, 112, 112)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 import stvit
 from stvit.class_names import ADE20K_CLASSES
 from stvit.models.dense_backbone import dense_backbone
+from stvit.pretrained.hub import WeightsUnavailable
 from stvit.segmentation import (
     IGNORE_INDEX,
     SlidingWindow,
@@ -280,7 +281,7 @@ def test_timm_builds_every_variant_with_150_classes():
 
 
 def test_asking_for_weights_says_that_there_are_none():
-    with pytest.raises(ValueError, match="no weights of stvit_r_swin_small_upernet were published"):
+    with pytest.raises(WeightsUnavailable, match="No weights of stvit_r_swin_small_upernet were published"):
         stvit.create_model("stvit_r_swin_small_upernet", pretrained=True, **NARROW)
 
 
