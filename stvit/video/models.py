@@ -26,6 +26,8 @@ from .clip_classifier import ActionClassifier, Sampling
 from .detect import Detector
 from .types import Model
 
+ELSEWHERE = "Name a file with --checkpoint, or give --random-weights to see regions, speed and cost alone."
+
 
 class NoWeights(UserError):
     """The published weights of a model cannot be loaded."""
@@ -39,7 +41,7 @@ def build_models(options: argparse.Namespace) -> list[Model]:
     """The model, and the baseline if there is one.
 
     Raises:
-        WeightsUnavailable, NoWeights, CheckpointError: the weights are missing, not those expected, or do not fit.
+        NoWeights, WeightsUnavailable, CheckpointError: the weights are missing, not those expected, or do not fit.
         BadClasses: the names do not fit the model.
         ModelCardError: its options do not.
     """
@@ -80,13 +82,12 @@ def _published(name: str, checkpoint: Path | None, pretrained: bool) -> nn.Modul
     """The network with the weights of a file, else with the published ones if they are wanted."""
     try:
         return create_model(name, checkpoint, pretrained=pretrained and checkpoint is None)
-    except (WeightsUnavailable, CheckpointError):
+    except CheckpointError:
         raise
+    except WeightsUnavailable as error:
+        raise NoWeights(error.problem, f"{error.next_step} {ELSEWHERE}") from error
     except (RuntimeError, OSError) as error:  # timm's own download, of weights that are not on the Hub
-        raise NoWeights(
-            f"The published weights of {name} cannot be loaded ({error}).",
-            "Name a file with --checkpoint, or give --random-weights to see regions, speed and cost alone.",
-        ) from error
+        raise NoWeights(f"The published weights of {name} cannot be loaded ({error}).", ELSEWHERE) from error
 
 
 def _class_names(card: ModelCard | None, file: Path | None, network: nn.Module) -> tuple[str, ...]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 import demo.registry
@@ -53,12 +51,12 @@ def test_what_they_know_is_told_by_their_classes(stand_ins: BundledModels) -> No
     words = {task: known(stand_ins.of_task(task)[0]) for task in ("classify", "detect", "segment", "video")}
     assert set(words.values()) == {"ten kinds of garments", "eight motions of garments"}
     assert words["video"] == "eight motions of garments"
-    by_kind = replace(stand_ins["garments_clips_swin"], classes=("bag", "coat"))
+    by_kind = stand_ins["garments_clips_swin"].model_copy(update={"classes": ("bag", "coat")})
     assert known(by_kind) == "2 kinds of garments"
 
 
 def test_a_family_that_the_page_has_no_method_for_is_left_out(stand_ins: BundledModels) -> None:
-    record = replace(stand_ins["garments_deit"], model="resnet18")
+    record = stand_ins["garments_deit"].model_copy(update={"model": "resnet18"})
     assert garment_choices([record]) == ()
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from demo.detectors import DETECTORS
 from demo.garments import garment_choices
 from demo.page.about import about, fallback_notice
@@ -43,7 +41,9 @@ def test_models_that_know_different_things_are_told_apart_however_many_they_are(
 
 
 def test_what_a_description_says_is_escaped(stand_ins: BundledModels) -> None:
-    record = replace(stand_ins["garments_deit"], data="<script>1</script>", command=("<img>",), classes=("<b>",))
+    record = stand_ins["garments_deit"].model_copy(
+        update={"data": "<script>1</script>", "command": ("<img>",), "classes": ("<b>",)}
+    )
     (choice,) = garment_choices([record])
     for text in (about([choice]), fallback_notice([choice])):
         assert not any(tag in text for tag in ("<script", "<img", "<b><", "<b></b>"))
@@ -54,6 +54,6 @@ def test_where_nothing_stands_in_there_is_no_notice() -> None:
 
 
 def test_losses_are_no_metrics_for_visitors(stand_ins: BundledModels) -> None:
-    record = replace(stand_ins["garments_deit"], metrics={"top1": 91.0, "cross_entropy": 0.3})
+    record = stand_ins["garments_deit"].model_copy(update={"metrics": {"top1": 91.0, "cross_entropy": 0.3}})
     (choice,) = garment_choices([record])
     assert "cross" not in about([choice])
