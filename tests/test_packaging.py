@@ -22,8 +22,7 @@ else:
 
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-#: what only extras or the page bring
-EXTRAS = "av cv2 scipy supervision trackers accelerate pycocotools tensorboard webdataset gradio".split()
+EXTRAS = ("av", "cv2", "scipy", "supervision", "trackers", "accelerate", "pycocotools", "tensorboard", "webdataset")
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
