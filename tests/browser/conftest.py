@@ -1,8 +1,15 @@
-"""The real app in its own process, a local Hub that serves weights to it, and a real browser."""
+"""The real app in processes of its own, local Hubs that serve weights to it, and a real browser.
+
+A server takes seconds to start, so each kind of app has one for all tests that do not change it:
+
+    app               app.py, whose Hub has the published weights
+    narrow_app        narrow models that run in a second; its Hub has the detector's weights and no others
+    offline_garments  stand-ins for the bundled models, no Hub
+    online_garments   the same with the published weights in reach
+"""
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import shutil
@@ -17,15 +24,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-import timm
-import torch
-from playwright.sync_api import Browser, Page, sync_playwright
-from safetensors.torch import save
-from yacs.config import CfgNode
+from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 
-from stvit.pretrained.records import record
-from tests.golden.fill import fill
 from tests.hub_server import HubServer
+from tests.published_weights import add_detector, add_released_weights
 
 ROOT = Path(__file__).resolve().parents[2]
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -37,9 +39,11 @@ CHROMIUM_FLAGS = [
     "--disable-sync",
     "--no-first-run",
 ]
-MODEL, BASELINE = "stvit_r_swin_small_224", "swin_small_patch4_window7_224"
-FULL_TOKEN_DEIT = "deit_tiny_patch16_224"
-START_SECONDS = 120
+NO_HUB = "http://127.0.0.1:9"
+NARROW, GARMENTS = ("-m", "tests.browser.narrow_app"), ("-m", "tests.browser.garment_app")
+START_SECONDS = 240
+
+expect.set_options(timeout=60_000)
 
 
 @dataclass(frozen=True)
@@ -53,19 +57,6 @@ class App:
     def files(self) -> list[Path]:
         """What it keeps of visitors now."""
         return [path for path in self.folder.glob("stvit-*/**/*") if path.is_file()]
-
-
-def add_released_weights(hub: HubServer) -> None:
-    """What the Hub has, in the published containers: the authors' training container and timm's safetensors."""
-    shapes = json.loads((ROOT / "tests" / "golden" / "released_shapes_small.json").read_text())
-    counters = {name: torch.tensor(0) for name in shapes if name.endswith("num_batches_tracked")}
-    container = {"model": fill(shapes) | counters, "optimizer": {}, "epoch": 299, "config": CfgNode({"MODEL": {}})}
-    buffer = io.BytesIO()
-    torch.save(container, buffer)
-    hub.add_file(record(MODEL).repo, record(MODEL).filename, buffer.getvalue())
-    torch.manual_seed(0)
-    for name in (BASELINE, FULL_TOKEN_DEIT):
-        hub.add_file(record(name).repo, record(name).filename, save(timm.create_model(name).state_dict()))
 
 
 @pytest.fixture(scope="session")
@@ -108,18 +99,40 @@ def servers(factory: pytest.TempPathFactory) -> Iterator[Callable[..., App]]:
             process.wait(20)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def start_app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., App]]:
-    """Starts servers for one module of tests."""
+    """Starts servers of one test's own."""
     with servers(tmp_path_factory) as start:
         yield start
 
 
 @pytest.fixture(scope="session")
-def app(hub: HubServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
-    """A server whose weights can be had."""
+def start_shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., App]]:
+    """Starts servers for all tests."""
     with servers(tmp_path_factory) as start:
-        yield start(hub.url)
+        yield start
+
+
+@pytest.fixture(scope="session")
+def app(start_shared: Callable[..., App], hub: HubServer) -> App:
+    return start_shared(hub.url)
+
+
+@pytest.fixture(scope="session")
+def narrow_app(start_shared: Callable[..., App]) -> Iterator[App]:
+    with HubServer() as hub:
+        add_detector(hub)
+        yield start_shared(hub.url, *NARROW)
+
+
+@pytest.fixture(scope="session")
+def offline_garments(start_shared: Callable[..., App]) -> App:
+    return start_shared(NO_HUB, *GARMENTS)
+
+
+@pytest.fixture(scope="session")
+def online_garments(start_shared: Callable[..., App], hub: HubServer) -> App:
+    return start_shared(hub.url, *GARMENTS)
 
 
 @pytest.fixture(scope="session")
@@ -143,6 +156,34 @@ def page(browser: Browser) -> Iterator[Page]:
     yield page
     page.close()
     assert not errors, errors
+
+
+def comes_to_rest(page: Page) -> None:
+    """Wait until the page has asked the server for nothing for a second; it may ask again and again for a minute."""
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url) if request.method == "POST" else None)
+    for _ in range(60):
+        before = len(asked)
+        page.wait_for_timeout(1000)
+        if len(asked) == before:
+            return
+    pytest.fail(f"the page does not come to rest: {asked[-5:]}")
+
+
+def press_until(button: Locator, shown: Callable[[int], None]) -> None:
+    """Press a button again and again until what it leads to is shown: weights that failed rest for a while.
+
+    Args:
+        button: what to press.
+        shown: raises an AssertionError unless the page shows it within so many milliseconds.
+    """
+    for _ in range(30):
+        button.click()
+        try:
+            return shown(2000)
+        except AssertionError:
+            continue
+    return shown(2000)
 
 
 def _free_port() -> int:

@@ -13,17 +13,15 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Browser, Page, expect
 
-from demo.model_cache import RETRY_AFTER_S
 from demo.page.examples import load_examples
 from stvit.pretrained.records import record
-from tests.browser.conftest import BASELINE, MODEL, ROOT, App, add_released_weights
+from tests.browser.conftest import NO_HUB, ROOT, App, press_until
 from tests.hub_server import HubServer
+from tests.published_weights import BASELINE, MODEL, add_released_weights
 
 PHOTO = ROOT / "assets" / "examples" / "bison.jpg"
 UPLOAD = "#picture input[type=file]"
 READOUT = ".cv-readout"
-
-expect.set_options(timeout=60_000)
 
 
 @pytest.fixture
@@ -158,14 +156,14 @@ def test_an_example_is_one_click_away(page: Page, app: App) -> None:
 
 def test_what_was_chosen_last_is_what_the_page_ends_with(shown: Page) -> None:
     page = shown
-    for index in (0, 2):  # the second falls into the run of the first
-        page.locator("#examples button").nth(index).click()
-        page.wait_for_timeout(150)
+    with page.expect_request("**/queue/join*"):
+        page.locator("#examples button").nth(0).click()
+    page.locator("#examples button").nth(2).click()  # falls into the run of the first
     with Image.open(load_examples()[2].path) as image:
         last = [image.height, image.width]
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline and result_of(page)["image"]["size_hw"] != last:
-        page.wait_for_timeout(500)
+        page.wait_for_timeout(100)
     assert result_of(page)["image"]["size_hw"] == last
 
 
@@ -193,14 +191,13 @@ def test_cancel_stops_a_comparison_and_the_page_goes_on(shown: Page) -> None:
     expect(shown.locator(".stage-line")).to_contain_text("Stopped: incomplete", timeout=20_000)
     expect(shown.get_by_role("button", name="Run the comparison")).to_be_enabled()
     stopped = shown.locator("#race").inner_html()
-    time.sleep(2)
-    assert shown.locator("#race").inner_html() == stopped
     before = picture_bytes(shown)
     shown.get_by_role("button", name="Remove image").click()
     expect(shown.locator("#predictions ol")).to_have_count(0)
     shown.set_input_files(UPLOAD, ROOT / "assets" / "examples" / "koala.jpg")
     expect(shown.locator("#predictions ol")).to_have_count(2)
     assert picture_bytes(shown) != before
+    assert shown.locator("#race").inner_html() == stopped
 
 
 def test_a_comparison_without_a_picture_says_what_is_missing(page: Page, app: App) -> None:
@@ -246,18 +243,15 @@ def test_without_weights_the_page_says_so_and_shows_all_but_predictions(
         expect(page.locator("#predictions ol")).to_have_count(0)
 
         hub.fault = None  # the Hub is back, but does not know the files
-        page.wait_for_timeout(RETRY_AFTER_S * 1000)
-        page.get_by_role("button", name="Classify").click()
-        expect(banner).to_contain_text("There is no repository")
+        again = page.get_by_role("button", name="Classify")
+        press_until(again, lambda ms: expect(banner).to_contain_text("There is no repository", timeout=ms))
         add_released_weights(hub)
-        page.wait_for_timeout(RETRY_AFTER_S * 1000)
-        page.get_by_role("button", name="Classify").click()
-        expect(page.locator("#predictions ol")).to_have_count(2)
+        press_until(again, lambda ms: expect(page.locator("#predictions ol")).to_have_count(2, timeout=ms))
         expect(page.get_by_role("alert")).to_have_count(0)
 
 
 def test_a_server_that_is_told_to_stop_leaves_no_file_behind(page: Page, start_app: Callable[[str], App]) -> None:
-    app = start_app("http://127.0.0.1:9")
+    app = start_app(NO_HUB)
     page.goto(app.url)
     page.set_input_files(UPLOAD, PHOTO)
     expect(page.locator(".cv.filled")).to_be_visible()

@@ -11,27 +11,12 @@ import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 from pycocotools.coco import COCO
 
-from stvit.pretrained.records import record
-from tests.browser.conftest import ROOT, App
+from tests.browser.conftest import NARROW, ROOT, App, press_until
 from tests.hub_server import HubServer
-from tests.narrow_detector import DETECTOR, checkpoint
+from tests.published_weights import add_detector
 
 PHOTO = ROOT / "assets" / "examples" / "castle.jpg"
-PROGRAM = ("-m", "tests.browser.narrow_app")
 CANVAS = "#detections .cv-canvas"
-
-expect.set_options(timeout=60_000)
-
-
-def add_detector(hub: HubServer) -> None:
-    hub.add_file(record(DETECTOR).repo, record(DETECTOR).filename, checkpoint())
-
-
-@pytest.fixture(scope="module")
-def detector_app(start_app: Callable[..., App]) -> App:
-    with HubServer() as hub:
-        add_detector(hub)
-        yield start_app(hub.url, *PROGRAM)
 
 
 def open_tab(page: Page, url: str, photo: Path = PHOTO) -> Page:
@@ -43,9 +28,9 @@ def open_tab(page: Page, url: str, photo: Path = PHOTO) -> Page:
 
 
 @pytest.fixture
-def shown(page: Page, detector_app: App) -> Page:
+def shown(page: Page, narrow_app: App) -> Page:
     """The tab with results for one photo."""
-    return open_tab(page, detector_app.url)
+    return open_tab(page, narrow_app.url)
 
 
 def view(page: Page) -> Locator:
@@ -231,7 +216,7 @@ def test_without_weights_nothing_is_detected_and_everything_else_is_shown(
 ) -> None:
     with HubServer() as hub:
         hub.fault = "down"
-        open_tab(page, start_app(hub.url, *PROGRAM).url)
+        open_tab(page, start_app(hub.url, *NARROW).url)
         banner = page.get_by_role("alert").filter(has_text="No detections from STViT-R-Swin-S")
         expect(banner).to_contain_text("out of order")
         expect(page.locator("#detections .cv-note")).to_contain_text("Random weights")
@@ -243,22 +228,21 @@ def test_without_weights_nothing_is_detected_and_everything_else_is_shown(
         expect(rows(page)).to_have_count(0)
         hub.fault = None
         add_detector(hub)
-        page.wait_for_timeout(3500)
-        page.get_by_role("button", name="Detect", exact=True).click()
-        expect(rows(page).first).to_be_visible()
+        again = page.get_by_role("button", name="Detect", exact=True)
+        press_until(again, lambda ms: expect(rows(page).first).to_be_visible(timeout=ms))
         expect(page.get_by_role("alert")).to_have_count(0)
 
 
-def test_a_bad_file_gets_a_message(page: Page, detector_app: App, tmp_path: Path) -> None:
+def test_a_bad_file_gets_a_message(page: Page, narrow_app: App, tmp_path: Path) -> None:
     (tmp_path / "words.jpg").write_bytes(b"these are words")
-    page.goto(detector_app.url)
+    page.goto(narrow_app.url)
     page.get_by_role("tab", name="Detect").click()
     page.set_input_files("#detect-picture input[type=file]", tmp_path / "words.jpg")
     expect(page.get_by_role("alert")).to_contain_text("not an image")
 
 
-def test_an_example_is_one_click_away(page: Page, detector_app: App) -> None:
-    page.goto(detector_app.url)
+def test_an_example_is_one_click_away(page: Page, narrow_app: App) -> None:
+    page.goto(narrow_app.url)
     page.get_by_role("tab", name="Detect").click()
     page.locator("#detect-examples button").nth(2).click()
     expect(page.locator("#detections .cv.filled")).to_be_visible()
@@ -266,12 +250,10 @@ def test_an_example_is_one_click_away(page: Page, detector_app: App) -> None:
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [390, 1280])
-def test_the_tab_fits_its_window_in_light_and_dark(
-    browser: Browser, detector_app: App, scheme: str, width: int
-) -> None:
+def test_the_tab_fits_its_window_in_light_and_dark(browser: Browser, narrow_app: App, scheme: str, width: int) -> None:
     page = browser.new_page(viewport={"width": width, "height": 844}, color_scheme=scheme, has_touch=width < 500)
     page.set_default_timeout(60_000)
-    open_tab(page, detector_app.url)
+    open_tab(page, narrow_app.url)
     expect(rows(page).first).to_be_visible()
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     red = int(re.search(r"\d+", page.evaluate("getComputedStyle(document.querySelector('.dv')).backgroundColor"))[0])

@@ -8,30 +8,16 @@ from collections.abc import Callable
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.browser.conftest import App, add_released_weights
+from tests.browser.conftest import GARMENTS, App, comes_to_rest
 from tests.browser.test_pickers import choose
 from tests.hub_server import HubServer
-
-PROGRAM = ("-m", "tests.browser.garment_app")
-NO_HUB = "http://127.0.0.1:9"
-
-expect.set_options(timeout=60_000)
+from tests.published_weights import add_released_weights
 
 
-@pytest.fixture(scope="module")
-def offline_app(start_app: Callable[..., App]) -> App:
-    """A server that reaches no Hub."""
-    return start_app(NO_HUB, *PROGRAM)
-
-
-@pytest.fixture(scope="module")
-def online_app(start_app: Callable[..., App], hub: HubServer) -> App:
-    """A server whose Hub has the published weights."""
-    return start_app(hub.url, *PROGRAM)
-
-
-def test_without_a_hub_the_page_starts_with_garment_models_says_so_and_predicts(page: Page, offline_app: App) -> None:
-    page.goto(offline_app.url)
+def test_without_a_hub_the_page_starts_with_garment_models_says_so_and_predicts(
+    page: Page, offline_garments: App
+) -> None:
+    page.goto(offline_garments.url)
     note = page.get_by_role("alert").filter(has_text="small models that this project trained")
     expect(note).to_contain_text("ten kinds of garments and nothing else")
     expect(note).to_contain_text("t-shirt, trouser, pullover, dress, coat, sandal, shirt, sneaker, bag, ankle boot")
@@ -47,8 +33,8 @@ def test_without_a_hub_the_page_starts_with_garment_models_says_so_and_predicts(
     expect(page.locator(".cv.filled")).to_be_visible()
 
 
-def test_every_garment_model_tells_where_it_comes_from(page: Page, offline_app: App) -> None:
-    page.goto(offline_app.url)
+def test_every_garment_model_tells_where_it_comes_from(page: Page, offline_garments: App) -> None:
+    page.goto(offline_garments.url)
     cards = page.locator("#about details")
     expect(cards).to_have_count(2)
     expect(cards.first.locator("summary")).to_contain_text("91.2 % top-1, measured by this project")
@@ -58,9 +44,9 @@ def test_every_garment_model_tells_where_it_comes_from(page: Page, offline_app: 
 
 
 def test_a_garment_model_brings_its_peer_to_the_other_side_and_what_is_chosen_then_stays(
-    page: Page, online_app: App
+    page: Page, online_garments: App
 ) -> None:
-    page.goto(online_app.url)
+    page.goto(online_garments.url)
     expect(page.locator("#model-size input")).to_have_value("Small")
     choose(page, "model", "method", "STViT-DeiT")
     expect(page.locator("#breakdown .lane").first).to_contain_text("STViT-DeiT-S")  # its sizes are there
@@ -77,9 +63,9 @@ def test_a_garment_model_brings_its_peer_to_the_other_side_and_what_is_chosen_th
     expect(page.locator("#examples h3")).to_have_text("Examples")
 
 
-def test_after_quick_choices_the_page_comes_to_rest(page: Page, offline_app: App) -> None:
+def test_after_quick_choices_the_page_comes_to_rest(page: Page, offline_garments: App) -> None:
     """Two handlers of one change that put each other off would go on asking for ever."""
-    page.goto(offline_app.url)
+    page.goto(offline_garments.url)
     expect(page.locator("#model-size input")).to_have_value("Narrow, garments")
     choose(page, "model", "method", "EViT-DeiT")
     expect(page.locator("#breakdown .lane").first).to_contain_text("EViT-DeiT, narrow")
@@ -91,16 +77,13 @@ def test_after_quick_choices_the_page_comes_to_rest(page: Page, offline_app: App
     page.locator("#model-size input").click()
     page.get_by_role("option", name="Tiny", exact=True).click()
     expect(page.locator("#breakdown .lane").first).to_contain_text("STViT-DeiT-T")
-    page.wait_for_timeout(3000)
-    asked: list[str] = []
-    page.on("request", lambda request: asked.append(request.url) if request.method == "POST" else None)
-    page.wait_for_timeout(3000)
-    assert not asked
+    comes_to_rest(page)
+    expect(page.locator("#breakdown .lane").first).to_contain_text("STViT-DeiT-T")
 
 
-def test_with_the_hub_in_reach_the_published_models_come_first(page: Page, online_app: App) -> None:
-    page.goto(online_app.url)
-    page.wait_for_timeout(3500)
+def test_with_the_hub_in_reach_the_published_models_come_first(page: Page, online_garments: App) -> None:
+    page.goto(online_garments.url)
+    comes_to_rest(page)
     expect(page.locator("#model-size input")).to_have_value("Small")
     expect(page.locator("#fallback .notice, #about details")).to_have_count(0)
     page.locator("#examples button").first.click()
@@ -111,18 +94,18 @@ def test_the_published_models_come_first_again_when_the_hub_answers(page: Page, 
     with HubServer() as hub:
         add_released_weights(hub)
         hub.fault = "down"
-        app = start_app(hub.url, *PROGRAM)
+        app = start_app(hub.url, *GARMENTS)
         page.goto(app.url)
         expect(page.locator("#fallback .notice")).to_be_visible()
         hub.fault = None
         page.goto(app.url)
-        page.wait_for_timeout(3500)
+        comes_to_rest(page)
         expect(page.locator("#fallback .notice")).to_have_count(0)
         expect(page.locator("#model-size input")).to_have_value("Small")
 
 
-def test_two_garment_models_of_different_input_are_compared(page: Page, offline_app: App) -> None:
-    page.goto(offline_app.url)
+def test_two_garment_models_of_different_input_are_compared(page: Page, offline_garments: App) -> None:
+    page.goto(offline_garments.url)
     expect(page.locator("#fallback .notice")).to_be_visible()
     choose(page, "model", "method", "STViT-DeiT")
     page.locator("#examples button").first.click()
@@ -132,8 +115,8 @@ def test_two_garment_models_of_different_input_are_compared(page: Page, offline_
     expect(page.locator("#race")).to_contain_text("STViT-DeiT, narrow, 16 tokens")
 
 
-def test_garments_are_detected_and_named(page: Page, offline_app: App) -> None:
-    page.goto(offline_app.url)
+def test_garments_are_detected_and_named(page: Page, offline_garments: App) -> None:
+    page.goto(offline_garments.url)
     page.get_by_role("tab", name="Detect").click()
     expect(page.locator("#detect-fallback .notice")).to_contain_text("ten kinds of garments")
     expect(page.locator("#detector input")).to_have_value("STViT-R-Swin, narrow (10 garments)")
@@ -152,9 +135,9 @@ def test_garments_are_detected_and_named(page: Page, offline_app: App) -> None:
 
 
 def test_the_video_tab_starts_with_garment_models_and_a_clip_of_garments_goes_through(
-    page: Page, offline_app: App
+    page: Page, offline_garments: App
 ) -> None:
-    page.goto(offline_app.url)
+    page.goto(offline_garments.url)
     page.get_by_role("tab", name="Video").click()
     expect(page.locator("#video-fallback .notice")).to_contain_text("ten kinds of garments")
     expect(page.locator("#video-model-size input")).to_have_value("Narrow, garments")
@@ -170,8 +153,8 @@ def test_the_video_tab_starts_with_garment_models_and_a_clip_of_garments_goes_th
     expect(page.locator("#video-notice")).not_to_contain_text("No predictions")
 
 
-def test_the_camera_tab_starts_with_garment_models(page: Page, offline_app: App) -> None:
-    page.goto(offline_app.url)
+def test_the_camera_tab_starts_with_garment_models(page: Page, offline_garments: App) -> None:
+    page.goto(offline_garments.url)
     page.get_by_role("tab", name="Camera").click()
     expect(page.locator("#camera-fallback .notice")).to_contain_text("ten kinds of garments")
     expect(page.locator("#camera-model-size input")).to_have_value("Narrow, garments")
@@ -183,10 +166,10 @@ def test_the_camera_tab_starts_with_garment_models(page: Page, offline_app: App)
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [390, 1280])
-def test_notes_and_cards_fit_the_window(browser: Browser, offline_app: App, scheme: str, width: int) -> None:
+def test_notes_and_cards_fit_the_window(browser: Browser, offline_garments: App, scheme: str, width: int) -> None:
     page = browser.new_page(viewport={"width": width, "height": 844}, color_scheme=scheme)
     page.set_default_timeout(60_000)
-    page.goto(offline_app.url)
+    page.goto(offline_garments.url)
     page.locator("#about summary").first.click()
     expect(page.locator("#about pre").first).to_be_visible()
     assert page.evaluate("document.documentElement.scrollWidth") <= width

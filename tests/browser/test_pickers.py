@@ -10,8 +10,6 @@ from tests.browser.conftest import ROOT, App
 
 PHOTO = ROOT / "assets" / "examples" / "bison.jpg"
 
-expect.set_options(timeout=60_000)
-
 
 def choose(page: Page, side: str, list_name: str, option: str) -> None:
     """Pick an option of one of a side's three lists."""

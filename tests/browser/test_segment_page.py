@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
 
@@ -15,18 +14,9 @@ from playwright.sync_api import Browser, Locator, Page, expect
 from stvit.draw.classes import class_colours
 from tests.browser.conftest import ROOT, App
 
-PROGRAM = ("-m", "tests.browser.garment_app")
-NO_HUB = "http://127.0.0.1:9"
 SCENE = ROOT / "assets" / "examples" / "garments" / "scene_1.jpg"
 PHOTO = ROOT / "assets" / "examples" / "castle.jpg"
 CANVAS = "#segmentation .cv-canvas"
-
-expect.set_options(timeout=60_000)
-
-
-@pytest.fixture(scope="module")
-def segment_app(start_app: Callable[..., App]) -> App:
-    return start_app(NO_HUB, *PROGRAM)
 
 
 def open_tab(page: Page, app: App, picture: Path = SCENE) -> Page:
@@ -38,9 +28,9 @@ def open_tab(page: Page, app: App, picture: Path = SCENE) -> Page:
 
 
 @pytest.fixture
-def shown(page: Page, segment_app: App) -> Page:
+def shown(page: Page, offline_garments: App) -> Page:
     """The tab with results for one scene."""
-    return open_tab(page, segment_app)
+    return open_tab(page, offline_garments)
 
 
 def entries(page: Page) -> Locator:
@@ -85,8 +75,8 @@ def test_pixels_have_the_colours_of_their_classes_at_full_opacity(shown: Page) -
     np.testing.assert_array_equal(drawn[garments], class_colours(11)[labels][garments])
 
 
-def test_both_files_have_the_size_of_the_picture(page: Page, segment_app: App) -> None:
-    open_tab(page, segment_app, PHOTO)
+def test_both_files_have_the_size_of_the_picture(page: Page, offline_garments: App) -> None:
+    open_tab(page, offline_garments, PHOTO)
     assert downloaded(page, "Annotated picture (JPEG)").size == (900, 600)
     assert downloaded(page, "Map of classes (indexed PNG)").size == (900, 600)
     frame = page.locator(CANVAS).bounding_box()
@@ -131,8 +121,8 @@ def test_semantic_tokens_are_a_second_layer_of_the_model_that_has_them(shown: Pa
     expect(entries(shown).first).to_be_visible()
 
 
-def test_a_full_token_detector_has_no_second_layer_either(page: Page, segment_app: App) -> None:
-    page.goto(segment_app.url)
+def test_a_full_token_detector_has_no_second_layer_either(page: Page, offline_garments: App) -> None:
+    page.goto(offline_garments.url)
     page.get_by_role("tab", name="Detect").click()
     page.locator("#detector input").click()
     page.get_by_role("option", name="Swin, narrow (10 garments)", exact=True).click()
@@ -154,9 +144,9 @@ def test_the_steps_are_timed_and_both_segmenters_compared(shown: Page) -> None:
 
 
 def test_an_example_is_one_click_away_and_a_bad_file_gets_a_message(
-    page: Page, segment_app: App, tmp_path: Path
+    page: Page, offline_garments: App, tmp_path: Path
 ) -> None:
-    page.goto(segment_app.url)
+    page.goto(offline_garments.url)
     page.get_by_role("tab", name="Segment").click()
     expect(page.locator("#segment-examples h3")).to_have_text("Examples from the test split")
     page.locator("#segment-examples button").nth(1).click()
@@ -171,10 +161,12 @@ def test_an_example_is_one_click_away_and_a_bad_file_gets_a_message(
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [390, 1280])
-def test_the_tab_fits_its_window_in_light_and_dark(browser: Browser, segment_app: App, scheme: str, width: int) -> None:
+def test_the_tab_fits_its_window_in_light_and_dark(
+    browser: Browser, offline_garments: App, scheme: str, width: int
+) -> None:
     page = browser.new_page(viewport={"width": width, "height": 844}, color_scheme=scheme)
     page.set_default_timeout(60_000)
-    open_tab(page, segment_app)
+    open_tab(page, offline_garments)
     expect(entries(page).first).to_be_visible()
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     page.close()

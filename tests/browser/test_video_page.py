@@ -1,11 +1,10 @@
-"""The Video tab as a person meets it: a clip goes up, the new one plays. Narrow models, a Hub that is down."""
+"""The Video tab as a person meets it: a clip goes up, the new one plays. Narrow models, no weights for classifiers."""
 
 from __future__ import annotations
 
 import io
 import json
 import re
-from collections.abc import Callable
 from pathlib import Path
 
 import av
@@ -13,18 +12,8 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from tests.browser.conftest import App
-from tests.browser.test_detect_page import PROGRAM, downloaded
-from tests.hub_server import HubServer
+from tests.browser.test_detect_page import downloaded
 from tests.stvit.video.clips import make_clip
-
-expect.set_options(timeout=60_000)
-
-
-@pytest.fixture(scope="module")
-def video_app(start_app: Callable[..., App]) -> App:
-    with HubServer() as hub:
-        hub.fault = "down"
-        yield start_app(hub.url, *PROGRAM)
 
 
 @pytest.fixture(scope="module")
@@ -46,21 +35,22 @@ def process(page: Page) -> None:
 
 
 def shown_video(page: Page) -> dict:
-    """What the browser says of the new clip after it has played for a moment."""
+    """What the browser says of the new clip once it plays."""
     expect(page.locator("#new-clip video")).to_be_visible()
     return page.locator("#new-clip video").evaluate("""async (video) => {
         video.muted = true;
         await new Promise((done) => video.readyState > 1 ? done() : video.addEventListener("loadeddata", done));
         video.currentTime = 0;
         await video.play();
-        await new Promise((done) => setTimeout(done, 900));
+        const next = () => new Promise((done) => video.addEventListener("timeupdate", done, { once: true }));
+        while (video.currentTime <= 0.3) await next();
         return { time: video.currentTime, width: video.videoWidth, height: video.videoHeight, length: video.duration,
                  error: video.error && video.error.message };
     }""")
 
 
-def test_a_rotated_clip_with_sound_goes_up_and_the_new_one_plays(page: Page, video_app: App, clip: Path) -> None:
-    open_tab(page, video_app.url, clip)
+def test_a_rotated_clip_with_sound_goes_up_and_the_new_one_plays(page: Page, narrow_app: App, clip: Path) -> None:
+    open_tab(page, narrow_app.url, clip)
     process(page)
     played = shown_video(page)
     assert (played["width"], played["height"], played["error"]) == (96, 160, None)
@@ -76,24 +66,26 @@ def test_a_rotated_clip_with_sound_goes_up_and_the_new_one_plays(page: Page, vid
     expect(page.get_by_role("button", name="Process the clip")).to_be_enabled()
 
 
-def test_frames_are_seen_while_the_clip_is_made_and_cancel_stops_it(page: Page, video_app: App, tmp_path: Path) -> None:
+def test_frames_are_seen_while_the_clip_is_made_and_cancel_stops_it(
+    page: Page, narrow_app: App, tmp_path: Path
+) -> None:
     long = make_clip(tmp_path / "long.mp4", 1500, (240, 320), fps=30)
-    open_tab(page, video_app.url, long)
+    open_tab(page, narrow_app.url, long)
     process(page)
     expect(page.locator("#video-live img")).to_be_visible()
     expect(page.locator("#video-live")).to_contain_text(re.compile(r"frame \d+ of about 1500.*left"))
-    before = video_app.files()
+    before = narrow_app.files()
     page.locator("#cancel-clip").click()
     expect(page.locator("#video-notice")).to_contain_text("Stopped")
     expect(page.get_by_role("button", name="Process the clip")).to_be_enabled()
     assert [path for path in before if "clip-" in str(path)]
     assert not [
-        path for path in video_app.files() if path.parent.name.startswith("clip-") and "unfinished" in path.name
+        path for path in narrow_app.files() if path.parent.name.startswith("clip-") and "unfinished" in path.name
     ]
 
 
-def test_side_by_side_the_new_clip_is_twice_as_wide(page: Page, video_app: App, clip: Path) -> None:
-    open_tab(page, video_app.url, clip)
+def test_side_by_side_the_new_clip_is_twice_as_wide(page: Page, narrow_app: App, clip: Path) -> None:
+    open_tab(page, narrow_app.url, clip)
     page.get_by_label("Side by side").check()
     expect(page.locator("#video-baseline-method")).to_be_visible()
     process(page)
@@ -101,9 +93,9 @@ def test_side_by_side_the_new_clip_is_twice_as_wide(page: Page, video_app: App, 
 
 
 def test_a_clip_goes_through_a_clip_model_and_the_page_says_why_nothing_is_predicted(
-    page: Page, video_app: App, clip: Path
+    page: Page, narrow_app: App, clip: Path
 ) -> None:
-    open_tab(page, video_app.url, clip)
+    open_tab(page, narrow_app.url, clip)
     page.get_by_label("Clip action").check()
     process(page)
     assert shown_video(page)["width"] == 96
@@ -112,8 +104,8 @@ def test_a_clip_goes_through_a_clip_model_and_the_page_says_why_nothing_is_predi
     assert [json.loads(line)["window"]["last_frame"] for line in lines] == [0, *[16] * 16, 19, 19, 19]
 
 
-def test_the_pickers_follow_the_task(page: Page, video_app: App) -> None:
-    open_tab(page, video_app.url)
+def test_the_pickers_follow_the_task(page: Page, narrow_app: App) -> None:
+    open_tab(page, narrow_app.url)
     expect(page.locator("#video-model-method")).to_be_visible()
     page.get_by_label("Clip action").check()
     expect(page.locator("#video-clip-model")).to_be_visible()
@@ -123,25 +115,25 @@ def test_the_pickers_follow_the_task(page: Page, video_app: App) -> None:
     expect(page.locator("#video-model-method")).to_be_hidden()
 
 
-def test_the_example_clip_is_one_click_away(page: Page, video_app: App) -> None:
-    open_tab(page, video_app.url)
+def test_the_example_clip_is_one_click_away(page: Page, narrow_app: App) -> None:
+    open_tab(page, narrow_app.url)
     page.get_by_role("button", name="Take the example clip").click()
     expect(page.locator("#clip")).to_contain_text("castle")
 
 
-def test_a_bad_file_gets_a_message(page: Page, video_app: App, tmp_path: Path) -> None:
+def test_a_bad_file_gets_a_message(page: Page, narrow_app: App, tmp_path: Path) -> None:
     (tmp_path / "words.mp4").write_text("these are words")
-    open_tab(page, video_app.url, tmp_path / "words.mp4")
+    open_tab(page, narrow_app.url, tmp_path / "words.mp4")
     process(page)
     expect(page.locator("#video-notice").get_by_role("alert")).to_contain_text("holds text, not a clip")
     expect(page.get_by_role("button", name="Process the clip")).to_be_enabled()
 
 
 @pytest.mark.parametrize("width", [390, 1280])
-def test_the_tab_fits_its_window(browser: Browser, video_app: App, clip: Path, width: int) -> None:
+def test_the_tab_fits_its_window(browser: Browser, narrow_app: App, clip: Path, width: int) -> None:
     page = browser.new_page(viewport={"width": width, "height": 844})
     page.set_default_timeout(60_000)
-    open_tab(page, video_app.url, clip)
+    open_tab(page, narrow_app.url, clip)
     process(page)
     expect(page.locator("#new-clip video")).to_be_visible()
     assert page.evaluate("document.documentElement.scrollWidth") <= width
