@@ -8,7 +8,6 @@ A run that was stopped goes on where it was when the same command is given again
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import sys
 import time
@@ -22,6 +21,7 @@ from stvit.checkpoint import CheckpointError
 from stvit.errors import needs_extra
 from stvit.factory import create_model
 from stvit.predict.allocator import keep_freed_memory
+from stvit.pretrained.resolve import sha256_of
 
 with needs_extra("train"):
     from . import coco
@@ -99,7 +99,7 @@ def evaluate(options: argparse.Namespace) -> None:
     categories = category_ids(detector.num_classes, annotations.categories)
     origin = {
         "model": options.model,
-        "checkpoint": options.checkpoint and sha256(options.checkpoint),
+        "checkpoint": options.checkpoint and sha256_of(options.checkpoint),
         "scale": options.scale,
         "precision": options.precision,
         "annotations": annotations.sha256,
@@ -137,20 +137,11 @@ def build(options: argparse.Namespace) -> Any:
         raise
     except (RuntimeError, ValueError, OSError) as error:  # what timm and the Hub's client raise
         raise EvaluationError(
-            f"The published weights of {options.model} cannot be had ({error}). Name a file with --checkpoint."
+            f"The published weights of {options.model} cannot be loaded ({error}).", "Name a file with --checkpoint."
         ) from error
     if not hasattr(model, "predict"):
         raise EvaluationError(f"{options.model} is no detector. Choose a model whose name ends in _cascade_mask_rcnn.")
     return model.to(options.device, PRECISIONS[options.precision])
-
-
-def sha256(path: Path) -> str:
-    """Digest of a file that fits no memory."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(2**20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 class Progress:

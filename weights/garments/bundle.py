@@ -7,7 +7,6 @@ on the test split: measured with the rounded weights.
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import os
 import sys
@@ -18,6 +17,8 @@ from typing import Any
 from safetensors.torch import load_file, save_file
 
 from stvit.predict.allocator import keep_freed_memory
+from stvit.pretrained.model_cards import BundledCard
+from stvit.pretrained.resolve import sha256_of
 from stvit.training.__main__ import place
 from stvit.training.recipe import Recipe, RecipeError
 from stvit.training.runs import FinishedRun, costs, test
@@ -52,9 +53,11 @@ def bundle(run: FinishedRun, name: str, folder: Path, places: Mapping[str, Path]
     description = describe(run, name) | {
         "metrics": {key.lower(): round(value, 2) for key, value in metrics.items()},
         "metrics_split": ["test", recipe.data.get("test_samples", 10000)],
-        "sha256": hashlib.sha256(weights.read_bytes()).hexdigest(),
+        "sha256": sha256_of(weights),
     }
-    weights.with_suffix(".json").write_text(json.dumps(description, indent=1) + "\n", encoding="utf-8")
+    text = json.dumps(description, indent=1) + "\n"
+    BundledCard.model_validate_json(text)  # what is written can be read
+    weights.with_suffix(".json").write_text(text, encoding="utf-8")
     return description
 
 
