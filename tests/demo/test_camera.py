@@ -13,6 +13,7 @@ from weakref import ref
 import numpy as np
 import pytest
 from PIL import Image
+from tests.narrow_detector import DETECTOR
 
 import demo.camera
 import demo.camera_runs
@@ -26,7 +27,6 @@ from stvit.pretrained.hub import WeightsUnavailable
 from tests import narrow_classifier
 from tests.demo.camera_frames import encoded, job, scene
 from tests.demo.conftest import BASELINE, MODEL
-from tests.narrow_detector import DETECTOR
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ from unittest.mock import Mock
 import numpy as np
 import pytest
 import torch
+from tests.narrow_detector import DETECTOR
 
 import demo.backbone_benchmark
 import demo.benchmark
@@ -18,7 +19,6 @@ from demo.media import MediaError, read_image
 from demo.memory import OutOfMemory
 from demo.registry import DETECTORS, UnknownModel, full_token_peer
 from tests.demo.conftest import MODEL
-from tests.narrow_detector import DETECTOR
 from tests.sure_detector import PHOTO
 
 CPU = torch.device("cpu")

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
-
-import demo.registry
 from demo.classifiers import METHODS
 from demo.garments import garment_choices, known, narrow_peer
 from demo.model_spec import ModelChoice
+
+import demo.registry
 from demo.registry import (
     UnknownModel,
     find,

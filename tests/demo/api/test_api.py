@@ -13,6 +13,7 @@ from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image
 from pycocotools import mask as coco_mask
+from tests.narrow_detector import DETECTOR, make_narrow_for
 
 import demo.backbone_benchmark
 import demo.benchmark
@@ -26,7 +27,6 @@ from stvit.class_names import COCO_CLASSES
 from stvit.pretrained.resolve import ResolvedWeights
 from tests import narrow_clip_model
 from tests.demo.conftest import BASELINE, MODEL
-from tests.narrow_detector import DETECTOR, make_narrow_for
 from tests.stvit.video.clips import make_clip
 
 CLIP_MODEL = "stvit_video_swin_tiny"

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from demo.garments import garment_choices
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image
@@ -17,7 +18,6 @@ import demo.backbone_benchmark
 import demo.benchmark
 import demo.registry
 from demo.engine import Engine
-from demo.garments import garment_choices
 from demo.page import layout
 from demo.page.examples import garment_examples
 from demo.runtime import Runtime

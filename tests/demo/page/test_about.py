@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from demo.detectors import DETECTORS
 from demo.garments import garment_choices
+from demo.video_models import PUBLISHED_CLIP_MODELS
+
 from demo.page.about import about, fallback_notice
 from demo.registry import find
-from demo.video_models import PUBLISHED_CLIP_MODELS
 from stvit.pretrained.model_cards import BundledModels
 
 

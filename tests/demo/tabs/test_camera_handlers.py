@@ -12,6 +12,7 @@ import gradio as gr
 import numpy as np
 import pytest
 from PIL import Image
+from tests.narrow_detector import DETECTOR
 
 from demo.camera import MAX_SIDE
 from demo.camera_runs import MAX_RUNS
@@ -24,7 +25,6 @@ from demo.video import CLASSIFY, CLUSTERS, DETECT
 from tests import narrow_classifier
 from tests.demo.camera_frames import encoded, scene
 from tests.demo.conftest import MODEL
-from tests.narrow_detector import DETECTOR
 
 REQUEST = SimpleNamespace(session_hash="visitor")
 

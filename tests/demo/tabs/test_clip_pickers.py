@@ -2,11 +2,11 @@ from __future__ import annotations
 
 import pytest
 import torch
+from demo.video_models import FULL, PUBLISHED_CLIP_MODELS, SEMANTIC
 
 import stvit
 from demo.registry import CLIP_MODELS, UnknownModel, clip_peer, find, find_any
 from demo.video import ACTION, CLASSIFY, DETECT, NO_BASELINE, BadChoice, ClipJob, make_job, named_job, sampling_of
-from demo.video_models import FULL, PUBLISHED_CLIP_MODELS, SEMANTIC
 from stvit.video.clip_classifier import Sampling
 
 MODEL, PEER = "stvit_video_swin_tiny", "video_swin_tiny"

@@ -10,17 +10,17 @@ import cv2
 import gradio as gr
 import numpy as np
 import pytest
+from demo.detectors import DETECTORS as PUBLISHED_DETECTORS
+from tests.narrow_detector import DETECTOR
 
 import demo.backbone_benchmark
 import demo.benchmark
-from demo.detectors import DETECTORS as PUBLISHED_DETECTORS
 from demo.engine import Engine
 from demo.memory import OutOfMemory
 from demo.page.examples import Gallery
 from demo.runtime import Runtime
 from demo.tabs.detect.handlers import DetectHandlers
 from tests.demo.conftest import MODEL
-from tests.narrow_detector import DETECTOR
 from tests.sure_detector import PHOTO
 from weights.garments import CLASS_NAMES
 

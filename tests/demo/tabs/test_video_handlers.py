@@ -9,6 +9,7 @@ from unittest.mock import Mock
 import av
 import gradio as gr
 import pytest
+from tests.narrow_detector import DETECTOR
 
 from demo.charts.video import whole_clip
 from demo.engine import Engine
@@ -21,7 +22,6 @@ from stvit.video.probe import probe
 from stvit.video.types import VideoError
 from tests import narrow_classifier, narrow_clip_model
 from tests.demo.conftest import BASELINE, MODEL
-from tests.narrow_detector import DETECTOR
 from tests.stvit.video.clips import make_clip
 from weights.garments import MOTIONS
 

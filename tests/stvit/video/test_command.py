@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import save_file
+from tests.narrow_detector import DETECTOR, NARROW
 
 import stvit
 from stvit.video.__main__ import main
 from stvit.video.arguments import parse
 from stvit.video.models import build_models
-from tests.narrow_detector import DETECTOR, NARROW
 from tests.stvit.video.clips import make_clip
 
 SMALL = "stvit_deit_tiny_patch16_224"

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tests.narrow_detector import DETECTOR, NARROW
 
 import stvit
 from stvit.predict.device import Compute
@@ -22,7 +23,6 @@ from stvit.video.detect import Detector
 from stvit.video.picture import rgb_canvas
 from stvit.video.pipeline import process
 from stvit.video.types import FrameResult
-from tests.narrow_detector import DETECTOR, NARROW
 from tests.stvit.video.clips import Seer, frames_of, make_clip, scene
 
 
