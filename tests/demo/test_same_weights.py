@@ -15,15 +15,14 @@ from PIL import Image
 from safetensors.torch import save
 from torch import nn
 
-import demo.model_cache
 import stvit
 from demo.model_cache import ModelStore
-from demo.registry import EVERY_MODEL, find_any
 from stvit.predict.preprocess import preprocess
 from stvit.pretrained.hub import WeightsUnavailable
 from stvit.pretrained.records import ModelRecord, catalogue, record
 from stvit.pretrained.resolve import resolve
 from stvit.video.classify import Classifier
+from tests.demo.conftest import OFFERED
 from tests.hub_server import HubServer
 from tests.stvit.pretrained.conftest import hub  # noqa: F401 - the local Hub
 from tests.sure_detector import PHOTO
@@ -61,18 +60,17 @@ def published(hub: HubServer, request: pytest.FixtureRequest) -> Iterator[ModelR
     return found
 
 
-def on_the_page(found: ModelRecord, monkeypatch: pytest.MonkeyPatch) -> tuple[nn.Module, str]:
+def on_the_page(found: ModelRecord) -> tuple[nn.Module, str]:
     """The network that the page runs, and where its weights came from."""
-    choice = replace(find_any(found.architecture), options=narrow(found.name))
-    monkeypatch.setattr(demo.model_cache, "find_any", lambda name: choice)
-    loaded = ModelStore(torch.device("cpu"), torch.float32).get(choice.name)
+    spec = replace(OFFERED.find(found.architecture), options=narrow(found.name))
+    loaded = ModelStore(torch.device("cpu"), torch.float32).get(spec)
     assert not loaded.problem
     return loaded.network, loaded.weights
 
 
 @pytest.mark.parametrize("published", catalogue(), indirect=True)
-def test_page_and_shell_run_the_same_weights(published: ModelRecord, monkeypatch: pytest.MonkeyPatch) -> None:
-    network, origin = on_the_page(published, monkeypatch)
+def test_page_and_shell_run_the_same_weights(published: ModelRecord) -> None:
+    network, origin = on_the_page(published)
     shell = stvit.create_model(published.architecture, pretrained=True, **narrow(published.name))
     assert origin == f"{published.repo} (Hub)"
     assert shell.pretrained_cfg["file"] == str(resolve(published, offline=True).path)
@@ -83,7 +81,7 @@ def test_page_and_shell_run_the_same_weights(published: ModelRecord, monkeypatch
             assert len(one.scores) > 0
             assert torch.equal(one.boxes, other.boxes) and torch.equal(one.scores, other.scores)
         else:
-            seen = find_any(published.architecture)
+            seen = OFFERED.find(published.architecture)
             prepared = {"mean": published.mean, "std": published.std}
             page_input, _ = preprocess(pixels, input_size=seen.input_size, crop_pct=seen.crop_pct, **prepared)
             cfg = shell.pretrained_cfg
@@ -123,8 +121,8 @@ def test_methods_that_run_deits_weights_take_the_verified_file(published: ModelR
 
 
 def test_page_shell_and_clips_show_a_model_the_same_part_of_a_picture() -> None:
-    for choice in EVERY_MODEL:
-        if choice.bundled is None and record(choice.model).num_classes == 1000:
-            assert choice.crop_pct == record(choice.model).crop_pct == 224 / 256
+    for spec in OFFERED:
+        if spec.bundled is None and record(spec.model).num_classes == 1000:
+            assert spec.crop_pct == record(spec.model).crop_pct == 224 / 256
     for name in ("stvit_r_swin_small_224", "swin_tiny_patch4_window7_224", "deit_tiny_patch16_224"):
         assert Classifier(stvit.create_model(name, **narrow(name)), name).input_key[1:] == (224, 224 / 256)
