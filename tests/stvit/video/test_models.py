@@ -207,6 +207,7 @@ def test_the_command_line_names_what_is_wrong(tmp_path: Path, capsys: pytest.Cap
     assert "ends in .mp4" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_the_library_imports_none_of_it() -> None:
     code = "import sys, stvit; sys.exit(any(name in sys.modules for name in ('av', 'cv2', 'supervision', 'gradio')))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
