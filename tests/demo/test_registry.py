@@ -73,6 +73,7 @@ def test_a_detector_is_no_classifier_and_the_other_way_round() -> None:
     assert DETECTORS[0].label == CLASSIFIERS[0].label == "STViT-R-Swin-S"
 
 
+@pytest.mark.slow
 def test_every_setting_can_be_built() -> None:
     with torch.device("meta"):
         for spec in CLASSIFIERS:

@@ -32,6 +32,8 @@ CLIP_MODEL = "stvit_video_swin_tiny"
 EVIT = "evit_deit_tiny_patch16_224:keep_rate=0.7"
 SEMANTIC = "stvit_deit_tiny_patch16_224:num_semantic_tokens=16"
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def client(weight_files: dict[str, Path]) -> Iterator[Client]:

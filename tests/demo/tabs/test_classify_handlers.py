@@ -53,6 +53,7 @@ def handlers(engine: Engine, garments: Registry) -> ClassifyHandlers:
     return ClassifyHandlers(Runtime(engine, garments), GALLERY, OFFICIAL)
 
 
+@pytest.mark.slow
 def test_loading_reports_the_download_and_ends_without_a_notice(
     handlers: ClassifyHandlers, photo: Path, weight_files: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:

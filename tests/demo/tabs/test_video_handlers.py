@@ -86,6 +86,7 @@ def test_side_by_side_both_models_are_recorded(handlers: VideoHandlers, clip: st
     assert all({"model", "baseline"} <= line.keys() for line in records_of(last))
 
 
+@pytest.mark.slow
 def test_an_action_is_told_of_windows_and_the_page_says_that_there_are_no_weights(
     handlers: VideoHandlers, clip: str
 ) -> None:
