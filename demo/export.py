@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from dataclasses import asdict, is_dataclass, replace
+from dataclasses import asdict, replace
 from io import BytesIO
 from typing import Any
 
@@ -168,10 +168,7 @@ def _regions(regions: TokenRegions) -> dict[str, Any]:
 
 
 def _racer(state: RaceState, racer: Racer) -> dict[str, Any]:
-    figures = {
-        name: asdict(value) if is_dataclass(value) else value for name, value in vars(racer).items() if name != "spec"
-    }
-    return {"name": racer.spec.name, **figures, "images_per_second": state.images_per_second(racer)}
+    return {**asdict(racer), "images_per_second": state.images_per_second(racer)}
 
 
 def _geometry(geometry: InputGeometry) -> dict[str, list[int]]:

@@ -116,7 +116,7 @@ def inflate_swin(image_swin: Mapping[str, Tensor], model: nn.Module) -> dict[str
     state = {}
     for name, tensor in number_merging_by_source(image_swin).items():
         name = name.replace("patch_embed.", "stem.").replace("layers.", "stages.").replace(".blocks.", ".layers.")
-        if name == "stem.proj.weight":
+        if name == "stem.proj.weight" and tensor.ndim == 4:
             tensor = tensor.unsqueeze(2).repeat(1, 1, patch_frames, 1, 1) / patch_frames
         if name.endswith(".relative_position_bias_table"):
             tensor = tensor.repeat(2 * window_frames - 1, 1)

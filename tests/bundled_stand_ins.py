@@ -1,4 +1,7 @@
-"""Bundled models that nobody trained: the kinds that the project ships, narrower, in a folder of the test's own."""
+"""Bundled models that nobody trained: the kinds that the project ships, narrower, in a folder of the test's own.
+
+Nothing here imports ``demo``, which reads the bundled models once: a program can put its stand-ins there before.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,8 @@ from safetensors.torch import save
 import stvit
 from stvit.segmentation import UperNet
 from tests.sure_detector import PHOTO, make_sure, scale_outputs
-from weights.garments import CLASS_NAMES, MOTIONS
+from weights.garments.datasets import MOTIONS
+from weights.garments.sources import CLASS_NAMES
 
 NARROW_SWIN: dict[str, Any] = {
     "embed_dim": 16,

@@ -9,10 +9,11 @@ import gradio as gr
 from gradio.processing_utils import save_bytes_to_cache
 from gradio.utils import get_upload_folder
 
+from demo import registry as roster
 from demo.export import indexed_png, jpeg_bytes, race_json, segmentation_json
 from demo.media import MediaError
 from demo.memory import OutOfMemory
-from demo.registry import UnknownModel
+from demo.registry import UnknownModel, find_segmenter
 from demo.runtime import DEVICE_QUEUE, Runtime
 from demo.tabs.inputs import sent_picture
 from stvit.draw.classes import class_colours, draw_classes
@@ -37,14 +38,12 @@ class SegmentEndpoints:
 
     def __init__(self, runtime: Runtime) -> None:
         self.runtime = runtime
-        self.registry = runtime.registry
 
     def segment(self, image: str | None, segmenter: str) -> Answer:
         """What a segmenter says about a picture, the map of classes, and the annotated picture."""
         try:
-            spec = self.registry.find(segmenter, "segment")
-            self.runtime.engine.store.get(spec)
-            run = self.runtime.segment_file(sent_picture(image), spec)
+            self.runtime.engine.store.get(find_segmenter(segmenter).name)
+            run = self.runtime.segment_file(sent_picture(image), segmenter)
         except (MediaError, UnknownModel, OutOfMemory) as error:
             raise gr.Error(str(error), print_exception=False) from error
         labels, classes = run.result.labels, run.result.classes
@@ -60,8 +59,7 @@ class SegmentEndpoints:
     def compare_segmenters(self, image: str | None, segmenter: str) -> Iterator[dict[str, Any]]:
         """A segmenter and its peer, measured in turns."""
         try:
-            pair = self.registry.pair(self.registry.find(segmenter, "segment"))
-            for state in self.runtime.race_segmenters(sent_picture(image), *pair):
+            for state in self.runtime.race_segmenters(sent_picture(image), segmenter):
                 yield race_json(state)
         except (MediaError, UnknownModel, OutOfMemory) as error:
             raise gr.Error(str(error), print_exception=False) from error
@@ -69,7 +67,7 @@ class SegmentEndpoints:
 
 def build(runtime: Runtime, picture: gr.Image) -> None:
     """Register the endpoints, where there are segmenters; call inside ``gr.Blocks``."""
-    names = [spec.name for spec in runtime.registry.of_task("segment")]
+    names = [choice.name for choice in roster.SEGMENTERS]
     if not names:
         return
     endpoints = SegmentEndpoints(runtime)

@@ -1,1 +1,1 @@
-"""Training: data that can be had anywhere, recipes, losses and the loop."""
+"""Training: recipes, data, losses and the loop."""

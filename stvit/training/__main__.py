@@ -4,59 +4,37 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
 
 import torch
 from timm.layers import set_fused_attn, use_fused_attn
 
-from stvit.checkpoint import CheckpointError
-from stvit.errors import needs_extra
-from stvit.evaluate.errors import EvaluationError
+from stvit.errors import UserError, needs_extra
 from stvit.predict.allocator import keep_freed_memory
 
-from .checkpoints import ResumeError
-from .origin import Origin
-from .recipe import Recipe, RecipeError, TaskName, load_recipe, names
-
-if TYPE_CHECKING:
-    from stvit.training.tasks.task import Task
-
-TASKS = {
-    "classify": ("classify", "ClassifyTask"),
-    "detect": ("detect", "DetectTask"),
-    "segment": ("segment", "SegmentTask"),
-    "video": ("video", "VideoTask"),
-}
+from .recipe import Recipe, RecipeError, add_data_option, load_recipe, names
+from .tasks import TASKS, make_task
 
 
 def main(arguments: list[str] | None = None) -> int:
-    options = parse(arguments)
     try:
+        options = parse(arguments)
         recipe = load_recipe(options.recipe, options.set)
         if recipe.task != options.task:
             raise RecipeError(f"{options.recipe} is a recipe for {recipe.task}, not for {options.task}")
         train(recipe, options)
-    except (RecipeError, ResumeError, CheckpointError, EvaluationError, ValueError, FloatingPointError) as error:
+    except (UserError, ValueError) as error:  # ValueError: what a model says of its arguments and inputs
         print(f"stvit.training: {error}", file=sys.stderr)
         return 1
     return 0
 
 
-def make_task(recipe: Recipe, places: Mapping[str, Path]) -> Task:
-    """The task of a recipe, its data at these places."""
-    from stvit.training.tasks.task import Places  # imports accelerate: seconds that --help saves
-
-    module, name = TASKS[recipe.task]
-    return getattr(import_module(f"stvit.training.tasks.{module}"), name)(recipe, Places(places))
-
-
 def train(recipe: Recipe, options: argparse.Namespace) -> None:
-    with needs_extra("train"):
+    with needs_extra("train"):  # and seconds that --help saves
         from .loop import Run, RunOptions
+        from .runs import Origin
 
     how = RunOptions(
         accumulation=options.accumulation,
@@ -68,9 +46,11 @@ def train(recipe: Recipe, options: argparse.Namespace) -> None:
     )
     on_cpu = options.cpu or not torch.cuda.is_available()
     with fused_attention(use_fused_attn() and not on_cpu):
-        run = Run(recipe, make_task(recipe, dict(options.place)), options.output, how)
+        paths = dict(options.data)
+        task = make_task(recipe, paths)
+        run = Run(recipe, task, options.output, how)
         if run.accelerator.is_main_process:
-            given = options.recipe, options.set, recipe, dict(options.place), options.precision
+            given = options.recipe, options.set, recipe, paths, task.data.class_names, options.precision
             Origin.of_run(*given, run.accelerator.device.type).write(options.output)
         run.train()
 
@@ -93,18 +73,14 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         "stopped. Several processes: accelerate launch -m stvit.training ...",
         epilog=f"Recipes: {', '.join(names())}",
     )
-    parser.add_argument("task", choices=get_args(TaskName))
+    parser.add_argument("task", choices=TASKS)
     parser.add_argument("--recipe", required=True, help="name of a recipe, or a .toml file")
     parser.add_argument("--output", required=True, type=Path, help="folder for state, weights and logs")
-    parser.add_argument(
-        "--place",
-        type=place,
-        action="append",
-        default=[],
-        metavar="NAME=PATH",
-        help="where something is on this machine: backgrounds, items, folder, shards, train_images, train_annotations, "
-        "validation_images, validation_annotations, train_list, train_clips, validation_list, validation_clips, start, "
-        "teacher",
+    add_data_option(
+        parser,
+        "where something is on this machine: folder, shards, train_images, train_annotations, validation_images, "
+        "validation_annotations, train_list, train_clips, validation_list, validation_clips, start, teacher, or what "
+        "data of one's own ask for",
     )
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change an entry of the recipe")
     parser.add_argument("--accumulation", type=int, default=1, help="passes per step; more need less memory")
@@ -114,14 +90,6 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--checkpoint-every", type=int, default=0, help="steps between states on disk; 0: every epoch")
     parser.add_argument("--log-every", type=int, default=20, help="steps between lines in the log")
     return parser.parse_args(arguments)
-
-
-def place(text: str) -> tuple[str, Path]:
-    """``NAME=PATH``."""
-    name, found, path = text.partition("=")
-    if not found or not path:
-        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=PATH")
-    return name, Path(path)
 
 
 if __name__ == "__main__":

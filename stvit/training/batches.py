@@ -12,6 +12,8 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from .recipe import RecipeError
+
 
 @dataclass(frozen=True)
 class Share:
@@ -89,11 +91,11 @@ def steps_per_epoch(length: int, share: Share) -> int:
     """Whole steps in one pass over a data set.
 
     Raises:
-        ValueError: the data set is smaller than one batch.
+        RecipeError: the data set is smaller than one batch.
     """
     batch = share.samples * share.world * share.passes
     if length < batch:
-        raise ValueError(f"the training set of {length} samples is smaller than one batch of {batch}")
+        raise RecipeError(f"the training set of {length} samples is smaller than one batch of {batch}")
     return length // batch
 
 

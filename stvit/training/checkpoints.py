@@ -12,6 +12,8 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from stvit.errors import UserError
+
 from .recipe import build, plain
 
 STATE_FILE = "state.pt"
@@ -20,8 +22,8 @@ METRICS_FILE = "metrics.jsonl"
 STATE_ENTRIES = {"step", "recipe", "model", "optimizer"}
 
 
-class ResumeError(RuntimeError):
-    """A run cannot go on from what is there; the message is for the user."""
+class ResumeError(UserError):
+    """A run cannot go on from the state in its folder."""
 
 
 def save_state(folder: Path, state: dict[str, Any]) -> None:

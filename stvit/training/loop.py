@@ -17,7 +17,9 @@ from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from stvit.training.tasks.task import MapData, Task
+from stvit.errors import UserError
+from stvit.training.datasets.data import MapData
+from stvit.training.tasks.task import Task
 
 from .batches import Share, seed_everything
 from .checkpoints import MetricsLog, ResumeError, load_state, read_metrics, save_state, save_weights
@@ -25,9 +27,13 @@ from .recipe import Recipe, RecipeError, plain
 from .schedules import make_keep_rate, make_optimizer, make_schedule
 
 
+class Diverged(UserError):
+    """The loss is no longer finite."""
+
+
 @dataclass(frozen=True)
 class RunOptions:
-    """How a recipe is run; nothing of it changes what comes out, up to rounding.
+    """How a recipe is run; the result is the same up to rounding.
 
     Attributes:
         accumulation: passes per step; more of them need less memory.
@@ -68,8 +74,8 @@ class Run:
 
     Raises:
         ResumeError: the folder holds a run of another recipe.
-        RecipeError: an entry of the recipe that its data or its model cannot follow.
-        ValueError: the batch does not divide among processes and passes, or the data is too small.
+        RecipeError: an entry of the recipe that its data or its model cannot follow, data that cannot be used, a batch
+            that does not divide among processes and passes, or too little data for one batch.
     """
 
     def __init__(self, recipe: Recipe, task: Task, output: Path, options: RunOptions) -> None:
@@ -81,6 +87,7 @@ class Run:
             kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=task.may_skip_parameters)],
         )
         self.share = self._share()
+        task.check(self.share, options.workers)
         self.steps_per_epoch = task.data.steps_per_epoch(self.share)
         self.total_steps = self.steps_per_epoch * recipe.epochs
         seed_everything("weights", recipe.seed)
@@ -101,12 +108,13 @@ class Run:
         self.accelerator.wait_for_everyone()  # all have read the log
         self.log = MetricsLog(self.output, self.step) if main else None
         self.board = SummaryWriter(str(self.output / "tensorboard"), purge_step=self.step) if main else None
-        # at step 0: what the weights that were taken over are worth without any training
+        # at step 0: the initial weights without any training
         if not metrics and self.step % self.steps_per_epoch == 0 and (self.step or self.recipe.start):
             metrics = self._evaluate()
         progress = tqdm(total=self.total_steps, initial=self.step, unit="step", disable=not main)
         for epoch in range(self.step // self.steps_per_epoch, self.recipe.epochs):
             self._train_epoch(epoch, progress)
+            self._report_skipped()
             self._save()
             metrics = self._evaluate()
         progress.close()
@@ -126,7 +134,7 @@ class Run:
         world, passes = self.accelerator.num_processes, self.options.accumulation
         samples, rest = divmod(self.recipe.batch_size, world * passes)
         if rest or not samples:
-            raise ValueError(
+            raise RecipeError(
                 f"a batch of {self.recipe.batch_size} does not divide among {world} processes with {passes} passes each"
             )
         if self.recipe.repeats > 1 and not isinstance(self.task.data, MapData):
@@ -177,7 +185,10 @@ class Run:
         means = self.accelerator.reduce(torch.stack([t.float() for t in sums.values()]), reduction="mean").tolist()
         by_name = dict(zip(sums, means, strict=True))
         if not all(map(math.isfinite, means)):
-            raise FloatingPointError(f"the loss is no longer finite at step {self.step}: {by_name}")
+            raise Diverged(
+                f"the loss is no longer finite at step {self.step}: {by_name}.",
+                "Lower learning_rate or set clip_norm, and start again in another folder.",
+            )
         return by_name
 
     def _report(self, epoch: int, means: dict[str, float], rate: float, progress: tqdm) -> None:
@@ -190,6 +201,14 @@ class Run:
         for name, value in {**means, **rates, "samples_per_second": rate}.items():
             self.board.add_scalar(f"training/{name}", value, self.step)
         progress.set_postfix(loss=f"{sum(means.values()):.3f}", samples_per_s=f"{rate:.0f}")
+
+    def _report_skipped(self) -> None:
+        """Say and log how many training samples could not be used since the run began or went on."""
+        skipped = torch.tensor(self.task.data.skipped, device=self.accelerator.device)
+        total = int(self.accelerator.reduce(skipped, reduction="sum"))
+        if total and self.log is not None:
+            self.log.write(step=self.step, epoch=self.step / self.steps_per_epoch, skipped_samples=total)
+            tqdm.write(f"step {self.step}: {total} training samples could not be used and were skipped")
 
     def _evaluate(self) -> dict[str, float]:
         if self.keep_rate is not None:

@@ -5,12 +5,15 @@ A recipe names no paths and no hardware: the same recipe gives the same run on o
 
 from __future__ import annotations
 
-import json
+import argparse
 import sys
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from stvit.errors import UserError
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -20,32 +23,71 @@ else:
 FOLDER = Path(__file__).parent / "recipes"
 TaskName = Literal["classify", "detect", "segment", "video"]
 ScheduleName = Literal["cosine", "steps", "polynomial"]
-WHOLE_NUMBERS = ("epochs", "batch_size", "repeats", "seed")
-SEQUENCES = ("milestones", "betas", "keep_rate_epochs")
-TABLES = ("data", "model_options", "start", "teacher", "augmentation", "loss")
+
+T = TypeVar("T", bound=BaseModel)
+AnyTuple = Field(strict=False)  # TOML has lists alone
 
 
-class RecipeError(ValueError):
-    """A recipe cannot be used as it is; the message is for the user."""
+class RecipeError(UserError, ValueError):
+    """A recipe, or data that it names, cannot be used as it is."""
 
 
-@dataclass(frozen=True)
-class Recipe:
+class Table(BaseModel):
+    """A table of a recipe with fixed keys and types; read one with :func:`read_table`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, protected_namespaces=())
+
+
+class TrainedModel(Table):
+    """A trained model beside the one that is trained: registered name and arguments."""
+
+    model: str
+    options: dict[str, Any] = {}
+
+
+class Start(TrainedModel):
+    """The trained model whose weights a run begins with.
+
+    Attributes:
+        into: part of the new model that the weights are for, e.g. ``backbone``; empty for the whole.
+        out_of: part of the trained model that they are of.
+        new: parameters that the trained model lacks, where the new model does not know them itself.
+    """
+
+    into: str = ""
+    out_of: str = ""
+    new: Annotated[tuple[str, ...], AnyTuple] = ()
+
+
+class Teacher(TrainedModel):
+    """The trained model that a run learns from beside the labels.
+
+    Attributes:
+        weight: share of the distillation in the loss, in [0, 1].
+        temperature: of the softened class probabilities.
+    """
+
+    weight: float = Field(0.5, ge=0, le=1)
+    temperature: float = Field(1.0, gt=0)
+
+
+def none_if_empty(table: Any) -> Any:
+    return None if table == {} else table
+
+
+class Recipe(Table):
     """One training run.
 
     Attributes:
         task: what is learned.
         model: registered name.
-        data: ``kind`` and the options of that kind, see :mod:`stvit.training.tasks.task`.
+        data: ``kind`` and the options of that kind, see :mod:`stvit.training.datasets.data`.
         epochs: passes over the training set.
         batch_size: samples per optimiser step, over all processes and accumulated batches, copies included.
         learning_rate: at the end of the warm-up, for this batch size.
         model_options: arguments of the model.
-        start: registered name and options of a trained model whose weights the model takes over; ``into`` names the
-            part of the model that they are for, e.g. the backbone, ``out_of`` the part of the trained model that they
-            are of, ``new`` the parameters that they lack where the model itself does not know.
-        teacher: registered name and options of a trained model to learn from beside the labels; ``weight`` in [0, 1]
-            and ``temperature`` of the distillation.
+        start: trained model whose weights the model begins with.
+        teacher: trained model to learn from beside the labels.
         schedule: of the learning rate after the warm-up: ``cosine``, ``steps`` (a tenth after every one of
             ``milestones``) or ``polynomial`` (linear).
         milestones: epochs.
@@ -56,7 +98,7 @@ class Recipe:
         clip_norm: bound of the gradient's norm; 0 for none.
         ema_decay: of the moving average of the weights that is evaluated and saved; 0 for none.
         keep_rate_epochs: two, may be fractions: until the first the model keeps all tokens, until the second the share
-            that it keeps falls along a cosine to its own ``keep_rate`` (EViT). None: it is its own all the time.
+            that it keeps falls along a cosine to its own ``keep_rate`` (EViT). Empty: the model's own rate throughout.
         augmentation: options of the task's augmentation.
         repeats: copies of every sample in a batch, each augmented for itself; an epoch of as many steps then sees that
             many times fewer samples.
@@ -66,94 +108,160 @@ class Recipe:
 
     task: TaskName
     model: str
-    data: Mapping[str, Any]
-    epochs: int
-    batch_size: int
-    learning_rate: float
-    model_options: Mapping[str, Any] = field(default_factory=dict)
-    start: Mapping[str, Any] = field(default_factory=dict)
-    teacher: Mapping[str, Any] = field(default_factory=dict)
+    data: dict[str, Any]
+    epochs: int = Field(ge=1)
+    batch_size: int = Field(ge=1)
+    learning_rate: float = Field(gt=0)
+    model_options: dict[str, Any] = {}
+    start: Annotated[Start | None, BeforeValidator(none_if_empty)] = None
+    teacher: Annotated[Teacher | None, BeforeValidator(none_if_empty)] = None
     schedule: ScheduleName = "cosine"
-    milestones: tuple[int, ...] = ()
+    milestones: Annotated[tuple[int, ...], AnyTuple] = ()
     min_learning_rate: float = 1e-5
-    warmup_epochs: float = 0.0
+    warmup_epochs: float = Field(0.0, ge=0)
     warmup_learning_rate: float = 1e-6
-    layer_decay: float = 1.0
+    layer_decay: float = Field(1.0, gt=0, le=1)
     weight_decay: float = 0.05
-    betas: tuple[float, float] = (0.9, 0.999)
+    betas: Annotated[tuple[float, float], AnyTuple] = (0.9, 0.999)
     clip_norm: float = 0.0
-    ema_decay: float = 0.0
-    keep_rate_epochs: tuple[float, ...] = ()
-    augmentation: Mapping[str, Any] = field(default_factory=dict)
-    repeats: int = 1
-    loss: Mapping[str, Any] = field(default_factory=dict)
+    ema_decay: float = Field(0.0, ge=0, lt=1)
+    keep_rate_epochs: Annotated[tuple[float, ...], AnyTuple] = ()
+    augmentation: dict[str, Any] = {}
+    repeats: int = Field(1, ge=1)
+    loss: dict[str, Any] = {}
     seed: int = 0
 
-    def __post_init__(self) -> None:
-        self._check_types()
-        if self.task not in get_args(TaskName):
-            raise RecipeError(f"there is no task {self.task!r}; choose one of {', '.join(get_args(TaskName))}")
-        if self.schedule not in get_args(ScheduleName):
-            raise RecipeError(f"no schedule {self.schedule!r}; choose one of {', '.join(get_args(ScheduleName))}")
-        if self.epochs < 1 or self.batch_size < 1 or self.learning_rate <= 0:
-            raise RecipeError("epochs and batch_size are at least 1 and learning_rate is above 0")
-        if not 0 <= self.warmup_epochs < self.epochs or not 0 <= self.ema_decay < 1:
-            raise RecipeError("warmup_epochs lies in [0, epochs) and ema_decay in [0, 1)")
-        if not 0 < self.layer_decay <= 1 or self.repeats < 1:
-            raise RecipeError("layer_decay lies in (0, 1] and repeats is at least 1")
-        if len(self.betas) != 2 or (self.schedule == "steps" and not self.milestones):
-            raise RecipeError("betas are two numbers, and the schedule in steps needs milestones")
+    @field_validator("data")
+    @classmethod
+    def _names_a_kind(cls, data: dict[str, Any]) -> dict[str, Any]:
+        if not isinstance(data.get("kind"), str):
+            raise ValueError("names no kind")
+        return data
+
+    @model_validator(mode="after")
+    def _epochs_fit(self) -> Recipe:
+        if self.warmup_epochs >= self.epochs:
+            raise ValueError(f"warmup_epochs lies in [0, {self.epochs}), not at {self.warmup_epochs}")
+        if self.schedule == "steps" and not self.milestones:
+            raise ValueError("schedule = 'steps' needs milestones")
         shrinking = self.keep_rate_epochs
         if shrinking and (len(shrinking) != 2 or not 0 <= shrinking[0] < shrinking[1] <= self.epochs):
-            raise RecipeError(f"keep_rate_epochs are two, rising, from 0 to {self.epochs}, not {list(shrinking)}")
-        self._check_tables()
+            given = ", ".join(f"{epoch:g}" for epoch in shrinking)
+            raise ValueError(f"keep_rate_epochs are two, rising, from 0 to {self.epochs}, not [{given}]")
+        return self
 
-    def _check_types(self) -> None:
-        for name in WHOLE_NUMBERS:
-            if not isinstance(getattr(self, name), int):
-                raise TypeError(f"{name} is a whole number, not {getattr(self, name)!r}")
-        for name in TABLES:
-            if not isinstance(getattr(self, name), Mapping):
-                raise TypeError(f"{name} is a table, not {getattr(self, name)!r}")
 
-    def _check_tables(self) -> None:
-        if "kind" not in self.data:
-            raise RecipeError("data names no kind")
-        for role, entry in (("start", self.start), ("teacher", self.teacher)):
-            if entry and "model" not in entry:
-                raise RecipeError(f"{role} names no model")
+def read_table(kind: type[T], entries: Mapping[str, Any], name: str = "") -> T:
+    """Check the entries of a table.
+
+    Args:
+        kind: what they have to be.
+        name: of the table in the recipe; empty for the recipe itself.
+
+    Raises:
+        RecipeError: unknown or missing keys, or values of other types or out of range; the message names them all.
+    """
+    try:
+        return kind.model_validate(dict(entries))
+    except ValidationError as error:
+        raise RecipeError("; ".join(_problems(error, kind, name))) from error
+
+
+def _problems(error: ValidationError, kind: type[BaseModel], name: str) -> Iterable[str]:
+    for one in error.errors(include_url=False, include_context=False):
+        key = ".".join(map(str, [*([name] if name else []), *one["loc"]]))
+        if one["type"] == "missing":
+            yield f"the recipe lacks {key}"
+        elif one["type"] == "extra_forbidden":
+            known = f"; {name or 'a recipe'} has {', '.join(kind.model_fields)}" if len(one["loc"]) == 1 else ""
+            yield f"a recipe has no {key}{known}"
+        elif one["type"] == "value_error":
+            yield f"{key} {one['msg'].removeprefix('Value error, ')}".strip()
+        else:
+            yield f"{key} = {one['input']!r}: {one['msg'][0].lower()}{one['msg'][1:]}"
+
+
+def folders() -> list[Path]:
+    """Where recipes are looked for by name: the package's folder, and those that ``pyproject.toml`` in the current
+    folder lists as ``recipes`` under ``[tool.stvit]``.
+
+    Raises:
+        RecipeError: the list is none of folders.
+    """
+    project = Path("pyproject.toml")
+    if not project.is_file():
+        return [FOLDER]
+    listed = _read_toml(project).get("tool", {}).get("stvit", {}).get("recipes", [])
+    if not isinstance(listed, list) or not all(isinstance(folder, str) for folder in listed):
+        raise RecipeError(f"recipes under [tool.stvit] in {project} is no list of folders")
+    return [FOLDER, *map(Path, listed)]
 
 
 def names() -> list[str]:
-    """The recipes that come with the package."""
-    return sorted(file.stem for file in FOLDER.glob("*.toml"))
+    """The recipes that are found by name; files whose names begin with ``_`` are only bases of others."""
+    files = (file for folder in folders() for file in folder.glob("*.toml"))
+    return sorted(file.stem for file in files if not file.name.startswith("_"))
 
 
 def load_recipe(name: str, changes: Iterable[str] = ()) -> Recipe:
     """Read a recipe.
 
     Args:
-        name: one that comes with the package, or a path that ends in ``.toml``.
+        name: one of :func:`names`, or a path that ends in ``.toml``. A recipe with ``base = "other"`` holds what
+            differs from the other one, which lies beside it or is found by name; tables are merged key by key.
         changes: ``key=value`` with a TOML value, or a bare word for a string; keys of tables are dotted.
 
     Raises:
         RecipeError: no such recipe, no valid TOML, or keys and values that do not make a recipe.
     """
-    path = Path(name) if name.endswith(".toml") else FOLDER / f"{name}.toml"
-    try:
-        entries = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise RecipeError(f"there is no recipe {name!r}; there are: {', '.join(names())}") from None
-    except tomllib.TOMLDecodeError as error:
-        raise RecipeError(f"{path} is not valid TOML: {error}") from error
+    entries = read_entries(_find(name, folders()))
     for change in changes:
         _apply(entries, change)
     return build(entries)
 
 
+def read_entries(path: Path, heirs: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """The entries of a recipe, those of its base included.
+
+    Raises:
+        RecipeError: see :func:`load_recipe`.
+    """
+    if path in heirs:
+        raise RecipeError(f"{path} is its own base")
+    entries = _read_toml(path)
+    base = entries.pop("base", None)
+    if base is None:
+        return entries
+    if not isinstance(base, str):
+        raise RecipeError(f"base in {path} is not the name of a recipe: {base!r}")
+    return _merged(read_entries(_find(base, [path.parent, *folders()]), (*heirs, path)), entries)
+
+
+def _find(name: str, places: Iterable[Path]) -> Path:
+    candidates = [Path(name)] if name.endswith(".toml") else [folder / f"{name}.toml" for folder in places]
+    for path in candidates:
+        if path.is_file():
+            return path
+    raise RecipeError(f"there is no recipe {name!r}; there are: {', '.join(names())}")
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError(f"{path} cannot be read ({error})") from error
+    except tomllib.TOMLDecodeError as error:
+        raise RecipeError(f"{path} is not valid TOML: {error}") from error
+
+
+def _merged(base: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
+    tables = {key for key, value in own.items() if isinstance(value, dict) and isinstance(base.get(key), dict)}
+    return {**base, **own, **{key: _merged(base[key], own[key]) for key in tables}}
+
+
 def plain(recipe: Recipe) -> dict[str, Any]:
-    """A recipe as it reads from a file, to keep it or to compare it with another run's."""
-    return json.loads(json.dumps(asdict(recipe)))
+    """A recipe with all its defaults as plain data, to keep it or to compare it with another run's."""
+    return recipe.model_dump(mode="json")
 
 
 def build(entries: Mapping[str, Any]) -> Recipe:
@@ -162,17 +270,7 @@ def build(entries: Mapping[str, Any]) -> Recipe:
     Raises:
         RecipeError: keys and values that do not make a recipe.
     """
-    known = {f.name: f for f in fields(Recipe)}
-    if unknown := sorted(entries.keys() - known.keys()):
-        raise RecipeError(f"a recipe has no {', '.join(unknown)}; it has {', '.join(known)}")
-    required = ("task", "model", "data", "epochs", "batch_size", "learning_rate")
-    if missing := [name for name in required if name not in entries]:
-        raise RecipeError(f"the recipe lacks {', '.join(missing)}")
-    try:
-        tuples = {name: tuple(entries[name]) for name in SEQUENCES if name in entries}
-        return Recipe(**{**entries, **tuples})
-    except TypeError as error:
-        raise RecipeError(f"a value of the recipe has the wrong type: {error}") from error
+    return read_table(Recipe, entries)
 
 
 def _apply(entries: dict[str, Any], change: str) -> None:
@@ -189,3 +287,46 @@ def _apply(entries: dict[str, Any], change: str) -> None:
         if not isinstance(entries, dict):
             raise RecipeError(f"{key} names no table of the recipe")
     entries[last] = value
+
+
+class DataPaths:
+    """Folders and files on this machine, by the names that recipes ask for."""
+
+    def __init__(self, paths: Mapping[str, Path]) -> None:
+        self.paths = paths
+
+    def get(self, name: str) -> Path | None:
+        """The path of that name, if one was given.
+
+        Raises:
+            RecipeError: there is nothing at it.
+        """
+        path = self.paths.get(name)
+        if path is not None and not path.exists():
+            raise RecipeError(f"--data {name}: there is no {path}")
+        return path
+
+    def need(self, name: str) -> Path:
+        """The path of that name.
+
+        Raises:
+            RecipeError: none was given, or there is nothing at it.
+        """
+        path = self.get(name)
+        if path is None:
+            raise RecipeError(f"this recipe needs --data {name}=PATH")
+        return path
+
+
+def add_data_option(parser: argparse.ArgumentParser, help: str = "where the data are, as in training") -> None:
+    """Give a command ``--data NAME=PATH``, any number of times; ``--place`` is its former name."""
+    how = {"type": _data_path, "action": "append", "metavar": "NAME=PATH"}
+    parser.add_argument("--data", default=[], help=help, **how)
+    parser.add_argument("--place", dest="data", help=argparse.SUPPRESS, **how)
+
+
+def _data_path(text: str) -> tuple[str, Path]:
+    name, found, path = text.partition("=")
+    if not found or not path:
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=PATH")
+    return name, Path(path)

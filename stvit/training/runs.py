@@ -1,30 +1,126 @@
-"""Finished runs: what their weights are worth on the test split, and what the model costs."""
+"""Finished runs: where their weights come from, what they reach on the test split, and what the model costs."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from accelerate import Accelerator
+from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import nn
 
 from stvit.factory import create_model
 from stvit.measure.macs import count_macs
+from stvit.measure.timing import device_name
 
-from .__main__ import make_task
 from .batches import Share
 from .checkpoints import WEIGHTS_FILE, read_metrics
-from .origin import ORIGIN_FILE, Origin, read
-from .recipe import Recipe, RecipeError, build
+from .recipe import AnyTuple, Recipe, RecipeError, build, plain
+from .tasks import make_task
 
+ORIGIN_FILE = "recipe.json"
 TEST_FILE = "test.json"
 #: arguments of models that matter in training alone
 TRAINING_OPTIONS = ("drop_path_rate", "patch_drop_rate")
+
+
+class Origin(BaseModel):
+    """What was trained, how and on what, and the runs that it started from; kept beside the weights.
+
+    Attributes:
+        recipe: its name.
+        changes: those made to it, as on the command line.
+        entries: all entries of the recipe as it was then.
+        precision: of the computation.
+        device, torch: what it ran on.
+        data: names of the data paths, without ``start`` and ``teacher``.
+        classes: names in the order of the model's outputs; empty where the data do not tell them.
+        before: by role, ``start`` or ``teacher``, the run whose weights it took; weights from elsewhere are left out.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    recipe: str
+    changes: Annotated[tuple[str, ...], AnyTuple]
+    entries: dict[str, Any]
+    precision: str
+    device: str
+    torch: str
+    data: Annotated[tuple[str, ...], AnyTuple] = ("backgrounds",)  # of runs from before it was noted
+    classes: Annotated[tuple[str, ...], AnyTuple] = ()
+    before: dict[str, Origin] = {}
+
+    @classmethod
+    def of_run(
+        cls,
+        name: str,
+        changes: Sequence[str],
+        recipe: Recipe,
+        paths: Mapping[str, Path],
+        classes: Sequence[str],
+        precision: str,
+        device: str,
+    ) -> Origin:
+        """The origin of a run that is about to begin; ``device`` is PyTorch's name of it."""
+        roles = ("start", "teacher")
+        return cls(
+            recipe=name,
+            changes=tuple(changes),
+            entries=plain(recipe),
+            precision=precision,
+            device=device_name(torch.device(device)),
+            torch=torch.__version__.split("+")[0],
+            data=tuple(name for name in paths if name not in roles),
+            classes=tuple(classes),
+            before={role: cls.read(paths[role].parent) for role in roles if _is_of_a_run(paths.get(role))},
+        )
+
+    @classmethod
+    def read(cls, folder: Path) -> Origin:
+        """The origin of the run in a folder.
+
+        Raises:
+            RecipeError: there is none, or it is not of this program.
+        """
+        try:
+            return cls.model_validate_json((folder / ORIGIN_FILE).read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, ValidationError) as error:
+            raise RecipeError(f"{folder} holds no run: {ORIGIN_FILE} cannot be read ({error})") from error
+
+    def write(self, folder: Path) -> None:
+        """Leave it in the folder of the run."""
+        (folder / ORIGIN_FILE).write_text(self.model_dump_json(indent=1) + "\n", encoding="utf-8")
+
+    @property
+    def commands(self) -> tuple[str, ...]:
+        """The shell commands that repeat all runs before this one, and then this one. Paths are left to be filled in;
+        ``WEIGHTS`` are those of the command before where there is one."""
+        changes = "".join(f" --set {change}" for change in self.changes)
+        data = "".join(f" --data {name}=PATH" for name in self.data)
+        roles = "".join(f" --data {role}=WEIGHTS" for role in ("start", "teacher") if self.entries[role])
+        own = (
+            f"python -m stvit.training {self.entries['task']} --recipe {self.recipe}{changes} "
+            f"--precision {self.precision}{data}{roles} --output FOLDER"
+        )
+        return tuple(dict.fromkeys([*(line for run in self.before.values() for line in run.commands), own]))
+
+    @property
+    def samples_seen(self) -> int | None:
+        """In this run and those whose weights it started from; ``None`` where a recipe does not say it."""
+        start = self.before.get("start")
+        if "train_samples" not in self.entries["data"] or (start and start.samples_seen is None):
+            return None
+        own = self.entries["data"]["train_samples"] * self.entries["epochs"]
+        return own + (start.samples_seen if start else 0)
+
+
+def _is_of_a_run(weights: Path | None) -> bool:
+    return weights is not None and weights.name == WEIGHTS_FILE and (weights.parent / ORIGIN_FILE).is_file()
 
 
 @dataclass(frozen=True)
@@ -46,10 +142,7 @@ class FinishedRun:
         Raises:
             RecipeError: it holds no finished run.
         """
-        try:
-            origin = read(folder)
-        except (OSError, ValueError) as error:
-            raise RecipeError(f"{folder} holds no run: {ORIGIN_FILE} cannot be read ({error})") from error
+        origin = Origin.read(folder)
         if not (folder / WEIGHTS_FILE).is_file():
             raise RecipeError(
                 f"the run in {folder} is not finished: there is no {WEIGHTS_FILE}. Let it go on to its end."
@@ -79,20 +172,19 @@ class FinishedRun:
         return create_model(self.recipe.model, checkpoint=weights or self.weights, **self.model_options)
 
 
-def test(run: FinishedRun, places: Mapping[str, Path], weights: Path | None = None) -> dict[str, float]:
+def test(run: FinishedRun, paths: Mapping[str, Path], weights: Path | None = None) -> dict[str, float]:
     """The metrics of a run on the test split; those of its own weights are kept in its folder and not measured twice.
 
     Args:
         run: the run.
-        places: where the data is, as in training.
+        paths: where the data are, as in training.
         weights: other weights than the run's, e.g. rounded ones.
     """
     kept = run.folder / TEST_FILE
     if weights is None and kept.is_file() and kept.stat().st_mtime > run.weights.stat().st_mtime:
         return json.loads(kept.read_text(encoding="utf-8"))
-    without_start = {role: path for role, path in places.items() if role not in ("start", "teacher")}
-    recipe = replace(run.recipe, start={}, teacher={})
-    task, accelerator = make_task(recipe, without_start), Accelerator()
+    recipe = run.recipe.model_copy(update={"start": None, "teacher": None})
+    task, accelerator = make_task(recipe, paths), Accelerator()
     share = Share(accelerator.process_index, accelerator.num_processes, recipe.batch_size, 1)
     model = run.model(weights).to(accelerator.device)
     with torch.inference_mode():

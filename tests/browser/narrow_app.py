@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import app
-from demo.model_specs import build_registry
-from tests.narrow_models import CLASSIFIERS, CLIP_MODELS, DETECTORS, narrowed
+from tests.browser.unbundled_app import NO_MODELS
+from weights import BUNDLED_MODELS
 
 if __name__ == "__main__":
-    app.main(narrowed(build_registry({}), CLASSIFIERS, DETECTORS, CLIP_MODELS))
+    BUNDLED_MODELS.folder = NO_MODELS
+    from tests import narrow_classifier, narrow_clip_model, narrow_detector  # they have the bundled models read
+
+    narrow_detector.make_narrow()
+    narrow_classifier.make_narrow()
+    narrow_clip_model.make_narrow()
+    app.main()

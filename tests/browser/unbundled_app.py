@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import app
-from demo.model_specs import build_registry
+from weights import BUNDLED_MODELS
+
+NO_MODELS = Path(__file__).parent / "no-models"
 
 if __name__ == "__main__":
-    app.main(build_registry({}))
+    BUNDLED_MODELS.folder = NO_MODELS
+    app.main()

@@ -16,10 +16,11 @@ from pathlib import Path
 
 import torch
 
-from .datasets import GarmentClassification, GarmentClips, GarmentScenes, Sources
-from .export import export_classification, export_scenes
-from .items import DEBIAN_FOLDER, SPLITS
-from .preview import classification_sheet, clip_sheet, scene_sheet
+from stvit.errors import UserError
+
+from .datasets import GarmentClassification, GarmentClips, GarmentScenes
+from .export import classification_sheet, clip_sheet, export_classification, export_scenes, scene_sheet
+from .sources import DEBIAN_FOLDER, SPLITS, SourceError, Sources
 
 KINDS = {
     "classification": (GarmentClassification, export_classification),
@@ -33,7 +34,7 @@ def main(arguments: list[str] | None = None) -> int:
     torch.set_num_threads(1)  # the operations are too small to gain by more, and lose where other work runs beside them
     try:
         {"preview": preview, "export": export, "examples": examples}[options.command](options)
-    except (ValueError, OSError) as error:
+    except (UserError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0
@@ -85,10 +86,10 @@ def export(options: argparse.Namespace) -> None:
     """Write every split of which samples are asked for.
 
     Raises:
-        ValueError: the folder is not empty.
+        SourceError: the folder is not empty.
     """
     if options.out.is_dir() and any(options.out.iterdir()):
-        raise ValueError(f"{options.out} is not empty. Name a new folder.")
+        raise SourceError(f"{options.out} is not empty. Name a new folder.")
     dataset, write = KINDS[options.kind]
     size = {} if options.size is None else {"size": options.size}
     for split in SPLITS:
@@ -103,7 +104,7 @@ def examples(options: argparse.Namespace) -> None:
     """Write examples of the test split.
 
     Raises:
-        ValueError: too few photographs that may be handed on.
+        SourceError: too few photographs that may be handed on.
     """
     from .examples import read_licences, write_examples  # imports what video needs: seconds that the others save
 

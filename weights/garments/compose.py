@@ -14,8 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .draws import Draws
-from .items import CLASS_NAMES
+from .sources import CLASS_NAMES
 
 TILE = 84  # pixels per side of a tile; smooth enough for canvases of several hundred pixels
 OPAQUE_FROM = 0.1  # grey value, of 1, from which a pixel belongs wholly to the garment
@@ -24,6 +23,30 @@ EDGE = 2.5  # steepness of the outline after enlargement
 DARKEST = 0.2  # share of the colour that is left in the garment's darkest parts
 HALO = 0.45  # how much the surroundings are darkened close to the garment
 MASK_FROM = 0.5  # alpha from which a pixel counts as the garment's
+
+
+class Draws:
+    """The random numbers of one sample, a pure function of the key: no order of calls elsewhere, no worker, no restart
+    and no global seed changes them.
+
+    Args:
+        key: non-negative integers that name the sample, e.g. seed, data set, split, index.
+    """
+
+    def __init__(self, *key: int) -> None:
+        self._next = np.random.Generator(np.random.PCG64(np.random.SeedSequence(key))).random
+
+    def uniform(self, low: float = 0.0, high: float = 1.0) -> float:
+        """A number from ``low`` to ``high``."""
+        return low + (high - low) * self._next()
+
+    def below(self, count: int) -> int:
+        """A whole number from 0 to ``count - 1``."""
+        return int(self._next() * count)
+
+    def chance(self, probability: float) -> bool:
+        """True with the given probability."""
+        return self._next() < probability
 
 
 @dataclass(frozen=True)

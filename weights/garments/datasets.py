@@ -8,18 +8,14 @@ Pictures are uint8; ``stvit`` models take them divided by 255 and normalised wit
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from os import PathLike
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from .backgrounds import Backgrounds, load_backgrounds
-from .compose import Placement, Tile, draw_background, draw_colour, make_tile, paste, tight_boxes, to_uint8
-from .draws import Draws
-from .items import DEBIAN_FOLDER, SPLITS, Items, Split, load_items
+from .compose import Draws, Placement, Tile, draw_background, draw_colour, make_tile, paste, tight_boxes, to_uint8
+from .sources import SPLITS, SourceError, Sources
 
 MIN_VISIBLE = 0.4  # share of a garment that later ones must leave uncovered
 ATTEMPTS = 8  # to place a garment without covering others too much
@@ -32,29 +28,8 @@ def difficulty_of(epoch: int, curriculum: Sequence[float]) -> float:
     return curriculum[epoch] if epoch < len(curriculum) else 1.0
 
 
-@dataclass(frozen=True)
-class Sources:
-    """What a split is made of."""
-
-    split: Split
-    items: Items
-    backgrounds: Backgrounds
-
-    @classmethod
-    def load(
-        cls, backgrounds: str | PathLike[str], split: Split, items: str | PathLike[str] = DEBIAN_FOLDER
-    ) -> Sources:
-        """Read a split from a folder of photographs and a folder of Fashion-MNIST's files.
-
-        Raises:
-            IdxError: Fashion-MNIST is missing or damaged.
-            BackgroundError: there are no usable photographs.
-        """
-        return cls(split, load_items(items, split), load_backgrounds(backgrounds, split))
-
-
 class Composites(Dataset):
-    """What the three data sets share.
+    """What the data sets share.
 
     Args:
         sources: garments and photographs of a split.
@@ -79,9 +54,9 @@ class Composites(Dataset):
         difficulty: float = 1.0,
     ) -> None:
         if size < 8:
-            raise ValueError(f"pictures of {size} pixels are too small; take 8 or more")
+            raise SourceError(f"pictures of {size} pixels are too small; take 8 or more")
         if not 0 <= difficulty <= 1:
-            raise ValueError(f"a difficulty lies in [0, 1], not at {difficulty}")
+            raise SourceError(f"a difficulty lies in [0, 1], not at {difficulty}")
         self.difficulty = difficulty
         self.sources, self.size, self.seed, self.transform = sources, size, seed, transform
         self.length = len(sources.items) if length is None else length
@@ -155,7 +130,7 @@ class GarmentScenes(Composites):
 
     def __init__(self, sources: Sources, size: int = 256, *, max_items: int = 6, **options: Any) -> None:
         if max_items < 1:
-            raise ValueError(f"a scene has at least one garment, not {max_items}")
+            raise SourceError(f"a scene has at least one garment, not {max_items}")
         super().__init__(sources, size, **options)
         self.max_items = max_items
 
@@ -201,7 +176,7 @@ class GarmentClips(Composites):
 
     def __init__(self, sources: Sources, size: int = 112, *, frames: int = 16, **options: Any) -> None:
         if frames < 2:
-            raise ValueError(f"motion takes at least two frames, not {frames}")
+            raise SourceError(f"motion takes at least two frames, not {frames}")
         super().__init__(sources, size, **options)
         self.frames = frames
 

@@ -14,9 +14,9 @@ from stvit.video.encode import ClipWriter
 from stvit.video.picture import Matrix, Picture
 from stvit.video.types import ClipInfo
 
-from .datasets import MOTIONS, Composites, GarmentClassification, GarmentClips, GarmentScenes, Sources
+from .datasets import MOTIONS, Composites, GarmentClassification, GarmentClips, GarmentScenes
 from .export import to_picture
-from .items import CLASS_NAMES
+from .sources import CLASS_NAMES, SourceError, Sources
 
 SIDE = 224  # pixels
 GARMENTS_IN_SCENES = (3, 4, 5, 6)
@@ -37,20 +37,20 @@ def read_licences(path: str | PathLike[str]) -> Photographs:
         path: a JSON object of ``licence``, ``author`` and ``source`` by file name.
 
     Raises:
-        ValueError: no such list.
+        SourceError: no such list.
     """
     try:
         entries = json.loads(Path(path).read_text(encoding="utf-8"))
         return {name: entry for name, entry in entries.items() if entry["licence"] in FREE and entry.get("source")}
     except (OSError, ValueError, AttributeError, KeyError, TypeError) as error:
-        raise ValueError(f"{path} is no list of photographs' licences ({error}). Name another file.") from error
+        raise SourceError(f"{path} is no list of photographs' licences ({error}). Name another file.") from error
 
 
 def write_examples(sources: Sources, photographs: Photographs, out: str | PathLike[str], seed: int = 0) -> None:
     """Write a picture of every class, some scenes and clips, and ``licences.json`` with what each is made of.
 
     Raises:
-        ValueError: too few photographs that may be handed on.
+        SourceError: too few photographs that may be handed on.
     """
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
@@ -96,7 +96,7 @@ class _Writer:
                 self._used.add(photograph)
             if len(chosen) == len(wanted):
                 return [chosen[key] for key in wanted]
-        raise ValueError(
+        raise SourceError(
             f"only {len(chosen)} of {len(wanted)} examples can be made: too few photographs of the "
             f"{dataset.sources.split} split have a free licence and a source. Add some to the folder and to the list."
         )

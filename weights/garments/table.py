@@ -1,4 +1,4 @@
-"""``python -m weights.garments.table RUN [RUN ...] --place backgrounds=DIR``: finished runs side by side.
+"""``python -m weights.garments.table RUN [RUN ...] --data backgrounds=DIR``: finished runs side by side.
 
 Runs whose recipes differ in the seed alone are one line: mean and range of what they reach on the test split (with
 ``--split validation``, what their last evaluation found), what they reached on the validation split before any training
@@ -18,11 +18,11 @@ from typing import Any
 
 import torch
 
+from stvit.errors import UserError
 from stvit.measure.compare import compare
 from stvit.measure.timing import best_precision
 from stvit.predict.allocator import keep_freed_memory
-from stvit.training.__main__ import place
-from stvit.training.recipe import RecipeError
+from stvit.training.recipe import RecipeError, add_data_option
 from stvit.training.runs import FinishedRun, costs, input_shape, test
 
 #: the metric of each task that decides
@@ -52,14 +52,14 @@ def rows(runs: Sequence[FinishedRun]) -> list[Row]:
     return [Row(name, tuple(of_name)) for name, of_name in gathered.items()]
 
 
-def figures(row: Row, places: Mapping[str, Path], split: str = "test") -> dict[str, Any]:
+def figures(row: Row, paths: Mapping[str, Path], split: str = "test") -> dict[str, Any]:
     """A line of the table as plain data: metrics in percent, one figure for each seed.
 
     Args:
         split: ``test``, which takes the data, or ``validation``: what the run's last evaluation found.
     """
     first = row.runs[0]
-    last = [test(run, places) if split == "test" else run.validation()[-1][1] for run in row.runs]
+    last = [test(run, paths) if split == "test" else run.validation()[-1][1] for run in row.runs]
     main = MAIN_METRIC[first.recipe.task]
     histories = [{epoch: metrics[main] for epoch, metrics in run.validation()} for run in row.runs]
     common = set.intersection(*map(set, histories))
@@ -131,14 +131,14 @@ def describe(values: Sequence[float]) -> str:
 
 def main(arguments: list[str] | None = None) -> int:
     options = parse(arguments)
-    places = dict(options.place)
+    paths = dict(options.data)
     try:
         lines = rows([FinishedRun.read(folder) for folder in options.runs])
-        of_lines = {row.name: figures(row, places, options.split) for row in lines}
+        of_lines = {row.name: figures(row, paths, options.split) for row in lines}
         table: dict[str, Any] = {"split": options.split, "lines": of_lines}
         if options.measure:
             table["speed"] = speeds(lines, options.batch_size, options.rounds)
-    except (RecipeError, ValueError) as error:
+    except UserError as error:
         print(f"weights.garments.table: {error}", file=sys.stderr)
         return 1
     print(report(table))
@@ -153,7 +153,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         description="Compare finished runs; the first is what the others are measured against.",
     )
     parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="output folders of finished runs")
-    parser.add_argument("--place", type=place, action="append", default=[], metavar="NAME=PATH")
+    add_data_option(parser)
     parser.add_argument("--split", choices=("test", "validation"), default="test")
     parser.add_argument("--measure", action="store_true", help="also measure speed; all inputs must be of one shape")
     parser.add_argument("--batch-size", type=int, default=128, help="for --measure")

@@ -1,121 +1,180 @@
-"""Pictures with a class each: garments, a folder for each class, or WebDataset shards."""
+"""Pictures with a class each: a folder for each class, or WebDataset shards."""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+import os
+import tarfile
+import warnings
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from functools import partial
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
-import torch
 import webdataset as wds
-from PIL import Image
-from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD, ImageDataset, create_transform
+from timm.data import create_transform
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
-from torchvision.transforms import v2
+from torchvision.datasets.folder import find_classes, make_dataset
+from tqdm import tqdm
 
 from stvit.training.batches import Share, seed_everything, steps_per_epoch
-from stvit.training.recipe import Recipe, RecipeError
-from stvit.training.tasks.task import Data, MapData, Places, data_of_kind
-from weights.garments import CLASS_NAMES, GarmentClassification
+from stvit.training.recipe import DataPaths, Recipe, RecipeError, Table, read_table
 
-from .garments import GarmentData
+from .data import READ_ON, Data, MapData, SampleError, open_picture, picture_suffixes, refuse
 
 #: options of the augmentation that work on batches, not on pictures
 BATCH_OPTIONS = ("mixup_alpha", "cutmix_alpha", "prob", "switch_prob", "label_smoothing")
 SHUFFLE_BUFFER = 2000
 
 
-def picture_data(recipe: Recipe, places: Places) -> Data:
-    """The data that a classification recipe names.
-
-    Raises:
-        RecipeError: no such kind, or an option of it is missing.
-    """
-    kinds = {"garments": GarmentPictures, "folder": FolderPictures, "shards": ShardPictures}
-    return data_of_kind(kinds, recipe, places)
+class FolderOptions(Table):
+    kind: str
+    size: int
+    classes: int
 
 
-class GarmentPictures(GarmentData):
-    """One garment on a photograph. Augmentation: ``flip``, and ``crop``, the smallest share of the picture that a crop
-    keeps.
-    """
-
-    num_classes = len(CLASS_NAMES)
-
-    def __init__(self, recipe: Recipe, places: Places) -> None:
-        super().__init__(recipe, places)
-        augmentation = recipe.augmentation
-        if unknown := sorted(augmentation.keys() - {"flip", "crop", *BATCH_OPTIONS}):
-            raise RecipeError(f"garments have no augmentation {', '.join(unknown)}; there are flip and crop")
-        normalise = [v2.ToDtype(torch.float32, scale=True), v2.Normalize(IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD)]
-        augment: list[Any] = [v2.RandomHorizontalFlip()] if augmentation.get("flip") else []
-        if "crop" in augmentation:
-            augment.append(v2.RandomResizedCrop(self.size, scale=(augmentation["crop"], 1.0)))
-        self.transforms = {True: v2.Compose([*augment, *normalise]), False: v2.Compose(normalise)}
-
-    def dataset(self, split: str, epoch: int) -> Dataset:
-        which, transform = self.samples(split, epoch), self.transforms[split == "train"]
-        return GarmentClassification(self.sources[split], self.size, transform=transform, **which)
+class ShardOptions(FolderOptions):
+    train_samples: int
 
 
 class FolderPictures(MapData):
-    """A folder with ``train``, ``validation`` and perhaps ``test``, in each a folder for every class; the place
-    ``folder``.
+    """A folder with ``train``, ``validation`` and perhaps ``test``, in each a folder for every class; the data path
+    ``folder``. Classes, their numbers and their pictures are those of torchvision's ``ImageFolder``, in every format
+    that Pillow decodes.
 
     Options: ``size``, ``classes``. Augmentation: that of timm's ``create_transform``.
     """
 
-    def __init__(self, recipe: Recipe, places: Places) -> None:
-        self.folder, self.num_classes = places.need("folder"), recipe.data["classes"]
+    def __init__(self, recipe: Recipe, paths: DataPaths) -> None:
+        options = read_table(FolderOptions, recipe.data, "data")
+        self.folder, self.num_classes = paths.need("folder"), options.classes
         self.transforms = {training: picture_transform(recipe, training) for training in (True, False)}
-        self.classes = {name: number for number, name in enumerate(self._class_folders("train"))}
-        if len(self.classes) != self.num_classes:
+        self.class_numbers = self._classes("train")
+        if len(self.class_numbers) != self.num_classes:
             raise RecipeError(
-                f"{self.folder / 'train'} holds {len(self.classes)} folders, the recipe has {self.num_classes} classes"
+                f"{self.folder / 'train'} holds {len(self.class_numbers)} folders, the recipe has {self.num_classes} "
+                "classes"
             )
+        self.class_names = tuple(self.class_numbers)
+        self._files: dict[str, list[tuple[str, int]]] = {}
 
     def dataset(self, split: str, epoch: int) -> Dataset:
-        if unknown := sorted(set(self._class_folders(split)) - self.classes.keys()):
-            raise RecipeError(f"{self.folder / split} holds folders that train lacks: {', '.join(unknown[:4])}")
-        transform = self.transforms[split == "train"]
-        return ImageDataset(str(self.folder / split), class_map=self.classes, transform=transform)
+        if split not in self._files:
+            if unknown := sorted(self._classes(split).keys() - self.class_numbers.keys()):
+                raise RecipeError(f"{self.folder / split} holds folders that train lacks: {', '.join(unknown[:4])}")
+            self._files[split] = find_pictures(self.folder / split, self.class_numbers, every_class=split == "train")
+        return PictureFiles(self._files[split], self.transforms[split == "train"])
 
-    def _class_folders(self, split: str) -> list[str]:
+    def _classes(self, split: str) -> dict[str, int]:
         if not (self.folder / split).is_dir():
             raise RecipeError(f"{self.folder} holds no folder {split!r}")
-        return sorted(path.name for path in (self.folder / split).iterdir() if path.is_dir())
+        try:
+            return find_classes(self.folder / split)[1]
+        except FileNotFoundError as error:
+            raise RecipeError(f"{self.folder / split} holds no folders of classes") from error
 
 
-class ShardPictures:
-    """WebDataset shards ``train-*.tar`` and ``validation-*.tar`` of pictures (``jpg``, ``jpeg``, ``png``, ``webp``) and
-    class numbers (``cls``); the place ``shards``, a folder.
+class PictureFiles(Dataset):
+    """Samples (picture, class) of files.
+
+    Args:
+        files: paths and class numbers.
+        transform: from a PIL picture in RGB to a tensor.
+    """
+
+    def __init__(self, files: list[tuple[str, int]], transform: Any) -> None:
+        self.files, self.transform = files, transform
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        path, label = self.files[index]
+        return self.transform(open_picture(Path(path), path)), label
+
+
+def find_pictures(folder: Path, class_numbers: Mapping[str, int], *, every_class: bool) -> list[tuple[str, int]]:
+    """The pictures below the class folders and their class numbers, as torchvision's ``ImageFolder`` finds them; other
+    files are counted in one warning.
+
+    Args:
+        every_class: refuse a class without pictures.
+
+    Raises:
+        RecipeError: see above.
+    """
+    suffixes = picture_suffixes()
+    try:
+        pictures = make_dataset(
+            str(folder),
+            dict(class_numbers),
+            is_valid_file=lambda path: os.path.splitext(path)[1].lower() in suffixes,
+            allow_empty=not every_class,
+        )
+    except FileNotFoundError as error:
+        raise RecipeError(f"{folder}: {error}") from error
+    found = Counter(_suffix(name) for _, _, files in os.walk(folder, followlinks=True) for name in files)
+    found.subtract(_suffix(path) for path, _ in pictures)
+    if others := +found:
+        ends = ", ".join(f"{count} {suffix or 'without a suffix'}" for suffix, count in sorted(others.items()))
+        warnings.warn(f"{folder}: {others.total()} files are no pictures in a class folder ({ends}).", stacklevel=2)
+    return pictures
+
+
+def _suffix(path: str) -> str:
+    return os.path.splitext(path)[1].lower()
+
+
+class ShardPictures(Data):
+    """WebDataset shards ``train-*.tar`` and ``validation-*.tar`` of pictures (in any format that Pillow decodes) and
+    class numbers (``cls``); the data path ``shards``, a folder.
 
     Every process and worker reads its own shards, so there are at least as many. A run that goes on skips what it has
     read already. Options: ``size``, ``classes``, ``train_samples`` (all shards together).
     """
 
-    def __init__(self, recipe: Recipe, places: Places) -> None:
-        self.folder, self.num_classes = places.need("shards"), recipe.data["classes"]
-        self.samples = recipe.data["train_samples"]
+    def __init__(self, recipe: Recipe, paths: DataPaths) -> None:
+        options = read_table(ShardOptions, recipe.data, "data")
+        self.folder, self.num_classes, self.samples = paths.need("shards"), options.classes, options.train_samples
         self.transforms = {training: picture_transform(recipe, training) for training in (True, False)}
+        others = sorted(suffix.removeprefix(".") for suffix in picture_suffixes())
+        # of several pictures in a sample, the first kind counts
+        self.picture_kinds = ("jpg", "jpeg", "png", "webp", *others)
+
+    def check(self, share: Share, workers: int) -> None:
+        """Look at every class number, and decode the pictures to evaluate on.
+
+        Raises:
+            RecipeError: there are none, or samples or whole shards cannot be used.
+        """
+        for split in ("train", "validation"):
+            shards = tqdm(self._shards(split, share, workers), f"checking {split}", leave=False, disable=share.rank > 0)
+            refuse(split, [problem for shard in shards for problem in self._wrong_classes(shard)])
+        samples = self._read(self._shards("validation", share, workers)).compose(self._problems)
+        batches = DataLoader(samples, batch_size=share.samples, num_workers=workers, collate_fn=list)
+        progress = tqdm(batches, "checking validation", leave=False, disable=share.rank > 0)
+        problems = [problem for batch in progress for problem in batch]
+        if not problems:
+            raise RecipeError(f"the validation shards in {self.folder} hold no samples")
+        refuse("validation", list(filter(None, problems)))
 
     def steps_per_epoch(self, share: Share) -> int:
         return steps_per_epoch(self.samples, share)
 
     def training_batches(self, epoch: int, first_step: int, share: Share, workers: int, seed: int) -> Iterator[Any]:
-        shards = self._shards("train", share, workers)
         pictures = (
-            self._read(shards)
+            self._read(self._shards("train", share, workers))
             .compose(wds.detshuffle(SHUFFLE_BUFFER, seed=seed, epoch=epoch - 1))
-            .compose(lambda samples: self._decoded(samples, True, (seed, epoch, share.rank)))
+            .compose(partial(self._to_train_on, key=(seed, epoch, share.rank)))
         )
         loader = DataLoader(pictures.repeat(), batch_size=share.samples, num_workers=workers)
         yield from islice(loader, first_step * share.passes, None)
 
     def evaluation_batches(self, split: str, share: Share, workers: int) -> Iterator[Any]:
-        pictures = self._read(self._shards(split, share, workers))
-        pictures = pictures.compose(lambda samples: self._decoded(samples, False, (share.rank,)))
+        pictures = self._read(self._shards(split, share, workers)).compose(partial(map, self._decode))
         yield from DataLoader(pictures, batch_size=share.samples, num_workers=workers)
 
     @staticmethod
@@ -132,15 +191,65 @@ class ShardPictures:
             )
         return shards
 
-    def _decoded(self, samples: Iterator[dict[str, Any]], training: bool, key: tuple[int, ...]) -> Iterator[Any]:
-        """Pictures and classes alone: WebDataset's own decoders would also unpickle what a shard holds."""
+    def _to_train_on(self, samples: Iterator[dict[str, Any]], key: tuple[int, ...]) -> Iterator[tuple[Tensor, int]]:
+        in_a_row = 0
         for sample in samples:
-            picture = next((sample[kind] for kind in ("jpg", "jpeg", "png", "webp") if kind in sample), None)
-            if picture is None or "cls" not in sample:
-                raise RecipeError(f"sample {sample['__key__']} of {sample['__url__']} has no picture or no class")
-            image = Image.open(io.BytesIO(picture)).convert("RGB")
             seed_everything("sample", *key, sample["__key__"])
-            yield self.transforms[training](image), int(sample["cls"])
+            try:
+                decoded = self._decode(sample, training=True)
+            except SampleError as error:
+                self.skip(error)
+                if (in_a_row := in_a_row + 1) == READ_ON:
+                    raise RecipeError(
+                        f"{in_a_row} samples in a row cannot be used, the last of them: {error}"
+                    ) from error
+                continue
+            in_a_row = 0
+            yield decoded
+
+    def _problems(self, samples: Iterator[dict[str, Any]]) -> Iterator[str]:
+        for sample in samples:
+            try:
+                self._decode(sample)
+                yield ""
+            except SampleError as error:
+                yield str(error)
+
+    def _decode(self, sample: dict[str, Any], training: bool = False) -> tuple[Tensor, int]:
+        """Picture and class alone: WebDataset's own decoders would also unpickle what a shard holds."""
+        name = f"sample {sample['__key__']} of {sample['__url__']}"
+        picture = next((sample[kind] for kind in self.picture_kinds if kind in sample), None)
+        if picture is None or "cls" not in sample:
+            raise SampleError(f"{name} has no picture or no class.")
+        label = self._class_number(sample["cls"], name)
+        return self.transforms[training](open_picture(io.BytesIO(picture), name)), label
+
+    def _wrong_classes(self, shard: str) -> Iterator[str]:
+        """What is wrong with the class numbers of a shard.
+
+        Raises:
+            RecipeError: it is no tar file, or is cut off.
+        """
+        try:
+            with tarfile.open(shard) as members:
+                for member in members:
+                    if member.isfile() and os.path.basename(member.name).partition(".")[2].lower() == "cls":
+                        try:
+                            self._class_number(members.extractfile(member).read(), f"{member.name} of {shard}")
+                        except SampleError as error:
+                            yield str(error)
+        except (tarfile.TarError, OSError) as error:
+            raise RecipeError(f"{shard} cannot be read ({error}). Copy or download it again.") from error
+
+    def _class_number(self, text: bytes, name: str) -> int:
+        try:
+            number = int(text)
+        except ValueError:
+            number = -1
+        if not 0 <= number < self.num_classes:
+            shown = text[:20].decode(errors="replace").strip()
+            raise SampleError(f"{name} is of class {shown!r}, not a number from 0 to {self.num_classes - 1}.")
+        return number
 
 
 def picture_transform(recipe: Recipe, training: bool) -> Any:

@@ -7,41 +7,64 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from pydantic import ConfigDict
 from timm.data import Mixup
 from timm.loss import SoftTargetCrossEntropy
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from stvit.training.datasets.classification import picture_data
-from stvit.training.recipe import Recipe, RecipeError
+from stvit.training.batches import Share
+from stvit.training.datasets.classification import FolderPictures, ShardPictures
+from stvit.training.datasets.data import make_data
+from stvit.training.recipe import DataPaths, Recipe, RecipeError, Table, read_table
 
-from .task import Places, Task
+from .task import Task
+
+KINDS = {"folder": FolderPictures, "shards": ShardPictures}
 
 IMAGENET_CLASSES = 1000  # of a model whose recipe names no number
 
 
+class Mixing(Table):
+    """Augmentation of whole batches and their labels, see timm's ``Mixup``; other keys are the data's."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    mixup_alpha: float = 0.0
+    cutmix_alpha: float = 0.0
+    prob: float = 1.0
+    switch_prob: float = 0.5
+    label_smoothing: float = 0.0
+
+
 class ClassifyTask(Task):
-    """Images and their classes; see :mod:`.pictures` for the data.
+    """Pictures and their classes; data of the kinds ``folder`` and ``shards``, see
+    :mod:`stvit.training.datasets.classification`, or of one's own with ``num_classes``.
 
     Augmentation of batches: ``mixup_alpha``, ``cutmix_alpha``, ``prob``, ``switch_prob``, ``label_smoothing``. A
     teacher adds the divergence of the softened class probabilities (Hinton et al., 2015).
     """
 
-    def __init__(self, recipe: Recipe, places: Places) -> None:
-        super().__init__(recipe, places)
-        self.data = picture_data(recipe, places)
-        augmentation = recipe.augmentation
-        self.smoothing = augmentation.get("label_smoothing", 0.0)
-        mixing = {
-            k: augmentation[k] for k in ("mixup_alpha", "cutmix_alpha", "prob", "switch_prob") if k in augmentation
-        }
-        mixes = mixing.get("mixup_alpha") or mixing.get("cutmix_alpha")
-        classes = self.data.num_classes
+    def __init__(self, recipe: Recipe, paths: DataPaths) -> None:
+        super().__init__(recipe, paths)
+        self.data = make_data(KINDS, recipe, paths)
+        mixing, classes = read_table(Mixing, recipe.augmentation, "augmentation"), self.data.num_classes
+        self.smoothing = mixing.label_smoothing
         if recipe.model_options.get("num_classes", IMAGENET_CLASSES) != classes:
             raise RecipeError(f"the data has {classes} classes; set model_options.num_classes to it")
-        self.mixup = Mixup(**mixing, label_smoothing=self.smoothing, num_classes=classes) if mixes else None
+        mixes = mixing.mixup_alpha > 0 or mixing.cutmix_alpha > 0
+        self.mixup = Mixup(**mixing.model_dump(), num_classes=classes) if mixes else None
         if recipe.teacher:
             self.teacher = self.trained("teacher").requires_grad_(False)
+
+    def check(self, share: Share, workers: int) -> None:
+        """See the base class; mixing pairs the samples of a pass."""
+        if self.mixup is not None and share.samples % 2:
+            raise RecipeError(
+                f"mixup and cutmix take an even number of samples per process and pass, not {share.samples}: change "
+                "batch_size, --accumulation or the number of processes"
+            )
+        super().check(share, workers)
 
     def losses(self, model: nn.Module, batch: Any) -> dict[str, Tensor]:
         """Cross-entropy with mixed or smoothed labels, and the teacher's divergence."""
@@ -55,7 +78,7 @@ class ClassifyTask(Task):
             entropy = SoftTargetCrossEntropy()(logits, targets)
         if self.teacher is None:
             return {"cross_entropy": entropy}
-        weight, temperature = self.recipe.teacher.get("weight", 0.5), self.recipe.teacher.get("temperature", 1.0)
+        weight, temperature = self.recipe.teacher.weight, self.recipe.teacher.temperature
         with torch.no_grad():
             softened = (self.teacher(images).float() / temperature).log_softmax(-1)
         own = (logits / temperature).log_softmax(-1)

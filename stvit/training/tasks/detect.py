@@ -8,34 +8,46 @@ from typing import Any
 
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list, gather_object
+from pydantic import Field
 from torch import Tensor, nn
 
 from stvit.detection.losses import PUBLISHED, DetectionTarget, TrainingRules
 from stvit.evaluate.coco import as_results, average_precision
-from stvit.training.datasets.coco_format import CocoData
-from stvit.training.datasets.detection import GarmentDetection
-from stvit.training.recipe import Recipe, RecipeError
+from stvit.training.datasets.data import make_data
+from stvit.training.datasets.detection import CocoData, DetectionData
+from stvit.training.recipe import DataPaths, Recipe, Table, read_table
 
-from .dense import DenseTask
-from .task import Places, data_of_kind
+from .task import DenseTask
 
-KINDS = {"garments": GarmentDetection, "coco": CocoData}
+KINDS = {"coco": CocoData}
 REPORTED = ("AP", "AP50", "AP75")
 
 
-class DetectTask(DenseTask):
-    """Images, boxes and masks; data of the kinds ``garments`` and ``coco``.
+class LossOptions(Table):
+    """Numbers of samples in the loss, as published by default.
 
-    Options of the loss, all as published by default: ``anchors`` and ``regions``, how many are sampled of an image, and
-    ``proposals``, how many of a level and of an image go on to the second stage.
+    Attributes:
+        anchors, regions: sampled of an image.
+        proposals: of a level and of an image that go on to the second stage.
     """
 
-    data: GarmentDetection | CocoData
+    proposals: int = Field(PUBLISHED.proposals, ge=1)
+    anchors: int = Field(PUBLISHED.anchor_sampling.size, ge=1)
+    regions: int = Field(PUBLISHED.proposal_sampling.size, ge=1)
 
-    def __init__(self, recipe: Recipe, places: Places) -> None:
-        super().__init__(recipe, places)
+
+class DetectTask(DenseTask):
+    """Images, boxes and masks; data of the kind ``coco``, or a :class:`DetectionData` of one's own.
+
+    Options of the loss: :class:`LossOptions`.
+    """
+
+    data: DetectionData
+
+    def __init__(self, recipe: Recipe, paths: DataPaths) -> None:
+        super().__init__(recipe, paths)
         self.rules = training_rules(recipe.loss)
-        self.data = data_of_kind(KINDS, recipe, places)
+        self.data = make_data(KINDS, recipe, paths)
 
     def losses(self, model: nn.Module, batch: Any) -> dict[str, Tensor]:
         """The losses of all stages under their published names."""
@@ -72,16 +84,10 @@ def training_rules(options: Mapping[str, int]) -> TrainingRules:
     Raises:
         RecipeError: an unknown option, or a number below 1.
     """
-    options = {
-        "proposals": PUBLISHED.proposals,
-        "anchors": PUBLISHED.anchor_sampling.size,
-        "regions": PUBLISHED.proposal_sampling.size,
-    } | dict(options)
-    if len(options) > 3 or min(options.values()) < 1:
-        raise RecipeError(f"the loss takes proposals, anchors and regions, numbers from 1 on, not {options}")
+    wanted = read_table(LossOptions, options, "loss")
     return replace(
         PUBLISHED,
-        proposals=options["proposals"],
-        anchor_sampling=replace(PUBLISHED.anchor_sampling, size=options["anchors"]),
-        proposal_sampling=replace(PUBLISHED.proposal_sampling, size=options["regions"]),
+        proposals=wanted.proposals,
+        anchor_sampling=replace(PUBLISHED.anchor_sampling, size=wanted.anchors),
+        proposal_sampling=replace(PUBLISHED.proposal_sampling, size=wanted.regions),
     )

@@ -3,33 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
 from stvit.segmentation import IGNORE_INDEX
-from stvit.training.datasets.segmentation import Ade20k, GarmentSegmentation
-from stvit.training.recipe import Recipe, RecipeError
+from stvit.training.datasets.data import DenseData, make_data
+from stvit.training.datasets.segmentation import ADE20K_CLASSES, Ade20k
+from stvit.training.recipe import AnyTuple, DataPaths, Recipe, RecipeError, Table, read_table
 
-from .dense import DenseTask
-from .task import Places, data_of_kind
+from .task import DenseTask
 
-KINDS = {"garments": GarmentSegmentation, "ade20k": Ade20k}
+KINDS = {"ade20k": Ade20k}
+
+
+class LossOptions(Table):
+    class_weights: Annotated[tuple[float, ...] | None, AnyTuple] = None
 
 
 class SegmentTask(DenseTask):
-    """Images and a class for every pixel; data of the kinds ``garments`` and ``ade20k``."""
+    """Images and a class for every pixel; data of the kind ``ade20k``, or a :class:`DenseData` of one's own."""
 
-    data: GarmentSegmentation | Ade20k
+    data: DenseData
 
-    def __init__(self, recipe: Recipe, places: Places) -> None:
-        super().__init__(recipe, places)
-        self.data = data_of_kind(KINDS, recipe, places)
-        if unknown := sorted(recipe.loss.keys() - {"class_weights"}):
-            raise RecipeError(f"the loss takes class_weights, not {', '.join(unknown)}")
-        weights, classes = recipe.loss.get("class_weights"), recipe.model_options.get("num_classes")
+    def __init__(self, recipe: Recipe, paths: DataPaths) -> None:
+        super().__init__(recipe, paths)
+        self.data = make_data(KINDS, recipe, paths)
+        weights = read_table(LossOptions, recipe.loss, "loss").class_weights
+        classes = recipe.model_options.get("num_classes", ADE20K_CLASSES)
         if weights is not None and len(weights) != classes:
             raise RecipeError(f"there are {len(weights)} class_weights for {classes} classes")
         self.class_weights = None if weights is None else torch.tensor(weights, dtype=torch.float32)
@@ -59,11 +62,11 @@ def confusion_matrix(predicted: Tensor, labels: Tensor, num_classes: int) -> Ten
         labels: (H, W) int64; those of ``IGNORE_INDEX`` are left out.
 
     Raises:
-        ValueError: labels that are none of the classes.
+        RecipeError: labels that are none of the classes.
     """
     known = labels != IGNORE_INDEX
     if known.any() and labels[known].max() >= num_classes:
-        raise ValueError(f"labels reach {labels[known].max()}, but the model has {num_classes} classes from 0")
+        raise RecipeError(f"labels reach {labels[known].max()}, but the model has {num_classes} classes from 0")
     pairs = labels[known] * num_classes + predicted[known]
     return torch.bincount(pairs, minlength=num_classes**2).view(num_classes, num_classes)
 

@@ -11,27 +11,30 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from stvit.predict.clip_views import average_views
-from stvit.training.datasets.clips import GarmentMotions, Kinetics
-from stvit.training.recipe import Recipe, RecipeError
+from stvit.training.datasets.clips import Kinetics
+from stvit.training.datasets.data import make_data
+from stvit.training.recipe import DataPaths, Recipe, RecipeError, Table, read_table
 
-from .task import Places, Task, data_of_kind
+from .task import Task
 
-KINDS = {"garments": GarmentMotions, "kinetics": Kinetics}
+KINDS = {"kinetics": Kinetics}
 KINETICS_CLASSES = 400  # of a clip model whose recipe names no number
 VIEWS_AT_ONCE = 16  # in one forward pass of the evaluation
 
 
-class VideoTask(Task):
-    """Clips and their classes; data of the kinds ``garments`` and ``kinetics``, see :mod:`.clip_data`.
+class Augmentation(Table):
+    label_smoothing: float = 0.0
 
-    Augmentation of the labels: ``label_smoothing``.
+
+class VideoTask(Task):
+    """Clips and their classes; data of the kind ``kinetics``, see :mod:`stvit.training.datasets.clips`, or of one's own
+    with ``num_classes``. Augmentation of the labels: ``label_smoothing``.
     """
 
-    data: GarmentMotions | Kinetics
-
-    def __init__(self, recipe: Recipe, places: Places) -> None:
-        super().__init__(recipe, places)
-        self.data = data_of_kind(KINDS, recipe, places)
+    def __init__(self, recipe: Recipe, paths: DataPaths) -> None:
+        super().__init__(recipe, paths)
+        self.smoothing = read_table(Augmentation, recipe.augmentation, "augmentation").label_smoothing
+        self.data = make_data(KINDS, recipe, paths)
         classes = recipe.model_options.get("num_classes", KINETICS_CLASSES)
         if classes != self.data.num_classes:
             raise RecipeError(
@@ -41,8 +44,7 @@ class VideoTask(Task):
     def losses(self, model: nn.Module, batch: Any) -> dict[str, Tensor]:
         """Cross-entropy with smoothed labels."""
         clips, labels = batch
-        smoothing = self.recipe.augmentation.get("label_smoothing", 0.0)
-        return {"cross_entropy": F.cross_entropy(model(clips).float(), labels, label_smoothing=smoothing)}
+        return {"cross_entropy": F.cross_entropy(model(clips).float(), labels, label_smoothing=self.smoothing)}
 
     def evaluate(
         self, model: nn.Module, batches: Iterator[Any], accelerator: Accelerator, split: str = "validation"

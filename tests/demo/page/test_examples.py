@@ -9,8 +9,7 @@ import pytest
 from PIL import Image
 
 from demo.page.examples import GARMENTS, Gallery, garment_examples, load_examples
-from weights.garments import CLASS_NAMES
-from weights.garments.backgrounds import split_of
+from weights.garments.sources import CLASS_NAMES, split_of
 
 
 @pytest.mark.parametrize("kind", ["classify", "scene"])

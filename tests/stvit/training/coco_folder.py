@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from weights.garments.scene_annotations import run_lengths
+from weights.garments.export import run_lengths
 
 SIZES_HW = {1: (64, 96), 2: (80, 48), 3: (64, 64), 4: (20, 40), 5: (70, 64)}
 CATEGORIES = [{"id": 3, "name": "square"}, {"id": 7, "name": "bar"}]

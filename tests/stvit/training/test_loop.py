@@ -43,7 +43,7 @@ num_semantic_tokens = 4
 num_classes = 10
 drop_path_rate = 0.1
 [data]
-kind = "garments"
+kind = "weights.garments.training:GarmentPictures"
 size = 32
 [augmentation]
 flip = true
@@ -61,7 +61,7 @@ def places(tmp_path_factory) -> list[str]:
     folder = tmp_path_factory.mktemp("sources")
     paths = {"items": write_items(folder / "items"), "backgrounds": write_photos(folder / "photos")}
     (folder / "tiny.toml").write_text(RECIPE)
-    return ["--recipe", str(folder / "tiny.toml"), *(f"--place={name}={path}" for name, path in paths.items())]
+    return ["--recipe", str(folder / "tiny.toml"), *(f"--data={name}={path}" for name, path in paths.items())]
 
 
 def run(places: list[str], output: Path, *more: str) -> dict[str, torch.Tensor]:
@@ -106,7 +106,6 @@ def test_a_finished_run_has_nothing_left_to_do(uninterrupted, places):
     assert (output / "metrics.jsonl").read_text() == log
 
 
-@pytest.mark.slow
 def test_a_killed_run_goes_on_to_the_same_weights(uninterrupted, places, tmp_path):
     """Killed without warning in the middle of an epoch, wherever it happens to be."""
     command = [sys.executable, "-m", "stvit.training", "classify", *places, "--output", str(tmp_path), "--cpu"]
@@ -267,7 +266,7 @@ def test_a_start_from_full_tokens_is_evaluated_before_training(places, tmp_path)
     entry = "{model = 'deit_tiny_patch16_224', options = " + toml(options) + "}"
     for role in ("start", "teacher"):
         output = tmp_path / role
-        given = [f"--set={role}={entry}", f"--place={role}={tmp_path / 'full.safetensors'}", "--set=epochs=1"]
+        given = [f"--set={role}={entry}", f"--data={role}={tmp_path / 'full.safetensors'}", "--set=epochs=1"]
         run(places, output, *given)
         lines = read_metrics(output)
         assert (lines[0]["step"] == 0) == (role == "start")
@@ -299,15 +298,15 @@ def test_a_run_from_before_an_entry_existed_goes_on_while_it_has_its_default(tmp
         (["--set=batch_size=21", "--accumulation", "2"], "does not divide"),
         (["--set=batch_size=500"], "smaller than one batch"),
         (["--set=data.kind=carpets"], "no data of kind 'carpets'"),
-        (["--set=data={kind='garments'}"], "needs 'size'"),
-        (["--place=backgrounds=/nowhere/at/all"], "there is no /nowhere/at/all"),
-        (["--set=start={model='deit_tiny_patch16_224'}"], "needs --place start=PATH"),
+        (["--set=data={kind='weights.garments.training:GarmentPictures'}"], "lacks data.size"),
+        (["--data=backgrounds=/nowhere/at/all"], "there is no /nowhere/at/all"),
+        (["--set=start={model='deit_tiny_patch16_224'}"], "needs --data start=PATH"),
         (["--set=model_options.num_classes=7"], "the data has 10 classes"),
         (["--set=model=no_such_model"], "model cannot be built"),
-        (["--set=augmentation.flop=true"], "no augmentation flop"),
+        (["--set=augmentation.flop=true"], "no augmentation.flop; augmentation has flip, crop"),
         (["--set=keep_rate_epochs=[0, 1]"], "stvit_deit_tiny_patch16_224 has no keep rate"),
         (
-            ["--set=repeats=2", f"--set=data={SHARDS}", "--set=augmentation={}", "--place=shards=."],
+            ["--set=repeats=2", f"--set=data={SHARDS}", "--set=augmentation={}", "--data=shards=."],
             "'shards' comes as a stream, which repeats no samples: set repeats = 1",
         ),
     ],

@@ -31,7 +31,7 @@ num_semantic_tokens = 4
 num_classes = 10
 drop_path_rate = 0.1
 [data]
-kind = "garments"
+kind = "weights.garments.training:GarmentPictures"
 size = 32
 train_samples = 40
 curriculum = [0.0]
@@ -46,6 +46,7 @@ def places(tmp_path_factory) -> dict:
 
 @pytest.fixture(scope="module")
 def as_arguments(places) -> list[str]:
+    """Under the former name of the option, which scripts go on using."""
     return [f"--place={name}={path}" for name, path in places.items()]
 
 
@@ -120,7 +121,7 @@ def test_what_a_run_started_from_is_part_of_its_description(runs, as_arguments, 
     start = f'[start]\nmodel = "stvit_deit_tiny_patch16_224"\n[start.options]{options}'
     (tmp_path / "second.toml").write_text(RECIPE + start)
     how = ["--recipe", str(tmp_path / "second.toml"), "--output", str(tmp_path / "second"), "--cpu"]
-    place = f"--place=start={runs[1] / 'model.safetensors'}"
+    place = f"--data=start={runs[1] / 'model.safetensors'}"
     assert main(["classify", *how, *as_arguments, place, "--set=epochs=1", "--precision=bf16"]) == 0
     (tmp_path / "second.toml").write_text(RECIPE.replace("epochs = 2", "epochs = 9"))  # edited since
     described = bundle.describe(FinishedRun.read(tmp_path / "second"), "second")

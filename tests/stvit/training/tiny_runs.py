@@ -25,7 +25,7 @@ def garments_source(folder: Path, recipe: str) -> Source:
 def arguments(source: Source, output: Path, *more: str) -> list[str]:
     """Those of the command that runs the recipe."""
     recipe, places = source
-    given = [f"--place={name}={path}" for name, path in places.items()]
+    given = [f"--data={name}={path}" for name, path in places.items()]
     task = load_recipe(recipe).task
     return [task, "--recipe", recipe, *given, "--output", str(output), "--cpu", "--log-every", "1", *more]
 

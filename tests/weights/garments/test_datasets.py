@@ -13,19 +13,11 @@ from torch.utils.data import DataLoader
 from stvit.evaluate.coco import average_precision, encode_mask
 from stvit.evaluate.coco_annotations import category_ids, find_images, read_annotations
 from tests.stvit.training.tiny_sources import write_items, write_photos
-from weights.garments import (
-    MOTIONS,
-    SPLITS,
-    GarmentClassification,
-    GarmentClips,
-    GarmentScenes,
-    Sources,
-    coco_annotations,
-)
 from weights.garments.__main__ import main
 from weights.garments.compose import Placement, make_tile, paste, tight_boxes
-from weights.garments.items import CLASS_NAMES
-from weights.garments.scene_annotations import run_lengths
+from weights.garments.datasets import MOTIONS, GarmentClassification, GarmentClips, GarmentScenes
+from weights.garments.export import coco_annotations, run_lengths
+from weights.garments.sources import CLASS_NAMES, SPLITS, Sources
 
 DATASETS = [GarmentClassification, GarmentScenes, GarmentClips]
 

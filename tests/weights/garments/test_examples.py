@@ -11,10 +11,10 @@ from PIL import Image
 
 from stvit.video.probe import probe
 from tests.stvit.training.tiny_sources import write_items, write_photos
-from weights.garments import CLASS_NAMES, GarmentClassification, Sources
 from weights.garments.__main__ import main
-from weights.garments.backgrounds import split_of
+from weights.garments.datasets import GarmentClassification
 from weights.garments.examples import CLIP_FRAMES, CLIP_MOTIONS, SIDE, read_licences, write_examples
+from weights.garments.sources import CLASS_NAMES, Sources, split_of
 
 
 @pytest.fixture(scope="module")

@@ -7,8 +7,7 @@ import pytest
 from PIL import Image
 
 from stvit.training.datasets.classification import FolderPictures
-from stvit.training.recipe import RecipeError, load_recipe
-from stvit.training.tasks.task import Places
+from stvit.training.recipe import DataPaths, RecipeError, load_recipe
 
 CLASSES = ("ant", "bee", "cat")
 
@@ -27,7 +26,7 @@ def folder(tmp_path: Path) -> Path:
 def data(folder: Path, classes: int = 3) -> FolderPictures:
     options = "{kind = 'folder', size = 32, classes = " + str(classes) + "}"
     return FolderPictures(
-        load_recipe("garments_deit", [f"data={options}", "augmentation={}"]), Places({"folder": folder})
+        load_recipe("garments_deit", [f"data={options}", "augmentation={}"]), DataPaths({"folder": folder})
     )
 
 

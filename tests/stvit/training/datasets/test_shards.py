@@ -12,8 +12,7 @@ from PIL import Image
 
 from stvit.training.batches import Share
 from stvit.training.datasets.classification import ShardPictures
-from stvit.training.recipe import RecipeError, load_recipe
-from stvit.training.tasks.task import Places
+from stvit.training.recipe import DataPaths, RecipeError, load_recipe
 
 SHARDS, PER_SHARD = 4, 6
 
@@ -52,7 +51,7 @@ def folder(tmp_path: Path) -> Path:
 def data(folder: Path, samples: int = SHARDS * PER_SHARD) -> ShardPictures:
     options = "{kind = 'shards', size = 32, classes = 24, train_samples = " + str(samples) + "}"
     recipe = load_recipe("garments_deit", [f"data={options}", "augmentation={}"])
-    return ShardPictures(recipe, Places({"shards": folder}))
+    return ShardPictures(recipe, DataPaths({"shards": folder}))
 
 
 def test_every_picture_comes_once_with_its_class_and_no_pickle_is_opened(folder):

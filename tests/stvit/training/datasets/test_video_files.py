@@ -12,10 +12,9 @@ import torch
 
 from stvit.predict.clip_views import DEVIATION, MEAN, clip_indices
 from stvit.training.batches import Share, seed_everything
-from stvit.training.datasets.clips import Kinetics
-from stvit.training.datasets.video_files import VideoFile, read_list
-from stvit.training.recipe import RecipeError, load_recipe
-from stvit.training.tasks.task import Places
+from stvit.training.datasets.clips import Kinetics, VideoFile, read_list
+from stvit.training.datasets.data import SkipUnreadable
+from stvit.training.recipe import DataPaths, RecipeError, load_recipe
 
 RECIPE = """
 task = "video"
@@ -80,10 +79,15 @@ def places(tmp_path) -> dict[str, Path]:
     return {f"{split}_{kind}": tmp_path / f"{split}{ends[kind]}" for split in ("train", "validation") for kind in ends}
 
 
+def to_train_on(data: Kinetics) -> SkipUnreadable:
+    """The samples of training, where others take the place of damaged ones."""
+    return SkipUnreadable(data.dataset("train", 0), data.skip)
+
+
 def kinetics(tmp_path: Path, places: dict[str, Path], *changes: str) -> Kinetics:
     file = tmp_path / "recipe.toml"
     file.write_text(RECIPE)
-    return Kinetics(load_recipe(str(file), changes), Places(places))
+    return Kinetics(load_recipe(str(file), changes), DataPaths(places))
 
 
 def test_training_clips_begin_anywhere_and_take_every_second_frame(tmp_path, places):
@@ -147,11 +151,12 @@ def test_large_frames_are_reduced_while_they_are_read(tmp_path):
 def test_a_damaged_video_is_named_once_and_replaced_in_training(tmp_path, places):
     broken = tmp_path / "train" / "a" / "long.mp4"
     broken.write_bytes(broken.read_bytes()[:300])
-    videos = kinetics(tmp_path, places).dataset("train", 0)
+    data = kinetics(tmp_path, places)
+    videos = to_train_on(data)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("default")
         labels = [videos[0][1] for _ in range(3)]
-    assert labels == [0, 0, 0]  # the next one's
+    assert labels == [0, 0, 0] and data.skipped == 3  # the next one's
     (message,) = [str(warning.message) for warning in caught]
     assert message.startswith(f"{broken}: ") and "takes its place in training" in message
 
@@ -179,8 +184,11 @@ def test_a_video_that_ends_early_is_named_and_used(tmp_path):
 def test_training_stops_where_no_video_can_be_read(tmp_path, places):
     for path in (tmp_path / "train").rglob("*.mp4"):
         path.write_bytes(b"")
-    with pytest.warns(UserWarning), pytest.raises(RecipeError, match="3 videos in a row cannot be used"):
-        kinetics(tmp_path, places).dataset("train", 0)[1]
+    with (
+        pytest.warns(UserWarning),
+        pytest.raises(RecipeError, match=r"3 samples in a row cannot be used, the last of them: .*mp4"),
+    ):
+        to_train_on(kinetics(tmp_path, places))[1]
 
 
 @pytest.mark.parametrize(

@@ -18,10 +18,10 @@ from stvit.detection.preprocess import prepare
 from stvit.training.__main__ import main
 from stvit.training.batches import seed_everything
 from stvit.training.checkpoints import read_metrics
-from stvit.training.datasets.detection import NORMALISE, join
-from stvit.training.recipe import RecipeError, load_recipe
+from stvit.training.datasets.detection import NORMALISE, DetectionData
+from stvit.training.loop import Diverged
+from stvit.training.recipe import DataPaths, RecipeError, load_recipe
 from stvit.training.tasks.detect import DetectTask, training_rules
-from stvit.training.tasks.task import Places
 from tests.stvit.training.coco_folder import write_coco
 from tests.stvit.training.tiny_runs import Source, arguments, evaluations, garments_source, learn_by_heart
 
@@ -45,7 +45,7 @@ regions = 16
 """
 GARMENTS = """
 [data]
-kind = "garments"
+kind = "weights.garments.training:GarmentDetection"
 size = 64
 max_items = 2
 train_samples = 4
@@ -86,7 +86,7 @@ def run(source: Source, output: Path, *more: str) -> dict[str, torch.Tensor]:
 
 def task(source: Source, *changes: str) -> DetectTask:
     recipe, places = source
-    return DetectTask(load_recipe(recipe, changes), Places(places))
+    return DetectTask(load_recipe(recipe, changes), DataPaths(places))
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +114,7 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_weights(uninterrupted, garme
     def failing(self, model, batch):
         calls.append(batch)
         if len(calls) == 4:
-            raise FloatingPointError("stopped")
+            raise Diverged("stopped")
         return losses(self, model, batch)
 
     monkeypatch.setattr(DetectTask, "losses", failing)
@@ -126,7 +126,6 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_weights(uninterrupted, garme
     assert all(torch.equal(tensor, weights[name]) for name, tensor in uninterrupted[1].items())
 
 
-@pytest.mark.slow
 def test_two_processes_find_what_one_finds(garments, tmp_path):
     """Both compute gradients for every parameter, share the images to evaluate on, and report all results."""
     launch = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes=2", "--num_machines=1"]
@@ -171,7 +170,7 @@ def test_training_sees_what_predict_sees(garments):
 
 def test_images_of_a_batch_are_padded_to_common_multiples_of_32():
     images = [torch.ones(3, 40, 64), torch.ones(3, 33, 65)]
-    batch, targets = join([(image, {"number": i}) for i, image in enumerate(images)])
+    batch, targets = DetectionData.collate([(image, {"number": i}) for i, image in enumerate(images)])
     assert batch.shape == (2, 3, 64, 96) and [target["number"] for target in targets] == [0, 1]
     assert batch[0].sum() == images[0].sum() and batch[1, :, :33, :65].all()
 
@@ -243,12 +242,15 @@ def test_the_published_recipes_have_the_published_settings(name):
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        (["--set=data.kind=carpets"], "no data of kind 'carpets' to detect; choose one of garments, coco"),
-        (["--set=data={kind='garments'}"], "needs 'size'"),
+        (
+            ["--set=data.kind=carpets"],
+            "no data of kind 'carpets' to detect; choose one of coco, or name a class as module:Class",
+        ),
+        (["--set=data={kind='weights.garments.training:GarmentDetection'}"], "lacks data.size"),
         (["--set=model_options.num_classes=4"], "The model has 4 classes"),
-        (["--set=loss={boxes=3}"], "the loss takes proposals, anchors and regions"),
-        (["--set=loss.regions=0"], "numbers from 1 on"),
-        (["--set=data={kind='coco'}"], "needs --place train_annotations=PATH"),
+        (["--set=loss={boxes=3}"], "no loss.boxes; loss has proposals, anchors, regions"),
+        (["--set=loss.regions=0"], "loss.regions = 0"),
+        (["--set=data={kind='coco'}"], "needs --data train_annotations=PATH"),
     ],
 )
 def test_what_cannot_be_run_is_named(garments, tmp_path, capsys, more, message):
@@ -259,11 +261,14 @@ def test_what_cannot_be_run_is_named(garments, tmp_path, capsys, more, message):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda data: data["annotations"][0].pop("segmentation"), "lack segmentations"),
+        (lambda data: [one.pop("segmentation") for one in data["annotations"]], "lack segmentations"),
         (lambda data: data["images"][0].update(file_name="gone.png"), "1 of 5 images are missing"),
-        (lambda data: data["categories"].pop(), "has 1 categories"),
+        (lambda data: data["categories"].append({"id": 9, "name": "ring"}), "has 3 categories"),
         (lambda data: data.pop("annotations"), "no list of annotations"),
-        (lambda data: data["images"][0].update(height=50), "its annotation says 96x50"),
+        (lambda data: data["images"][4].update(height=75), "its annotation says 64x75"),
+        (lambda data: data["annotations"][0].update(image_id="1"), "1 unusable of 7 objects"),
+        (lambda data: data["annotations"][0].update(segmentation=[[1, 2, 3, 4]]), "--set data.skip_invalid=true"),
+        (lambda data: data["images"].append(data["images"][0]), "cannot be used"),
     ],
 )
 def test_what_is_wrong_with_a_set_is_named(coco, tmp_path, capsys, change, message):
@@ -277,5 +282,5 @@ def test_what_is_wrong_with_a_set_is_named(coco, tmp_path, capsys, change, messa
 
 
 def test_the_augmentation_of_coco_is_told_by_the_recipe(coco):
-    with pytest.raises(RecipeError, match="needs 'short_sides'"):
+    with pytest.raises(RecipeError, match=r"lacks augmentation\.short_sides"):
         task(coco, "augmentation={}")

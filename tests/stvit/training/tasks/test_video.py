@@ -15,8 +15,7 @@ from stvit.predict.clip_views import DEVIATION, MEAN
 from stvit.training.__main__ import main
 from stvit.training.batches import Share
 from stvit.training.checkpoints import read_metrics
-from stvit.training.recipe import RecipeError, load_recipe
-from stvit.training.tasks.task import Places
+from stvit.training.recipe import DataPaths, RecipeError, load_recipe
 from stvit.training.tasks.video import VideoTask
 from tests.stvit.training.tiny_runs import Source, arguments, evaluations, garments_source, learn_by_heart
 
@@ -36,7 +35,7 @@ stgm_position = 1
 img_size = 32
 num_classes = 8
 [data]
-kind = "garments"
+kind = "weights.garments.training:GarmentMotions"
 size = 32
 frames = 4
 label = "motion"
@@ -55,7 +54,7 @@ def source(tmp_path_factory) -> Source:
 
 def task(source: Source, *changes: str, **places: Path) -> VideoTask:
     recipe, of_source = source
-    return VideoTask(load_recipe(recipe, changes), Places({**of_source, **places}))
+    return VideoTask(load_recipe(recipe, changes), DataPaths({**of_source, **places}))
 
 
 def test_a_run_reports_loss_and_metrics_and_leaves_a_clip_model(source, tmp_path):
@@ -137,11 +136,14 @@ def test_accuracy_is_that_of_the_mean_probabilities_of_all_views(source):
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        (["--set=data.kind=films"], "no data of kind 'films' to video; choose one of garments, kinetics"),
-        (["--set=data={kind='garments', size=32, frames=4}"], "needs 'label'"),
-        (["--set=data.label=colour"], "no label 'colour'; choose one of motion, item"),
+        (
+            ["--set=data.kind=films"],
+            "no data of kind 'films' to video; choose one of kinetics, or name a class as module:Class",
+        ),
+        (["--set=data={kind='weights.garments.training:GarmentMotions', size=32, frames=4}"], "lacks data.label"),
+        (["--set=data.label=colour"], "data.label = 'colour': input should be 'motion' or 'item'"),
         (["--set=data.label=item"], "the model has 8 classes and the data 10"),
-        (["--set=data={kind='kinetics', size=32, classes=8}"], "needs --place train_list=PATH"),
+        (["--set=data={kind='kinetics', size=32, classes=8}"], "needs --data train_list=PATH"),
     ],
 )
 def test_what_cannot_be_run_is_named(source, tmp_path, capsys, more, message):
@@ -237,7 +239,7 @@ def test_the_garment_clip_models_differ_in_semantic_tokens_alone_and_cost():
 def test_the_recipes_for_kinetics_have_the_published_settings(size, kind):
     recipe = load_recipe(f"kinetics_{kind}_{size}")
     assert (recipe.epochs, recipe.warmup_epochs, recipe.batch_size, recipe.weight_decay) == (30, 2.5, 64, 0.02)
-    assert recipe.model == f"{kind}_{size}" and recipe.start["model"].startswith(f"swin_{size}")
+    assert recipe.model == f"{kind}_{size}" and recipe.start.model.startswith(f"swin_{size}")
     assert recipe.model_options == {"drop_rate": 0.5, "drop_path_rate": 0.1}
 
 
@@ -245,11 +247,11 @@ def test_the_recipes_for_kinetics_have_the_published_settings(size, kind):
 def test_the_garment_clip_models_start_from_the_narrow_image_model(source, tmp_path, name):
     images = load_recipe("garments_start_swin")
     place = saved(timm.create_model(images.model, **images.model_options), tmp_path / "image.safetensors")
-    learning = VideoTask(load_recipe(name), Places({**source[1], "start": place}))
+    learning = VideoTask(load_recipe(name), DataPaths({**source[1], "start": place}))
     stem = learning.build_model().stem.proj.weight
     torch.testing.assert_close(stem.sum(2), learning.trained("start").patch_embed.proj.weight)
 
 
 def test_labels_of_garments_are_checked_before_anything_is_read(source):
-    with pytest.raises(RecipeError, match="no label"):
+    with pytest.raises(RecipeError, match=r"data\.label"):
         task((source[0], {}), "data.label=shape")
