@@ -10,8 +10,8 @@ from threading import Lock
 import numpy as np
 
 from demo.video import ClipJob
+from stvit.draw.canvas import rgb_canvas
 from stvit.video.annotate import Annotator
-from stvit.video.picture import rgb_canvas
 from stvit.video.types import FrameResult
 
 MAX_RUNS = 8  # each has at most one frame in flight, and a thread that waits with it

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from io import BytesIO
 from typing import Any
@@ -17,7 +18,11 @@ from demo.detection import DetectRun
 from demo.detections_json import coco_json
 from demo.engine import ClassifyRun
 from demo.segmentation import SegmentRun, class_areas
-from stvit.draw.regions import draw_attention, draw_clusters, draw_reduction
+from stvit.detection import Detections
+from stvit.draw.canvas import rgb_canvas
+from stvit.draw.classes import draw_classes
+from stvit.draw.objects import draw_objects, object_colours, object_names
+from stvit.draw.regions import draw_attention, draw_regions, grid_box, region_colours
 from stvit.predict.preprocess import InputGeometry
 from stvit.predict.regions import TokenRegions
 from stvit.predict.results import Classification, DetectionResult, StageTimes
@@ -52,14 +57,30 @@ def jpeg_bytes(pixels: np.ndarray) -> bytes:
 
 
 def annotated_picture(
-    pixels: np.ndarray, geometry: InputGeometry, clusters: TokenRegions, token: int | None = None
+    pixels: np.ndarray, geometry: InputGeometry, regions: TokenRegions, token: int | None = None
 ) -> bytes:
     """The picture with what one layer did drawn on it, or with where one of its semantic tokens looks, as JPEG."""
-    if clusters.reduces:
-        return jpeg_bytes(draw_reduction(pixels, clusters, geometry))
+    canvas = rgb_canvas(pixels.copy())
+    box_xyxy = grid_box(canvas, geometry)
     if token is None:
-        return jpeg_bytes(draw_clusters(pixels, clusters, geometry))
-    return jpeg_bytes(draw_attention(pixels, clusters, token, geometry))
+        draw_regions(canvas, regions.grouped(), region_colours(regions), box_xyxy)
+    else:
+        draw_attention(canvas, regions, token, box_xyxy)
+    return jpeg_bytes(canvas[0].values)
+
+
+def classes_picture(pixels: np.ndarray, labels: np.ndarray, classes: Sequence[str]) -> bytes:
+    """The picture with every class but background in its colour, as JPEG."""
+    canvas = rgb_canvas(pixels.copy())
+    draw_classes(canvas, labels, classes)
+    return jpeg_bytes(canvas[0].values)
+
+
+def objects_picture(pixels: np.ndarray, found: Detections, classes: Sequence[str]) -> bytes:
+    """The picture with every object's mask, box, name and score, as JPEG."""
+    canvas = rgb_canvas(pixels.copy())
+    draw_objects(canvas, found, object_colours(found.labels.numpy()), object_names(found, classes))
+    return jpeg_bytes(canvas[0].values)
 
 
 def classification_json(run: ClassifyRun, times: tuple[StageTimes, StageTimes]) -> dict[str, Any]:

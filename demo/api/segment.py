@@ -10,13 +10,13 @@ from gradio.processing_utils import save_bytes_to_cache
 from gradio.utils import get_upload_folder
 
 from demo import registry as roster
-from demo.export import indexed_png, jpeg_bytes, race_json, segmentation_json
+from demo.export import classes_picture, indexed_png, race_json, segmentation_json
 from demo.media import MediaError
 from demo.memory import OutOfMemory
 from demo.registry import UnknownModel, find_segmenter
 from demo.runtime import DEVICE_QUEUE, Runtime
 from demo.tabs.inputs import sent_picture
-from stvit.draw.classes import class_colours, draw_classes
+from stvit.draw.classes import class_colours
 
 SEGMENT = (
     "The class of every pixel of one picture: ten kinds of garments and background. Returns the names of the classes "
@@ -51,7 +51,7 @@ class SegmentEndpoints:
             return segmentation_json(run), None, None
         files = {
             "labels.png": indexed_png(labels, class_colours(len(classes))),
-            "classes.jpg": jpeg_bytes(draw_classes(run.source.pixels, labels, classes)),
+            "classes.jpg": classes_picture(run.source.pixels, labels, classes),
         }
         paths = (save_bytes_to_cache(content, name, get_upload_folder()) for name, content in files.items())
         return segmentation_json(run), *paths

@@ -11,7 +11,7 @@ import gradio as gr
 import numpy as np
 
 from demo.export import jpeg_bytes
-from stvit.draw.regions import group_colours, token_colours
+from stvit.draw.regions import region_colours
 from stvit.predict.preprocess import InputGeometry
 from stvit.predict.regions import TokenRegions
 
@@ -83,7 +83,7 @@ def region_layer(regions: TokenRegions) -> dict[str, Any]:
         "semanticGrid": list(regions.semantic_grid_hw),
         "imageGrid": list(regions.image_grid_hw),
         "assignment": base64(regions.assignment.astype("<i2").tobytes()),
-        "colours": base64(token_colours(regions.num_tokens, regions.semantic_grid_hw[1]).tobytes()),
+        "colours": base64(region_colours(regions).tobytes()),
     }
 
 
@@ -99,7 +99,7 @@ def _reduction(reduction: TokenRegions) -> dict[str, Any]:
         "attention": "",
         "strongest": [],
         "tokens": reduction.num_tokens,
-        "colours": base64(group_colours(reduction).tobytes()),
+        "colours": base64(region_colours(reduction).tobytes()),
     }
 
 

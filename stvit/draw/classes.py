@@ -1,4 +1,4 @@
-"""Classes of pixels drawn on a picture: pure functions of (picture, labels)."""
+"""Classes of pixels on a picture."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from .objects import MASK_OPACITY, PALETTE, draw_tag, line_width, tag_size, tint
+from .canvas import Canvas, put_text, size_hw
+from .objects import tint
+from .palette import MASK_OPACITY, PALETTE
 
 BACKGROUND = 0
 BACKGROUND_COLOUR = (0, 0, 0)
@@ -32,8 +34,8 @@ class Tag:
 
 def class_colours(num_classes: int) -> np.ndarray:
     """(K, 3) uint8 RGB: the colour of every class, the same in every picture; background is black."""
-    garments = PALETTE[np.arange(num_classes - 1) % len(PALETTE)]
-    return np.concatenate([np.array([BACKGROUND_COLOUR], np.uint8), garments])
+    others = PALETTE[np.arange(num_classes - 1) % len(PALETTE)]
+    return np.concatenate([np.array([BACKGROUND_COLOUR], np.uint8), others])
 
 
 def name_tags(labels: np.ndarray) -> tuple[Tag, ...]:
@@ -62,30 +64,22 @@ def _tags_of(label: int, labels: np.ndarray) -> list[Tag]:
     return tags
 
 
-def draw_classes(
-    pixels: np.ndarray, labels: np.ndarray, classes: Sequence[str], *, opacity: float = MASK_OPACITY
-) -> np.ndarray:
-    """The picture with every class but background in its colour, outlined and named.
+def draw_classes(canvas: Canvas, labels: np.ndarray, classes: Sequence[str], *, opacity: float = MASK_OPACITY) -> None:
+    """Draw every class but background in its colour, outlined and named.
 
     Args:
-        pixels: (H, W, 3) uint8 RGB.
+        canvas: changed.
         labels: (H, W) uint8, background 0.
         classes: names of the labels.
         opacity: of the colours, in [0, 1].
 
-    Returns:
-        (H, W, 3) uint8 RGB.
-
     Raises:
         ValueError: labels of another picture.
     """
-    if pixels.shape[:2] != labels.shape:
-        raise ValueError(f"the picture is {pixels.shape[:2]}, the labels belong to {labels.shape}")
-    colours, line = class_colours(len(classes)), line_width(labels.shape)
-    drawn = tint(pixels, labels, colours[1:], opacity)
+    if size_hw(canvas) != labels.shape:
+        raise ValueError(f"the picture is {size_hw(canvas)}, the labels belong to {labels.shape}")
+    (height, width), colours = labels.shape, class_colours(len(classes))
+    tint(canvas, labels, colours[1:], opacity)
     for tag in name_tags(labels):
-        name = classes[tag.label]
-        width, height = tag_size(name, line)
-        left, bottom = round(tag.x * labels.shape[1] - width / 2), round(tag.y * labels.shape[0] + height / 2)
-        draw_tag(drawn, left, bottom, name, tuple(map(int, colours[tag.label])), line)
-    return drawn
+        at_xy = round(tag.x * width), round(tag.y * height)
+        put_text(canvas, [classes[tag.label]], at_xy, fill=colours[tag.label], anchor=(0.5, 0.5))

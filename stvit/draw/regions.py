@@ -1,187 +1,179 @@
-"""Drawings of token regions on a picture: pure functions of (picture, clusters, geometry).
+"""Token regions on a picture, fast enough for every frame of a clip.
 
-The token grid is coarse, and it is shown as it is: every source pixel gets the value of the one image token that covers
-it, without smoothing.
+The token grid is coarse, and it is shown as it is: every value of a plane gets that of the one image token that covers
+its centre, without smoothing.
 """
 
 from __future__ import annotations
-
-import math
-from functools import cache
 
 import cv2
 import numpy as np
 
 from stvit.predict.preprocess import InputGeometry
-from stvit.predict.regions import DROPPED, TokenRegions
+from stvit.predict.regions import CLEAR, DROPPED, TokenRegions
 
-OUTSIDE_BRIGHTNESS = 0.3
-HEAT_OPACITY = 0.55
-LINE_COLOUR = (255, 255, 255)
-FUSED_COLOUR = (214, 138, 38)
-DROPPED_COLOUR = (9, 14, 22)
-DROPPED_OPACITY = 0.78
+from .canvas import Canvas, Plane, size_hw
+from .palette import DROPPED_BRIGHTNESS, FUSED, LINE, OUTSIDE_BRIGHTNESS, REGION_OPACITY, token_colours
 
-# Candidate colours in CIELAB: bright and strong enough to be told apart through the picture, never neon.
-_LIGHTNESSES = (50, 60, 70, 80)
-_CHROMAS = (36, 54)
-_HUES = 24
-_RED_GREEN_WEIGHT = 0.4  # one man in twelve hardly sees this axis, so colours shall not depend on it
-_NEIGHBOURHOOD = 3.5  # in steps of the grid
+Box = tuple[float, float, float, float]
+_ROUNDING = 1e-9  # a centre on the border of two image tokens belongs to the second one, whatever floats make of it
 
 
-@cache
-def token_colours(num_tokens: int, columns: int | None = None) -> np.ndarray:
-    """(M, 3) uint8 RGB, read-only: colours that tell tokens apart that are neighbours in their grid.
+def region_colours(regions: TokenRegions) -> np.ndarray:
+    """(num_tokens, 3) uint8 RGB: a colour for each token of the layer.
 
-    Each token in raster order takes the colour that differs most from those given to its neighbourhood so far, where
-    nearer tokens count more.
-
-    Args:
-        num_tokens: M.
-        columns: width of the token grid; a square grid's if not given.
+    Of layers that reduce image tokens, only meant for tokens that stand for several; a merged group is coloured by its
+    first image token, so that it keeps its colour while it grows from layer to layer.
     """
-    columns = columns or max(1, math.isqrt(num_tokens))
-    places = np.stack(np.divmod(np.arange(num_tokens), columns), axis=1)
-    candidates, contrast = _candidate_colours()
-    chosen = np.zeros(num_tokens, np.int64)
-    for token in range(1, num_tokens):
-        steps = np.linalg.norm(places[:token] - places[token], axis=1)
-        near = steps <= _NEIGHBOURHOOD
-        chosen[token] = (contrast[:, chosen[:token][near]] * steps[near] ** 1.5).min(axis=1).argmax()
-    colours = candidates[chosen]
-    colours.flags.writeable = False
-    return colours
-
-
-def label_map(clusters: TokenRegions, geometry: InputGeometry) -> np.ndarray:
-    """(H, W) int16: the semantic token that each source pixel belongs to, -1 outside the crop."""
-    return geometry.spread(clusters.assignment, outside=-1)
-
-
-def draw_clusters(
-    pixels: np.ndarray,
-    clusters: TokenRegions,
-    geometry: InputGeometry,
-    *,
-    opacity: float = 0.55,
-    boundaries: bool = True,
-) -> np.ndarray:
-    """The picture with each region in the colour of its semantic token; dimmed where the model sees nothing.
-
-    Args:
-        pixels: (H, W, 3) uint8 RGB, the picture that ``geometry`` belongs to.
-        opacity: of the colours, in [0, 1].
-        boundaries: whether to draw lines, two pixels wide, between regions.
-
-    Returns:
-        (H, W, 3) uint8 RGB.
-    """
-    colours = token_colours(clusters.num_tokens, clusters.semantic_grid_hw[1])
-    drawn = _tint(pixels, colours[clusters.assignment], geometry, opacity)
-    if boundaries:
-        drawn[_borders(label_map(clusters, geometry))] = LINE_COLOUR
-    return drawn
-
-
-def draw_attention(pixels: np.ndarray, clusters: TokenRegions, token: int, geometry: InputGeometry) -> np.ndarray:
-    """The picture with one semantic token's attention as heat, from dark (none) to yellow (its strongest).
-
-    A line encloses the token's own region.
-
-    Args:
-        pixels: (H, W, 3) uint8 RGB, the picture that ``geometry`` belongs to.
-        token: index in raster order of the semantic grid.
-
-    Returns:
-        (H, W, 3) uint8 RGB.
-
-    Raises:
-        ValueError: no such token, or the attention was not kept.
-    """
-    if clusters.attention is None:
-        raise ValueError(f"the attention of {clusters.layer} was not kept")
-    if not 0 <= token < clusters.num_tokens:
-        raise ValueError(f"token {token} lies outside [0, {clusters.num_tokens})")
-    attention = clusters.attention[token]
-    levels = np.rint(attention / (attention.max() or 1) * 255).astype(np.uint8)
-    heat = cv2.applyColorMap(levels, cv2.COLORMAP_INFERNO)[..., ::-1]
-    drawn = _tint(pixels, heat, geometry, HEAT_OPACITY)
-    drawn[_borders(label_map(clusters, geometry) == token)] = LINE_COLOUR
-    return drawn
-
-
-def group_colours(reduction: TokenRegions) -> np.ndarray:
-    """(T, 3) uint8 RGB: a colour for each token of the layer, only meant for those that stand for several image tokens.
-
-    A group is coloured by its first image token, so that it keeps its colour while it grows from layer to layer.
-    """
-    if reduction.kind == "fused":
-        return np.tile(np.array(FUSED_COLOUR, np.uint8), (reduction.num_tokens, 1))
-    rows, columns = reduction.image_grid_hw
-    first = np.zeros(reduction.num_tokens, np.int64)
-    tokens, cells = np.unique(reduction.assignment, return_index=True)
+    if regions.semantic_grid_hw:
+        return token_colours(regions.num_tokens, regions.semantic_grid_hw[1])
+    if regions.kind == "fused":
+        return np.tile(np.array(FUSED, np.uint8), (regions.num_tokens, 1))
+    rows, columns = regions.image_grid_hw
+    first = np.zeros(regions.num_tokens, np.int64)
+    tokens, cells = np.unique(regions.assignment, return_index=True)
     first[tokens[tokens >= 0]] = cells[tokens >= 0]
     return token_colours(rows * columns, columns)[first]
 
 
-def draw_reduction(
-    pixels: np.ndarray, reduction: TokenRegions, geometry: InputGeometry, *, opacity: float = 0.55
-) -> np.ndarray:
-    """The picture with image tokens that go on by themselves left clear, dropped ones dark, joined ones tinted.
+def grid_box(canvas: Canvas, geometry: InputGeometry) -> Box:
+    """Where the model's input lies on a picture, XYXY in pixels: there is the grid of image tokens.
+
+    Raises:
+        ValueError: the geometry belongs to another picture.
+    """
+    if size_hw(canvas) != geometry.source_hw:
+        raise ValueError(f"the picture is {size_hw(canvas)}, the geometry belongs to {geometry.source_hw}")
+    height, width = geometry.input_hw
+    return tuple(geometry.to_source(np.array([[0, 0], [width, height]])).ravel().tolist())
+
+
+def draw_regions(
+    canvas: Canvas,
+    assignment: np.ndarray,
+    colours: np.ndarray,
+    box_xyxy: Box,
+    *,
+    opacity: float = REGION_OPACITY,
+    lines: bool = True,
+) -> None:
+    """Tint every region in the colour of its token; what lies outside of the grid is dimmed.
 
     Args:
-        pixels: (H, W, 3) uint8 RGB, the picture that ``geometry`` belongs to.
-        opacity: of the tint, in [0, 1].
-
-    Returns:
-        (H, W, 3) uint8 RGB.
+        canvas: changed.
+        assignment: (h, w), numbers of ``colours``, ``CLEAR`` or ``DROPPED``, see ``TokenRegions.grouped``.
+        colours: (N, 3) uint8 RGB.
+        box_xyxy: where the grid lies, in pixels of the picture; it may reach beyond.
+        opacity: of the colours, in [0, 1].
+        lines: whether to draw lines, two pixels wide, around regions.
     """
-    together, dropped = reduction.together(), reduction.assignment == DROPPED
-    colours = np.where(dropped[..., None], DROPPED_COLOUR, group_colours(reduction)[reduction.assignment])
-    clear = _tint(pixels, colours.astype(np.uint8), geometry, 0.0)
-    drawn = clear.copy()
-    for cells, strength in ((together, opacity), (dropped, DROPPED_OPACITY)):
-        where = geometry.spread(cells.astype(np.uint8), outside=0).astype(bool)
-        drawn[where] = _tint(pixels, colours.astype(np.uint8), geometry, strength)[where]
-    labels = geometry.spread(np.where(together, reduction.assignment, -1).astype(np.int16), outside=-2)
-    drawn[_borders(labels) & (geometry.spread(together.astype(np.uint8), outside=0) > 0)] = LINE_COLOUR
-    return drawn
+    _draw_cells(
+        canvas, colours[np.maximum(assignment, 0)], assignment, assignment if lines else None, box_xyxy, opacity
+    )
 
 
-def _tint(pixels: np.ndarray, token_rgb: np.ndarray, geometry: InputGeometry, opacity: float) -> np.ndarray:
-    """The picture mixed with one colour for each image token, (h, w, 3) uint8."""
-    if pixels.shape[:2] != geometry.source_hw:
-        raise ValueError(f"the picture is {pixels.shape[:2]}, the geometry belongs to {geometry.source_hw}")
+def draw_attention(canvas: Canvas, regions: TokenRegions, token: int, box_xyxy: Box) -> None:
+    """Draw one semantic token's attention as heat, from dark (none) to yellow (its strongest), with a line around the
+    token's own region.
+
+    Args:
+        canvas: changed.
+        token: index in raster order of the semantic grid.
+
+    Raises:
+        ValueError: no such token, or the attention was not kept.
+    """
+    if regions.attention is None:
+        raise ValueError(f"the attention of {regions.layer} was not kept")
+    if not 0 <= token < regions.num_tokens:
+        raise ValueError(f"token {token} lies outside [0, {regions.num_tokens})")
+    attention = regions.attention[token]
+    levels = np.rint(attention / (attention.max() or 1) * 255).astype(np.uint8)
+    heat = cv2.applyColorMap(levels, cv2.COLORMAP_INFERNO)[..., ::-1]
+    own = np.where(regions.assignment == token, 0, CLEAR)
+    _draw_cells(canvas, heat, regions.assignment, own, box_xyxy, REGION_OPACITY)
+
+
+def _draw_cells(
+    canvas: Canvas,
+    cell_rgb: np.ndarray,
+    assignment: np.ndarray,
+    outlined: np.ndarray | None,
+    box_xyxy: Box,
+    opacity: float,
+) -> None:
+    """Mix the picture with a colour for each cell of a grid, and draw lines between those of different regions.
+
+    Args:
+        cell_rgb: (h, w, 3) uint8.
+        assignment: (h, w); ``CLEAR`` cells are left as they are, ``DROPPED`` ones darkened.
+        outlined: (h, w), the regions between which lines run; all negative numbers are one, that around the grid too.
+    """
     if not 0 <= opacity <= 1:
         raise ValueError(f"opacity lies in [0, 1], not {opacity}")
-    inside = geometry.crop_slices()
-    colours = geometry.spread(token_rgb, outside=0)
-    drawn = cv2.convertScaleAbs(pixels, alpha=OUTSIDE_BRIGHTNESS)
-    drawn[inside] = cv2.addWeighted(pixels[inside], 1 - opacity, colours[inside], opacity, 0)
-    return drawn
+    for plane in canvas:
+        (y0, y1), (x0, x1) = ((box_xyxy[axis] / plane.step, box_xyxy[axis + 2] / plane.step) for axis in (1, 0))
+        height, width = plane.values.shape[:2]
+        rows, columns = _cells(y0, y1, assignment.shape[0], height), _cells(x0, x1, assignment.shape[1], width)
+        _tint(plane, plane.of(cell_rgb), assignment, rows, columns, opacity)
+        if outlined is not None:
+            framed = np.pad(np.maximum(outlined, -1), 1, constant_values=-1)
+            _rule(plane, plane.values, framed, rows + 1, columns + 1)
+            _rule(plane, plane.values.swapaxes(0, 1), framed.T, columns + 1, rows + 1)
 
 
-def _borders(labels: np.ndarray) -> np.ndarray:
-    """(H, W) bool: pixels with another label beside, above or below them."""
-    borders = np.zeros(labels.shape, bool)
-    vertical = labels[1:] != labels[:-1]
-    horizontal = labels[:, 1:] != labels[:, :-1]
-    borders[1:] |= vertical
-    borders[:-1] |= vertical
-    borders[:, 1:] |= horizontal
-    borders[:, :-1] |= horizontal
-    return borders
+def _tint(
+    plane: Plane, values: np.ndarray, assignment: np.ndarray, rows: np.ndarray, columns: np.ndarray, opacity: float
+) -> None:
+    """Tint a plane; ``rows`` and ``columns`` are the cell of each of its rows and columns, outside of the grid -1 and
+    the number of cells."""
+    row_slice, column_slice = _inside(rows, assignment.shape[0]), _inside(columns, assignment.shape[1])
+    middle = plane.values[row_slice]
+    for outside in (
+        plane.values[: row_slice.start],
+        plane.values[row_slice.stop :],
+        middle[:, : column_slice.start],
+        middle[:, column_slice.stop :],
+    ):
+        if outside.size:
+            plane.darken(outside, OUTSIDE_BRIGHTNESS)
+    inside, rows, columns = middle[:, column_slice], rows[row_slice], columns[column_slice]
+    if not inside.size:
+        return
+    mixed = cv2.addWeighted(inside, 1 - opacity, _spread(values, rows, columns), opacity, 0)
+    if (assignment < 0).any():
+        cv2.copyTo(inside, _spread((assignment == CLEAR).astype(np.uint8), rows, columns), mixed)
+        plane.darken(inside, DROPPED_BRIGHTNESS)
+        cv2.copyTo(inside, _spread((assignment == DROPPED).astype(np.uint8), rows, columns), mixed)
+    inside[:] = mixed
 
 
-@cache
-def _candidate_colours() -> tuple[np.ndarray, np.ndarray]:
-    """(P, 3) uint8 RGB and (P, P) float32: how well each is told from each other."""
-    angles = np.arange(_HUES) * (2 * np.pi / _HUES)
-    lightness, chroma, angle = np.meshgrid(_LIGHTNESSES, _CHROMAS, angles, indexing="ij")
-    lab = np.stack([lightness, chroma * np.cos(angle), chroma * np.sin(angle)], axis=-1).astype(np.float32)
-    rgb = np.rint(cv2.cvtColor(lab.reshape(1, -1, 3), cv2.COLOR_LAB2RGB)[0].clip(0, 1) * 255).astype(np.uint8)
-    shown = cv2.cvtColor(rgb[None].astype(np.float32) / 255, cv2.COLOR_RGB2LAB)[0]
-    in_gamut = np.linalg.norm(shown - lab.reshape(-1, 3), axis=1) < 4
-    weighted = shown[in_gamut] * np.float32([1, _RED_GREEN_WEIGHT, 1])
-    return rgb[in_gamut], np.linalg.norm(weighted[:, None] - weighted[None], axis=2)
+def _rule(plane: Plane, values: np.ndarray, regions: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> None:
+    """Draw the lines that run along rows, where one row of cells ends and the next begins.
+
+    Args:
+        values: of the plane, or turned over its diagonal; changed.
+        regions: (h + 2, w + 2), of the cells and of what lies around the grid.
+        rows, columns: the cell of every row and column of ``values``.
+    """
+    above = np.flatnonzero(np.diff(rows))
+    begins = (regions[rows[above]] != regions[rows[above + 1]])[:, columns]
+    for ruled in (above, above + 1) if plane.step == 1 else (above + 1,):  # colour has half the resolution
+        line = values[ruled]
+        line[begins] = plane.of(LINE)
+        values[ruled] = line
+
+
+def _cells(start: float, end: float, parts: int, length: int) -> np.ndarray:
+    """(length,) the cell of every value along one axis, -1 before the grid and ``parts`` behind."""
+    cells = np.floor((np.arange(length) + 0.5 - start) * parts / (end - start) + _ROUNDING)
+    return cells.clip(-1, parts).astype(np.int64)
+
+
+def _inside(cells: np.ndarray, parts: int) -> slice:
+    start, stop = np.searchsorted(cells, (0, parts))
+    return slice(start, stop)
+
+
+def _spread(values: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    return values.take(columns, axis=1).take(rows, axis=0)

@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from stvit.draw.yuv import draw_objects, draw_regions, put_text, text_scale
+from stvit.detection import Detections
+from stvit.draw.canvas import Canvas, put_text
+from stvit.draw.objects import draw_objects, object_names, track_colours
+from stvit.draw.regions import draw_regions
 
-from .picture import Canvas
-from .regions import StableRegions
-from .tracks import LEAST_SCORE, ObjectTracker
+from .tracks import LEAST_SCORE, ObjectTracker, RegionTracker
 from .types import FrameResult, Labelled, Window
 
 _MEMORY = 0.9  # of the running speed, from frame to frame
@@ -23,25 +24,31 @@ class Followed:
 
     Attributes:
         identities: of the regions, (h, w) int16.
+        colours: of the identities, (N, 3) uint8 RGB.
         numbers: of the objects, (N,); 0 for none.
         frames_per_second: the running speed of the model, or of ``result.paced_part``.
     """
 
     result: FrameResult
     identities: np.ndarray | None
+    colours: np.ndarray | None
     numbers: np.ndarray | None
     frames_per_second: float
 
     def only_drawn(self) -> Followed:
-        """The same picture from less memory: objects that are sure enough, with masks of half the precision, and of the
-        regions nothing but their identities."""
-        result, numbers = self.result, self.numbers
-        if result.found is not None:
-            sure = result.found.scores >= LEAST_SCORE
-            found = result.found.select(sure)
+        """The same picture from less memory: masks of half the precision, and of the regions only their identities."""
+        result, (found, numbers) = self.result, self.shown()
+        if found is not None:
             found = replace(found, mask_probabilities=found.mask_probabilities.half())
-            result, numbers = replace(result, found=found), numbers[sure.numpy()]
-        return replace(self, result=replace(result, regions=None), numbers=numbers)
+        return replace(self, result=replace(result, found=found, regions=None), numbers=numbers)
+
+    def shown(self) -> tuple[Detections | None, np.ndarray | None]:
+        """The objects that are sure enough to be drawn, and their numbers."""
+        found = self.result.found
+        if found is None:
+            return None, None
+        sure = found.scores >= LEAST_SCORE
+        return found.select(sure), self.numbers[sure.numpy()]
 
 
 class Annotator:
@@ -53,7 +60,7 @@ class Annotator:
 
     def __init__(self, model: Labelled, fps: float) -> None:
         self._model = model
-        self._regions, self._tracker = StableRegions(), ObjectTracker(fps)
+        self._regions, self._tracker = RegionTracker(), ObjectTracker(fps)
         self._pace_ms: float | None = None
         self._window: Window | None = None  # the latest
         self._scores, self._windows = np.zeros(1), 0  # sum over the whole windows, and their number
@@ -65,9 +72,9 @@ class Annotator:
         regions, found = result.regions, result.found
         if result.window is not None and result.window is not self._window:
             self._add(result.window)
-        identities = regions and self._regions.follow(regions.grouped(), regions.num_tokens)
+        identities, colours = self._regions.follow(regions) if regions else (None, None)
         numbers = None if found is None else self._tracker.follow(found)
-        return Followed(result, identities, numbers, 1e3 / self._pace_ms)
+        return Followed(result, identities, colours, numbers, 1e3 / self._pace_ms)
 
     def _add(self, window: Window) -> None:
         self._window = window
@@ -78,9 +85,10 @@ class Annotator:
         """Draw on a picture, which is changed."""
         result = followed.result
         if followed.identities is not None:
-            draw_regions(canvas, followed.identities, result.regions_xyxy)
-        if result.found is not None:
-            draw_objects(canvas, result.found, followed.numbers, LEAST_SCORE, result.names)
+            draw_regions(canvas, followed.identities, followed.colours, result.regions_xyxy)
+        found, numbers = followed.shown()
+        if found is not None:
+            draw_objects(canvas, found, track_colours(numbers), object_names(found, result.names, numbers))
         lines = [self._model.label, self._figures(followed)]
         if result.top1:
             lines.append(f"{result.top1[0]} {100 * result.top1[1]:.0f} %")
@@ -88,7 +96,7 @@ class Annotator:
             lines.append(self._model.note)
         if result.window:
             lines.append(f"frames {result.window.first + 1} to {result.window.last + 1}")
-        put_text(canvas, lines, (0, 0), text_scale(canvas))
+        put_text(canvas, lines, (0, 0))
 
     def _figures(self, followed: Followed) -> str:
         """Speed and cost, with the part of the model that they are about."""

@@ -7,7 +7,6 @@ and back, which takes longer than the drawing itself, is spared.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from enum import Enum
 from functools import cached_property
 from typing import Any
@@ -18,6 +17,8 @@ import numpy as np
 from av.video.plane import VideoPlane
 from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 from numpy.typing import ArrayLike
+
+from stvit.draw.canvas import Canvas, Plane
 
 _TURNS = {90: cv2.ROTATE_90_COUNTERCLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTATE_90_CLOCKWISE}
 _DARKEST, _LUMA_RANGE, _CHROMA_RANGE, _GREY = 16, 219, 224, 128  # of the limited range
@@ -42,43 +43,6 @@ class Matrix(Enum):
     def of_swscale(self) -> Colorspace:
         """The same, as FFmpeg's scaler calls it."""
         return Colorspace.ITU601 if self is Matrix.BT601 else Colorspace.ITU709
-
-
-@dataclass(frozen=True)
-class Plane:
-    """A part of a picture, to be drawn on.
-
-    Attributes:
-        values: (h, w) or (h, w, channels) uint8.
-        step: along both sides, how many pixels of the picture one value stands for.
-        weights: (3,) or (3, channels), which make values of a colour: ``rgb @ weights + black``.
-        black: value of black.
-    """
-
-    values: np.ndarray
-    step: int
-    weights: np.ndarray
-    black: int
-
-    def of(self, rgb: ArrayLike) -> np.ndarray:
-        """Values of colours (..., 3) in [0, 255]: (...) or (..., channels) uint8."""
-        return np.rint(np.asarray(rgb) @ self.weights + self.black).astype(np.uint8)
-
-
-Canvas = tuple[Plane, ...]  # what is drawn on: the first one has a value for every pixel
-
-
-def rgb_canvas(pixels: np.ndarray) -> Canvas:
-    """Pixels (H, W, 3) uint8 RGB to draw on."""
-    return (Plane(pixels, 1, np.eye(3), 0),)
-
-
-def columns(canvas: Canvas, start: int, stop: int) -> Canvas:
-    """The part of a canvas between two of its pixels' columns, both even."""
-    return tuple(
-        Plane(plane.values[:, start // plane.step : stop // plane.step], plane.step, plane.weights, plane.black)
-        for plane in canvas
-    )
 
 
 def plane_rows(plane: VideoPlane) -> np.ndarray:

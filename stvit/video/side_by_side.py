@@ -21,11 +21,12 @@ from typing import Any
 
 import numpy as np
 
-from stvit.draw.yuv import LINE, put_text, text_scale
+from stvit.draw.canvas import columns, put_text
+from stvit.draw.palette import LINE
 
 from .annotate import Annotator, Followed
 from .decode import ClipReader
-from .picture import Picture, columns
+from .picture import Picture
 from .types import ClipInfo, Frame, FrameResult, Limits, Model
 
 MAX_SIDE = 960  # of each half
@@ -132,5 +133,5 @@ class Race:
         words = (fast_words, of_slow + slow_words)
         for side, text in zip((self._fast, 1 - self._fast), words, strict=True):
             half = columns(joined.canvas, side * width, (side + 1) * width)
-            put_text(half, [text], (0, height), text_scale(half), above=True)
+            put_text(half, [text], (0, height), anchor=(0, 1))
         return replace(frame, picture=joined)

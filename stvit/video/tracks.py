@@ -1,19 +1,23 @@
-"""Objects that keep their identity from frame to frame: ByteTrack, as the trackers package has it."""
+"""Objects and token regions that keep their identity from frame to frame."""
 
 from __future__ import annotations
 
 import numpy as np
+from scipy.optimize import linear_sum_assignment
 
 from stvit.detection import Detections
+from stvit.draw.regions import region_colours
+from stvit.predict.regions import TokenRegions
 
 LOST_S = 1.0  # an object that is hidden for longer comes back as another one
 USUAL_FPS = 30.0
 LEAST_SCORE = 0.5  # of an object that is shown
 SURE_SCORE = 0.6
+_SAME_NUMBER = 0.5  # in cells: what having the same number counts, where regions do not overlap
 
 
 class ObjectTracker:
-    """Numbers objects from 1 in the order in which they come; a class has its own tracks.
+    """Numbers objects from 1 in the order in which they come, by ByteTrack; a class has its own tracks.
 
     Args:
         fps: of the clip.
@@ -56,3 +60,36 @@ class ObjectTracker:
         )
         tracked = self._trackers[label].update(objects)
         return tracked.data.get("index", np.zeros(0, np.int64)), tracked.tracker_id
+
+
+class RegionTracker:
+    """Gives every token the identity of the token whose region, in the frame before, covered its own region best.
+
+    Semantic tokens mostly keep their numbers, because they start from a fixed grid; but nothing makes them, and tokens
+    of networks that merge have no numbers that mean anything. So tokens are matched one to one, such that as many cells
+    as possible keep their identity.
+    """
+
+    def __init__(self) -> None:
+        self._before: np.ndarray | None = None
+        self._colours = np.zeros((0, 3), np.uint8)
+
+    def follow(self, regions: TokenRegions) -> tuple[np.ndarray, np.ndarray]:
+        """The identities of the tokens that stand for regions, and colours that stay with them.
+
+        The first frame's identities are its numbers, as are those after a change of the grid or the number of tokens.
+
+        Returns:
+            (h, w) int16 identities in [0, num_tokens), ``CLEAR`` or ``DROPPED``; (num_tokens, 3) uint8 RGB.
+        """
+        assignment, num_tokens, before = regions.grouped(), regions.num_tokens, self._before
+        identities = np.arange(num_tokens)
+        if before is None or before.shape != assignment.shape or len(self._colours) != num_tokens:
+            self._colours = region_colours(regions)
+        else:
+            both = (assignment >= 0) & (before >= 0)
+            pairs = assignment[both].astype(np.int64) * num_tokens + before[both]
+            overlap = np.bincount(pairs, minlength=num_tokens**2).reshape(num_tokens, num_tokens)
+            identities = linear_sum_assignment(overlap + _SAME_NUMBER * np.eye(num_tokens), maximize=True)[1]
+        self._before = np.where(assignment >= 0, identities[assignment], assignment).astype(np.int16)
+        return self._before, self._colours

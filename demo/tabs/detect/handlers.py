@@ -16,7 +16,7 @@ from demo.charts import detect as detect_charts
 from demo.charts.bars import notice
 from demo.detection import BadSize, DetectRun, check_short_side
 from demo.detections_json import coco_json
-from demo.export import for_display, jpeg_bytes
+from demo.export import for_display, objects_picture
 from demo.media import MediaError
 from demo.memory import OutOfMemory
 from demo.page.about import about, fallback_notice
@@ -28,7 +28,7 @@ from demo.tabs.classify.handlers import RANDOM_WEIGHTS_NOTE
 from demo.tabs.loading import load_models, missing_weights
 from demo.tabs.parts import no_file, offered_file
 from demo.views.detect_view import detect_payload
-from stvit.draw.objects import SCORE_SHOWN, draw_objects
+from stvit.draw.objects import SCORE_SHOWN
 
 CHOOSE_FIRST = "Choose a picture first: both backbones are measured on it."
 STILL_SHOWN = "Press Detect to try again. Token regions, timing and multiply-adds are still shown, with random weights."
@@ -156,8 +156,7 @@ def _shown(run: DetectRun, message: str) -> tuple[Any, ...]:
     coco = coco_json(found, "picture.jpg", classes) if found is not None else {"annotations": []}
     note = RANDOM_WEIGHTS_NOTE if found is None else ""
     payload = detect_payload(for_display(pixels), run.result, [entry["area"] for entry in coco["annotations"]], note)
-    sure = None if found is None else found.select(found.scores >= SCORE_SHOWN)
-    picture = None if sure is None else jpeg_bytes(draw_objects(pixels, sure, classes=classes))
+    picture = None if found is None else objects_picture(pixels, found.select(found.scores >= SCORE_SHOWN), classes)
     draw_ms = (time.perf_counter() - start) * 1e3
     result = replace(run.result, times=replace(run.result.times, draw_ms=draw_ms))
     return (

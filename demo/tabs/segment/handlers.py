@@ -13,7 +13,7 @@ from demo import registry as roster
 from demo.benchmark import RaceState
 from demo.charts import segment as segment_charts
 from demo.charts.bars import notice
-from demo.export import for_display, indexed_png, jpeg_bytes
+from demo.export import classes_picture, for_display, indexed_png
 from demo.media import MediaError
 from demo.memory import OutOfMemory
 from demo.page.about import about
@@ -25,7 +25,7 @@ from demo.tabs.classify.handlers import RANDOM_WEIGHTS_NOTE
 from demo.tabs.loading import load_models, missing_weights
 from demo.tabs.parts import no_file, offered_file
 from demo.views.segment_view import segment_payload
-from stvit.draw.classes import class_colours, draw_classes
+from stvit.draw.classes import class_colours
 
 CHOOSE_FIRST = "Choose a picture first: both segmenters are measured on it."
 STILL_SHOWN = (
@@ -132,7 +132,7 @@ def _shown(run: SegmentRun, message: str) -> tuple[Any, ...]:
     if result.labels is None:
         files = no_file(), no_file()
     else:
-        picture = jpeg_bytes(draw_classes(pixels, result.labels, result.classes))
+        picture = classes_picture(pixels, result.labels, result.classes)
         labels = indexed_png(result.labels, class_colours(len(result.classes)))
         files = offered_file("classes.jpg", picture), offered_file("labels.png", labels)
     draw_ms = (time.perf_counter() - start) * 1e3

@@ -9,9 +9,16 @@ import pytest
 from PIL import Image
 
 from demo.export import indexed_png
+from stvit.draw.canvas import rgb_canvas
 from stvit.draw.classes import TAGGED, class_colours, draw_classes, name_tags
 
 CLASSES = ("background", "shirt", "bag")
+
+
+def classes_on(pixels: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    own = pixels.copy()
+    draw_classes(rgb_canvas(own), labels, CLASSES)
+    return own
 
 
 def blocks() -> np.ndarray:
@@ -25,12 +32,12 @@ def blocks() -> np.ndarray:
 
 def test_background_alone_leaves_the_picture_as_it_is() -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (60, 80, 3), dtype=np.uint8)
-    np.testing.assert_array_equal(draw_classes(pixels, np.zeros((60, 80), np.uint8), CLASSES), pixels)
+    np.testing.assert_array_equal(classes_on(pixels, np.zeros((60, 80), np.uint8)), pixels)
 
 
 def test_every_class_is_tinted_in_its_own_colour_and_outlined() -> None:
     pixels, labels = np.full((300, 400, 3), 100, np.uint8), blocks()
-    drawn, colours = draw_classes(pixels, labels, CLASSES), class_colours(3)
+    drawn, colours = classes_on(pixels, labels), class_colours(3)
     for label, (row, column) in {1: (60, 60), 2: (105, 210)}.items():
         np.testing.assert_array_equal(drawn[row, column], np.rint((100.0 + colours[label]) / 2).astype(np.uint8))
     np.testing.assert_array_equal(drawn[100, 210], colours[2])
@@ -72,12 +79,12 @@ def test_a_large_map_is_named_where_its_regions_are() -> None:
 @pytest.mark.parametrize("shape", [(8, 8), (8, 160), (160, 8), (1, 3000)])
 def test_maps_of_any_shape_are_drawn(shape: tuple[int, int]) -> None:
     labels = np.ones(shape, np.uint8)
-    assert draw_classes(np.zeros((*shape, 3), np.uint8), labels, CLASSES).shape == (*shape, 3)
+    assert classes_on(np.zeros((*shape, 3), np.uint8), labels).shape == (*shape, 3)
 
 
 def test_labels_of_another_picture_are_refused() -> None:
     with pytest.raises(ValueError, match="belong to"):
-        draw_classes(np.zeros((41, 60, 3), np.uint8), np.zeros((40, 60), np.uint8), CLASSES)
+        classes_on(np.zeros((41, 60, 3), np.uint8), np.zeros((40, 60), np.uint8))
 
 
 def test_the_indexed_picture_holds_the_numbers_of_the_classes_and_their_colours() -> None:

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 import stvit
+from stvit.draw.canvas import rgb_canvas
 from stvit.predict.device import Compute
 from stvit.predict.regions import CLEAR, DROPPED
 from stvit.video.__main__ import main
@@ -19,7 +20,6 @@ from stvit.video.annotate import Annotator
 from stvit.video.annotate_task import Single
 from stvit.video.classify import Classifier
 from stvit.video.detect import Detector
-from stvit.video.picture import rgb_canvas
 from stvit.video.pipeline import process
 from stvit.video.types import FrameResult
 from tests.narrow_detector import DETECTOR, NARROW

@@ -7,7 +7,8 @@ import cv2
 import numpy as np
 import pytest
 
-from stvit.video.picture import Matrix, Picture, columns, rgb_canvas
+from stvit.draw.canvas import columns, rgb_canvas
+from stvit.video.picture import Matrix, Picture
 
 
 def smooth(size_hw: tuple[int, int], seed: int = 0) -> np.ndarray:

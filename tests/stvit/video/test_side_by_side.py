@@ -13,10 +13,10 @@ import pytest
 import torch
 
 from stvit.detection import Detections
+from stvit.draw.canvas import rgb_canvas
 from stvit.predict.regions import TokenRegions
 from stvit.video.annotate import Annotator
 from stvit.video.decode import ClipReader
-from stvit.video.picture import rgb_canvas
 from stvit.video.pipeline import process
 from stvit.video.side_by_side import Race
 from stvit.video.types import Frame, FrameResult

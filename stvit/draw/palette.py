@@ -1,0 +1,65 @@
+"""Colours, opacities and brightnesses of everything that is drawn on pictures."""
+
+from __future__ import annotations
+
+import math
+from functools import cache
+
+import cv2
+import numpy as np
+
+REGION_OPACITY = 0.55
+MASK_OPACITY = 0.5
+OUTSIDE_BRIGHTNESS = 0.3  # of what a model does not see
+DROPPED_BRIGHTNESS = 0.25  # of image tokens that go on no more
+TEXT_GROUND_BRIGHTNESS = 0.3
+LINE = (255, 255, 255)
+FUSED = (214, 138, 38)  # image tokens that EViT joins into one
+UNKNOWN = (200, 200, 200)  # an object that the tracker does not follow yet
+
+# Candidate colours in CIELAB: bright and strong enough to be told apart through the picture, never neon.
+_LIGHTNESSES = (50, 60, 70, 80)
+_CHROMAS = (36, 54)
+_HUES = 24
+_RED_GREEN_WEIGHT = 0.4  # one man in twelve hardly sees this axis, so colours shall not depend on it
+_NEIGHBOURHOOD = 3.5  # in steps of the grid
+
+
+@cache
+def token_colours(num_tokens: int, columns: int | None = None) -> np.ndarray:
+    """(M, 3) uint8 RGB, read-only: colours that tell tokens apart that are neighbours in their grid.
+
+    Each token in raster order takes the colour that differs most from those given to its neighbourhood so far, where
+    nearer tokens count more.
+
+    Args:
+        num_tokens: M.
+        columns: width of the token grid; a square grid's if not given.
+    """
+    columns = columns or max(1, math.isqrt(num_tokens))
+    places = np.stack(np.divmod(np.arange(num_tokens), columns), axis=1)
+    candidates, contrast = _candidate_colours()
+    chosen = np.zeros(num_tokens, np.int64)
+    for token in range(1, num_tokens):
+        steps = np.linalg.norm(places[:token] - places[token], axis=1)
+        near = steps <= _NEIGHBOURHOOD
+        chosen[token] = (contrast[:, chosen[:token][near]] * steps[near] ** 1.5).min(axis=1).argmax()
+    colours = candidates[chosen]
+    colours.flags.writeable = False
+    return colours
+
+
+@cache
+def _candidate_colours() -> tuple[np.ndarray, np.ndarray]:
+    """(P, 3) uint8 RGB and (P, P) float32: how well each is told from each other."""
+    angles = np.arange(_HUES) * (2 * np.pi / _HUES)
+    lightness, chroma, angle = np.meshgrid(_LIGHTNESSES, _CHROMAS, angles, indexing="ij")
+    lab = np.stack([lightness, chroma * np.cos(angle), chroma * np.sin(angle)], axis=-1).astype(np.float32)
+    rgb = np.rint(cv2.cvtColor(lab.reshape(1, -1, 3), cv2.COLOR_LAB2RGB)[0].clip(0, 1) * 255).astype(np.uint8)
+    shown = cv2.cvtColor(rgb[None].astype(np.float32) / 255, cv2.COLOR_RGB2LAB)[0]
+    in_gamut = np.linalg.norm(shown - lab.reshape(-1, 3), axis=1) < 4
+    weighted = shown[in_gamut] * np.float32([1, _RED_GREEN_WEIGHT, 1])
+    return rgb[in_gamut], np.linalg.norm(weighted[:, None] - weighted[None], axis=2)
+
+
+PALETTE = token_colours(16, 4)  # of objects and classes
