@@ -103,6 +103,7 @@ class WeightsUnavailable(UserError, RuntimeError):
     def __init__(self, reason: str, problem: str, next_step: str) -> None:
         super().__init__(problem, next_step)
         self.reason = reason
+        self.args = (reason, problem, next_step)  # with these it is unpickled
 
 
 def unavailable(reason: str, record: ModelRecord, **details: object) -> WeightsUnavailable:

@@ -158,10 +158,8 @@ def read_card(path: str | PathLike[str], kind: type[Card] = ModelCard) -> Card:
         ModelCardError: it cannot be read, or an entry is missing or is not what it has to be.
     """
     path = Path(path)
-    wrong, advice = (
-        f"{path} does not describe a trained model",
-        f"Its entries are those of {kind.__module__}.{kind.__name__}.",
-    )
+    wrong = f"{path} does not describe a trained model"
+    advice = f"Its entries are those of {kind.__module__}.{kind.__name__}."
     try:
         card = kind.model_validate_json(path.read_bytes())
     except (OSError, ValidationError) as error:

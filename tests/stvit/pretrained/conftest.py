@@ -24,7 +24,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
         monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
         monkeypatch.setattr(constants, "HF_HOME", str(tmp_path / "home"))
         monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "home" / "hub"))
-        monkeypatch.setattr(constants, "HF_HUB_ETAG_TIMEOUT", 0.3)
-        monkeypatch.setattr(constants, "HF_HUB_DOWNLOAD_TIMEOUT", 0.3)
+        monkeypatch.setattr(constants, "HF_HUB_ETAG_TIMEOUT", 20.0)
+        monkeypatch.setattr(constants, "HF_HUB_DOWNLOAD_TIMEOUT", 20.0)
         monkeypatch.setattr("time.sleep", lambda seconds: None)  # pauses between attempts
         yield server
