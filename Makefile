@@ -7,6 +7,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 # The oldest PyTorch that pyproject.toml allows, e.g. "torch==2.11.* torchvision==0.26.*".
 OLDEST := $(shell sed -nE 's/^ *"(torch|torchvision)>=([0-9.]+),.*/\1==\2.*/p' pyproject.toml)
@@ -19,16 +20,17 @@ demo: .venv/app-installed
 test: .venv/tools-installed browser
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/python -m pytest
+	$(PYTEST) --ignore tests/browser
+	$(BIN)/python -m pytest tests/browser
 
 test-fast: .venv/tools-installed
-	$(BIN)/python -m pytest -m "not slow and not browser"
+	$(PYTEST) --ignore tests/browser -m "not slow"
 
 test-versions: .venv-lowest/installed .venv-newest/installed
 	.venv-newest/bin/python -m pip install --quiet --upgrade torch torchvision
 	for versions in lowest newest; do \
 		.venv-$$versions/bin/python -c 'import torch; print("PyTorch", torch.__version__)' && \
-		.venv-$$versions/bin/python -m pytest tests/stvit || exit 1; \
+		.venv-$$versions/bin/python -m pytest --numprocesses 2 --dist loadfile tests/stvit || exit 1; \
 	done
 
 lint: .venv/tools-installed

@@ -9,21 +9,29 @@ from __future__ import annotations
 import os
 import signal
 from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from demo.registry import Registry
 
 DEFAULT_PORT = 7860
 MAX_UPLOAD = "50mb"
 
 
-def main() -> None:
-    """Serve the page until interrupted; uploads and results go with it."""
+def main(registry: Registry | None = None) -> None:
+    """Serve the page until interrupted; uploads and results go with it.
+
+    Args:
+        registry: the models on offer; by default the published ones and those that came along.
+    """
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with TemporaryDirectory(prefix="stvit-", ignore_cleanup_errors=True) as folder:
         os.environ.setdefault("GRADIO_TEMP_DIR", folder)
-        serve()
+        serve(registry)
 
 
-def serve() -> None:
+def serve(registry: Registry | None) -> None:
     """Build the page and block while it is served."""
     if os.environ.get("SPACES_ZERO_GPU"):
         import spaces  # noqa: F401 - patches torch, so it has to come before it
@@ -32,6 +40,7 @@ def serve() -> None:
     from starlette.routing import Route
 
     from demo.engine import Engine
+    from demo.model_specs import build_registry
     from demo.page import layout
     from demo.runtime import Runtime
     from stvit.predict.allocator import keep_freed_memory
@@ -41,7 +50,7 @@ def serve() -> None:
     engine = Engine()
     if engine.device.type == "cpu":
         compute_in_one_place()
-    page = layout.build(Runtime(engine))
+    page = layout.build(Runtime(engine, registry or build_registry()))
     page.launch(
         server_name=os.environ.get("GRADIO_SERVER_NAME", "0.0.0.0" if os.environ.get("SPACE_ID") else "127.0.0.1"),
         server_port=int(os.environ.get("GRADIO_SERVER_PORT") or os.environ.get("PORT") or DEFAULT_PORT),

@@ -14,12 +14,14 @@ from demo.detection import check_short_side, input_side, prepare, sizes_from
 from demo.engine import Engine
 from demo.media import read_image
 from demo.memory import first_that_fits
-from demo.registry import find_detector, full_token_peer
+from demo.registry import ModelSpec
 
 ROUNDS, SECONDS = 20, 25.0
 
 
-def race_backbones(engine: Engine, path: str | Path, name: str, short_side: int) -> Iterator[RaceState]:
+def race_backbones(
+    engine: Engine, path: str | Path, model: ModelSpec, baseline: ModelSpec, short_side: int
+) -> Iterator[RaceState]:
     """Measure both backbones, interleaved, on one picture at a time.
 
     The backbones alone: the heads are the same, and how long they take hangs on what they find. The device is held only
@@ -27,17 +29,16 @@ def race_backbones(engine: Engine, path: str | Path, name: str, short_side: int)
 
     Raises:
         MediaError: the file cannot be read as an image.
-        UnknownModel, BadSize: not on offer.
+        BadSize: the size is not offered.
         OutOfMemory: not even the smallest size fits.
     """
-    choice = find_detector(name)
-    short_side = input_side(choice, check_short_side(short_side))
+    short_side = input_side(model, check_short_side(short_side))
     pixels = read_image(path).pixels
-    detectors = {entry.name: engine.store.get(entry.name).network for entry in (choice, full_token_peer(choice))}
-    backbones = {name: detector.backbone for name, detector in detectors.items()}
+    detectors = {spec: engine.store.get(spec).network for spec in (model, baseline)}
+    backbones = {spec: detector.backbone for spec, detector in detectors.items()}
 
     def run_once(side: int) -> Tensor:
-        images = prepare(detectors[choice.name], pixels, side, engine.precision).images
+        images = prepare(detectors[model], pixels, side, engine.precision).images
         for backbone in backbones.values():
             backbone(images)
         return images
@@ -49,19 +50,19 @@ def race_backbones(engine: Engine, path: str | Path, name: str, short_side: int)
 
 
 def in_turns(
-    engine: Engine, networks: dict[str, nn.Module], images: Tensor, stage: str, remark: str = ""
+    engine: Engine, networks: dict[ModelSpec, nn.Module], images: Tensor, stage: str, remark: str = ""
 ) -> Iterator[RaceState]:
     """Measure two networks, interleaved, on the same input; the device is held only while something runs on it.
 
     Args:
-        networks: by their names in the roster, the one whose speed-up is asked for first.
+        networks: the one whose speed-up is asked for first.
         images: (1, 3, H, W), on the device and in its precision.
         stage: what is measured, in words.
         remark: on the input's size.
     """
     shape = tuple(images.shape[1:])
     where = f"{engine.device_words()}; input {shape[1]} × {shape[2]}{remark}"
-    racers = (racer(name, network, shape) for name, network in networks.items())
+    racers = (racer(spec, network, shape) for spec, network in networks.items())
     state = RaceState("Counted multiply-adds, warming up", 0.0, *racers, 1, where)
     yield state
     inputs = dict.fromkeys(networks, images)

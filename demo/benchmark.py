@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 import stvit
 from demo.engine import Engine
+from demo.registry import ModelSpec
 from stvit.measure.memory import peak_memory_bytes
 from stvit.measure.timing import LatencySummary, interleave, summarise
 
@@ -35,7 +36,7 @@ class Racer:
     """One model and what is known of it so far; ``None`` where nothing is measured yet.
 
     Attributes:
-        name: name in the roster.
+        spec: which model it is.
         parameters: number of learned values.
         macs: multiply-adds that this implementation computes for one image.
         macs_as_published: the same counted the paper's way.
@@ -44,7 +45,7 @@ class Racer:
         peak_memory_bytes: of one pass over the chosen batch, beside weights and input.
     """
 
-    name: str
+    spec: ModelSpec
     parameters: int
     macs: int
     macs_as_published: int
@@ -112,37 +113,36 @@ def check_batch_size(value: object) -> int:
 
 
 def race(
-    engine: Engine, inputs: Mapping[str, Tensor], model: str, baseline: str, batch_size: int
+    engine: Engine, inputs: Mapping[ModelSpec, Tensor], model: ModelSpec, baseline: ModelSpec, batch_size: int
 ) -> Iterator[RaceState]:
     """Measure two models on the same picture, at batch 1 and at ``batch_size``; ``inputs`` holds it as each of them
-    takes it, (1, 3, H, W) by the model's name.
+    takes it, (1, 3, H, W) by model.
 
     Every state holds all that is known so far. The device is held only while something runs on it, never across a
     ``yield``, so a generator that is closed or dropped at any point leaves nothing behind.
 
     Raises:
-        UnknownModel, BadBatchSize: see ``demo.registry`` and ``check_batch_size``.
+        BadBatchSize: see ``check_batch_size``.
         SameModel: there is only one model to measure.
     """
     check_batch_size(batch_size)
     if model == baseline:
         raise SameModel("Both sides are the same model: choose two different ones to compare.")
-    loaded = {name: engine.store.get(name) for name in (model, baseline)}
-    networks = {name: entry.network for name, entry in loaded.items()}
-    racers = (racer(name, network, tuple(inputs[name].shape[1:])) for name, network in networks.items())
+    networks = {spec: engine.store.get(spec).network for spec in (model, baseline)}
+    racers = (racer(spec, network, tuple(inputs[spec].shape[1:])) for spec, network in networks.items())
     state = RaceState("Counting multiply-adds", 0.0, *racers, batch_size, engine.device_words())
     yield state
-    images = {name: inputs[name].to(engine.device, engine.precision) for name in networks}
+    images = {spec: inputs[spec].to(engine.device, engine.precision) for spec in networks}
     state = yield from _latency_states(engine, networks, images, state)
-    batches = {name: image.expand(batch_size, -1, -1, -1).contiguous() for name, image in images.items()}
+    batches = {spec: image.expand(batch_size, -1, -1, -1).contiguous() for spec, image in images.items()}
     state = yield from _batch_states(engine, networks, batches, state)
     yield replace(with_peak_memory(engine, networks, batches, state), stage="Done", progress=1.0)
 
 
-def racer(name: str, network: nn.Module, input_shape: tuple[int, ...]) -> Racer:
+def racer(spec: ModelSpec, network: nn.Module, input_shape: tuple[int, ...]) -> Racer:
     """What is known of a network before it runs; ``input_shape`` is (C, H, W)."""
     return Racer(
-        name,
+        spec,
         sum(parameter.numel() for parameter in network.parameters()),
         stvit.count_macs(network, input_shape),
         stvit.count_macs(network, input_shape, as_published=True),
@@ -150,11 +150,11 @@ def racer(name: str, network: nn.Module, input_shape: tuple[int, ...]) -> Racer:
 
 
 def with_peak_memory(
-    engine: Engine, networks: dict[str, nn.Module], inputs: Mapping[str, Tensor], state: RaceState
+    engine: Engine, networks: dict[ModelSpec, nn.Module], inputs: Mapping[ModelSpec, Tensor], state: RaceState
 ) -> RaceState:
-    """The state with the peak memory of one pass over the inputs, by the networks' names."""
+    """The state with the peak memory of one pass over the inputs, by model."""
     model, baseline = (
-        engine.compute.run(peak_memory_bytes, network, inputs[name]) for name, network in networks.items()
+        engine.compute.run(peak_memory_bytes, network, inputs[spec]) for spec, network in networks.items()
     )
     return replace(
         state,
@@ -164,7 +164,7 @@ def with_peak_memory(
 
 
 def _latency_states(
-    engine: Engine, networks: dict[str, nn.Module], images: Mapping[str, Tensor], state: RaceState
+    engine: Engine, networks: dict[ModelSpec, nn.Module], images: Mapping[ModelSpec, Tensor], state: RaceState
 ) -> States:
     yield replace(state, stage="Warming up, one image at a time")
     for part, (model, baseline) in measured(engine, networks, images, LATENCY_ROUNDS, LATENCY_SECONDS):
@@ -180,7 +180,7 @@ def _latency_states(
 
 
 def _batch_states(
-    engine: Engine, networks: dict[str, nn.Module], batches: Mapping[str, Tensor], state: RaceState
+    engine: Engine, networks: dict[ModelSpec, nn.Module], batches: Mapping[ModelSpec, Tensor], state: RaceState
 ) -> States:
     yield replace(state, stage=f"Warming up, batches of {state.batch_size}", progress=0.3)
     for part, (model, baseline) in measured(engine, networks, batches, THROUGHPUT_ROUNDS, THROUGHPUT_SECONDS):
@@ -196,12 +196,18 @@ def _batch_states(
 
 
 def measured(
-    engine: Engine, networks: dict[str, nn.Module], inputs: Mapping[str, Tensor], max_rounds: int, max_seconds: float
+    engine: Engine,
+    networks: dict[ModelSpec, nn.Module],
+    inputs: Mapping[ModelSpec, Tensor],
+    max_rounds: int,
+    max_seconds: float,
 ) -> Iterator[tuple[float, tuple[LatencySummary, LatencySummary]]]:
     """Run two networks in turns, each on its own input; (part done, summary of each) every now and then, until the
     rounds or the seconds are used up."""
-    times: dict[str, list[float]] = {name: [] for name in networks}
-    rounds = interleave(networks, inputs, rounds=max_rounds, warmup=WARMUP_ROUNDS)
+    times: dict[str, list[float]] = {spec.name: [] for spec in networks}
+    by_name = {spec.name: network for spec, network in networks.items()}
+    seen = {spec.name: inputs[spec] for spec in networks}
+    rounds = interleave(by_name, seen, rounds=max_rounds, warmup=WARMUP_ROUNDS)
     start = reported = time.perf_counter()
     while True:
         step = engine.compute.run(next, rounds, None)
@@ -214,6 +220,6 @@ def measured(
         if over or time.perf_counter() - reported > REPORT_EVERY_S:
             reported = time.perf_counter()
             part = 1.0 if over else max(num_rounds / max_rounds, min(elapsed / max_seconds, 0.95))
-            yield part, tuple(summarise(times[name]) for name in networks)
+            yield part, tuple(summarise(measured_ms) for measured_ms in times.values())
         if over:
             return

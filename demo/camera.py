@@ -17,11 +17,10 @@ import stvit
 from demo.camera_runs import Caption, Judged
 from demo.charts.costs import cost_of
 from demo.detection import input_side, scale_of
-from demo.detectors import FULL_TOKEN_DETECTORS
 from demo.engine import Engine
 from demo.media import DECODE_ERRORS
 from demo.model_cache import LoadedModel
-from demo.registry import CHOICES, DETECTORS, ModelChoice, find_any, method_of
+from demo.registry import ModelSpec, Registry
 from demo.video import CLASSIFY, CLUSTERS, DETECT, BadChoice, ClipJob, frame_model, make_job
 from stvit.detection.preprocess import prepare
 from stvit.video.types import Model
@@ -79,7 +78,7 @@ def _check_size(width: int, height: int) -> None:
         )
 
 
-def camera_job(task: object, model: object, detector: object, short_side: object) -> ClipJob:
+def camera_job(registry: Registry, task: object, model: object, detector: object, short_side: object) -> ClipJob:
     """What a visitor chose, checked.
 
     Raises:
@@ -87,7 +86,7 @@ def camera_job(task: object, model: object, detector: object, short_side: object
     """
     if task not in TASKS:
         raise BadChoice(f"There is no task {str(task)[:40]!r} for the camera. Choose one of: {', '.join(TASKS)}.")
-    return make_job(task, model, None, detector, short_side, False)
+    return make_job(registry, task, model, None, detector, short_side, False)
 
 
 class LiveModels:
@@ -126,24 +125,12 @@ class LiveModels:
 
 
 @lru_cache(maxsize=64)
-def full_token_macs(job: ClipJob, frame_hw: tuple[int, int]) -> int | None:
-    """Multiply-adds for one frame of the model of the same size that keeps all its tokens, of detectors the backbone's;
-    ``None`` where there is no such model."""
-    peer = _full_token_model(job)
-    if peer is None:
-        return None
-    if job.task != DETECT:
-        return cost_of(peer.name).macs
-    scale = scale_of(input_side(find_any(job.model), job.short_side))
+def macs_on_frame(model: ModelSpec, short_side: int, frame_hw: tuple[int, int]) -> int:
+    """Multiply-adds of a model for one frame, of detectors the backbone's."""
+    if model.task != "detect":
+        return cost_of(model).macs
+    scale = scale_of(input_side(model, short_side))
     shape = tuple(prepare(np.zeros((*frame_hw, 3), np.uint8), scale).images.shape[1:])
     with torch.device("meta"):
-        detector = stvit.create_model(peer.model, **peer.options)
+        detector = stvit.create_model(model.model, **model.options)
     return stvit.count_macs(detector.backbone, shape)
-
-
-def _full_token_model(job: ClipJob) -> ModelChoice | None:
-    choice = find_any(job.model)
-    for peer in DETECTORS + FULL_TOKEN_DETECTORS if job.task == DETECT else CHOICES:
-        if method_of(peer.method).full_tokens and peer.size == choice.size and choice.method.endswith(peer.method):
-            return peer
-    return None

@@ -13,7 +13,7 @@ from demo.engine import Engine
 from demo.media import SourceImage, read_image
 from demo.memory import first_that_fits
 from demo.model_cache import LoadedModel
-from demo.registry import ModelChoice, find_any, find_detector
+from demo.registry import ModelSpec
 from stvit.class_names import COCO_CLASSES
 from stvit.detection import CascadeMaskRCNN, Detections
 from stvit.detection.preprocess import PreparedImage
@@ -56,36 +56,35 @@ def check_short_side(value: object) -> int:
     raise BadSize(f"An input size of {str(value)[:20]!r} is not offered. Choose one of {offered}.")
 
 
-def input_side(choice: ModelChoice, short_side: int) -> int:
+def input_side(detector: ModelSpec, short_side: int) -> int:
     """The short side of a detector's input: the chosen one, but for bundled detectors, which know objects of the sizes
     that they were trained on and no others."""
-    return choice.input_size if choice.bundled else short_side
+    return detector.input_size if detector.bundled else short_side
 
 
-def detect_file(engine: Engine, path: str | Path, name: str, short_side: int) -> DetectRun:
+def detect_file(engine: Engine, path: str | Path, detector: ModelSpec, short_side: int) -> DetectRun:
     """The objects in an image file.
 
     Raises:
         MediaError: the file cannot be read as an image.
-        UnknownModel, BadSize: not on offer.
+        BadSize: the size is not offered.
         OutOfMemory: not even the smallest size fits.
     """
-    choice = find_detector(name)
-    short_side = input_side(choice, check_short_side(short_side))
+    short_side = input_side(detector, check_short_side(short_side))
     start = time.perf_counter()
     source = read_image(path)
     decode_ms = (time.perf_counter() - start) * 1e3
-    result = detect(engine, source.pixels, choice.name, short_side)
+    result = detect(engine, source.pixels, detector, short_side)
     return DetectRun(source, replace(result, times=replace(result.times, decode_ms=decode_ms)))
 
 
-def detect(engine: Engine, pixels: np.ndarray, name: str, short_side: int) -> DetectionResult:
+def detect(engine: Engine, pixels: np.ndarray, detector: ModelSpec, short_side: int) -> DetectionResult:
     """The objects in a picture, (H, W, 3) uint8 RGB; at a smaller size where the device has not enough memory.
 
     Raises:
         OutOfMemory: not even the smallest size fits.
     """
-    loaded = engine.store.get(name)
+    loaded = engine.store.get(detector)
     if engine.first_use(loaded.network):
         _detect_at(engine, loaded, np.zeros((WARMUP_SIDE, WARMUP_SIDE, 3), np.uint8), WARMUP_SIDE)
     _, result = first_that_fits(
@@ -123,7 +122,7 @@ def _all_steps(engine: Engine, loaded: LoadedModel, pixels: np.ndarray, short_si
     masks_ms = watch.lap()
     found = Detections(boxes.cpu(), scores.cpu(), labels.cpu(), masks.cpu(), prepared.source_hw)
     return DetectionResult(
-        model=loaded.name,
+        model=loaded.spec.name,
         found=None if loaded.problem else found,
         weights=f"{loaded.problem} {loaded.next_step}".strip() or loaded.weights,
         regions=regions,
@@ -132,7 +131,7 @@ def _all_steps(engine: Engine, loaded: LoadedModel, pixels: np.ndarray, short_si
         short_side=short_side,
         network_hw=prepared.network_hw,
         padded_hw=tuple(prepared.images.shape[2:]),
-        classes=find_any(loaded.name).classes or COCO_CLASSES,
+        classes=loaded.spec.classes or COCO_CLASSES,
         times=DetectionTimes(0.0, prepare_ms, backbone_ms, proposals_ms, heads_ms, masks_ms),
     )
 

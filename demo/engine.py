@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from demo.media import SourceImage, read_image
 from demo.model_cache import ModelStore
-from demo.registry import ModelChoice, find
+from demo.registry import ModelSpec
 from stvit import TokenTrace
 from stvit.measure.timing import best_precision, device_name
 from stvit.predict.device import Compute
@@ -76,51 +76,46 @@ class Engine:
         """Device and precision for people, e.g. ``"NVIDIA H200, bfloat16"``."""
         return f"{device_name(self.device, self.compute.lanes)}, {str(self.precision).removeprefix('torch.')}"
 
-    def open_picture(self, path: str | Path, model: str) -> Picture:
+    def open_picture(self, path: str | Path, model: ModelSpec) -> Picture:
         """Decode an image file, and preprocess it for a model.
 
         Raises:
             MediaError: not an image that can be read within the limits; the message is for the user.
-            UnknownModel: a model that the page does not offer.
         """
-        choice = find(model)
         start = time.perf_counter()
         source = read_image(path)
-        return _prepared(source, (time.perf_counter() - start) * 1e3, choice)
+        return _prepared(source, (time.perf_counter() - start) * 1e3, model)
 
     @staticmethod
-    def prepared_for(picture: Picture, prepared: str, model: str) -> Picture:
+    def prepared_for(picture: Picture, prepared: ModelSpec, model: ModelSpec) -> Picture:
         """A picture that was prepared for one model as another takes it; itself where both take it alike."""
-        before, choice = find(prepared), find(model)
-        if (before.input_size, before.crop_pct) == (choice.input_size, choice.crop_pct):
+        if (prepared.input_size, prepared.crop_pct) == (model.input_size, model.crop_pct):
             return picture
-        return _prepared(picture.source, picture.decode_ms, choice)
+        return _prepared(picture.source, picture.decode_ms, model)
 
-    def classify_file(self, path: str | Path, model: str, baseline: str) -> ClassifyRun:
+    def classify_file(self, path: str | Path, model: ModelSpec, baseline: ModelSpec) -> ClassifyRun:
         """Both models on the same image file.
 
         Raises:
             MediaError: the file cannot be read as an image.
-            UnknownModel: a model that the page does not offer.
         """
         picture, result = self.classify_one(path, model)
         seen = self.prepared_for(picture, model, baseline)
         return ClassifyRun(picture, result, self.classify(seen.images, baseline), seen)
 
-    def classify_one(self, path: str | Path, model: str) -> tuple[Picture, Classification]:
+    def classify_one(self, path: str | Path, model: ModelSpec) -> tuple[Picture, Classification]:
         """One model on an image file; raises as ``classify_file`` does."""
         picture = self.open_picture(path, model)
         return picture, self.classify(picture.images, model)
 
-    def classify(self, images: Tensor, name: str) -> Classification:
+    def classify(self, images: Tensor, model: ModelSpec) -> Classification:
         """What one model says about one preprocessed image (1, 3, H, W); no predictions if it has no weights."""
-        choice = find(name)
-        loaded = self.store.get(choice.name)
+        loaded = self.store.get(model)
         images = images.to(self.device, self.precision)
         logits, trace, model_ms = self.compute.run(self._judge, loaded.network, images)
         return Classification(
-            model=name,
-            predictions=() if loaded.problem else top_predictions(logits[0], choice.classes),
+            model=model.name,
+            predictions=() if loaded.problem else top_predictions(logits[0], model.classes),
             weights=f"{loaded.problem} {loaded.next_step}".strip() or loaded.weights,
             regions=tuple(regions_of(layer, attention=True)[0] for layer in region_layers(trace)) if trace else (),
             device=self.device_words(),
@@ -147,12 +142,12 @@ class Engine:
         return logits.float().cpu(), trace  # .cpu() waits for the device
 
 
-def _prepared(source: SourceImage, decode_ms: float, choice: ModelChoice) -> Picture:
+def _prepared(source: SourceImage, decode_ms: float, model: ModelSpec) -> Picture:
     start = time.perf_counter()
     images, geometry = preprocess(
         source.pixels,
-        input_size=choice.input_size,
-        crop_pct=choice.crop_pct,
+        input_size=model.input_size,
+        crop_pct=model.crop_pct,
         mean=IMAGENET_DEFAULT_MEAN,
         std=IMAGENET_DEFAULT_STD,
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, is_dataclass, replace
 from io import BytesIO
 from typing import Any
 
@@ -189,7 +189,10 @@ def _regions(regions: TokenRegions) -> dict[str, Any]:
 
 
 def _racer(state: RaceState, racer: Racer) -> dict[str, Any]:
-    return {**asdict(racer), "images_per_second": state.images_per_second(racer)}
+    figures = {
+        name: asdict(value) if is_dataclass(value) else value for name, value in vars(racer).items() if name != "spec"
+    }
+    return {"name": racer.spec.name, **figures, "images_per_second": state.images_per_second(racer)}
 
 
 def _geometry(geometry: InputGeometry) -> dict[str, list[int]]:

@@ -13,11 +13,10 @@ from torch import nn
 
 import stvit
 from demo.memory import OutOfMemory, is_out_of_memory, release_memory
-from demo.registry import ModelChoice, find_any
+from demo.registry import ModelSpec
 from stvit.checkpoint import CheckpointError, load_checkpoint
 from stvit.layers.attention import wake_layer_scale
 from stvit.pretrained.hub import WeightsUnavailable
-from stvit.pretrained.records import record
 from stvit.pretrained.resolve import resolve, resolve_card
 
 MODEL_BUDGET_BYTES = 2 * 1024**3
@@ -35,7 +34,7 @@ class LoadedModel:
     """A model ready to run.
 
     Attributes:
-        name: name in the roster.
+        spec: which model it is.
         network: in evaluation mode, on the device and in its precision, without gradients.
         weights: where its weights came from, in words.
         problem: why there are none, one sentence; then the network is randomly initialised and predicts nothing. Empty
@@ -44,7 +43,7 @@ class LoadedModel:
         loaded_at: ``time.monotonic()`` when it was made.
     """
 
-    name: str
+    spec: ModelSpec
     network: nn.Module
     weights: str
     problem: str
@@ -70,49 +69,47 @@ class ModelStore:
         self._lock = Lock()
         self._loading: defaultdict[str, Lock] = defaultdict(Lock)
 
-    def get(self, name: str, progress: Progress | None = None, *, retry: bool = False) -> LoadedModel:
-        """The model of this name; at its first use its weights are downloaded (``progress`` gets done and total bytes).
+    def get(self, spec: ModelSpec, progress: Progress | None = None, *, retry: bool = False) -> LoadedModel:
+        """The model; at its first use its weights are downloaded (``progress`` gets done and total bytes).
 
         A model without weights is tried again when ``retry`` is set and the last try is some time ago.
 
         Raises:
-            UnknownModel: the page does not offer it.
             OutOfMemory: the device has no room for it, even alone.
         """
-        choice = find_any(name)
         with self._lock:
-            loading = self._loading[name]
+            loading = self._loading[spec.name]
         with loading:  # two visitors, one download
             with self._lock:
-                loaded = self._models.get(name)
-            again = retry and choice.has_weights and loaded and loaded.problem
+                loaded = self._models.get(spec.name)
+            again = retry and spec.has_weights and loaded and loaded.problem
             if loaded is None or (again and time.monotonic() - loaded.loaded_at > RETRY_AFTER_S):
-                loaded = self._load(choice, progress)
+                loaded = self._load(spec, progress)
             self._keep(loaded)
             return loaded
 
-    def is_ready(self, name: str) -> bool:
+    def is_ready(self, spec: ModelSpec) -> bool:
         """Whether the model is in memory with its weights, or has none that could still come."""
         with self._lock:
-            loaded = self._models.get(name)
-        return loaded is not None and not (loaded.problem and find_any(name).has_weights)
+            loaded = self._models.get(spec.name)
+        return loaded is not None and not (loaded.problem and spec.has_weights)
 
     def _keep(self, loaded: LoadedModel) -> None:
         with self._lock:
-            self._models[loaded.name] = loaded
-            self._models.move_to_end(loaded.name)
+            self._models[loaded.spec.name] = loaded
+            self._models.move_to_end(loaded.spec.name)
             while len(self._models) > 1 and sum(model.num_bytes for model in self._models.values()) > self.budget_bytes:
                 self._models.popitem(last=False)
 
-    def _load(self, choice: ModelChoice, progress: Progress | None) -> LoadedModel:
+    def _load(self, spec: ModelSpec, progress: Progress | None) -> LoadedModel:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)  # without weights, every start shows the same picture
-            network = stvit.create_model(choice.model, **choice.options)
-        weights, problem, next_step = _fill(network, choice, progress)
+            network = stvit.create_model(spec.model, **spec.options)
+        weights, problem, next_step = _fill(network, spec, progress)
         if problem:
             wake_layer_scale(network)
         network = self._place(network).eval().requires_grad_(False)
-        return LoadedModel(choice.name, network, weights, problem, next_step, time.monotonic())
+        return LoadedModel(spec, network, weights, problem, next_step, time.monotonic())
 
     def _place(self, network: nn.Module) -> nn.Module:
         """The network on the device, in its precision; where memory is short, the other models are given up for it."""
@@ -132,16 +129,15 @@ class ModelStore:
             raise OutOfMemory(NO_ROOM) from error
 
 
-def _fill(network: nn.Module, choice: ModelChoice, progress: Progress | None) -> tuple[str, str, str]:
+def _fill(network: nn.Module, spec: ModelSpec, progress: Progress | None) -> tuple[str, str, str]:
     """Load the weights of a model; returns where they came from, or what the problem is and what to do about it."""
-    if not choice.has_weights:
-        return RANDOM, choice.no_weights, "It can be measured and its structure shown, but it predicts nothing."
+    if not spec.has_weights:
+        return RANDOM, spec.no_weights, "It can be measured and its structure shown, but it predicts nothing."
     try:
-        if choice.bundled:
-            resolved, source = resolve_card(choice.bundled), "this project"
+        if spec.bundled:
+            resolved, source = resolve_card(spec.bundled), "this project"
         else:
-            published = record(choice.weights)
-            resolved, source = resolve(published, progress=progress), published.repo
+            resolved, source = resolve(spec.record, progress=progress), spec.record.repo
         load_checkpoint(network, resolved.path)
     except WeightsUnavailable as error:
         return RANDOM, error.problem, error.next_step

@@ -1,185 +1,199 @@
-"""The models that the page offers, and how to find one."""
+"""The models that the page offers: an object that is made once and handed to what needs it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
-from demo.classifiers import CLASSIFIERS, METHODS
-from demo.detectors import DETECTORS as PUBLISHED_DETECTORS
-from demo.detectors import FULL_TOKEN_DETECTORS
-from demo.garments import garment_choices, narrow_peer
-from demo.model_spec import SIZE_LETTERS, SIZE_NAMES, Method, ModelChoice, UnknownModel, paper_tables
-from demo.video_models import PUBLISHED_CLIP_MODELS, published_peer
-from weights import BUNDLED_MODELS
+from stvit.errors import UserError
+from stvit.pretrained.model_cards import BundledCard
+from stvit.pretrained.records import ModelRecord
+from stvit.pretrained.records import record as record_of
 
-__all__ = [
-    "BASELINES",
-    "CHOICES",
-    "CLIP_MODELS",
-    "DETECTORS",
-    "EVERY_MODEL",
-    "METHODS",
-    "MODELS",
-    "SEGMENTERS",
-    "SIZE_LETTERS",
-    "SIZE_NAMES",
-    "Method",
-    "ModelChoice",
-    "UnknownModel",
-    "clip_peer",
-    "find",
-    "find_any",
-    "find_clip_model",
-    "find_detector",
-    "find_segmenter",
-    "first_clip_model",
-    "full_token_peer",
-    "garment_detector",
-    "garment_pair",
-    "label_of",
-    "method_of",
-    "paper_tables",
-    "peer_of",
-    "published_figures",
-    "segmenter_peer",
-    "settings_of",
-    "sizes_of",
-]
+Task = Literal["classify", "detect", "segment", "video"]
 
-GARMENT_CLASSIFIERS = garment_choices(BUNDLED_MODELS.of_task("classify"))
-CHOICES = CLASSIFIERS + GARMENT_CLASSIFIERS
-DETECTORS = PUBLISHED_DETECTORS + garment_choices(BUNDLED_MODELS.of_task("detect"))
-SEGMENTERS = garment_choices(BUNDLED_MODELS.of_task("segment"))
-CLIP_MODELS = PUBLISHED_CLIP_MODELS + garment_choices(BUNDLED_MODELS.of_task("video"))
-EVERY_MODEL = CHOICES + DETECTORS + FULL_TOKEN_DETECTORS + SEGMENTERS + CLIP_MODELS
+NARROW = "narrow"
+SIZE_NAMES = {"tiny": "Tiny", "small": "Small", "base": "Base", NARROW: "Narrow, garments"}
 
 
-def find(name: object, choices: tuple[ModelChoice, ...] | None = None) -> ModelChoice:
-    """The entry of this name.
+class UnknownModel(UserError, ValueError):
+    """A name that the page does not offer, or a model without a counterpart."""
 
-    Raises:
-        UnknownModel: not one of ``choices``, by default the classifiers.
+
+@dataclass(frozen=True)
+class Method:
+    """A way to use fewer tokens, applied to a network; or the network with all its tokens.
+
+    Attributes:
+        name: what people call it, with the network, e.g. ``"EViT-DeiT"``.
+        network: the full-token network, e.g. ``"DeiT"``.
+        setting: label of the list that chooses among its models of one size.
     """
-    choices = CHOICES if choices is None else choices
-    for choice in choices:
-        if choice.name == name:
-            return choice
-    known = ", ".join(choice.name for choice in choices)
-    raise UnknownModel(f"{str(name)[:60]!r} is not offered here. Choose one of: {known}.")
+
+    name: str
+    network: str
+    setting: str = "Tokens"
+
+    @property
+    def full_tokens(self) -> bool:
+        """Whether it keeps all image tokens."""
+        return self.name == self.network
 
 
-def find_detector(name: object) -> ModelChoice:
-    """The detector of this name; raises as ``find`` does."""
-    return find(name, DETECTORS)
+@dataclass(frozen=True)
+class ModelSpec:
+    """One model of the page.
 
-
-def find_segmenter(name: object) -> ModelChoice:
-    """The segmenter of this name; raises as ``find`` does."""
-    return find(name, SEGMENTERS)
-
-
-def find_clip_model(name: object) -> ModelChoice:
-    """The clip model of this name; raises as ``find`` does."""
-    return find(name, CLIP_MODELS)
-
-
-def find_any(name: object) -> ModelChoice:
-    """The model of this name, of whatever kind; raises as ``find`` does."""
-    return find(name, EVERY_MODEL)
-
-
-def label_of(name: str) -> str:
-    """What people call a model of any kind."""
-    return find_any(name).label
-
-
-def method_of(name: object) -> Method:
-    """The method of this name.
-
-    Raises:
-        UnknownModel: there is none.
+    Attributes:
+        name: stable key, the registered name and the options, e.g. ``"evit_deit_small_patch16_224:keep_rate=0.7"``; of
+            a bundled model, the name of its card.
+        label: what people call the model.
+        about: one line for the page and the API.
+        task: what it does.
+        method: how it treats its tokens.
+        size: key of ``SIZE_NAMES``.
+        setting: its entry in the list of settings.
+        model: registered name.
+        options: arguments of the model.
+        record: its published weights; ``None`` where there are none.
+        bundled: the card of a model that this project trained and ships.
+        no_weights: why there are no weights, one sentence.
+        published: the papers' figures, some of ``top1`` (%), ``gmacs``, ``throughput`` (images/s, V100, batch 128),
+            ``box_ap`` and ``mask_ap`` (%, COCO), ``backbone_gmacs`` (at 800x1333).
+        offered: whether it can be chosen; the others serve as counterparts alone.
     """
-    for method in METHODS:
-        if method.name == name:
-            return method
-    raise UnknownModel(f"There is no method {str(name)[:60]!r}. Choose one of: {', '.join(m.name for m in METHODS)}.")
+
+    name: str
+    label: str
+    about: str
+    task: Task
+    method: Method
+    size: str
+    setting: str
+    model: str
+    options: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    record: ModelRecord | None = field(default=None, hash=False)
+    bundled: BundledCard | None = field(default=None, hash=False)
+    no_weights: str = ""
+    published: Mapping[str, float] = field(default_factory=dict, hash=False)
+    offered: bool = True
+
+    @property
+    def has_weights(self) -> bool:
+        """Whether there are weights for it, here or on the Hub."""
+        return self.record is not None or self.bundled is not None
+
+    @property
+    def classes(self) -> tuple[str, ...] | None:
+        """Names of its classes; ``None`` stands for those of ImageNet, COCO or Kinetics-400, by its task."""
+        return self.bundled.classes if self.bundled else None
+
+    @property
+    def input_size(self) -> int:
+        """Side of a classifier's input, pixels."""
+        return self.bundled.input_size if self.bundled else record_of(self.model).input_size[-1]
+
+    @property
+    def crop_pct(self) -> float:
+        """Share of a picture's shorter side that a classifier sees."""
+        return (self.bundled or record_of(self.model)).crop_pct
 
 
-def sizes_of(method: str) -> tuple[str, ...]:
-    """The sizes that a method comes in: published ones first, small before large."""
-    offered = {choice.size for choice in CHOICES if choice.method == method}
-    return tuple(size for size in SIZE_NAMES if size in offered)
+class Registry:
+    """Specs by name, task and place in the lists of the page.
 
-
-def settings_of(method: str, size: str) -> tuple[ModelChoice, ...]:
-    """The models of one method and size; the first is the default."""
-    return tuple(choice for choice in CHOICES if (choice.method, choice.size) == (method, size))
-
-
-def peer_of(choice: ModelChoice) -> ModelChoice | None:
-    """What a bundled classifier is best compared with; ``None`` where nothing fits."""
-    return narrow_peer(choice, CHOICES)
-
-
-def garment_pair() -> tuple[ModelChoice, ModelChoice] | None:
-    """A bundled classifier with fewer tokens, and the full-token one of its kind; ``None`` where there are none."""
-    narrow = [choice for choice in CHOICES if choice.bundled and not method_of(choice.method).full_tokens]
-    return next(((choice, peer) for choice in narrow if (peer := peer_of(choice))), None)
-
-
-def garment_detector() -> ModelChoice | None:
-    """The bundled detector to begin with; ``None`` where there is none."""
-    return next((choice for choice in DETECTORS if choice.bundled), None)
-
-
-def first_clip_model() -> ModelChoice:
-    """The clip model to begin with: a bundled one where there is any, as the published ones have no weights."""
-    return next((choice for choice in CLIP_MODELS if choice.bundled), CLIP_MODELS[0])
-
-
-def full_token_peer(detector: ModelChoice) -> ModelChoice:
-    """The detector that another is measured against: the full-token one of its size; of a bundled full-token one, that
-    with semantic tokens.
-
-    Raises:
-        UnknownModel: a bundled detector that came without the other one.
+    Args:
+        specs: in the order in which they are listed; their names differ.
     """
-    of_size = (peer for peer in FULL_TOKEN_DETECTORS if peer.size == detector.size)
-    peer = narrow_peer(detector, DETECTORS) if detector.bundled else next(of_size, None)
-    if peer is None:
-        raise UnknownModel(f"There is nothing to compare {detector.label} with. Choose another detector.")
-    return peer
 
+    def __init__(self, specs: Iterable[ModelSpec]) -> None:
+        self._specs = {spec.name: spec for spec in specs}
 
-def segmenter_peer(segmenter: ModelChoice) -> ModelChoice:
-    """The segmenter that another is measured against: with all tokens, or of that one, with semantic tokens.
+    def __iter__(self) -> Iterator[ModelSpec]:
+        return iter(self._specs.values())
 
-    Raises:
-        UnknownModel: it came without the other one.
-    """
-    peer = narrow_peer(segmenter, SEGMENTERS)
-    if peer is None:
-        raise UnknownModel(f"There is nothing to compare {segmenter.label} with.")
-    return peer
+    def of_task(self, task: Task) -> tuple[ModelSpec, ...]:
+        """The models offered for a task."""
+        return tuple(spec for spec in self if spec.task == task and spec.offered)
 
+    def find(self, name: object, task: Task | None = None) -> ModelSpec:
+        """The spec of this name.
 
-def clip_peer(choice: ModelChoice) -> ModelChoice:
-    """The clip model that another is shown beside: of the same size, with all tokens or with semantic ones.
+        Args:
+            task: what it has to do; by default, any model of any task will do, offered or not.
 
-    Raises:
-        UnknownModel: a bundled one that came without the other.
-    """
-    peer = narrow_peer(choice, CLIP_MODELS) if choice.bundled else published_peer(choice)
-    if peer is None:
-        raise UnknownModel(f"There is nothing to compare {choice.label} with. Choose another clip model.")
-    return peer
+        Raises:
+            UnknownModel: there is none.
+        """
+        spec = self._specs.get(name) if isinstance(name, str) else None
+        if spec is not None and (task is None or (spec.task == task and spec.offered)):
+            return spec
+        known = ", ".join(spec.name for spec in (self if task is None else self.of_task(task)))
+        raise UnknownModel(f"{str(name)[:60]!r} is not offered here.", f"Choose one of: {known}.")
 
+    def first(self, task: Task) -> ModelSpec:
+        """The model that the page begins with: the first that is offered; of clip models the first with weights."""
+        offered = self.of_task(task)
+        if task == "video":
+            return next((spec for spec in offered if spec.has_weights), offered[0])
+        return offered[0]
 
-def published_figures(name: str) -> Mapping[str, float]:
-    """What the papers print for a model: ``top1`` (%), ``gmacs``, ``throughput`` (images/s on a V100, batch 128); those
-    that they do not print are missing."""
-    return find(name).published
+    def first_bundled(self, task: Task) -> ModelSpec | None:
+        """The bundled model to begin with where the Hub is out of reach, preferably one with fewer tokens and a
+        counterpart; ``None`` where nothing is bundled."""
+        bundled = [spec for spec in self.of_task(task) if spec.bundled]
+        paired = (spec for spec in bundled if not spec.method.full_tokens and self.counterpart(spec))
+        return next(paired, next(iter(bundled), None))
 
+    def counterpart(self, spec: ModelSpec) -> ModelSpec | None:
+        """What a model is compared with: the full-token network that it is made from, in its size; of a full-token
+        one, the first of its network and size that uses fewer tokens. ``None`` where there is none.
 
-MODELS = tuple(choice for choice in CHOICES if not method_of(choice.method).full_tokens)
-BASELINES = tuple(choice for choice in CHOICES if method_of(choice.method).full_tokens)
+        Bundled models are compared with bundled ones, published with published ones.
+        """
+        alike = (
+            other
+            for other in self
+            if (other.task, other.size, other.method.network) == (spec.task, spec.size, spec.method.network)
+            and (other.bundled is None) == (spec.bundled is None)
+            and other.method.full_tokens != spec.method.full_tokens
+        )
+        return next(alike, None)
+
+    def pair(self, spec: ModelSpec) -> tuple[ModelSpec, ModelSpec]:
+        """A model and its counterpart.
+
+        Raises:
+            UnknownModel: it has none.
+        """
+        counterpart = self.counterpart(spec)
+        if counterpart is None:
+            raise UnknownModel(f"There is nothing to compare {spec.label} with.", "Choose another model.")
+        return spec, counterpart
+
+    def methods(self) -> tuple[Method, ...]:
+        """The methods that classifiers are offered for."""
+        return tuple(dict.fromkeys(spec.method for spec in self.of_task("classify")))
+
+    def method(self, name: object) -> Method:
+        """The method of this name.
+
+        Raises:
+            UnknownModel: there is none.
+        """
+        methods = self.methods()
+        for method in methods:
+            if method.name == name:
+                return method
+        known = ", ".join(method.name for method in methods)
+        raise UnknownModel(f"There is no method {str(name)[:60]!r}.", f"Choose one of: {known}.")
+
+    def sizes(self, method: Method) -> tuple[str, ...]:
+        """The sizes that a method's classifiers come in: published ones first, small before large."""
+        offered = {spec.size for spec in self.of_task("classify") if spec.method == method}
+        return tuple(size for size in SIZE_NAMES if size in offered)
+
+    def settings(self, method: Method, size: str) -> tuple[ModelSpec, ...]:
+        """The classifiers of one method and size; the first is the default."""
+        return tuple(spec for spec in self.of_task("classify") if (spec.method, spec.size) == (method, size))

@@ -12,6 +12,7 @@ from demo.benchmark import RaceState, race
 from demo.camera import LiveModels
 from demo.detection import detect_file
 from demo.engine import Engine
+from demo.registry import ModelSpec, Registry
 from demo.segmentation import race_segmenters, segment_file
 from demo.video import process_clip
 
@@ -40,32 +41,35 @@ def on_zero_gpu() -> bool:
 
 
 class Runtime:
-    """The engine, and the runs that need its device.
+    """The engine, the models on offer, and the runs that need the device; these take models as ``ModelSpec``.
 
     Attributes:
+        registry: the models on offer.
         classify_file, classify_one: of the engine.
         detect_file: (path, detector, short_side) -> ``DetectRun``, see ``demo.detection.detect_file``.
-        race_backbones: (path, detector, short_side) -> iterator of ``RaceState``, see ``demo.backbone_benchmark``.
+        race_backbones: (path, model, baseline, short_side) -> iterator of ``RaceState``, see
+            ``demo.backbone_benchmark``.
         segment_file: (path, segmenter) -> ``SegmentRun``, see ``demo.segmentation``.
-        race_segmenters: (path, segmenter) -> iterator of ``RaceState``, see there.
+        race_segmenters: (path, model, baseline) -> iterator of ``RaceState``, see there.
         process_clip: (path, folder, job) -> iterator of ``stvit.video.Progress``, see ``demo.video``.
         judge_frame: (job, pixels) -> ``demo.camera.Judged``, see there.
         race_file: (path, model, baseline, batch_size) -> iterator of ``RaceState``, see ``demo.benchmark.race``.
     """
 
-    def __init__(self, engine: Engine) -> None:
-        def race_file(path: str, model: str, baseline: str, batch_size: int) -> Iterator[RaceState]:
+    def __init__(self, engine: Engine, registry: Registry) -> None:
+        def race_file(path: str, model: ModelSpec, baseline: ModelSpec, batch_size: int) -> Iterator[RaceState]:
             picture = engine.open_picture(path, model)
-            inputs = {name: engine.prepared_for(picture, model, name).images for name in (model, baseline)}
+            inputs = {spec: engine.prepared_for(picture, model, spec).images for spec in (model, baseline)}
             yield from race(engine, inputs, model, baseline, batch_size)
 
-        def race_both(path: str, detector: str, short_side: int) -> Iterator[RaceState]:
-            yield from race_backbones(engine, path, detector, short_side)
+        def race_both(path: str, model: ModelSpec, baseline: ModelSpec, short_side: int) -> Iterator[RaceState]:
+            yield from race_backbones(engine, path, model, baseline, short_side)
 
-        def race_wholes(path: str, segmenter: str) -> Iterator[RaceState]:
-            yield from race_segmenters(engine, path, segmenter)
+        def race_wholes(path: str, model: ModelSpec, baseline: ModelSpec) -> Iterator[RaceState]:
+            yield from race_segmenters(engine, path, model, baseline)
 
         self.engine = engine
+        self.registry = registry
         self.classify_file = _with_device(engine.classify_file)
         self.classify_one = _with_device(engine.classify_one)
         self.race_file = _with_device(race_file)

@@ -19,7 +19,7 @@ from demo.engine import Engine
 from demo.media import SourceImage, read_image
 from demo.memory import first_that_fits
 from demo.model_cache import LoadedModel
-from demo.registry import find_any, find_segmenter, segmenter_peer
+from demo.registry import ModelSpec
 from stvit.detection import preprocess
 from stvit.predict.regions import region_layers, regions_of
 from stvit.predict.results import SegmentationResult, SegmentationTimes
@@ -55,29 +55,27 @@ class ClassArea:
     share: float
 
 
-def segment_file(engine: Engine, path: str | Path, name: str) -> SegmentRun:
+def segment_file(engine: Engine, path: str | Path, segmenter: ModelSpec) -> SegmentRun:
     """The class of every pixel of an image file.
 
     Raises:
         MediaError: the file cannot be read as an image.
-        UnknownModel: not on offer.
         OutOfMemory: not even the smallest map fits.
     """
-    choice = find_segmenter(name)
     start = time.perf_counter()
     source = read_image(path)
     decode_ms = (time.perf_counter() - start) * 1e3
-    result = segment(engine, source.pixels, choice.name)
+    result = segment(engine, source.pixels, segmenter)
     return SegmentRun(source, replace(result, times=replace(result.times, decode_ms=decode_ms)))
 
 
-def segment(engine: Engine, pixels: np.ndarray, name: str) -> SegmentationResult:
+def segment(engine: Engine, pixels: np.ndarray, segmenter: ModelSpec) -> SegmentationResult:
     """The class of every pixel of a picture, (H, W, 3) uint8 RGB; in coarser steps where memory is short.
 
     Raises:
         OutOfMemory: not even the smallest map fits.
     """
-    loaded = engine.store.get(name)
+    loaded = engine.store.get(segmenter)
     longest = max(pixels.shape[:2])
     if engine.first_use(loaded.network):
         _segment_at(engine, loaded, pixels, 1)
@@ -93,9 +91,9 @@ def _all_steps(engine: Engine, loaded: LoadedModel, pixels: np.ndarray, side: in
     """All steps, with a map of classes of one size. The backbone first runs with its trace, which is drawn; that pass
     is not timed."""
     network: UperNet = loaded.network
-    choice, source_hw = find_any(loaded.name), pixels.shape[:2]
+    spec, source_hw = loaded.spec, pixels.shape[:2]
     watch = Stopwatch(engine.device)
-    images = prepare(engine, pixels, choice.input_size)
+    images = prepare(engine, pixels, spec.input_size)
     prepare_ms = watch.lap()
     _, trace = network.backbone(images, return_trace=True)
     regions = tuple(regions_of(layer)[0] for layer in region_layers(trace))
@@ -110,9 +108,9 @@ def _all_steps(engine: Engine, loaded: LoadedModel, pixels: np.ndarray, side: in
         labels = cv2.resize(labels, source_hw[::-1], interpolation=cv2.INTER_NEAREST)
     labels_ms = watch.lap()
     return SegmentationResult(
-        model=loaded.name,
+        model=spec.name,
         labels=None if loaded.problem else labels,
-        classes=choice.classes,
+        classes=spec.classes,
         weights=f"{loaded.problem} {loaded.next_step}".strip() or loaded.weights,
         regions=regions,
         device=engine.device_words(),
@@ -150,17 +148,15 @@ def class_areas(result: SegmentationResult) -> tuple[ClassArea, ...]:
     return tuple(sorted(areas, key=lambda area: -area.pixels))
 
 
-def race_segmenters(engine: Engine, path: str | Path, name: str) -> Iterator[RaceState]:
-    """Measure a segmenter and its peer as wholes, interleaved, on one picture at a time.
+def race_segmenters(engine: Engine, path: str | Path, model: ModelSpec, baseline: ModelSpec) -> Iterator[RaceState]:
+    """Measure two segmenters as wholes, interleaved, on one picture at a time.
 
     Raises:
         MediaError: the file cannot be read as an image.
-        UnknownModel: not on offer.
         OutOfMemory: one of them does not fit.
     """
-    choice = find_segmenter(name)
     pixels = read_image(path).pixels
-    networks = {entry.name: engine.store.get(entry.name).network for entry in (choice, segmenter_peer(choice))}
+    networks = {spec: engine.store.get(spec).network for spec in (model, baseline)}
 
     def run_once(side: int) -> Tensor:
         images = prepare(engine, pixels, side)
@@ -168,5 +164,5 @@ def race_segmenters(engine: Engine, path: str | Path, name: str) -> Iterator[Rac
             network(images)
         return images
 
-    _, images = first_that_fits((choice.input_size,), partial(engine.compute.run, run_once), engine.device)
+    _, images = first_that_fits((model.input_size,), partial(engine.compute.run, run_once), engine.device)
     yield from in_turns(engine, networks, images, "Both segmenters in turns")

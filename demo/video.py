@@ -8,7 +8,7 @@ from pathlib import Path
 
 from demo.detection import check_short_side, input_side, scale_of
 from demo.engine import Engine
-from demo.registry import ModelChoice, clip_peer, find, find_any, find_clip_model, find_detector, full_token_peer
+from demo.registry import ModelSpec, Registry
 from stvit.class_names import KINETICS400_CLASSES
 from stvit.video.annotate_task import Single
 from stvit.video.classify import Classifier
@@ -35,23 +35,24 @@ class ClipJob:
 
     Attributes:
         task: one of ``TASKS``.
-        model: name in the roster.
-        baseline: name of the model on the right, side by side; ``None`` for one model alone.
+        model: the model, on the left side by side.
+        baseline: the model on the right, side by side; ``None`` for one model alone.
         short_side: of a detector's input, pixels.
     """
 
     task: str
-    model: str
-    baseline: str | None
+    model: ModelSpec
+    baseline: ModelSpec | None
     short_side: int
 
     @property
-    def names(self) -> tuple[str, ...]:
+    def models(self) -> tuple[ModelSpec, ...]:
         """The models that it needs."""
         return (self.model,) if self.baseline is None else (self.model, self.baseline)
 
 
 def make_job(
+    registry: Registry,
     task: object,
     model: object,
     baseline: object,
@@ -60,7 +61,7 @@ def make_job(
     side_by_side: bool,
     clip_model: object = None,
 ) -> ClipJob:
-    """What a visitor chose, checked. The baseline of a detector or a clip model is its peer in the roster.
+    """What a visitor chose, checked. The baseline of a detector or a clip model is its counterpart.
 
     Raises:
         UnknownModel, BadSize, BadChoice: not on offer.
@@ -68,20 +69,20 @@ def make_job(
     if task not in TASKS:
         raise BadChoice(f"There is no task {str(task)[:40]!r}. Choose one of: {', '.join(TASKS)}.")
     if task == DETECT:
-        choice = find_detector(detector)
-        peer = full_token_peer(choice).name if side_by_side else None
-        return ClipJob(task, choice.name, peer, check_short_side(short_side))
+        chosen = registry.find(detector, "detect")
+        counterpart = registry.pair(chosen)[1] if side_by_side else None
+        return ClipJob(task, chosen, counterpart, check_short_side(short_side))
     if task == ACTION:
-        choice = find_clip_model(clip_model)
-        return ClipJob(task, choice.name, clip_peer(choice).name if side_by_side else None, 0)
-    choice = find(model)
-    other = find(baseline).name if side_by_side else None
-    if other == choice.name:
+        chosen = registry.find(clip_model, "video")
+        return ClipJob(task, chosen, registry.pair(chosen)[1] if side_by_side else None, 0)
+    chosen = registry.find(model, "classify")
+    other = registry.find(baseline, "classify") if side_by_side else None
+    if other == chosen:
         raise BadChoice("Both sides are the same model: choose two different ones to compare.")
-    return ClipJob(task, choice.name, other, 0)
+    return ClipJob(task, chosen, other, 0)
 
 
-def named_job(task: object, model: object, baseline: object, short_side: object) -> ClipJob:
+def named_job(registry: Registry, task: object, model: object, baseline: object, short_side: object) -> ClipJob:
     """What a script asks for: the name of a model that suits the task, and perhaps that of another beside it.
 
     Args:
@@ -91,10 +92,11 @@ def named_job(task: object, model: object, baseline: object, short_side: object)
         UnknownModel, BadSize, BadChoice: not on offer.
     """
     side_by_side = baseline != NO_BASELINE
-    job = make_job(task, model, baseline, model, short_side, side_by_side, model)
-    if side_by_side and job.baseline != baseline:
+    job = make_job(registry, task, model, baseline, model, short_side, side_by_side, model)
+    if side_by_side and job.baseline.name != baseline:
         raise BadChoice(
-            f"{job.model} is shown beside {job.baseline} alone: give that as the baseline, or {NO_BASELINE!r}."
+            f"{job.model.name} is shown beside {job.baseline.name} alone: "
+            f"give that as the baseline, or {NO_BASELINE!r}."
         )
     return job
 
@@ -108,33 +110,28 @@ def process_clip(engine: Engine, path: str | Path, folder: str | Path, job: Clip
         VideoError: the file cannot be used.
         OutOfMemory: the device has no room for a model.
     """
-    models = [frame_model(engine, job, name) for name in job.names]
+    models = [frame_model(engine, job, model) for model in job.models]
     task = Single(models[0]) if job.baseline is None else Race(*models)
     folder = Path(folder)
     yield from process(path, folder / CLIP_NAME, task, records=folder / RECORDS_NAME)
 
 
-def frame_model(engine: Engine, job: ClipJob, name: str) -> Model:
+def frame_model(engine: Engine, job: ClipJob, model: ModelSpec) -> Model:
     """One of a job's models as ``stvit.video`` uses it; the device is held for one batch at a time."""
-    loaded, choice = engine.store.get(name), find_any(name)
-    common = {"label": choice.label, "predicts": not loaded.problem, "compute": engine.compute}
+    loaded = engine.store.get(model)
+    common = {"label": model.label, "predicts": not loaded.problem, "compute": engine.compute}
     if job.task == ACTION:
-        classes = choice.classes or KINETICS400_CLASSES
-        return ActionClassifier(loaded.network, sampling=sampling_of(choice), classes=classes, **common)
-    if choice.classes:
-        common["classes"] = choice.classes
+        classes = model.classes or KINETICS400_CLASSES
+        return ActionClassifier(loaded.network, sampling=sampling_of(model), classes=classes, **common)
+    if model.classes:
+        common["classes"] = model.classes
     if job.task == DETECT:
-        return Detector(loaded.network, scale=scale_of(input_side(choice, job.short_side)), **common)
-    seen = {"input_size": choice.input_size, "crop_pct": choice.crop_pct}
+        return Detector(loaded.network, scale=scale_of(input_side(model, job.short_side)), **common)
+    seen = {"input_size": model.input_size, "crop_pct": model.crop_pct}
     return Classifier(loaded.network, regions=job.task == CLUSTERS, **seen, **common)
 
 
-def sampling_of(choice: ModelChoice) -> Sampling:
+def sampling_of(model: ModelSpec) -> Sampling:
     """The windows of a clip model: those that it was trained on, of the published ones the paper's."""
-    record = choice.bundled
-    return Sampling(record.frames, record.stride, record.input_size) if record else Sampling()
-
-
-def choices_of(job: ClipJob) -> list[ModelChoice]:
-    """The roster's entries of a job's models."""
-    return [find_any(name) for name in job.names]
+    card = model.bundled
+    return Sampling(card.frames, card.stride, card.input_size) if card else Sampling()

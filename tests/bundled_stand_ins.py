@@ -1,7 +1,4 @@
-"""Bundled models that nobody trained: the kinds that the project ships, narrower, in a folder of the test's own.
-
-Nothing here imports ``demo``, which reads the bundled models once: a program can put its stand-ins there before.
-"""
+"""Bundled models that nobody trained: the kinds that the project ships, narrower, in a folder of the test's own."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from yacs.config import CfgNode
 from stvit.pretrained.records import record
 from tests.golden.fill import fill
 from tests.hub_server import HubServer
-from tests.narrow_detector import DETECTOR, checkpoint
+from tests.narrow_models import DETECTOR, detector_checkpoint
 
 SHAPES = Path(__file__).parent / "golden" / "released_shapes_small.json"
 MODEL, BASELINE = "stvit_r_swin_small_224", "swin_small_patch4_window7_224"
@@ -41,4 +41,4 @@ def add_released_weights(hub: HubServer) -> None:
 
 def add_detector(hub: HubServer) -> None:
     """The weights of the narrow detector under the published name."""
-    hub.add_file(record(DETECTOR).repo, record(DETECTOR).filename, checkpoint())
+    hub.add_file(record(DETECTOR).repo, record(DETECTOR).filename, detector_checkpoint())

@@ -59,6 +59,7 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     return run
 
 
+@pytest.mark.slow
 def test_the_wheel_holds_the_library_with_its_data_and_nothing_else(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = {name for name in archive.namelist() if ".dist-info/" not in name}
@@ -67,6 +68,7 @@ def test_the_wheel_holds_the_library_with_its_data_and_nothing_else(wheel: Path)
     assert any(name.endswith(".toml") for name in names)
 
 
+@pytest.mark.slow
 def test_the_core_needs_no_package_of_an_extra(installed: Run) -> None:
     program = (
         f"import runpy, sys; sys.modules.update(dict.fromkeys({EXTRAS!r})); import stvit, timm; "
@@ -80,11 +82,13 @@ def test_the_core_needs_no_package_of_an_extra(installed: Run) -> None:
     assert "python -m stvit.measure" in done.stdout
 
 
+@pytest.mark.slow
 def test_neither_the_page_nor_the_catalogue_are_installed(installed: Run) -> None:
     program = "from importlib.util import find_spec; print(*map(find_spec, ('demo', 'weights', 'tests', 'app')))"
     assert installed("-c", program).stdout.split() == ["None"] * 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["video", "evaluate"])
 def test_the_commands_run_from_another_folder(installed: Run, command: str) -> None:
     done = installed("-m", f"stvit.{command}", "--help")
@@ -92,6 +96,7 @@ def test_the_commands_run_from_another_folder(installed: Run, command: str) -> N
     assert f"python -m stvit.{command}" in done.stdout
 
 
+@pytest.mark.slow
 def test_the_command_for_training_finds_its_recipes(installed: Run) -> None:
     done = installed("-m", "stvit.training", "--help")
     assert done.returncode == 0, done.stderr
@@ -99,6 +104,7 @@ def test_the_command_for_training_finds_its_recipes(installed: Run) -> None:
     assert {path.stem for path in (ROOT / "stvit" / "training" / "recipes").glob("*.toml")} <= {*words}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("package", "extra", "arguments"),
     [

@@ -22,7 +22,7 @@ from types import ModuleType
 import pytest
 
 from tests.hub_server import HubServer
-from tests.narrow_detector import NARROW, checkpoint
+from tests.narrow_models import NARROW_DETECTOR, detector_checkpoint
 from tests.published_weights import MODEL, add_released_weights, authors_container
 
 if sys.version_info >= (3, 11):
@@ -46,7 +46,7 @@ image = np.zeros((240, 320, 3), np.uint8)
 file = "detector.pth"
 full_size = stvit.create_model
 def create_model(name, *arguments, **options):
-    narrow = {NARROW!r} if name.endswith("_cascade_mask_rcnn") else {{}}
+    narrow = {NARROW_DETECTOR!r} if name.endswith("_cascade_mask_rcnn") else {{}}
     return full_size(name, *arguments, **{{**narrow, **options}})
 stvit.create_model = create_model
 """
@@ -151,7 +151,7 @@ def surroundings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Pat
     """A folder with the files that the texts name, and the variables that lead to a local Hub."""
     folder = tmp_path_factory.mktemp("reader")
     (folder / "STViT-R-Swin-S.pth").write_bytes(authors_container())
-    (folder / "detector.pth").write_bytes(checkpoint())
+    (folder / "detector.pth").write_bytes(detector_checkpoint())
     with HubServer() as hub:
         add_released_weights(hub)
         home = {"HF_ENDPOINT": hub.url, "HF_HOME": str(folder / "hub"), "PYTHONPATH": str(ROOT)}

@@ -10,7 +10,6 @@ import gradio as gr
 from gradio.processing_utils import save_bytes_to_cache
 from gradio.utils import get_upload_folder
 
-from demo import registry as roster
 from demo.api import segment as segment_api
 from demo.api import video as video_api
 from demo.benchmark import BadBatchSize, SameModel, check_batch_size
@@ -18,12 +17,11 @@ from demo.detection import SHORT_SIDES, BadSize
 from demo.export import annotated_picture, classification_json, detection_json, race_json
 from demo.media import MediaError
 from demo.memory import OutOfMemory
-from demo.registry import BASELINES, CHOICES, CLIP_MODELS, DETECTORS, MODELS, ModelChoice, UnknownModel, find
+from demo.registry import ModelSpec, UnknownModel
 from demo.runtime import DEVICE_QUEUE, Runtime
 from demo.tabs.inputs import sent_picture
 from stvit.predict.regions import TokenRegions, last_region_layer
 from stvit.predict.results import Classification, StageTimes
-from stvit.pretrained.records import record
 
 DESCRIPTIONS = {
     "models": (
@@ -64,17 +62,18 @@ class Endpoints:
 
     def __init__(self, runtime: Runtime) -> None:
         self.runtime = runtime
+        self.registry = runtime.registry
 
-    @staticmethod
-    def models() -> list[dict[str, Any]]:
+    def models(self) -> list[dict[str, Any]]:
+        classifiers = self.registry.of_task("classify")
         groups = {
-            "model": MODELS,
-            "baseline": BASELINES,
-            "detector": DETECTORS,
-            "segmenter": roster.SEGMENTERS,
-            "clip_model": CLIP_MODELS,
+            "model": [spec for spec in classifiers if not spec.method.full_tokens],
+            "baseline": [spec for spec in classifiers if spec.method.full_tokens],
+            "detector": self.registry.of_task("detect"),
+            "segmenter": self.registry.of_task("segment"),
+            "clip_model": self.registry.of_task("video"),
         }
-        return [_described(choice, role) for role, group in groups.items() for choice in group]
+        return [_described(spec, role) for role, group in groups.items() for spec in group]
 
     def classify(self, image: str | None, model: str, baseline: str) -> dict[str, Any]:
         run = self._run(image, model, baseline)
@@ -84,58 +83,66 @@ class Endpoints:
 
     def annotate(self, image: str | None, model: str, unit: int, layer: str, token: int) -> str:
         try:
-            find(model)
-            self.runtime.engine.store.get(model)
-            picture, result = self.runtime.classify_one(sent_picture(image), model)
+            spec = self.registry.find(model, "classify")
+            self.runtime.engine.store.get(spec)
+            picture, result = self.runtime.classify_one(sent_picture(image), spec)
         except (MediaError, UnknownModel) as error:
             raise _refusal(str(error)) from error
-        regions = _layer(result, unit, layer)
+        regions = _layer(spec, result, unit, layer)
         content = annotated_picture(picture.source.pixels, picture.geometry, regions, _token(regions, token))
         return save_bytes_to_cache(content, "tokens.jpg", get_upload_folder())
 
     def compare(self, image: str | None, model: str, baseline: str, batch_size: int) -> Iterator[dict[str, Any]]:
         try:
-            names = find(model).name, find(baseline).name
-            for state in self.runtime.race_file(sent_picture(image), *names, check_batch_size(batch_size)):
+            pair = self._pair(model, baseline)
+            for state in self.runtime.race_file(sent_picture(image), *pair, check_batch_size(batch_size)):
                 yield race_json(state)
         except (MediaError, UnknownModel, BadBatchSize, SameModel) as error:
             raise _refusal(str(error)) from error
 
     def detect(self, image: str | None, detector: str, short_side: int) -> dict[str, Any]:
         try:
-            self.runtime.engine.store.get(find(detector, DETECTORS).name)
-            return detection_json(self.runtime.detect_file(sent_picture(image), detector, short_side))
+            spec = self.registry.find(detector, "detect")
+            self.runtime.engine.store.get(spec)
+            return detection_json(self.runtime.detect_file(sent_picture(image), spec, short_side))
         except (MediaError, UnknownModel, BadSize, OutOfMemory) as error:
             raise _refusal(str(error)) from error
 
     def compare_backbones(self, image: str | None, detector: str, short_side: int) -> Iterator[dict[str, Any]]:
         try:
-            for state in self.runtime.race_backbones(sent_picture(image), detector, short_side):
+            pair = self.registry.pair(self.registry.find(detector, "detect"))
+            for state in self.runtime.race_backbones(sent_picture(image), *pair, short_side):
                 yield race_json(state)
         except (MediaError, UnknownModel, BadSize, OutOfMemory) as error:
             raise _refusal(str(error)) from error
 
     def _run(self, image: str | None, model: str, baseline: str):
         try:
-            names = find(model).name, find(baseline).name
-            for name in names:
-                self.runtime.engine.store.get(name)  # a first download is no part of the timed run
-            return self.runtime.classify_file(sent_picture(image), *names)
+            pair = self._pair(model, baseline)
+            for spec in pair:
+                self.runtime.engine.store.get(spec)  # a first download is no part of the timed run
+            return self.runtime.classify_file(sent_picture(image), *pair)
         except (MediaError, UnknownModel) as error:
             raise _refusal(str(error)) from error
+
+    def _pair(self, model: object, baseline: object) -> tuple[ModelSpec, ModelSpec]:
+        return self.registry.find(model, "classify"), self.registry.find(baseline, "classify")
 
 
 def build(runtime: Runtime, picture: gr.Image, batch_size: gr.Dropdown) -> None:
     """Register the endpoints; call inside ``gr.Blocks``."""
-    endpoints = Endpoints(runtime)
+    endpoints, registry = Endpoints(runtime), runtime.registry
+    offered = [(spec.label, spec.name) for spec in registry.of_task("classify")]
+    baselines = [spec for spec in registry.of_task("classify") if spec.method.full_tokens]
     model, baseline = (
-        gr.Dropdown([(choice.label, choice.name) for choice in CHOICES], value=first.name, label=label, visible=False)
-        for label, first in (("Model", MODELS[0]), ("Baseline", BASELINES[0]))
+        gr.Dropdown(offered, value=first.name, label=label, visible=False)
+        for label, first in (("Model", registry.first("classify")), ("Baseline", baselines[0]))
     )
+    detectors = [spec.name for spec in registry.of_task("detect")]
     pair = [picture, model, baseline]
     detecting = [
         picture,
-        gr.Dropdown([choice.name for choice in DETECTORS], value=DETECTORS[0].name, label="Detector", visible=False),
+        gr.Dropdown(detectors, value=detectors[0], label="Detector", visible=False),
         gr.Dropdown(list(SHORT_SIDES), value=SHORT_SIDES[0], label="Short side", visible=False),
     ]
     unit = gr.Number(0, label="Dumbbell unit", precision=0, visible=False)
@@ -162,22 +169,22 @@ def _refusal(message: str) -> gr.Error:
     return gr.Error(message, print_exception=False)
 
 
-def _described(choice: ModelChoice, role: str) -> dict[str, Any]:
-    published = record(choice.weights) if choice.weights else None
-    licence = choice.bundled.licence if choice.bundled else published and published.license
+def _described(spec: ModelSpec, role: str) -> dict[str, Any]:
+    published, bundled = spec.record, spec.bundled
+    licence = bundled.licence if bundled else published and published.license
     return {
-        "name": choice.name,
-        "label": choice.label,
-        "about": choice.about,
+        "name": spec.name,
+        "label": spec.label,
+        "about": spec.about,
         "role": role,
-        "method": choice.method,
-        "size": choice.size,
-        "setting": choice.setting,
-        "weights": "bundled with this page" if choice.bundled else published and published.source_url,
-        "no_weights": choice.no_weights,
+        "method": spec.method.name,
+        "size": spec.size,
+        "setting": spec.setting,
+        "weights": "bundled with this page" if bundled else published and published.source_url,
+        "no_weights": spec.no_weights,
         "licence": licence,
-        "published": dict(choice.published),
-        "measured": dict(choice.bundled.metrics) if choice.bundled else {},
+        "published": dict(spec.published),
+        "measured": dict(bundled.metrics) if bundled else {},
     }
 
 
@@ -192,9 +199,9 @@ def _token(regions: TokenRegions, number: int) -> int | None:
     return number - 1 if number else None
 
 
-def _layer(result: Classification, unit: int, layer: str) -> TokenRegions:
+def _layer(spec: ModelSpec, result: Classification, unit: int, layer: str) -> TokenRegions:
     if not result.regions:
-        raise _refusal(f"{find(result.model).label} keeps all its image tokens: there is nothing to draw.")
+        raise _refusal(f"{spec.label} keeps all its image tokens: there is nothing to draw.")
     for entry in result.regions:
         if entry.unit == unit and entry.layer.lower() == layer.strip().lower():
             return entry

@@ -9,11 +9,10 @@ import gradio as gr
 from gradio.processing_utils import save_bytes_to_cache
 from gradio.utils import get_upload_folder
 
-from demo import registry as roster
 from demo.export import classes_picture, indexed_png, race_json, segmentation_json
 from demo.media import MediaError
 from demo.memory import OutOfMemory
-from demo.registry import UnknownModel, find_segmenter
+from demo.registry import UnknownModel
 from demo.runtime import DEVICE_QUEUE, Runtime
 from demo.tabs.inputs import sent_picture
 from stvit.draw.classes import class_colours
@@ -38,12 +37,14 @@ class SegmentEndpoints:
 
     def __init__(self, runtime: Runtime) -> None:
         self.runtime = runtime
+        self.registry = runtime.registry
 
     def segment(self, image: str | None, segmenter: str) -> Answer:
         """What a segmenter says about a picture, the map of classes, and the annotated picture."""
         try:
-            self.runtime.engine.store.get(find_segmenter(segmenter).name)
-            run = self.runtime.segment_file(sent_picture(image), segmenter)
+            spec = self.registry.find(segmenter, "segment")
+            self.runtime.engine.store.get(spec)
+            run = self.runtime.segment_file(sent_picture(image), spec)
         except (MediaError, UnknownModel, OutOfMemory) as error:
             raise gr.Error(str(error), print_exception=False) from error
         labels, classes = run.result.labels, run.result.classes
@@ -59,7 +60,8 @@ class SegmentEndpoints:
     def compare_segmenters(self, image: str | None, segmenter: str) -> Iterator[dict[str, Any]]:
         """A segmenter and its peer, measured in turns."""
         try:
-            for state in self.runtime.race_segmenters(sent_picture(image), segmenter):
+            pair = self.registry.pair(self.registry.find(segmenter, "segment"))
+            for state in self.runtime.race_segmenters(sent_picture(image), *pair):
                 yield race_json(state)
         except (MediaError, UnknownModel, OutOfMemory) as error:
             raise gr.Error(str(error), print_exception=False) from error
@@ -67,7 +69,7 @@ class SegmentEndpoints:
 
 def build(runtime: Runtime, picture: gr.Image) -> None:
     """Register the endpoints, where there are segmenters; call inside ``gr.Blocks``."""
-    names = [choice.name for choice in roster.SEGMENTERS]
+    names = [spec.name for spec in runtime.registry.of_task("segment")]
     if not names:
         return
     endpoints = SegmentEndpoints(runtime)

@@ -11,7 +11,7 @@ import gradio as gr
 from demo.detection import SHORT_SIDES, BadSize
 from demo.memory import OutOfMemory, is_out_of_memory
 from demo.model_cache import NO_ROOM
-from demo.registry import CHOICES, CLIP_MODELS, DETECTORS, EVERY_MODEL, MODELS, UnknownModel
+from demo.registry import UnknownModel
 from demo.runtime import VIDEO_QUEUE, Runtime
 from demo.tabs.inputs import uploaded_path
 from demo.tabs.video.handlers import new_folder
@@ -41,9 +41,11 @@ class VideoEndpoint:
         try:
             if clip is None:
                 raise BadChoice("Send a clip: the parameter `clip` is empty.")
-            job = named_job(task, model, baseline, short_side)
-            loaded = [self.runtime.engine.store.get(name) for name in job.names]
-            weights = {entry.name: f"{entry.problem} {entry.next_step}".strip() or entry.weights for entry in loaded}
+            job = named_job(self.runtime.registry, task, model, baseline, short_side)
+            loaded = [self.runtime.engine.store.get(model) for model in job.models]
+            weights = {
+                entry.spec.name: f"{entry.problem} {entry.next_step}".strip() or entry.weights for entry in loaded
+            }
             with new_folder() as folder, closing(self.runtime.process_clip(clip, folder, job)) as states:
                 for progress in states:
                     files = [str(folder / name) if progress.done else None for name in (CLIP_NAME, RECORDS_NAME)]
@@ -76,13 +78,14 @@ def build(runtime: Runtime) -> None:
     """Register the endpoint; call inside ``gr.Blocks``."""
     clip = gr.File(label="Clip", visible=False)
     clip.preprocess = uploaded_path  # a message can leave out that it names a file
-    names = [choice.name for choice in CHOICES + DETECTORS + CLIP_MODELS]
+    registry = runtime.registry
+    names = [spec.name for task in ("classify", "detect", "video") for spec in registry.of_task(task)]
     inputs = [
         clip,
         gr.Dropdown(list(TASKS), value=CLASSIFY, label="Task", visible=False),
-        gr.Dropdown(names, value=MODELS[0].name, label="Model", visible=False),
+        gr.Dropdown(names, value=registry.first("classify").name, label="Model", visible=False),
         gr.Dropdown(
-            [NO_BASELINE, *(choice.name for choice in EVERY_MODEL)], value=NO_BASELINE, label="Baseline", visible=False
+            [NO_BASELINE, *(spec.name for spec in registry)], value=NO_BASELINE, label="Baseline", visible=False
         ),
         gr.Dropdown(list(SHORT_SIDES), value=SHORT_SIDES[0], label="Short side", visible=False),
     ]

@@ -9,7 +9,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 
 from demo.benchmark import Racer, RaceState
-from demo.registry import label_of
 from stvit.measure.timing import LatencySummary
 
 
@@ -41,7 +40,7 @@ def speed_tile(state: RaceState, batched: bool) -> str:
     kind = "slower" if speedup < 0.97 else "faster" if speedup > 1.03 else "even"
     return (
         f'<section class="tile {kind}"><h4>{title}</h4><strong>{speedup:.2f}×</strong>'
-        f"<p>{escape(speed_words(speedup, label_of(state.baseline.name)))}</p>"
+        f"<p>{escape(speed_words(speedup, state.baseline.spec.label))}</p>"
         f"<dl><div><dt>multiply-adds would allow</dt><dd>{allowed:.2f}×</dd></div>"
         f"<div><dt>measured ÷ allowed</dt><dd>{speedup / allowed:.2f}</dd></div></dl></section>"
     )
@@ -115,7 +114,7 @@ def _latency_bar(latency: LatencySummary | None, side: str, longest_ms: float) -
 
 def _bar_row(racer: Racer, side: str, bars: str, value: str, note: str = "") -> str:
     return (
-        f'<div class="measure" data-model="{escape(racer.name)}"><span>{escape(label_of(racer.name))}</span>'
+        f'<div class="measure" data-model="{escape(racer.spec.name)}"><span>{escape(racer.spec.label)}</span>'
         f'<div class="track">{bars}</div><b>{value}</b>{f"<small>{escape(note)}</small>" if note else ""}</div>'
     )
 

@@ -20,27 +20,23 @@ from demo.charts.bars import (
     stacked_bar,
     stage_line,
 )
-from demo.garments import knows_the_same
-from demo.registry import find, published_figures
+from demo.registry import ModelSpec
 from stvit.measure.timing import LatencySummary
 from stvit.predict.results import Classification, StageTimes
 
 STAGES = {"decode": "decode_ms", "preprocess": "preprocess_ms", "model": "model_ms", "draw": "draw_ms"}
 
 
-def predictions(model: Classification, baseline: Classification) -> str:
+def predictions(specs: Sequence[ModelSpec], results: Sequence[Classification]) -> str:
     """The top classes of both models side by side."""
-    columns = _prediction_column(model, "ours") + _prediction_column(baseline, "base")
-    return f'<div class="predictions">{columns}</div>{_agreement(model, baseline)}'
+    columns = "".join(map(_prediction_column, specs, results, ("ours", "base")))
+    return f'<div class="predictions">{columns}</div>{_agreement(specs, results)}'
 
 
-def _prediction_column(result: Classification, side: str) -> str:
-    choice = find(result.model)
-    head = (
-        f'<header><i class="dot {side}"></i><b>{escape(choice.label)}</b><small>{escape(choice.about)}</small></header>'
-    )
+def _prediction_column(spec: ModelSpec, result: Classification, side: str) -> str:
+    head = f'<header><i class="dot {side}"></i><b>{escape(spec.label)}</b><small>{escape(spec.about)}</small></header>'
     if not result.predictions:
-        why = choice.no_weights or "This model has no weights here."
+        why = spec.no_weights or "This model has no weights here."
         return f'<section class="card">{head}<p class="none">No predictions. {escape(why)}</p></section>'
     rows = "".join(
         f'<li title="{escape(entry.label)}"><span>{escape(short_label(entry.label))}</span>'
@@ -48,25 +44,26 @@ def _prediction_column(result: Classification, side: str) -> str:
         f'<i class="bar {side}" style="--part:{entry.probability:.4f}"></i></li>'
         for entry in result.predictions
     )
-    return f'<section class="card">{head}<ol aria-label="Predictions of {escape(choice.label)}">{rows}</ol></section>'
+    return f'<section class="card">{head}<ol aria-label="Predictions of {escape(spec.label)}">{rows}</ol></section>'
 
 
-def _agreement(model: Classification, baseline: Classification) -> str:
-    if not (model.predictions and baseline.predictions) or not knows_the_same(find(model.model), find(baseline.model)):
+def _agreement(specs: Sequence[ModelSpec], results: Sequence[Classification]) -> str:
+    if not all(result.predictions for result in results) or specs[0].classes != specs[1].classes:
         return ""
-    mine, theirs = (short_label(result.predictions[0].label) for result in (model, baseline))
-    if model.predictions[0].index == baseline.predictions[0].index:
+    first, second = (result.predictions[0] for result in results)
+    mine, theirs = short_label(first.label), short_label(second.label)
+    if first.index == second.index:
         return f'<p class="agreement">Both say <b>{escape(mine)}</b>.</p>'
     return f'<p class="agreement differ">They differ: <b>{escape(mine)}</b> against <b>{escape(theirs)}</b>.</p>'
 
 
-def request_times(names: Sequence[str], times: Sequence[StageTimes]) -> str:
+def request_times(specs: Sequence[ModelSpec], times: Sequence[StageTimes]) -> str:
     """Where the time of one request went, one stacked bar for each model on a common scale."""
     longest = max(entry.total_ms for entry in times)
     parts = [{stage: getattr(entry, field) for stage, field in STAGES.items()} for entry in times]
-    rows = "".join(stacked_bar(find(name).label, entry, longest) for name, entry in zip(names, parts, strict=True))
+    rows = "".join(stacked_bar(spec.label, entry, longest) for spec, entry in zip(specs, parts, strict=True))
     ratio = times[1].total_ms / times[0].total_ms
-    words = speed_words(ratio, find(names[1]).label)
+    words = speed_words(ratio, specs[1].label)
     return (
         f'<div class="card request"><h4>This request, end to end</h4>{rows}{legend(STAGES)}'
         f'<p class="fine">From file to picture: {escape(words)}. The model part of this request includes the attention '
@@ -113,8 +110,8 @@ def _metrics(state: RaceState) -> str:
 
 def _published(state: RaceState) -> str:
     """The papers' own figures, never mixed with what was measured here; nothing where they print none."""
-    names = (state.model.name, state.baseline.name)
-    mine, theirs = (published_figures(name) for name in names)
+    specs = (state.model.spec, state.baseline.spec)
+    mine, theirs = (spec.published for spec in specs)
     if not (mine or theirs):
         return ""
     rows = "".join(
@@ -125,7 +122,7 @@ def _published(state: RaceState) -> str:
     if "throughput" in mine and "throughput" in theirs:
         ratio = mine["throughput"] / theirs["throughput"]
         title = f"Published (paper, V100, batch 128): {ratio:.2f}× the throughput"
-    heads = "".join(f'<th scope="col">{escape(find(name).label)}</th>' for name in names)
+    heads = "".join(f'<th scope="col">{escape(spec.label)}</th>' for spec in specs)
     return (
         f'<details class="card published"><summary>{title}</summary>'
         f"<table><thead><tr><th></th>{heads}</tr></thead><tbody>{rows}</tbody></table>"

@@ -12,7 +12,7 @@ import timm
 import torch
 
 import stvit
-from demo.registry import find
+from demo.registry import ModelSpec
 from stvit.measure.macs import LayerCost, Part, macs_by_layer, macs_by_part
 
 
@@ -40,16 +40,11 @@ class CostOfModel:
 
 
 @lru_cache(maxsize=128)
-def cost_of(name: str) -> CostOfModel:
-    """Count one model of the roster, without weights.
-
-    Raises:
-        UnknownModel: the page does not offer it.
-    """
-    choice = find(name)
+def cost_of(spec: ModelSpec) -> CostOfModel:
+    """Count the multiply-adds of a classifier, without weights."""
     with torch.device("meta"):
-        network = timm.create_model(choice.model, **choice.options)
-    shape = (3, choice.input_size, choice.input_size)
+        network = timm.create_model(spec.model, **spec.options)
+    shape = (3, spec.input_size, spec.input_size)
     return CostOfModel(merge_head(macs_by_layer(network, shape)), stvit.count_macs(network, shape, as_published=True))
 
 
@@ -60,14 +55,14 @@ def merge_head(layers: Sequence[LayerCost]) -> tuple[LayerCost, ...]:
     return (*body, LayerCost("head", "head", head, None))
 
 
-def breakdown(model: str, baseline: str) -> str:
+def breakdown(model: ModelSpec, baseline: ModelSpec) -> str:
     """Both models on one scale: a column for each layer, the tokens that it works on beneath, a table of the parts."""
     costs = cost_of(model), cost_of(baseline)
     tallest = max(layer.macs for cost in costs for layer in cost.layers)
     most = max(max(cost.token_counts()) for cost in costs)
     lanes = "".join(
-        _lane(find(name).label, side, cost, tallest, most)
-        for name, side, cost in zip((model, baseline), ("ours", "base"), costs, strict=True)
+        _lane(spec.label, side, cost, tallest, most)
+        for spec, side, cost in zip((model, baseline), ("ours", "base"), costs, strict=True)
     )
     parts = [macs_by_part(cost.layers) for cost in costs]
     used = [part for part in parts[0] if parts[0][part] or parts[1][part]]
@@ -75,7 +70,7 @@ def breakdown(model: str, baseline: str) -> str:
         f'<div class="card breakdown"><div class="lanes">{lanes}</div>'
         f'<p class="fine">Column height: multiply-adds of one layer, both models on one scale. Steps beneath: tokens '
         f"that the layer's feed-forward network processes, drawn by the side of their grid.</p>"
-        f"{_table((find(model).label, find(baseline).label), used, parts, costs)}</div>"
+        f"{_table((model.label, baseline.label), used, parts, costs)}</div>"
     )
 
 

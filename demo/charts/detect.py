@@ -6,7 +6,7 @@ from html import escape
 
 from demo.benchmark import Racer, RaceState
 from demo.charts.bars import steps_card, turns_chart
-from demo.registry import find_any, label_of
+from demo.registry import ModelSpec
 from stvit.predict.results import DetectionResult
 
 SAME_HEADS = "The backbones alone: what follows the backbone is the same in both detectors."
@@ -27,23 +27,23 @@ NOT_TIMED = "The backbone runs once more for the regions of the semantic tokens;
 UNTRAINED = "Random heads find other numbers of objects than trained ones: take proposals, heads and masks as a sketch."
 
 
-def step_times(result: DetectionResult) -> str:
+def step_times(detector: ModelSpec, result: DetectionResult) -> str:
     """Where the time of one detection went."""
     parts = {step: getattr(result.times, field) for step, field in STEPS.items()}
     (height, width), (padded_h, padded_w) = result.network_hw, result.padded_hw
     size = f"The network saw the picture at {height} × {width}, filled up to {padded_h} × {padded_w}."
     note = " ".join(filter(None, (size, NOT_TIMED, UNTRAINED if result.found is None else "")))
-    return steps_card("This detection, step by step", label_of(result.model), parts, note)
+    return steps_card("This detection, step by step", detector.label, parts, note)
 
 
 def backbones(state: RaceState) -> str:
     """Everything that a comparison of two backbones has measured so far, and what the paper prints for both."""
-    note = SAME_HEADS if find_any(state.model.name).bundled else ONLY_BACKBONES
+    note = SAME_HEADS if state.model.spec.bundled else ONLY_BACKBONES
     return turns_chart(state, "Backbone", note, _published((state.model, state.baseline)))
 
 
 def _published(both: tuple[Racer, Racer]) -> str:
-    figures = [find_any(racer.name).published for racer in both]
+    figures = [racer.spec.published for racer in both]
     if not all(figures):
         return ""
     rows = "".join(
@@ -54,7 +54,7 @@ def _published(both: tuple[Racer, Racer]) -> str:
             ("Backbone multiply-adds at 800 × 1333, G", "backbone_gmacs"),
         )
     )
-    heads = "".join(f'<th scope="col">{escape(label_of(racer.name))}</th>' for racer in both)
+    heads = "".join(f'<th scope="col">{escape(racer.spec.label)}</th>' for racer in both)
     return (
         f'<section class="tile published"><h4>Published (paper, Table 5), not measured here</h4>'
         f"<table><thead><tr><td></td>{heads}</tr></thead><tbody>{rows}</tbody></table></section>"

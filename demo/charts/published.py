@@ -9,7 +9,8 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from demo.registry import DETECTORS, SIZE_LETTERS, UnknownModel, label_of, paper_tables
+from demo.model_specs import SIZE_LETTERS, paper_tables
+from demo.registry import Registry, UnknownModel
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "assets" / "benchmarks"
 MEASURE = "python -m stvit.measure --suite paper --output assets/benchmarks/my_machine.json"
@@ -47,14 +48,14 @@ def published_points(size: str) -> tuple[Point, ...]:
     return tuple(points)
 
 
-def section() -> str:
+def section(registry: Registry) -> str:
     """The whole section: three panels, the table behind them, and what was measured here."""
     panels = "".join(_panel(size, published_points(size)) for size in ("small", "base", "tiny"))
     return (
         f'<div class="card accuracy"><h4>As published: top-1 on ImageNet against multiply-adds</h4>'
         f'<p class="fine">STViT paper, Tables 1 and 4. Not measured here. * compared with its own base model, '
         f"which is no standard DeiT.</p>"
-        f'<div class="panels">{panels}</div>{_published_table()}</div>{measured(BENCHMARKS)}'
+        f'<div class="panels">{panels}</div>{_published_table()}</div>{measured(BENCHMARKS, registry)}'
     )
 
 
@@ -168,9 +169,9 @@ def _published_table() -> str:
     )
 
 
-def measured(folder: Path) -> str:
+def measured(folder: Path, registry: Registry) -> str:
     """The speed of this code, from the files that the suite of ``stvit.measure`` wrote; or how to measure it."""
-    groups = [group for path in sorted(folder.glob("*.json")) for group in _groups(path)]
+    groups = [group for path in sorted(folder.glob("*.json")) for group in _groups(path, registry)]
     if not groups:
         return (
             '<div class="card accuracy"><h4>Measured with this code</h4><p class="none">Nothing is recorded yet. To '
@@ -185,7 +186,7 @@ def measured(folder: Path) -> str:
     )
 
 
-def _groups(path: Path) -> list[tuple[str, dict[str, Any]]]:
+def _groups(path: Path, registry: Registry) -> list[tuple[str, dict[str, Any]]]:
     """The groups in one file of benchmarks; none if it is something else."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -194,7 +195,7 @@ def _groups(path: Path) -> list[tuple[str, dict[str, Any]]]:
     if not isinstance(content, dict):
         return []
     if "speed_up_of_the_first_against" in content:
-        return _pairs(content)
+        return _pairs(content, registry)
     return [
         (_group_title(name), {**group, "ratios": group["speed_up_over_full_tokens"]})
         for name, group in content.items()
@@ -202,26 +203,26 @@ def _groups(path: Path) -> list[tuple[str, dict[str, Any]]]:
     ]
 
 
-def _pairs(content: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+def _pairs(content: dict[str, Any], registry: Registry) -> list[tuple[str, dict[str, Any]]]:
     """One model against each of its baselines, as ``python -m stvit.measure MODEL BASELINE`` writes it."""
     first = next(iter(content["costs"]))
     labels = {"latency": "one image at a time", "throughput": f"batches of {content['batch_size']}"}
     kind = ""
-    if any(choice.name == first for choice in DETECTORS):  # of these, the backbones alone are measured
+    if any(spec.name == first for spec in registry.of_task("detect")):  # of these, the backbones alone are measured
         kind = "Detector backbone at {1} × {2}, ".format(*content["input_shape"])
     return [
         (
-            f"{kind}{_label(first)} over {_label(baseline)}",
+            f"{kind}{_label(first, registry)} over {_label(baseline, registry)}",
             {**content, "ratios": {labels[p]: r for p, r in phases.items()}},
         )
         for baseline, phases in content["speed_up_of_the_first_against"].items()
     ]
 
 
-def _label(model: str) -> str:
+def _label(model: str, registry: Registry) -> str:
     """What the page calls a registered model; the name itself if it is not on the page."""
     try:
-        return label_of(model)
+        return registry.find(model).label
     except UnknownModel:
         return model
 

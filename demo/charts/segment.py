@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from demo.benchmark import RaceState
 from demo.charts.bars import steps_card, turns_chart
-from demo.registry import label_of
+from demo.registry import ModelSpec
 from stvit.predict.results import SegmentationResult
 
 STEPS = {
@@ -22,12 +22,12 @@ WHOLE = (
 )
 
 
-def step_times(result: SegmentationResult) -> str:
+def step_times(segmenter: ModelSpec, result: SegmentationResult) -> str:
     """Where the time of one segmentation went."""
     parts = {step: getattr(result.times, field) for step, field in STEPS.items()}
     height, width = result.network_hw
     note = f"{result.device}. The network saw the picture at {height} × {width}. {NOT_TIMED if result.regions else ''}"
-    return steps_card("This segmentation, step by step", label_of(result.model), parts, note.strip())
+    return steps_card("This segmentation, step by step", segmenter.label, parts, note.strip())
 
 
 def segmenters(state: RaceState) -> str:

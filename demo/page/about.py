@@ -6,10 +6,8 @@ from collections.abc import Sequence
 from html import escape
 
 from demo.charts.bars import notice
-from demo.detectors import DETECTORS, FULL_TOKEN_DETECTORS
-from demo.garments import known
-from demo.model_spec import ModelChoice
-from demo.video_models import PUBLISHED_CLIP_MODELS
+from demo.model_specs import known_classes
+from demo.registry import ModelSpec
 from stvit.pretrained.model_cards import BundledCard
 
 METRICS = {
@@ -25,20 +23,25 @@ METRICS = {
     "pixel_accuracy": "pixel accuracy",
     "mean_accuracy": "mean accuracy",
 }
+PUBLISHED_CLASSES = {
+    "classify": "the 1000 classes of ImageNet",
+    "detect": "the 80 classes of COCO",
+    "video": "the 400 actions of Kinetics",
+}
 NO_PERCENTAGES = ("cross entropy", "loss")
 
 
-def about(choices: Sequence[ModelChoice]) -> str:
+def about(specs: Sequence[ModelSpec]) -> str:
     """What there is to say of those of the chosen models that this project trained; nothing for others."""
-    bundled = {choice.name: choice for choice in choices if choice.bundled}
-    return _different_classes(choices) + "".join(map(_card, bundled.values()))
+    bundled = {spec.name: spec for spec in specs if spec.bundled}
+    return _different_classes(specs) + "".join(map(_card, bundled.values()))
 
 
-def fallback_notice(choices: Sequence[ModelChoice]) -> str:
+def fallback_notice(specs: Sequence[ModelSpec]) -> str:
     """That small models stand in for the published ones, and what they know; nothing where none do."""
-    if not choices:
+    if not specs:
         return ""
-    known = dict.fromkeys(name for choice in choices for name in choice.classes or ())
+    known = dict.fromkeys(name for spec in specs for name in spec.classes or ())
     return notice(
         "The published weights cannot be reached on the Hugging Face Hub, so the page starts with small models that "
         "this project trained. They know ten kinds of garments and nothing else.",
@@ -48,24 +51,20 @@ def fallback_notice(choices: Sequence[ModelChoice]) -> str:
     )
 
 
-def _different_classes(choices: Sequence[ModelChoice]) -> str:
-    if len({choice.classes for choice in choices}) < 2:
+def _different_classes(specs: Sequence[ModelSpec]) -> str:
+    if len({spec.classes for spec in specs}) < 2:
         return ""
-    each = ", ".join(f"{choice.label} knows {_known(choice)}" for choice in choices)
+    each = ", ".join(f"{spec.label} knows {_known(spec)}" for spec in specs)
     return notice(f"{each}: their predictions cannot be compared.", "info", "Speed and cost can.")
 
 
-def _known(choice: ModelChoice) -> str:
-    if choice.bundled:
-        return known(choice.bundled)
-    if choice in DETECTORS + FULL_TOKEN_DETECTORS:
-        return "the 80 classes of COCO"
-    return "the 400 actions of Kinetics" if choice in PUBLISHED_CLIP_MODELS else "the 1000 classes of ImageNet"
+def _known(spec: ModelSpec) -> str:
+    return known_classes(spec.bundled) if spec.bundled else PUBLISHED_CLASSES[spec.task]
 
 
-def _card(choice: ModelChoice) -> str:
-    record = choice.bundled
-    title = f"About {choice.label}: {_metrics(record)}, measured by this project"
+def _card(spec: ModelSpec) -> str:
+    record = spec.bundled
+    title = f"About {spec.label}: {_metrics(record)}, measured by this project"
     rows = "".join(
         f"<div><dt>{name}</dt><dd>{escape(text)}</dd></div>" for name, text in _facts(record).items() if text
     )

@@ -9,9 +9,10 @@ import gradio as gr
 
 from demo.page.about import fallback_notice
 from demo.page.published_weights import OfficialWeights
-from demo.registry import DETECTORS, ModelChoice, garment_detector, garment_pair
+from demo.registry import ModelSpec, Registry
 from demo.tabs.detect.handlers import detector_list
 from demo.tabs.inputs import lists_of
+from demo.tabs.pairs import bundled_pair
 
 
 class FirstModels:
@@ -21,9 +22,10 @@ class FirstModels:
         classifiers: those in its pickers when the page opens.
     """
 
-    def __init__(self, classifiers: Sequence[ModelChoice]) -> None:
+    def __init__(self, registry: Registry, classifiers: Sequence[ModelSpec]) -> None:
+        self.registry = registry
         self.classifiers = OfficialWeights(classifiers)
-        self.detector = OfficialWeights([DETECTORS[0]])
+        self.detector = OfficialWeights([registry.first("detect")])
 
     def begin(self, *chosen: str) -> tuple[Any, ...]:
         """When the page opens: where the weights of its first models cannot be had, this project's own models take
@@ -37,9 +39,10 @@ class FirstModels:
         """
         *classifiers, detector = chosen
         self.detector.ask()  # both questions at once
-        pair, own = garment_pair(), garment_detector()
+        own, pair = self.registry.first_bundled("detect"), bundled_pair(self.registry)
         instead = pair[: len(classifiers)] if pair and self.classifiers.out_of_reach(classifiers) else ()
-        lists = [part for choice in instead for part in lists_of(choice)] or [gr.skip()] * 3 * len(classifiers)
+        lists = [part for spec in instead for part in lists_of(self.registry, spec)]
+        lists = lists or [gr.skip()] * 3 * len(classifiers)
         if own is None or not self.detector.out_of_reach([detector]):
             return fallback_notice(instead), *lists, gr.skip()
-        return fallback_notice([*instead, own]), *lists, gr.Dropdown(detector_list(), value=own.name)
+        return fallback_notice([*instead, own]), *lists, gr.Dropdown(detector_list(self.registry), value=own.name)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from html import escape
 from pathlib import Path
 
 import gradio as gr
 
-from demo import registry as roster
 from demo.runtime import Runtime
 from demo.tabs.camera import (
     tab as camera,
@@ -47,15 +45,12 @@ def build(runtime: Runtime) -> gr.Blocks:
     with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(3600, 3600)) as page:
         gr.HTML(_header(runtime.device_words), apply_default_css=False)
         with gr.Tabs(elem_id="tabs"):
-            for label, name, build_tab in _tabs():
+            for label, name, build_tab in TABS:
+                if name == "segment" and not runtime.registry.of_task("segment"):
+                    continue  # no weights are published for segmentation, so there may be no model
                 with gr.Tab(label, id=name):
                     build_tab(runtime)
     return page.queue(max_size=20, default_concurrency_limit=1)
-
-
-def _tabs() -> tuple[tuple[str, str, Callable[[Runtime], None]], ...]:
-    """Those that have a model: nobody published weights for segmentation, so there may be none."""
-    return tuple(tab for tab in TABS if tab[1] != "segment" or roster.SEGMENTERS)
 
 
 def head() -> str:

@@ -6,8 +6,8 @@ import time
 from collections.abc import Callable, Sequence
 from threading import Lock, Thread
 
-from demo.model_spec import ModelChoice
-from stvit.pretrained.records import ModelRecord, record
+from demo.registry import ModelSpec
+from stvit.pretrained.records import ModelRecord
 from stvit.pretrained.resolve import within_reach
 
 HUB_TIMEOUT_S = 2.0
@@ -22,15 +22,13 @@ class OfficialWeights:
         names: of the models.
 
     Args:
-        choices: published models.
+        specs: published models with weights.
         ask: whether a record's file can be had, within a number of seconds.
     """
 
-    def __init__(
-        self, choices: Sequence[ModelChoice], ask: Callable[[ModelRecord, float], bool] = within_reach
-    ) -> None:
-        self.names = tuple(choice.name for choice in choices)
-        self._records = [record(choice.weights) for choice in choices]
+    def __init__(self, specs: Sequence[ModelSpec], ask: Callable[[ModelRecord, float], bool] = within_reach) -> None:
+        self.names = tuple(spec.name for spec in specs)
+        self._records = [spec.record for spec in specs]
         self._ask = ask
         self._lock = Lock()
         self._asking: Thread | None = None

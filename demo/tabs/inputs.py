@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from gradio.data_classes import ImageData
 from gradio.events import Dependency
 from gradio.utils import get_upload_folder
 
-from demo.registry import METHODS, SIZE_NAMES, ModelChoice, UnknownModel, find, method_of, settings_of, sizes_of
+from demo.registry import SIZE_NAMES, ModelSpec, Registry, UnknownModel
 from demo.runtime import AT_ONCE
 from demo.tabs.model_list import RosterList
 
@@ -73,45 +74,47 @@ class ModelPicker:
         return self.method, self.size, self.setting
 
 
-def model_picker(label: str, chosen: ModelChoice, elem_id: str) -> ModelPicker:
+def model_picker(registry: Registry, label: str, chosen: ModelSpec, elem_id: str) -> ModelPicker:
     """Three lists that lead to one model; the choices of the second and third follow from the ones before."""
     with gr.Group(elem_id=elem_id, elem_classes="picker"):
         gr.HTML(f"<h3>{escape(label)}</h3>", apply_default_css=False)
-        method = RosterList(**_method_list(chosen), elem_id=f"{elem_id}-method", filterable=False)
-        size = RosterList(**_size_list(chosen), elem_id=f"{elem_id}-size", filterable=False)
-        setting = RosterList(**_setting_list(chosen), elem_id=f"{elem_id}-setting", filterable=False)
+        method = RosterList(**_method_list(registry, chosen), elem_id=f"{elem_id}-method", filterable=False)
+        size = RosterList(**_size_list(registry, chosen), elem_id=f"{elem_id}-size", filterable=False)
+        setting = RosterList(**_setting_list(registry, chosen), elem_id=f"{elem_id}-setting", filterable=False)
     return ModelPicker(method, size, setting)
 
 
-def connect_picker(picker: ModelPicker) -> tuple[Dependency, Dependency]:
+def connect_picker(registry: Registry, picker: ModelPicker) -> tuple[Dependency, Dependency]:
     """Let later lists follow earlier ones; whatever is chosen, ``setting`` changes. Returns the events."""
     both, settings = [picker.size, picker.setting], {"trigger_mode": "always_last", **AT_ONCE}
     return (
-        picker.method.input(method_chosen, [picker.method, picker.setting], both, **settings),
-        picker.size.input(size_chosen, list(picker.lists), both, **settings),
+        picker.method.input(partial(method_chosen, registry), [picker.method, picker.setting], both, **settings),
+        picker.size.input(partial(size_chosen, registry), list(picker.lists), both, **settings),
     )
 
 
-def lists_of(choice: ModelChoice) -> tuple[gr.Dropdown, gr.Dropdown, gr.Dropdown]:
+def lists_of(registry: Registry, spec: ModelSpec) -> tuple[gr.Dropdown, gr.Dropdown, gr.Dropdown]:
     """The three lists when they lead to a model."""
-    return gr.Dropdown(**_method_list(choice)), gr.Dropdown(**_size_list(choice)), gr.Dropdown(**_setting_list(choice))
+    method, size, setting = (of(registry, spec) for of in (_method_list, _size_list, _setting_list))
+    return gr.Dropdown(**method), gr.Dropdown(**size), gr.Dropdown(**setting)
 
 
-def method_chosen(method: str, model: str) -> tuple[gr.Dropdown, gr.Dropdown]:
+def method_chosen(registry: Registry, method: str, model: str) -> tuple[gr.Dropdown, gr.Dropdown]:
     """Sizes and settings of a method; the size stays as it was where the method comes in it.
 
     Raises:
         gr.Error: no such method or model.
     """
     try:
-        sizes, before = sizes_of(method_of(method).name), find(model)
+        chosen_method, before = registry.method(method), registry.find(model, "classify")
     except UnknownModel as error:
         raise gr.Error(str(error), print_exception=False) from error
-    chosen = settings_of(method, before.size if before.size in sizes else sizes[0])[0]
-    return gr.Dropdown(**_size_list(chosen)), gr.Dropdown(**_setting_list(chosen))
+    sizes = registry.sizes(chosen_method)
+    chosen = registry.settings(chosen_method, before.size if before.size in sizes else sizes[0])[0]
+    return gr.Dropdown(**_size_list(registry, chosen)), gr.Dropdown(**_setting_list(registry, chosen))
 
 
-def size_chosen(method: str, size: str, model: str) -> tuple[gr.Dropdown, gr.Dropdown]:
+def size_chosen(registry: Registry, method: str, size: str, model: str) -> tuple[gr.Dropdown, gr.Dropdown]:
     """The size as it was chosen, and its settings; the setting stays as it was. Who is quick chooses a size before the
     lists have followed the method, so ``model`` may still be of another one.
 
@@ -119,23 +122,24 @@ def size_chosen(method: str, size: str, model: str) -> tuple[gr.Dropdown, gr.Dro
         gr.Error: no such method, size or model.
     """
     try:
-        method, before = method_of(method).name, find(model)
+        chosen_method, before = registry.method(method), registry.find(model, "classify")
     except UnknownModel as error:
         raise gr.Error(str(error), print_exception=False) from error
-    offered = settings_of(method, size)
+    offered = registry.settings(chosen_method, size)
     if not offered:
         raise gr.Error(f"There is no {method} of the size {str(size)[:20]!r}.", print_exception=False)
-    alike = [choice for choice in offered if choice.setting == before.setting]
+    alike = [spec for spec in offered if spec.setting == before.setting]
     chosen = (alike or offered)[0]
-    return gr.Dropdown(**_size_list(chosen)), gr.Dropdown(**_setting_list(chosen))
+    return gr.Dropdown(**_size_list(registry, chosen)), gr.Dropdown(**_setting_list(registry, chosen))
 
 
-def _method_list(chosen: ModelChoice) -> dict[str, Any]:
-    return {"choices": [method.name for method in METHODS], "value": chosen.method, "label": "Method"}
+def _method_list(registry: Registry, chosen: ModelSpec) -> dict[str, Any]:
+    names = [method.name for method in registry.methods()]
+    return {"choices": names, "value": chosen.method.name, "label": "Method"}
 
 
-def _size_list(chosen: ModelChoice) -> dict[str, Any]:
-    sizes = sizes_of(chosen.method)
+def _size_list(registry: Registry, chosen: ModelSpec) -> dict[str, Any]:
+    sizes = registry.sizes(chosen.method)
     return {
         "choices": [(SIZE_NAMES[size], size) for size in sizes],
         "value": chosen.size,
@@ -144,11 +148,11 @@ def _size_list(chosen: ModelChoice) -> dict[str, Any]:
     }
 
 
-def _setting_list(chosen: ModelChoice) -> dict[str, Any]:
-    settings = settings_of(chosen.method, chosen.size)
+def _setting_list(registry: Registry, chosen: ModelSpec) -> dict[str, Any]:
+    settings = registry.settings(chosen.method, chosen.size)
     return {
-        "choices": [(choice.setting, choice.name) for choice in settings],
+        "choices": [(spec.setting, spec.name) for spec in settings],
         "value": chosen.name,
-        "label": method_of(chosen.method).setting,
+        "label": chosen.method.setting,
         "interactive": len(settings) > 1,
     }

@@ -10,28 +10,26 @@ import gradio as gr
 from demo.charts.bars import notice
 from demo.memory import OutOfMemory
 from demo.model_cache import LoadedModel, ModelStore
-from demo.registry import ModelChoice, find_any, label_of
+from demo.registry import ModelSpec
 
 POLL_S = 0.2
 
 
-def load_models(store: ModelStore, choices: Sequence[ModelChoice], retry: bool = False) -> Iterator[str]:
+def load_models(store: ModelStore, specs: Sequence[ModelSpec], retry: bool = False) -> Iterator[str]:
     """Bring models into memory; a notice on the progress every now and then, so that no download falls into a timed
     request.
 
     Raises:
         gr.Error: the device has no room for one of them.
     """
-    for choice in choices:
-        if store.is_ready(choice.name):
+    for spec in specs:
+        if store.is_ready(spec):
             continue
         done: list[tuple[int, int | None]] = []
         with ThreadPoolExecutor(1) as pool:
-            loading = pool.submit(
-                store.get, choice.name, lambda *progress, seen=done: seen.append(progress), retry=retry
-            )
+            loading = pool.submit(store.get, spec, lambda *progress, seen=done: seen.append(progress), retry=retry)
             while not loading.done():
-                yield _loading_notice(choice.label, *(done[-1] if done else (0, None)))
+                yield _loading_notice(spec.label, *(done[-1] if done else (0, None)))
                 wait([loading], POLL_S)
             try:
                 loading.result()
@@ -39,25 +37,24 @@ def load_models(store: ModelStore, choices: Sequence[ModelChoice], retry: bool =
                 raise gr.Error(str(error), print_exception=False) from error
 
 
-def without_weights(store: ModelStore, names: Sequence[str]) -> tuple[list[LoadedModel], list[LoadedModel]]:
+def without_weights(store: ModelStore, specs: Sequence[ModelSpec]) -> tuple[list[LoadedModel], list[LoadedModel]]:
     """The models that have no weights: those that never had any, and those whose weights could not be had."""
-    entries = [entry for entry in map(store.get, dict.fromkeys(names)) if entry.problem]
-    exist = [find_any(entry.name).has_weights for entry in entries]
+    entries = [entry for entry in map(store.get, dict.fromkeys(specs)) if entry.problem]
     return (
-        [entry for entry, has in zip(entries, exist, strict=True) if not has],
-        [entry for entry, has in zip(entries, exist, strict=True) if has],
+        [entry for entry in entries if not entry.spec.has_weights],
+        [entry for entry in entries if entry.spec.has_weights],
     )
 
 
-def missing_weights(store: ModelStore, name: str, what: str, still: str) -> str:
+def missing_weights(store: ModelStore, spec: ModelSpec, what: str, still: str) -> str:
     """A warning where a model's weights could not be had; nothing otherwise.
 
     Args:
-        name: of a model that has weights.
+        spec: a model that has weights.
         what: is not shown for want of them, e.g. ``"detections"``.
         still: what can be done, and what is shown all the same.
     """
-    _, missing = without_weights(store, [name])
+    _, missing = without_weights(store, [spec])
     if not missing:
         return ""
     reason = f"No {what} from {labels(missing)}: {missing[0].problem}"
@@ -66,7 +63,7 @@ def missing_weights(store: ModelStore, name: str, what: str, still: str) -> str:
 
 def labels(entries: Sequence[LoadedModel]) -> str:
     """What people call the models, in one phrase."""
-    return " and ".join(label_of(entry.name) for entry in entries)
+    return " and ".join(entry.spec.label for entry in entries)
 
 
 def _loading_notice(label: str, done: int, total: int | None) -> str:

@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import gradio as gr
 
-from demo.garments import knows_the_same
-from demo.registry import ModelChoice, UnknownModel, find, peer_of
+from demo.registry import ModelSpec, Registry, UnknownModel
 from demo.runtime import AT_ONCE
 from demo.tabs.inputs import ModelPicker, connect_picker, lists_of
 
 Lists = tuple[gr.Dropdown, gr.Dropdown, gr.Dropdown]
 
 
-def connect_pair(model: ModelPicker, baseline: ModelPicker) -> None:
+def connect_pair(registry: Registry, model: ModelPicker, baseline: ModelPicker) -> None:
     """Let later lists of each side follow its earlier ones, and a side follow the other to garments."""
     for mine, other in ((model, baseline), (baseline, model)):
-        events = connect_picker(mine)
+        events = connect_picker(registry, mine)
         for chosen in (*(event.then for event in events), mine.setting.input):
-            chosen(follow, [mine.setting, other.setting], list(other.lists), trigger_mode="always_last", **AT_ONCE)
+            settings = [mine.setting, other.setting]
+            chosen(partial(follow, registry), settings, list(other.lists), trigger_mode="always_last", **AT_ONCE)
 
 
-def follow(chosen: str, other: str) -> Lists | tuple[dict, dict, dict]:
+def follow(registry: Registry, chosen: str, other: str) -> Lists | tuple[dict, dict, dict]:
     """The lists of the other side after one side was chosen; they change where only the chosen model is one of this
     project's, to what it is best compared with. Whoever then chooses another model there keeps it.
 
@@ -28,13 +30,20 @@ def follow(chosen: str, other: str) -> Lists | tuple[dict, dict, dict]:
         gr.Error: no such model.
     """
     try:
-        mine, theirs = find(chosen), find(other)
+        mine, theirs = registry.find(chosen, "classify"), registry.find(other, "classify")
     except UnknownModel as error:
         raise gr.Error(str(error), print_exception=False) from error
-    peer = peer_of(mine) if mine.bundled and not knows_the_same(mine, theirs) else None
-    return (gr.skip(),) * 3 if peer is None else lists_of(peer)
+    other = registry.counterpart(mine) if mine.bundled and mine.classes != theirs.classes else None
+    return (gr.skip(),) * 3 if other is None else lists_of(registry, other)
 
 
-def lists_of_both(pair: tuple[ModelChoice, ModelChoice]) -> tuple[gr.Dropdown, ...]:
+def lists_of_both(registry: Registry, pair: tuple[ModelSpec, ModelSpec]) -> tuple[gr.Dropdown, ...]:
     """All six lists, for two models."""
-    return (*lists_of(pair[0]), *lists_of(pair[1]))
+    return (*lists_of(registry, pair[0]), *lists_of(registry, pair[1]))
+
+
+def bundled_pair(registry: Registry) -> tuple[ModelSpec, ModelSpec] | None:
+    """The bundled classifier to begin with and its counterpart; ``None`` where there are none."""
+    own = registry.first_bundled("classify")
+    other = own and registry.counterpart(own)
+    return (own, other) if other else None

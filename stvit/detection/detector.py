@@ -187,7 +187,7 @@ def rename_head(name: str) -> str:
     return re.sub(r"^(neck\.\w+\.\d)\.conv\.", r"\1.", name)
 
 
-FULL_TOKENS = ModelRecord(num_classes=80, interpolation="bilinear", test_scale=(1333, 800))
+FULL_TOKENS = ModelRecord(num_classes=80, interpolation="bilinear", test_scale=TEST_SCALE)
 
 
 def _record(size: str, **published: float) -> ModelRecord:

@@ -1,6 +1,7 @@
 """Average precision of a detector on COCO, or on a set of your own in COCO's format.
 
 ``python -m stvit.evaluate coco --images val2017 --annotations instances_val2017.json --model MODEL --checkpoint FILE``
+``python -m stvit.evaluate coco --images FOLDER --annotations FILE.json --record CARD.json``
 
 A run that was stopped goes on where it was when the same command is given again.
 """
@@ -8,7 +9,6 @@ A run that was stopped goes on where it was when the same command is given again
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import sys
 import time
@@ -19,9 +19,12 @@ import torch
 from timm.models import is_model
 
 from stvit.checkpoint import CheckpointError
-from stvit.errors import needs_extra
+from stvit.errors import UserError, needs_extra
 from stvit.factory import create_model
 from stvit.predict.allocator import keep_freed_memory
+from stvit.pretrained.model_cards import ModelCard, load_card
+from stvit.pretrained.records import record
+from stvit.pretrained.resolve import sha256_of
 
 with needs_extra("train"):
     from . import coco
@@ -36,7 +39,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parse(arguments)
     try:
         evaluate(options)
-    except (EvaluationError, CheckpointError) as error:
+    except UserError as error:
         print(f"\n{error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -53,12 +56,15 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     one = benchmarks.add_parser("coco", help="box and mask AP")
     one.add_argument("--images", type=Path, required=True, metavar="DIR", help="folder of the images")
     one.add_argument("--annotations", type=Path, required=True, metavar="FILE", help="instances_*.json")
-    one.add_argument("--model", required=True, metavar="NAME", help="name of a registered detector")
-    one.add_argument("--checkpoint", type=Path, metavar="FILE", help="its weights (default: the published ones)")
+    which = one.add_mutually_exclusive_group(required=True)
+    which.add_argument("--model", metavar="NAME", help="name of a registered detector")
+    which.add_argument("--record", type=Path, metavar="FILE", help="a trained detector by its card, a .json")
+    one.add_argument("--checkpoint", type=Path, metavar="FILE", help="weights of --model (default: the published ones)")
     one.add_argument(
         "--num-classes", type=positive, metavar="N", help="classes of the checkpoint (default: the model's)"
     )
-    one.add_argument("--scale", type=positive, nargs=2, default=[1333, 800], metavar=("LONG", "SHORT"))
+    scale_help = "bounds of the input's sides (default: as it was tested or trained)"
+    one.add_argument("--scale", type=positive, nargs=2, metavar=("LONG", "SHORT"), help=scale_help)
     one.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", choices=["cpu", "cuda"])
     one.add_argument("--precision", default="float32", choices=PRECISIONS)
     one.add_argument("--results", "--resume", type=Path, metavar="FILE", help="results by image (MODEL.coco.jsonl)")
@@ -67,11 +73,13 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     one.add_argument("--skip-invalid", action="store_true", help="leave out objects that cannot be used")
     one.add_argument("--mask-area-from-box", action="store_true", help="sort masks by their box's size, as published")
     options = parser.parse_args(arguments)
-    if not is_model(options.model):
+    if options.model and not is_model(options.model):
         parser.error(f"unknown model: {options.model}")
+    if options.record and (options.checkpoint or options.num_classes):
+        parser.error("--record names weights and classes: give it without --checkpoint and --num-classes")
     if options.device == "cuda" and not torch.cuda.is_available():
         parser.error("no CUDA device is available")
-    options.results = options.results or Path(f"{options.model}.coco.jsonl")
+    options.results = options.results or Path(f"{options.model or options.record.stem}.coco.jsonl")
     options.output = options.output or options.results.with_suffix(".metrics.json")
     return options
 
@@ -87,7 +95,7 @@ def evaluate(options: argparse.Namespace) -> None:
     """Detect, measure, print and save.
 
     Raises:
-        EvaluationError, CheckpointError: with a message for the user.
+        UserError: it cannot go on, and why.
     """
     annotations = read_annotations(options.annotations, skip_invalid=options.skip_invalid)
     if annotations.skipped:
@@ -95,12 +103,13 @@ def evaluate(options: argparse.Namespace) -> None:
         print(f"{len(skipped)} objects are left out: {first_of(skipped)}.", file=sys.stderr)
     images = annotations.images[: options.limit]
     paths = find_images(options.images, images)
-    detector = build(options)
-    categories = category_ids(detector.num_classes, annotations.categories)
+    detector, card = build(options)
+    categories = category_ids(detector.num_classes, annotations.categories, card and card.classes)
+    scale = options.scale or test_scale(options.model, card)
     origin = {
-        "model": options.model,
-        "checkpoint": options.checkpoint and sha256(options.checkpoint),
-        "scale": options.scale,
+        "model": card.name if card else options.model,
+        "checkpoint": card.sha256 if card else options.checkpoint and sha256_of(options.checkpoint),
+        "scale": scale,
         "precision": options.precision,
         "annotations": annotations.sha256,
         "categories": categories,
@@ -108,7 +117,7 @@ def evaluate(options: argparse.Namespace) -> None:
     with ResultsFile(options.results, origin) as results:
         progress = Progress(sum(image.id in results.finished for image in images), len(images))
         pairs = zip(images, paths, strict=True)
-        coco.detect(detector, pairs, categories, results, scale=tuple(options.scale), progress=progress)
+        coco.detect(detector, pairs, categories, results, scale=tuple(scale), progress=progress)
         by_box = options.mask_area_from_box
         metrics = coco.average_precision(annotations, images, results.finished, mask_area_from_box=by_box)
     report = {
@@ -123,34 +132,42 @@ def evaluate(options: argparse.Namespace) -> None:
     print(f"\n{table(metrics)}\n\nSaved in {options.output}.")
 
 
-def build(options: argparse.Namespace) -> Any:
-    """The detector, on its device and in its precision.
+def build(options: argparse.Namespace) -> tuple[Any, ModelCard | None]:
+    """The detector, on its device and in its precision, and its card if it is named by one.
 
     Raises:
-        EvaluationError: it is no detector, or there are no weights.
+        EvaluationError: it is no detector, or there are no published weights.
+        ModelCardError, WeightsUnavailable: the card is wrong, or its weights are not those that it describes.
         CheckpointError: the checkpoint is no safe file, or does not fit.
     """
+    if options.record:
+        model, card = load_card(options.record)
+    else:
+        model, card = _published(options), None
+    name = card.model if card else options.model
+    if record(name).test_scale is None or not hasattr(model, "predict"):
+        raise EvaluationError(f"{name} is no detector.", "Choose a model whose name ends in _cascade_mask_rcnn.")
+    return model.to(options.device, PRECISIONS[options.precision]), card
+
+
+def _published(options: argparse.Namespace) -> Any:
+    """The model with the weights of a file, else with the published ones."""
     size = {} if options.num_classes is None else {"num_classes": options.num_classes}
     try:
-        model = create_model(options.model, options.checkpoint, pretrained=options.checkpoint is None, **size)
+        return create_model(options.model, options.checkpoint, pretrained=options.checkpoint is None, **size)
     except CheckpointError:
         raise
-    except (RuntimeError, ValueError, OSError) as error:  # what timm and the Hub's client raise
+    except (RuntimeError, ValueError, OSError) as error:  # WeightsUnavailable, and what timm raises
         raise EvaluationError(
-            f"The published weights of {options.model} cannot be had ({error}). Name a file with --checkpoint."
+            f"The published weights of {options.model} cannot be loaded ({error}).", "Name a file with --checkpoint."
         ) from error
-    if not hasattr(model, "predict"):
-        raise EvaluationError(f"{options.model} is no detector. Choose a model whose name ends in _cascade_mask_rcnn.")
-    return model.to(options.device, PRECISIONS[options.precision])
 
 
-def sha256(path: Path) -> str:
-    """Digest of a file that fits no memory."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(2**20):
-            digest.update(block)
-    return digest.hexdigest()
+def test_scale(model: str, card: ModelCard | None) -> list[int]:
+    """Bounds of the longest and the shortest side of a detector's input, pixels."""
+    long, short = record(card.model if card else model).test_scale
+    side = card.input_size if card else short
+    return [round(side * long / short), side]
 
 
 class Progress:

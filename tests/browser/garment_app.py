@@ -1,4 +1,4 @@
-"""The app with stand-ins for the bundled models, which asks the Hub anew for every visitor:
+"""The app with stand-ins for the bundled models, which asks the Hub again for every visitor:
 ``python -m tests.browser.garment_app``."""
 
 from __future__ import annotations
@@ -7,13 +7,12 @@ import tempfile
 from pathlib import Path
 
 import app
+import demo.page.published_weights
+from demo.model_specs import build_registry
+from stvit.pretrained.model_cards import BundledModels
 from tests.bundled_stand_ins import write_stand_ins
-from weights import BUNDLED_MODELS
 
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory(prefix="bundled-") as folder:
-        BUNDLED_MODELS.folder = write_stand_ins(Path(folder))
-        import demo.page.published_weights  # has the bundled models read
-
         demo.page.published_weights.FRESH_S = 0.0
-        app.main()
+        app.main(build_registry(BundledModels(write_stand_ins(Path(folder)))))

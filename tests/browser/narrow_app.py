@@ -3,14 +3,8 @@
 from __future__ import annotations
 
 import app
-from tests.browser.unbundled_app import NO_MODELS
-from weights import BUNDLED_MODELS
+from demo.model_specs import build_registry
+from tests.narrow_models import CLASSIFIERS, CLIP_MODELS, DETECTORS, narrowed
 
 if __name__ == "__main__":
-    BUNDLED_MODELS.folder = NO_MODELS
-    from tests import narrow_classifier, narrow_clip_model, narrow_detector  # they have the bundled models read
-
-    narrow_detector.make_narrow()
-    narrow_classifier.make_narrow()
-    narrow_clip_model.make_narrow()
-    app.main()
+    app.main(narrowed(build_registry({}), CLASSIFIERS, DETECTORS, CLIP_MODELS))

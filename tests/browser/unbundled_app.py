@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import app
-from weights import BUNDLED_MODELS
-
-NO_MODELS = Path(__file__).parent / "no-models"
+from demo.model_specs import build_registry
 
 if __name__ == "__main__":
-    BUNDLED_MODELS.folder = NO_MODELS
-    app.main()
+    app.main(build_registry({}))

@@ -10,12 +10,14 @@ from PIL import Image
 
 from demo.camera import camera_job
 from demo.video import CLUSTERS, ClipJob
-from tests.demo.conftest import MODEL
-from tests.narrow_detector import DETECTOR
+from tests.demo.conftest import MODEL, OFFERED
+from tests.narrow_models import CLASSIFIERS, DETECTOR, DETECTORS, narrowed
+
+NARROW = narrowed(OFFERED, CLASSIFIERS, DETECTORS)
 
 
 def job(task: str = CLUSTERS) -> ClipJob:
-    return camera_job(task, MODEL, DETECTOR, 320)
+    return camera_job(NARROW, task, MODEL, DETECTOR, 320)
 
 
 def scene(height: int = 96, width: int = 128, shift: int = 0) -> np.ndarray:

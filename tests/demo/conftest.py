@@ -13,19 +13,21 @@ from PIL import Image
 from safetensors.torch import save_file
 
 import demo.model_cache
-import demo.registry
 from demo.engine import Engine
-from demo.garments import garment_choices
+from demo.model_specs import build_registry
+from demo.registry import Registry
 from stvit.models.stvit_r_swin import rename_released
 from stvit.pretrained.hub import WeightsUnavailable
 from stvit.pretrained.model_cards import BundledModels
 from stvit.pretrained.records import ModelRecord
 from stvit.pretrained.resolve import ResolvedWeights
-from tests import bundled_stand_ins, narrow_detector
+from tests import bundled_stand_ins
 from tests.golden.fill import fill
+from tests.narrow_models import DETECTOR, DETECTORS, detector_checkpoint, narrowed
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
 MODEL, BASELINE = "stvit_r_swin_small_224", "deit_tiny_patch16_224"
+OFFERED = build_registry()
 
 
 @pytest.fixture(scope="session")
@@ -39,8 +41,8 @@ def weight_files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     save_file(released | counters, files[MODEL])
     torch.manual_seed(0)
     save_file(timm.create_model(BASELINE).state_dict(), files[BASELINE])
-    files[narrow_detector.DETECTOR] = folder / "detector.pth"
-    files[narrow_detector.DETECTOR].write_bytes(narrow_detector.checkpoint())
+    files[DETECTOR] = folder / "detector.pth"
+    files[DETECTOR].write_bytes(detector_checkpoint())
     return files
 
 
@@ -67,34 +69,16 @@ def engine(with_weights: None) -> Engine:
     return Engine(torch.device("cpu"))
 
 
-@pytest.fixture
-def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The page's detectors are narrow."""
-    narrow_detector.make_narrow_for(monkeypatch)
-
-
 @pytest.fixture(scope="session")
 def stand_ins(tmp_path_factory: pytest.TempPathFactory) -> BundledModels:
     """Bundled models of random weights."""
     return BundledModels(bundled_stand_ins.write_stand_ins(tmp_path_factory.mktemp("bundled")))
 
 
-@pytest.fixture
-def garments(stand_ins: BundledModels, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The page offers the stand-ins as its bundled models."""
-    roster = demo.registry
-    classifiers, detectors, segmenters, clips = (
-        garment_choices(stand_ins.of_task(task)) for task in ("classify", "detect", "segment", "video")
-    )
-    choices = tuple(choice for choice in roster.CHOICES if not choice.bundled) + classifiers
-    of_detectors = tuple(choice for choice in roster.DETECTORS if not choice.bundled) + detectors
-    monkeypatch.setattr(roster, "CHOICES", choices)
-    monkeypatch.setattr(roster, "DETECTORS", of_detectors)
-    monkeypatch.setattr(roster, "SEGMENTERS", segmenters)
-    of_clips = tuple(choice for choice in roster.CLIP_MODELS if not choice.bundled) + clips
-    monkeypatch.setattr(roster, "CLIP_MODELS", of_clips)
-    every = choices + of_detectors + roster.FULL_TOKEN_DETECTORS + segmenters + of_clips
-    monkeypatch.setattr(roster, "EVERY_MODEL", every)
+@pytest.fixture(scope="session")
+def garments(stand_ins: BundledModels) -> Registry:
+    """The published models, the detectors among them narrow, and the stand-ins as bundled ones."""
+    return narrowed(build_registry(stand_ins), DETECTORS)
 
 
 @pytest.fixture

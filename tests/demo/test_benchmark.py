@@ -15,8 +15,9 @@ from demo.engine import Engine
 from demo.export import race_json
 from demo.model_cache import LoadedModel
 from stvit.measure.timing import LatencySummary
+from tests.demo.conftest import OFFERED
 
-MODEL, BASELINE = "stvit_r_swin_small_224", "swin_small_patch4_window7_224"
+MODEL, BASELINE = (OFFERED.find(name) for name in ("stvit_r_swin_small_224", "swin_small_patch4_window7_224"))
 IMAGES = dict.fromkeys((MODEL, BASELINE), torch.zeros(1, 3, 224, 224))
 
 
@@ -38,7 +39,7 @@ class Patches(nn.Module):
 def engine() -> Engine:
     """Two tiny networks under the names of real ones; the baseline does twice the work."""
     loaded = {
-        name: LoadedModel(name, Patches(width), "made up", "", "", 0.0) for name, width in ((MODEL, 8), (BASELINE, 16))
+        spec: LoadedModel(spec, Patches(width), "made up", "", "", 0.0) for spec, width in ((MODEL, 8), (BASELINE, 16))
     }
     engine = Engine(torch.device("cpu"), torch.float32)
     engine.store = SimpleNamespace(get=loaded.__getitem__)
@@ -103,8 +104,8 @@ def test_a_batch_size_that_is_not_offered_is_refused(value: object) -> None:
 
 def finished(model_ms: float, baseline_ms: float) -> RaceState:
     model, baseline = (
-        Racer(name, 10**6, macs, macs, LatencySummary(ms, ms, ms, 9), LatencySummary(4 * ms, 4 * ms, 4 * ms, 9))
-        for name, macs, ms in ((MODEL, 10**9, model_ms), (BASELINE, 2 * 10**9, baseline_ms))
+        Racer(spec, 10**6, macs, macs, LatencySummary(ms, ms, ms, 9), LatencySummary(4 * ms, 4 * ms, 4 * ms, 9))
+        for spec, macs, ms in ((MODEL, 10**9, model_ms), (BASELINE, 2 * 10**9, baseline_ms))
     )
     return RaceState("Done", 1.0, model, baseline, 8, "a CPU, float32")
 
@@ -135,13 +136,14 @@ def test_published_figures_are_labelled_as_the_papers(engine: Engine) -> None:
 def test_figures_that_no_paper_prints_are_not_made_up() -> None:
     state = finished(10, 15)
     evit, tome = (
-        f"{name}_deit_small_patch16_224:{option}" for name, option in (("evit", "keep_rate=0.7"), ("tome", "r=8"))
+        OFFERED.find(f"{name}_deit_small_patch16_224:{option}")
+        for name, option in (("evit", "keep_rate=0.7"), ("tome", "r=8"))
     )
-    one = charts.comparison(replace(state, model=replace(state.model, name=evit)))
+    one = charts.comparison(replace(state, model=replace(state.model, spec=evit)))
     assert "Published in the papers" in one and "<td>not printed</td><td>551</td>" in one
-    both = replace(state, model=replace(state.model, name=evit), baseline=replace(state.baseline, name=tome))
+    both = replace(state, model=replace(state.model, spec=evit), baseline=replace(state.baseline, spec=tome))
     assert "<td>78.5</td><td>not printed</td>" in charts.comparison(both)
-    none = replace(both, model=replace(state.model, name=tome.replace("r=8", "r=16")))
+    none = replace(both, model=replace(state.model, spec=OFFERED.find(tome.name.replace("r=8", "r=16"))))
     assert "Published" not in charts.comparison(none)
 
 

@@ -14,25 +14,20 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import demo.camera
 import demo.camera_runs
 import stvit.video.annotate
-from demo.camera import MAX_BYTES, READY_MODELS, FrameError, LiveModels, camera_job, full_token_macs, read_frame
+from demo.camera import MAX_BYTES, READY_MODELS, FrameError, LiveModels, camera_job, macs_on_frame, read_frame
 from demo.camera_runs import MAX_RUNS, LiveRun, LiveRuns, TooManyCameras
 from demo.engine import Engine
-from demo.registry import find
 from demo.video import CLASSIFY, CLUSTERS, DETECT, BadChoice
 from stvit.pretrained.hub import WeightsUnavailable
-from tests import narrow_classifier
-from tests.demo.camera_frames import encoded, job, scene
-from tests.demo.conftest import BASELINE, MODEL
-from tests.narrow_detector import DETECTOR
+from tests.demo.camera_frames import NARROW, encoded, job, scene
+from tests.demo.conftest import BASELINE, MODEL, OFFERED
+from tests.narrow_models import DETECTOR
 
 
 @pytest.fixture
-def models(no_weights: Mock, narrow: None, monkeypatch: pytest.MonkeyPatch) -> LiveModels:
-    narrow_classifier.make_narrow_for(monkeypatch)
-    monkeypatch.setattr(demo.camera, "cost_of", demo.camera.cost_of.__wrapped__)  # kept from models of full width
+def models(no_weights: Mock) -> LiveModels:
     return LiveModels(Engine())
 
 
@@ -98,38 +93,28 @@ def test_a_network_that_the_store_gives_up_is_not_held(models: LiveModels, no_we
     no_weights.side_effect = resolve
     models.judge(job(), scene())
     store = models._engine.store
-    network = ref(store.get(MODEL).network)
+    network = ref(store.get(NARROW.find(MODEL)).network)
     store.budget_bytes = 0
-    store.get(BASELINE)
+    store.get(OFFERED.find(BASELINE))
     gc.collect()
     assert network() is None and len(models._ready) == 0
     models.judge(job(), scene())
-    assert list(models._ready) == [store.get(MODEL)]
+    assert list(models._ready) == [store.get(NARROW.find(MODEL))]
 
 
 def test_a_network_that_came_anew_is_asked_from_then_on(models: LiveModels) -> None:
     models.judge(job(), scene())
     store = models._engine.store
-    store._keep(replace(store.get(MODEL), network=copy.deepcopy(store.get(MODEL).network)))
+    store._keep(replace(store.get(NARROW.find(MODEL)), network=copy.deepcopy(store.get(NARROW.find(MODEL)).network)))
     models.judge(job(), scene())
-    assert store.get(MODEL) in models._ready
+    assert store.get(NARROW.find(MODEL)) in models._ready
 
 
 @pytest.mark.parametrize("task", [CLUSTERS, DETECT])
 def test_the_full_token_model_of_the_same_size_costs_more(models: LiveModels, task: str) -> None:
-    macs, full = models.judge(job(task), scene()).caption.macs, full_token_macs(job(task), (96, 128))
+    macs = models.judge(job(task), scene()).caption.macs
+    full = macs_on_frame(NARROW.counterpart(job(task).model), 320, (96, 128))
     assert 1.02 < full / macs < 3
-
-
-def test_a_full_token_model_costs_as_much_as_itself() -> None:
-    own = camera_job(CLASSIFY, "deit_tiny_patch16_224", None, None)
-    assert full_token_macs(own, (96, 128)) == stvit.count_macs(stvit.create_model("deit_tiny_patch16_224"))
-
-
-def test_every_classifier_on_offer_is_measured_against_one_of_its_size() -> None:
-    for name in ("stvit_deit_small_patch16_224:num_semantic_tokens=16", "evit_lvvit_small_224:keep_rate=0.5"):
-        peer = demo.camera._full_token_model(camera_job(CLASSIFY, name, None, None))
-        assert peer.size == find(name).size and name.split("_")[1] in peer.name
 
 
 def test_regions_keep_their_colours_from_frame_to_frame(models: LiveModels, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -185,4 +170,4 @@ def test_places_are_bounded_and_idle_runs_give_theirs_up(monkeypatch: pytest.Mon
 
 def test_only_tasks_on_frames_are_for_the_camera() -> None:
     with pytest.raises(BadChoice, match="no task 'Clip action' for the camera"):
-        camera_job("Clip action", MODEL, DETECTOR, 320)
+        camera_job(OFFERED, "Clip action", MODEL, DETECTOR, 320)

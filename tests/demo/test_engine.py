@@ -16,12 +16,14 @@ from demo.engine import Engine, top_predictions
 from demo.media import MediaError
 from demo.memory import OutOfMemory
 from demo.model_cache import ModelStore
-from demo.registry import UnknownModel
+from demo.registry import Registry
 from stvit.pretrained.resolve import ResolvedWeights
-from tests.demo.conftest import BASELINE, MODEL
+from tests.demo import conftest
+from tests.demo.conftest import OFFERED
 from weights.garments.sources import CLASS_NAMES
 
 CPU = torch.device("cpu")
+MODEL, BASELINE = OFFERED.find(conftest.MODEL), OFFERED.find(conftest.BASELINE)
 
 
 def test_both_models_predict_five_classes_best_first(engine: Engine, photo: Path) -> None:
@@ -85,11 +87,13 @@ def test_without_weights_there_are_clusters_but_no_predictions(no_weights: Mock,
 def test_weights_that_do_not_fit_are_a_problem_that_names_the_file_only(
     weight_files: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    wrong = ResolvedWeights(weight_files[MODEL], "cache", "")
+    wrong = ResolvedWeights(weight_files[MODEL.name], "cache", "")
     monkeypatch.setattr(demo.model_cache, "resolve", lambda record, progress=None: wrong)
     loaded = ModelStore(CPU, torch.float32).get(BASELINE)
     assert "does not fit" in loaded.problem
-    assert weight_files[MODEL].name in loaded.problem and str(weight_files[MODEL].parent) not in loaded.problem
+    assert (
+        weight_files[MODEL.name].name in loaded.problem and str(weight_files[MODEL.name].parent) not in loaded.problem
+    )
 
 
 def test_an_unreadable_file_is_a_media_error_and_the_engine_goes_on(
@@ -102,17 +106,13 @@ def test_an_unreadable_file_is_a_media_error_and_the_engine_goes_on(
     assert engine.classify_file(photo, MODEL, BASELINE).model.predictions
 
 
-def test_an_unknown_model_is_refused_with_the_names_on_offer(engine: Engine) -> None:
-    with pytest.raises(UnknownModel, match=MODEL):
-        engine.store.get("../../etc/passwd")
-
-
 def test_the_store_keeps_to_its_budget(no_weights: Mock) -> None:
     store = ModelStore(CPU, torch.float32, budget_bytes=100_000_000)
-    tiny, small = store.get("deit_tiny_patch16_224"), store.get("deit_small_patch16_224")
+    of_tiny, of_small = (OFFERED.find(f"deit_{size}_patch16_224") for size in ("tiny", "small"))
+    tiny, small = store.get(of_tiny), store.get(of_small)
     assert tiny.num_bytes < store.budget_bytes < tiny.num_bytes + small.num_bytes
-    assert store.get("deit_small_patch16_224") is small
-    assert store.get("deit_tiny_patch16_224") is not tiny
+    assert store.get(of_small) is small
+    assert store.get(of_tiny) is not tiny
 
 
 def test_where_memory_is_short_a_new_model_takes_the_place_of_the_others(
@@ -129,7 +129,8 @@ def test_where_memory_is_short_a_new_model_takes_the_place_of_the_others(
         return move(network, *where)
 
     monkeypatch.setattr(torch.nn.Module, "to", cramped)
-    assert store.get("deit_small_patch16_224").name == "deit_small_patch16_224"
+    small = OFFERED.find("deit_small_patch16_224")
+    assert store.get(small).spec is small
     with pytest.raises(OutOfMemory, match="not enough memory for this model"):
         store.get(BASELINE)
     assert store.get(BASELINE) is not tiny
@@ -160,11 +161,11 @@ def test_a_failed_download_is_tried_again_only_when_asked_and_after_a_while(
 
 def test_without_published_weights_nothing_is_fetched_and_the_reason_is_said(no_weights: Mock, photo: Path) -> None:
     engine = Engine(CPU)
-    name = "stvit_deit_tiny_patch16_224:num_semantic_tokens=16"
-    found = engine.classify(engine.open_picture(photo, name).images, name)
+    spec = OFFERED.find("stvit_deit_tiny_patch16_224:num_semantic_tokens=16")
+    _, found = engine.classify_one(photo, spec)
     assert found.predictions == () and found.weights.startswith("Its weights were never published.")
     assert [entry.layer for entry in found.regions] == ["STGM 1", "STGM 2"]
-    assert engine.store.is_ready(found.model)
+    assert engine.store.is_ready(spec)
     assert no_weights.call_count == 0
 
 
@@ -182,7 +183,7 @@ def test_without_published_weights_nothing_is_fetched_and_the_reason_is_said(no_
 def test_reducing_models_predict_with_deits_weights_and_say_what_became_of_every_token(
     engine: Engine, photo: Path, name: str, tokens: list[int]
 ) -> None:
-    found = engine.classify(engine.open_picture(photo, name).images, name)
+    _, found = engine.classify_one(photo, OFFERED.find(name))
     assert len(found.predictions) == 5 and "deit_tiny_patch16_224" in found.weights
     assert [entry.num_tokens for entry in found.regions] == tokens
     assert all(entry.reduces and entry.attention is None for entry in found.regions)
@@ -193,9 +194,9 @@ def test_reducing_models_predict_with_deits_weights_and_say_what_became_of_every
 
 
 def test_a_model_of_this_project_names_its_own_classes_and_sees_the_whole_square(
-    garments: None, engine: Engine, photo: Path
+    garments: Registry, engine: Engine, photo: Path
 ) -> None:
-    run = engine.classify_file(photo, "garments_stvit_deit", "garments_swin")
+    run = engine.classify_file(photo, garments.find("garments_stvit_deit"), garments.find("garments_swin"))
     for result in (run.model, run.baseline):
         assert len(result.predictions) == 5 and {entry.label for entry in result.predictions} <= set(CLASS_NAMES)
         assert result.weights == "this project (bundled)"
@@ -209,16 +210,16 @@ def test_models_that_are_prepared_for_alike_share_their_input(engine: Engine, ph
     assert run.baseline_picture is run.picture
 
 
-def test_the_drawn_side_brings_what_it_saw_along(garments: None, engine: Engine, photo: Path) -> None:
-    run = engine.classify_file(photo, "garments_swin", "garments_stvit_deit")
+def test_the_drawn_side_brings_what_it_saw_along(garments: Registry, engine: Engine, photo: Path) -> None:
+    run = engine.classify_file(photo, garments.find("garments_swin"), garments.find("garments_stvit_deit"))
     assert run.drawn == (run.baseline_picture, run.baseline)
-    run = engine.classify_file(photo, "garments_stvit_deit", MODEL)
+    run = engine.classify_file(photo, garments.find("garments_stvit_deit"), MODEL)
     assert run.drawn == (run.picture, run.model)
 
 
 def test_damaged_weights_of_this_project_predict_nothing(
-    garments: None, engine: Engine, photo: Path, monkeypatch: pytest.MonkeyPatch
+    garments: Registry, engine: Engine, photo: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(importlib.import_module("stvit.pretrained.resolve"), "sha256_of", lambda path: "0" * 64)
-    _, found = engine.classify_one(photo, "garments_deit")
+    _, found = engine.classify_one(photo, garments.find("garments_deit"))
     assert found.predictions == () and "garments_deit.safetensors are damaged" in found.weights

@@ -6,81 +6,94 @@ import timm
 import torch
 
 import stvit
-from demo.registry import (
-    BASELINES,
-    CHOICES,
-    DETECTORS,
-    METHODS,
-    MODELS,
-    UnknownModel,
-    find,
-    full_token_peer,
-    label_of,
-    method_of,
-    published_figures,
-    settings_of,
-    sizes_of,
-)
+from demo.model_specs import paper_tables
+from demo.registry import UnknownModel
 from demo.tabs.inputs import method_chosen, size_chosen
-from stvit.pretrained.records import catalogue, record
+from stvit.pretrained.records import catalogue
+from tests.demo.conftest import OFFERED
+
+CLASSIFIERS, DETECTORS = OFFERED.of_task("classify"), OFFERED.of_task("detect")
 
 
-def test_names_and_labels_are_unique_and_lead_back_to_their_entry() -> None:
-    assert len({choice.name for choice in CHOICES}) == len({choice.label for choice in CHOICES}) == len(CHOICES)
-    assert all(find(choice.name) is choice for choice in CHOICES)
-    assert len(MODELS) + len(BASELINES) == len(CHOICES)
+def test_names_and_labels_are_unique_and_lead_back_to_their_spec() -> None:
+    names, labels = {spec.name for spec in CLASSIFIERS}, {spec.label for spec in CLASSIFIERS}
+    assert len(names) == len(labels) == len(CLASSIFIERS)
+    assert all(OFFERED.find(spec.name) is OFFERED.find(spec.name, spec.task) is spec for spec in CLASSIFIERS)
 
 
-def test_every_entry_is_reached_through_the_three_pickers() -> None:
+def test_every_classifier_is_reached_through_the_three_pickers() -> None:
     reached = [
-        choice for method in METHODS for size in sizes_of(method.name) for choice in settings_of(method.name, size)
+        spec
+        for method in OFFERED.methods()
+        for size in OFFERED.sizes(method)
+        for spec in OFFERED.settings(method, size)
     ]
-    assert sorted(choice.name for choice in reached) == sorted(choice.name for choice in CHOICES)
+    assert sorted(spec.name for spec in reached) == sorted(spec.name for spec in CLASSIFIERS)
 
 
-def test_detectors_are_on_offer_with_their_records_and_a_full_token_peer_without_weights() -> None:
+def test_detectors_are_on_offer_with_their_records_and_a_full_token_counterpart_without_weights() -> None:
     records = {each.architecture: each for each in catalogue().values() if each.test_scale}
-    published = [choice for choice in DETECTORS if not choice.bundled]
-    assert [choice.name for choice in published] == list(records)
-    for choice in published:
-        assert choice.weights == choice.name and records[choice.name].published.items() <= choice.published.items()
-        peer = full_token_peer(choice)
-        assert peer.size == choice.size and peer.weights is None and "no public weights" in peer.no_weights
+    published = [spec for spec in DETECTORS if not spec.bundled]
+    assert [spec.name for spec in published] == list(records)
+    for spec in published:
+        assert spec.record == records[spec.name] and spec.record.published.items() <= spec.published.items()
+        assert spec.published == paper_tables()["table5_coco"][spec.name.removesuffix("_cascade_mask_rcnn")]
+        full = OFFERED.counterpart(spec)
+        assert full.size == spec.size and full.record is None and "no public weights" in full.no_weights
+        assert full not in DETECTORS
         with torch.device("meta"):
-            assert stvit.create_model(choice.model).num_classes == stvit.create_model(peer.model).num_classes == 80
+            assert stvit.create_model(spec.model).num_classes == stvit.create_model(full.model).num_classes == 80
+
+
+@pytest.mark.parametrize(
+    ("name", "counterpart"),
+    [
+        ("stvit_r_swin_small_224", "swin_small_patch4_window7_224"),
+        ("stvit_deit_small_patch16_224:num_semantic_tokens=16", "deit_small_patch16_224"),
+        ("evit_lvvit_small_224:keep_rate=0.5", "lvvit_small_224"),
+        ("tome_deit_base_patch16_224:r=13", "deit_base_patch16_224"),
+        ("deit_tiny_patch16_224", "stvit_deit_tiny_patch16_224:num_semantic_tokens=16"),
+        ("stvit_r_swin_base_cascade_mask_rcnn", "swin_base_cascade_mask_rcnn"),
+        ("video_swin_tiny", "stvit_video_swin_tiny"),
+    ],
+)
+def test_a_counterpart_has_the_network_and_the_size_and_treats_its_tokens_otherwise(
+    name: str, counterpart: str
+) -> None:
+    assert OFFERED.counterpart(OFFERED.find(name)).name == counterpart
 
 
 def test_a_detector_is_no_classifier_and_the_other_way_round() -> None:
     with pytest.raises(UnknownModel):
-        find(DETECTORS[0].name)
+        OFFERED.find(DETECTORS[0].name, "classify")
     with pytest.raises(UnknownModel):
-        find(CHOICES[0].name, DETECTORS)
-    assert label_of(DETECTORS[0].name) == label_of(CHOICES[0].name) == "STViT-R-Swin-S"
+        OFFERED.find(CLASSIFIERS[0].name, "detect")
+    with pytest.raises(UnknownModel):
+        OFFERED.find(OFFERED.counterpart(DETECTORS[0]).name, "detect")
+    assert DETECTORS[0].label == CLASSIFIERS[0].label == "STViT-R-Swin-S"
 
 
 @pytest.mark.slow
 def test_every_setting_can_be_built() -> None:
     with torch.device("meta"):
-        for choice in CHOICES:
-            if choice.size == sizes_of(choice.method)[0]:
-                known = len(choice.classes or range(1000))
-                assert timm.create_model(choice.model, **choice.options).num_classes == known
+        for spec in CLASSIFIERS:
+            if spec.size == OFFERED.sizes(spec.method)[0]:
+                known = len(spec.classes or range(1000))
+                assert timm.create_model(spec.model, **spec.options).num_classes == known
 
 
-def test_every_entry_has_weights_of_its_size_or_says_why_not() -> None:
-    for choice in CHOICES:
-        assert choice.has_weights != bool(choice.no_weights)
-        assert choice.weights is None or (record(choice.weights).name in catalogue() and choice.size in choice.weights)
+def test_every_spec_has_weights_of_its_size_or_says_why_not() -> None:
+    for spec in CLASSIFIERS:
+        assert spec.has_weights != bool(spec.no_weights)
+        assert spec.record is None or spec.size in spec.record.name
 
 
 @pytest.mark.parametrize("name", [each.architecture for each in catalogue().values() if not each.test_scale])
 def test_every_record_is_on_offer_with_the_papers_figures(name: str) -> None:
-    figures = record(name).published
-    assert published_figures(name) == {
-        "top1": figures["top1"],
-        "gmacs": figures["gmacs"],
-        "throughput": figures["v100_images_per_s"],
-    }
+    spec = OFFERED.find(name)
+    table = {"STViT-R-Swin": "table3_stvit_r", "Swin": "table2_stvit_swin", "DeiT": "table1_stvit_deit"}
+    row = paper_tables()[table[spec.method.name]][spec.size]
+    assert spec.published == row.get("base", row)
 
 
 @pytest.mark.parametrize(
@@ -94,34 +107,34 @@ def test_every_record_is_on_offer_with_the_papers_figures(name: str) -> None:
     ],
 )
 def test_figures_are_those_of_the_papers_tables(name: str, figures: dict[str, float]) -> None:
-    assert published_figures(name) == figures
+    assert OFFERED.find(name).published == figures
 
 
 @pytest.mark.parametrize("name", [None, "", "resnet50", "evit_deit_small_patch16_224", ["x"], {"a": 1}])
 def test_what_is_not_on_offer_is_refused(name: object) -> None:
     with pytest.raises(UnknownModel, match="is not offered here"):
-        find(name)
+        OFFERED.find(name, "classify")
     with pytest.raises(UnknownModel, match="There is no method"):
-        method_of(name)
+        OFFERED.method(name)
 
 
 def test_a_method_brings_its_own_settings_and_keeps_the_size_where_it_can() -> None:
-    size, setting = method_chosen("EViT-DeiT", "swin_base_patch4_window7_224")
+    size, setting = method_chosen(OFFERED, "EViT-DeiT", "swin_base_patch4_window7_224")
     assert (size.value, setting.label) == ("base", "Keep rate")
     assert setting.value == "evit_deit_base_patch16_224:keep_rate=0.9"
-    size, setting = method_chosen("LV-ViT", setting.value)
+    size, setting = method_chosen(OFFERED, "LV-ViT", setting.value)
     assert (size.value, setting.value, size.interactive) == ("small", "lvvit_small_224", False)
 
 
 def test_a_size_keeps_the_setting() -> None:
-    size, setting = size_chosen("STViT-DeiT", "tiny", "stvit_deit_base_patch16_224:num_semantic_tokens=64")
+    size, setting = size_chosen(OFFERED, "STViT-DeiT", "tiny", "stvit_deit_base_patch16_224:num_semantic_tokens=64")
     assert (size.value, setting.value) == ("tiny", "stvit_deit_tiny_patch16_224:num_semantic_tokens=64")
 
 
 def test_a_size_that_is_chosen_before_the_lists_have_followed_the_method_is_one_of_that_method() -> None:
-    size, setting = size_chosen("STViT-DeiT", "tiny", "swin_base_patch4_window7_224")
+    size, setting = size_chosen(OFFERED, "STViT-DeiT", "tiny", "swin_base_patch4_window7_224")
     assert (size.value, setting.value) == ("tiny", "stvit_deit_tiny_patch16_224:num_semantic_tokens=16")
-    assert [value for _, value in size.choices] == list(sizes_of("STViT-DeiT"))
+    assert [value for _, value in size.choices] == list(OFFERED.sizes(OFFERED.method("STViT-DeiT")))
 
 
 @pytest.mark.parametrize(
@@ -135,6 +148,6 @@ def test_a_size_that_is_chosen_before_the_lists_have_followed_the_method_is_one_
 )
 def test_a_method_size_or_model_from_elsewhere_is_refused(method: object, size: object, model: object) -> None:
     with pytest.raises(gr.Error):
-        size_chosen(method, size, model)
+        size_chosen(OFFERED, method, size, model)
     with pytest.raises(gr.Error):
-        method_chosen(size, model)
+        method_chosen(OFFERED, size, model)

@@ -17,59 +17,74 @@ from demo.engine import Engine
 from demo.media import MediaError
 from demo.memory import OutOfMemory
 from demo.page.examples import garment_examples
-from demo.registry import UnknownModel, segmenter_peer
+from demo.registry import ModelSpec, Registry
 from demo.segmentation import class_areas, race_segmenters, segment, segment_file
 from stvit.pretrained.hub import WeightsUnavailable
-from tests.demo.conftest import MODEL
 from tests.sure_detector import PHOTO
 
-OURS, FULL = "garments_segment_stvit_r", "garments_segment_swin"
 SCENE = garment_examples("scene")[0].path
 CPU = torch.device("cpu")
 NO_MEMORY = RuntimeError("[enforce fail] . DefaultCPUAllocator: not enough memory: you tried to allocate 17 GB.")
 
 
 @pytest.fixture
-def exact(garments: None) -> Engine:
+def exact() -> Engine:
     """An engine in full precision."""
     return Engine(CPU, torch.float32)
 
 
-@pytest.mark.parametrize("name", [OURS, FULL])
-def test_a_scene_gets_the_labels_that_the_model_predicts_in_its_evaluation(exact: Engine, name: str) -> None:
-    run = segment_file(exact, SCENE, name)
-    expected = exact.store.get(name).network.predict(run.source.pixels, scale=(224, 224))
+@pytest.fixture
+def ours(garments: Registry) -> ModelSpec:
+    """A segmenter with semantic tokens."""
+    return garments.find("garments_segment_stvit_r")
+
+
+@pytest.fixture
+def full(garments: Registry) -> ModelSpec:
+    """The segmenter with all tokens."""
+    return garments.find("garments_segment_swin")
+
+
+@pytest.mark.parametrize("kind", ["ours", "full"])
+def test_a_scene_gets_the_labels_that_the_model_predicts_in_its_evaluation(
+    exact: Engine, kind: str, request: pytest.FixtureRequest
+) -> None:
+    segmenter = request.getfixturevalue(kind)
+    run = segment_file(exact, SCENE, segmenter)
+    expected = exact.store.get(segmenter).network.predict(run.source.pixels, scale=(224, 224))
     np.testing.assert_array_equal(run.result.labels, expected)
     assert run.result.network_hw == (224, 224) and run.result.labels.dtype == np.uint8
 
 
-def test_a_larger_picture_is_seen_as_the_model_sees_it_but_for_rounding(exact: Engine) -> None:
-    run = segment_file(exact, PHOTO, OURS)
-    expected = exact.store.get(OURS).network.predict(run.source.pixels, scale=(224, 224)).numpy()
+def test_a_larger_picture_is_seen_as_the_model_sees_it_but_for_rounding(exact: Engine, ours: ModelSpec) -> None:
+    run = segment_file(exact, PHOTO, ours)
+    expected = exact.store.get(ours).network.predict(run.source.pixels, scale=(224, 224)).numpy()
     assert run.result.labels.shape == (675, 900) and run.result.network_hw == (168, 224)
     assert (run.result.labels == expected).mean() > 0.98  # of random weights, many of whose scores are almost equal
 
 
-def test_a_photo_that_was_turned_is_labelled_upright(exact: Engine, tmp_path: Path) -> None:
+def test_a_photo_that_was_turned_is_labelled_upright(exact: Engine, tmp_path: Path, full: ModelSpec) -> None:
     with Image.open(PHOTO) as photo:
         exif = Image.Exif()
         exif[0x0112] = 6
         photo.save(tmp_path / "turned.jpg", exif=exif)
-    assert segment_file(exact, tmp_path / "turned.jpg", FULL).result.labels.shape == (900, 675)
+    assert segment_file(exact, tmp_path / "turned.jpg", full).result.labels.shape == (900, 675)
 
 
 @pytest.mark.parametrize(("height", "width"), [(8, 160), (160, 8), (97, 251)])
-def test_any_shape_is_labelled_and_its_regions_cover_it(exact: Engine, height: int, width: int) -> None:
+def test_any_shape_is_labelled_and_its_regions_cover_it(
+    exact: Engine, height: int, width: int, ours: ModelSpec
+) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
-    result = segment(exact, pixels, OURS)
+    result = segment(exact, pixels, ours)
     assert result.labels.shape == (height, width)
     assert [entry.layer for entry in result.regions] == ["STGM 1", "STGM 2", "Recovery"]
     for regions in result.regions:
         assert all(16 * cells >= side for cells, side in zip(regions.image_grid_hw, result.network_hw, strict=True))
 
 
-def test_areas_add_up_to_the_picture_largest_first(exact: Engine) -> None:
-    result = segment_file(exact, SCENE, OURS).result
+def test_areas_add_up_to_the_picture_largest_first(exact: Engine, ours: ModelSpec) -> None:
+    result = segment_file(exact, SCENE, ours).result
     areas = class_areas(result)
     assert sum(area.pixels for area in areas) == result.labels.size
     assert [area.pixels for area in areas] == sorted((area.pixels for area in areas), reverse=True)
@@ -78,13 +93,13 @@ def test_areas_add_up_to_the_picture_largest_first(exact: Engine) -> None:
         assert area.share == pytest.approx(area.pixels / 224**2)
 
 
-def test_every_step_is_timed(exact: Engine) -> None:
-    times = vars(segment_file(exact, SCENE, FULL).result.times)
+def test_every_step_is_timed(exact: Engine, full: ModelSpec) -> None:
+    times = vars(segment_file(exact, SCENE, full).result.times)
     assert times.pop("draw_ms") == 0 and all(value > 0 for value in times.values())
 
 
-def test_a_model_with_all_tokens_has_no_regions(exact: Engine) -> None:
-    assert segment_file(exact, SCENE, FULL).result.regions == ()
+def test_a_model_with_all_tokens_has_no_regions(exact: Engine, full: ModelSpec) -> None:
+    assert segment_file(exact, SCENE, full).result.regions == ()
 
 
 @pytest.fixture
@@ -102,73 +117,66 @@ def cramped(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return tried
 
 
-def test_where_memory_is_short_classes_are_found_on_a_coarser_map(exact: Engine, cramped: list[int]) -> None:
-    exact.first_use(exact.store.get(OURS).network)
-    fine = segment_file(exact, SCENE, OURS).result
+def test_where_memory_is_short_classes_are_found_on_a_coarser_map(
+    exact: Engine, cramped: list[int], ours: ModelSpec
+) -> None:
+    exact.first_use(exact.store.get(ours).network)
+    fine = segment_file(exact, SCENE, ours).result
     pixels = np.kron(np.array(Image.open(SCENE).convert("RGB")), np.ones((6, 6, 1), np.uint8))
     cramped.clear()
-    result = segment(exact, pixels, OURS)
+    result = segment(exact, pixels, ours)
     assert cramped == [1344, 1024, 512]
     assert (result.labelled_side, fine.labelled_side) == (512, 224)
     assert result.labels.shape == (1344, 1344)
     assert (result.labels[3::6, 3::6] == fine.labels).mean() > 0.9
 
 
-def test_no_memory_even_for_the_smallest_map_is_one_message(exact: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    network = exact.store.get(OURS).network
+def test_no_memory_even_for_the_smallest_map_is_one_message(
+    exact: Engine, monkeypatch: pytest.MonkeyPatch, ours: ModelSpec, full: ModelSpec
+) -> None:
+    network = exact.store.get(ours).network
     exact.first_use(network)
     network.backbone.register_forward_pre_hook(lambda *_: (_ for _ in ()).throw(NO_MEMORY))
     with pytest.raises(OutOfMemory, match="has not enough memory"):
-        segment_file(exact, SCENE, OURS)
+        segment_file(exact, SCENE, ours)
     with pytest.raises(OutOfMemory, match="has not enough memory"):
-        next(race_segmenters(exact, SCENE, OURS))
+        next(race_segmenters(exact, SCENE, ours, full))
 
 
 def test_without_weights_there_are_regions_and_times_but_no_labels(
-    garments: None, monkeypatch: pytest.MonkeyPatch
+    ours: ModelSpec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def damaged(record: object) -> None:
         raise WeightsUnavailable("damaged", "Its file is damaged.", "Install the page anew.")
 
     monkeypatch.setattr(demo.model_cache, "resolve_card", damaged)
-    result = segment_file(Engine(CPU), SCENE, OURS).result
+    result = segment_file(Engine(CPU), SCENE, ours).result
     assert result.labels is None and result.weights == "Its file is damaged. Install the page anew."
     assert len(result.regions) == 3 and result.times.backbone_ms > 0
     with pytest.raises(ValueError, match="nothing is labelled"):
         class_areas(result)
 
 
-def test_what_is_no_segmenter_or_no_picture_is_refused(exact: Engine, tmp_path: Path) -> None:
-    for name in (MODEL, "garments_detect_stvit_r", "../x", None):
-        with pytest.raises(UnknownModel, match=OURS):
-            segment_file(exact, SCENE, name)
+def test_what_is_no_picture_is_refused(exact: Engine, ours: ModelSpec, tmp_path: Path) -> None:
     (tmp_path / "text.jpg").write_text("no picture")
     with pytest.raises(MediaError):
-        segment_file(exact, tmp_path / "text.jpg", OURS)
+        segment_file(exact, tmp_path / "text.jpg", ours)
 
 
 def test_both_segmenters_run_as_wholes_in_turns_on_the_same_input(
-    exact: Engine, monkeypatch: pytest.MonkeyPatch
+    exact: Engine, monkeypatch: pytest.MonkeyPatch, ours: ModelSpec, full: ModelSpec
 ) -> None:
     monkeypatch.setattr(demo.backbone_benchmark, "SECONDS", 1e-6)
     monkeypatch.setattr(demo.benchmark, "REPORT_EVERY_S", 1e-6)
-    seen: dict[str, list[torch.Tensor]] = {OURS: [], FULL: []}
-    for name, inputs in seen.items():
-        network = exact.store.get(name).network
+    seen: dict[ModelSpec, list[torch.Tensor]] = {ours: [], full: []}
+    for spec, inputs in seen.items():
+        network = exact.store.get(spec).network
         network.register_forward_pre_hook(lambda _, arguments, inputs=inputs: inputs.append(arguments[0]))
-    states = list(race_segmenters(exact, PHOTO, OURS))
-    ours, full = ([images for images in inputs if not images.is_meta] for inputs in seen.values())
-    assert len(ours) == len(full) >= demo.benchmark.MIN_ROUNDS
-    assert all(torch.equal(images, ours[0]) for images in (*ours, *full))
+    states = list(race_segmenters(exact, PHOTO, ours, full))
+    mine, theirs = ([images for images in inputs if not images.is_meta] for inputs in seen.values())
+    assert len(mine) == len(theirs) >= demo.benchmark.MIN_ROUNDS
+    assert all(torch.equal(images, mine[0]) for images in (*mine, *theirs))
     last = states[-1]
-    assert last.done and (last.model.name, last.baseline.name) == (OURS, FULL)
+    assert last.done and (last.model.spec, last.baseline.spec) == (ours, full)
     assert last.speedup(batched=False) > 0 and last.model.macs < last.baseline.macs
     assert "input 168 × 224" in last.device
-
-
-def test_each_is_the_others_peer(garments: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    ours, full = demo.registry.SEGMENTERS
-    assert (segmenter_peer(ours), segmenter_peer(full)) == (full, ours)
-    monkeypatch.setattr(demo.registry, "SEGMENTERS", (ours,))
-    with pytest.raises(UnknownModel, match="nothing to compare STViT-R-Swin, narrow with"):
-        segmenter_peer(ours)

@@ -7,7 +7,6 @@ on the test split: measured with the rounded weights.
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import os
 import sys
@@ -19,6 +18,8 @@ from safetensors.torch import load_file, save_file
 
 from stvit.errors import UserError
 from stvit.predict.allocator import keep_freed_memory
+from stvit.pretrained.model_cards import BundledCard
+from stvit.pretrained.resolve import sha256_of
 from stvit.training.recipe import Recipe, RecipeError, add_data_option
 from stvit.training.runs import FinishedRun, costs, test
 
@@ -53,9 +54,11 @@ def bundle(run: FinishedRun, name: str, folder: Path, paths: Mapping[str, Path])
     description = describe(run, name) | {
         "metrics": {key.lower(): round(value, 2) for key, value in metrics.items()},
         "metrics_split": ["test", recipe.data.get("test_samples", 10000)],
-        "sha256": hashlib.sha256(weights.read_bytes()).hexdigest(),
+        "sha256": sha256_of(weights),
     }
-    weights.with_suffix(".json").write_text(json.dumps(description, indent=1) + "\n", encoding="utf-8")
+    text = json.dumps(description, indent=1) + "\n"
+    BundledCard.model_validate_json(text)  # what is written can be read
+    weights.with_suffix(".json").write_text(text, encoding="utf-8")
     return description
 
 

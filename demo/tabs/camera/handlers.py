@@ -9,7 +9,7 @@ from typing import Any
 import gradio as gr
 import numpy as np
 
-from demo.camera import MAX_SIDE, FrameError, camera_job, full_token_macs, read_frame
+from demo.camera import MAX_SIDE, FrameError, camera_job, macs_on_frame, read_frame
 from demo.camera_runs import Judged, LiveRun, LiveRuns, TooManyCameras
 from demo.charts.bars import notice
 from demo.export import jpeg_bytes
@@ -19,7 +19,7 @@ from demo.page.about import about
 from demo.runtime import Runtime
 from demo.tabs.loading import load_models
 from demo.tabs.video.handlers import checked, weights_notice
-from demo.video import DETECT, ClipJob, choices_of
+from demo.video import DETECT, ClipJob
 from demo.views.token_view import base64
 
 BUSY = {"busy": True}  # an earlier frame of the same run is still under way
@@ -32,6 +32,7 @@ class CameraHandlers:
 
     def __init__(self, runtime: Runtime) -> None:
         self.runtime = runtime
+        self.registry = runtime.registry
         self.store = runtime.engine.store
         self.runs = LiveRuns()
 
@@ -40,11 +41,10 @@ class CameraHandlers:
         """Which pickers are to be seen: models, detectors."""
         return gr.Column(visible=task != DETECT), gr.Column(visible=task == DETECT)
 
-    @staticmethod
-    def introduce(task: str, model: str, detector: str, short_side: int) -> tuple[str, gr.Dropdown]:
+    def introduce(self, task: str, model: str, detector: str, short_side: int) -> tuple[str, gr.Dropdown]:
         """What there is to say of the model, and the list of sizes where they are a choice."""
-        (choice,) = choices_of(checked(camera_job, task, model, detector, short_side))
-        return about([choice]), gr.Dropdown(visible=choice.bundled is None)
+        spec = checked(camera_job, self.registry, task, model, detector, short_side).model
+        return about([spec]), gr.Dropdown(visible=spec.bundled is None)
 
     def open(
         self, task: str, model: str, detector: str, short_side: int, request: gr.Request
@@ -52,8 +52,8 @@ class CameraHandlers:
         """Bring the model into memory, with notices on the progress; then the run that frames may be sent to, or why
         there is none. The browser gets something each time, and so knows that it is not forgotten."""
         try:
-            job = checked(camera_job, task, model, detector, short_side)
-            for words in load_models(self.store, choices_of(job), retry=True):
+            job = checked(camera_job, self.registry, task, model, detector, short_side)
+            for words in load_models(self.store, job.models, retry=True):
                 yield words, {"at": time.time()}
             words = weights_notice(self.store, job)
             key = self.runs.open(request.session_hash, job)
@@ -116,18 +116,18 @@ class CameraHandlers:
             "jpeg": base64(jpeg_bytes(pixels)),
             "modelMs": round(judged.result.model_ms, 2),
             "serverMs": round((time.perf_counter() - start) * 1e3, 2),
-            **_cost(run.job, pixels, judged),
+            **self._cost(run.job, pixels, judged),
+        }
+
+    def _cost(self, job: ClipJob, pixels: np.ndarray, judged: Judged) -> Answer:
+        full = job.model if job.model.method.full_tokens else self.registry.counterpart(job.model)
+        return {
+            "label": judged.caption.label,
+            "macs": judged.caption.macs,
+            "fullTokenMacs": macs_on_frame(full, job.short_side, pixels.shape[:2]) if full else None,
+            "ofBackbone": job.task == DETECT,
         }
 
 
 def _refused(words: str) -> tuple[str, Answer]:
     return notice(words, "error"), {"refused": words, "at": time.time()}
-
-
-def _cost(job: ClipJob, pixels: np.ndarray, judged: Judged) -> Answer:
-    return {
-        "label": judged.caption.label,
-        "macs": judged.caption.macs,
-        "fullTokenMacs": full_token_macs(job, pixels.shape[:2]),
-        "ofBackbone": job.task == DETECT,
-    }

@@ -10,7 +10,7 @@ from gradio.context import Context
 from demo.camera import TASKS
 from demo.charts.bars import notice
 from demo.page.first_models import FirstModels
-from demo.registry import MODELS
+from demo.registry import Registry
 from demo.runtime import AT_ONCE, LOADING_QUEUE, Runtime, on_zero_gpu
 from demo.tabs.camera.handlers import Answer, CameraHandlers
 from demo.tabs.inputs import ModelPicker, connect_picker, model_picker
@@ -55,18 +55,18 @@ class Parts:
 def build(runtime: Runtime) -> None:
     """Lay the tab out and connect it; call inside a ``gr.Tab``."""
     handlers = CameraHandlers(runtime)
-    parts = _lay_out(runtime.engine.device.type == "cuda", handlers)
-    _connect(parts, handlers, FirstModels([MODELS[0]]))
+    parts = _lay_out(runtime.engine.device.type == "cuda", runtime.registry, handlers)
+    _connect(parts, handlers, FirstModels(runtime.registry, [runtime.registry.first("classify")]))
 
 
-def _lay_out(on_gpu: bool, handlers: CameraHandlers) -> Parts:
+def _lay_out(on_gpu: bool, registry: Registry, handlers: CameraHandlers) -> Parts:
     with gr.Row(elem_classes="workspace"):
         with gr.Column(elem_classes="inputs"):
             task = gr.Radio(list(TASKS), value=TASKS[0], label="Task", elem_id="camera-task")
             with gr.Column() as of_model:
-                model = model_picker("Model", MODELS[0], "camera-model")
+                model = model_picker(registry, "Model", registry.first("classify"), "camera-model")
             with gr.Column(visible=False) as of_detector:
-                detector, short_side = detector_pickers(on_gpu, "camera")
+                detector, short_side = detector_pickers(registry, on_gpu, "camera")
             about = notices("camera-about")
             gr.HTML(PRIVACY, apply_default_css=False)
         with gr.Column(elem_classes="results"):
@@ -95,7 +95,7 @@ def _camera_view(handlers: CameraHandlers) -> gr.HTML:
 def _connect(parts: Parts, handlers: CameraHandlers, first: FirstModels) -> None:
     opening = {"api_visibility": "private", "show_progress": "hidden", **LOADING_QUEUE}
     shown = [parts.notice, parts.view]
-    connect_picker(parts.model)
+    connect_picker(handlers.registry, parts.model)
     on_change([parts.task], handlers.arrange, parts.task, list(parts.pickers), **AT_ONCE)
     parts.view.open_camera(handlers.open, parts.pick, shown, **opening)
     on_change(parts.pick, handlers.change, parts.pick, shown, **opening)

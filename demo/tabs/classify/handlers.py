@@ -19,10 +19,10 @@ from demo.media import MediaError
 from demo.page.about import about, fallback_notice
 from demo.page.examples import Gallery
 from demo.page.published_weights import OfficialWeights
-from demo.registry import ModelChoice, UnknownModel, find, garment_pair
+from demo.registry import ModelSpec, UnknownModel
 from demo.runtime import Runtime
 from demo.tabs.loading import labels, load_models, without_weights
-from demo.tabs.pairs import lists_of_both
+from demo.tabs.pairs import bundled_pair, lists_of_both
 from demo.tabs.parts import no_file, offered_file
 from demo.views.token_view import cluster_payload
 from stvit.predict.regions import last_region_layer
@@ -42,6 +42,7 @@ class ClassifyHandlers:
 
     def __init__(self, runtime: Runtime, gallery: Gallery, official: OfficialWeights) -> None:
         self.engine = runtime.engine
+        self.registry = runtime.registry
         self.gallery = gallery
         self.official = official
         self.runtime = runtime
@@ -49,24 +50,24 @@ class ClassifyHandlers:
     def begin(self, model: str, baseline: str) -> tuple[Any, ...]:
         """When the page opens: where the weights of its first models cannot be had, this project's own models take
         their places, with a notice; else everything stays."""
-        pair = garment_pair()
+        pair = bundled_pair(self.registry)
         if pair is None or (model, baseline) != self.official.names or self.official.at_hand():
             return "", *(gr.skip(),) * 6
-        return fallback_notice(pair), *lists_of_both(pair)
+        return fallback_notice(pair), *lists_of_both(self.registry, pair)
 
     def introduce(self, model: str, baseline: str) -> tuple[str, str]:
         """What there is to say of the models, and examples that fit them."""
-        chosen = _checked_pair(model, baseline)
-        return about(chosen), self.gallery.shown(garments=any(choice.bundled for choice in chosen))
+        chosen = self._checked_pair(model, baseline)
+        return about(chosen), self.gallery.shown(garments=any(spec.bundled for spec in chosen))
 
     def load(self, path: str | None, model: str, baseline: str, retry: bool = False) -> Iterator[str]:
         """Bring both models into memory, with a notice on the progress; so no download falls into a timed request."""
         if path is None:
             yield ""
             return
-        pair = _checked_pair(model, baseline)
+        pair = self._checked_pair(model, baseline)
         yield from load_models(self.engine.store, pair, retry)
-        yield self._weights_notice(*(choice.name for choice in pair))
+        yield self._weights_notice(*pair)
 
     def load_again(self, path: str | None, model: str, baseline: str) -> Iterator[str]:
         """Like ``load``, and tries anew to get weights that were not to be had."""
@@ -76,12 +77,13 @@ class ClassifyHandlers:
         """Everything that the tab shows about one picture."""
         if path is None:
             return _cleared()
+        pair = self._checked_pair(model, baseline)
         try:
-            run = self.runtime.classify_file(path, *(choice.name for choice in _checked_pair(model, baseline)))
+            run = self.runtime.classify_file(path, *pair)
         except MediaError as error:
             return _cleared(bars.notice(str(error), "error"))
-        notice = self._weights_notice(model, baseline) or bars.notice(run.picture.source.note)
-        return _shown(run, notice)
+        notice = self._weights_notice(*pair) or bars.notice(run.picture.source.note)
+        return _shown(run, pair, notice)
 
     def compare(
         self, path: str | None, model: str, baseline: str, batch_size: int
@@ -90,21 +92,20 @@ class ClassifyHandlers:
         if path is None:
             yield bars.notice(CHOOSE_FIRST, "warning"), None
             return
-        names = [choice.name for choice in _checked_pair(model, baseline)]
+        pair = self._checked_pair(model, baseline)
         try:
-            for state in self.runtime.race_file(path, *names, check_batch_size(batch_size)):
+            for state in self.runtime.race_file(path, *pair, check_batch_size(batch_size)):
                 yield charts.comparison(state), state
         except (MediaError, BadBatchSize, SameModel) as error:
             yield bars.notice(str(error), "error"), None
 
-    @staticmethod
-    def break_down(model: str, baseline: str) -> str:
+    def break_down(self, model: str, baseline: str) -> str:
         """Where the multiply-adds of both models go."""
-        return cost_charts.breakdown(*(choice.name for choice in _checked_pair(model, baseline)))
+        return cost_charts.breakdown(*self._checked_pair(model, baseline))
 
-    def _weights_notice(self, *names: str) -> str:
+    def _weights_notice(self, *specs: ModelSpec) -> str:
         """Why some models predict nothing, in one sentence; beneath it the next step and what works all the same."""
-        none, missing = without_weights(self.engine.store, names)
+        none, missing = without_weights(self.engine.store, specs)
         notices = ""
         if none:
             notices += bars.notice(f"No predictions from {labels(none)}: {none[0].problem}", "info", ARCHITECTURE_ONLY)
@@ -117,26 +118,26 @@ class ClassifyHandlers:
             )
         return notices
 
-
-def _checked_pair(model: object, baseline: object) -> tuple[ModelChoice, ModelChoice]:
-    try:
-        return find(model), find(baseline)
-    except UnknownModel as error:
-        raise gr.Error(str(error), print_exception=False) from error
+    def _checked_pair(self, model: object, baseline: object) -> tuple[ModelSpec, ModelSpec]:
+        try:
+            return self.registry.find(model, "classify"), self.registry.find(baseline, "classify")
+        except UnknownModel as error:
+            raise gr.Error(str(error), print_exception=False) from error
 
 
 def _cleared(notice: str = "") -> tuple[Any, ...]:
     return notice, EMPTY_PREDICTIONS, None, "", no_file(), no_file()
 
 
-def _shown(run: ClassifyRun, notice: str) -> tuple[Any, ...]:
+def _shown(run: ClassifyRun, pair: tuple[ModelSpec, ModelSpec], notice: str) -> tuple[Any, ...]:
     start = time.perf_counter()
-    predictions = charts.predictions(run.model, run.baseline)
+    predictions = charts.predictions(pair, (run.model, run.baseline))
     panel_ms = (time.perf_counter() - start) * 1e3
     pixels, geometry = display_copy(run)
     _, drawn = run.drawn
     note = "" if drawn.predictions else RANDOM_WEIGHTS_NOTE
-    payload = cluster_payload(pixels, geometry, drawn.regions, find(drawn.model).label, note)
+    label = pair[0 if drawn is run.model else 1].label
+    payload = cluster_payload(pixels, geometry, drawn.regions, label, note)
     picture = annotated_picture(pixels, geometry, last_region_layer(drawn.regions)) if drawn.regions else None
     draw_ms = (time.perf_counter() - start) * 1e3
     decoding = run.picture.decode_ms, run.picture.preprocess_ms
@@ -148,7 +149,7 @@ def _shown(run: ClassifyRun, notice: str) -> tuple[Any, ...]:
         notice,
         predictions,
         payload,
-        charts.request_times((run.model.model, run.baseline.model), times),
+        charts.request_times(pair, times),
         offered_file("tokens.jpg", picture) if picture else no_file(),
         offered_file("result.json", json.dumps(classification_json(run, times), indent=1).encode()),
     )

@@ -14,7 +14,7 @@ from demo.charts import costs as cost_charts
 from demo.charts import published as paper_charts
 from demo.page.examples import Gallery
 from demo.page.published_weights import OfficialWeights
-from demo.registry import MODELS, find
+from demo.registry import ModelSpec, Registry
 from demo.runtime import AT_ONCE, Runtime
 from demo.tabs.classify.handlers import EMPTY_PREDICTIONS, ClassifyHandlers
 from demo.tabs.comparison import Comparison, connect_comparison
@@ -23,7 +23,6 @@ from demo.tabs.pairs import connect_pair
 from demo.tabs.parts import connect_run, heading, notices, on_change
 from demo.views.token_view import cluster_view
 
-COMPARED_WITH = find("swin_small_patch4_window7_224")
 EMPTY_RACE = (
     '<p class="placeholder">Both models run in turns on the same pixels, in the same precision. Latency of one image '
     "and throughput of a batch are measured apart.</p>"
@@ -60,8 +59,9 @@ class Parts:
 def build(runtime: Runtime) -> None:
     """Lay the tab out and connect it; call inside a ``gr.Tab``."""
     gallery = Gallery.load("classify")
-    parts = _lay_out(runtime.engine.device.type == "cuda", gallery)
-    handlers = ClassifyHandlers(runtime, gallery, OfficialWeights([MODELS[0], COMPARED_WITH]))
+    first = runtime.registry.pair(runtime.registry.first("classify"))
+    parts = _lay_out(runtime.engine.device.type == "cuda", runtime.registry, first, gallery)
+    handlers = ClassifyHandlers(runtime, gallery, OfficialWeights(first))
     api.build(runtime, parts.picture, parts.batch_size)  # first, for their names
     _connect_classification(parts, handlers)
     _connect_choice(parts, handlers)
@@ -77,13 +77,13 @@ def build(runtime: Runtime) -> None:
     )
 
 
-def _lay_out(on_gpu: bool, gallery: Gallery) -> Parts:
+def _lay_out(on_gpu: bool, registry: Registry, first: tuple[ModelSpec, ModelSpec], gallery: Gallery) -> Parts:
     with gr.Row(elem_classes="workspace"):
         with gr.Column(elem_classes="inputs"):
             picture = picture_input("picture")
             examples = gallery.component("examples", picture)
-            model = model_picker("Model", MODELS[0], "model")
-            baseline = model_picker("Compared with", COMPARED_WITH, "baseline")
+            model = model_picker(registry, "Model", first[0], "model")
+            baseline = model_picker(registry, "Compared with", first[1], "baseline")
             run = gr.Button("Classify", variant="primary", elem_id="run")
         with gr.Column(elem_classes="results"):
             fallback = notices("fallback")
@@ -96,9 +96,7 @@ def _lay_out(on_gpu: bool, gallery: Gallery) -> Parts:
                 download_picture = gr.DownloadButton("Annotated picture (JPEG)", size="sm", interactive=False)
                 download_json = gr.DownloadButton("Result (JSON)", size="sm", interactive=False)
     heading("Where the multiply-adds go", "Layer by layer, for one image; no picture and no weights needed")
-    breakdown = gr.HTML(
-        cost_charts.breakdown(MODELS[0].name, COMPARED_WITH.name), elem_id="breakdown", apply_default_css=False
-    )
+    breakdown = gr.HTML(cost_charts.breakdown(*first), elem_id="breakdown", apply_default_css=False)
     heading("What it saves", "Measured here and now; the models' time and the whole request apart")
     request = notices("request")
     with gr.Row(elem_classes="race-controls"):
@@ -113,7 +111,7 @@ def _lay_out(on_gpu: bool, gallery: Gallery) -> Parts:
         cancel = gr.Button("Cancel", interactive=False, elem_id="cancel")
     race = gr.HTML(EMPTY_RACE, elem_id="race", apply_default_css=False)
     heading("Accuracy against cost", "What the papers print for every method, and what was measured with this code")
-    gr.HTML(paper_charts.section(), elem_id="published", apply_default_css=False)
+    gr.HTML(paper_charts.section(registry), elem_id="published", apply_default_css=False)
     return Parts(
         picture=picture,
         examples=examples,
@@ -158,7 +156,7 @@ def _connect_classification(parts: Parts, handlers: ClassifyHandlers) -> None:
 def _connect_choice(parts: Parts, handlers: ClassifyHandlers) -> None:
     """What needs no picture: lists that follow each other, costs, words on the models, examples that fit them."""
     both = parts.pick[1:]
-    connect_pair(parts.model, parts.baseline)
+    connect_pair(handlers.registry, parts.model, parts.baseline)
     for handler, outputs in (
         (handlers.break_down, parts.breakdown),
         (handlers.introduce, [parts.about, parts.examples]),

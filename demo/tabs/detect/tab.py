@@ -11,7 +11,7 @@ from demo.charts import detect as detect_charts
 from demo.detection import SHORT_SIDES, scale_of
 from demo.page.examples import Gallery
 from demo.page.published_weights import OfficialWeights
-from demo.registry import DETECTORS
+from demo.registry import Registry
 from demo.runtime import AT_ONCE, Runtime
 from demo.tabs.comparison import Comparison, connect_comparison
 from demo.tabs.detect.handlers import DetectHandlers, detector_list
@@ -55,8 +55,8 @@ class Parts:
 def build(runtime: Runtime) -> None:
     """Lay the tab out and connect it; call inside a ``gr.Tab``."""
     gallery = Gallery.load("scene")
-    parts = _lay_out(runtime.engine.device.type == "cuda", gallery)
-    handlers = DetectHandlers(runtime, gallery, OfficialWeights([DETECTORS[0]]))
+    parts = _lay_out(runtime.engine.device.type == "cuda", runtime.registry, gallery)
+    handlers = DetectHandlers(runtime, gallery, OfficialWeights([runtime.registry.first("detect")]))
     _connect_detection(parts, handlers)
     _connect_choice(parts, handlers)
     connect_comparison(
@@ -71,14 +71,14 @@ def build(runtime: Runtime) -> None:
     )
 
 
-def _lay_out(on_gpu: bool, gallery: Gallery) -> Parts:
+def _lay_out(on_gpu: bool, registry: Registry, gallery: Gallery) -> Parts:
     with gr.Row(elem_classes="workspace"):
         with gr.Column(elem_classes="inputs"):
             picture = picture_input("detect-picture")
             examples = gallery.component("detect-examples", picture)
             detector = RosterList(
-                detector_list(),
-                value=DETECTORS[0].name,
+                detector_list(registry),
+                value=registry.first("detect").name,
                 label="Detector (Cascade Mask R-CNN)",
                 elem_id="detector",
                 filterable=False,

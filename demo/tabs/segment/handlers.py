@@ -9,7 +9,6 @@ from typing import Any
 
 import gradio as gr
 
-from demo import registry as roster
 from demo.benchmark import RaceState
 from demo.charts import segment as segment_charts
 from demo.charts.bars import notice
@@ -18,7 +17,7 @@ from demo.media import MediaError
 from demo.memory import OutOfMemory
 from demo.page.about import about
 from demo.page.examples import Gallery
-from demo.registry import ModelChoice, UnknownModel, find_segmenter, segmenter_peer
+from demo.registry import ModelSpec, Registry, UnknownModel
 from demo.runtime import Runtime
 from demo.segmentation import SegmentRun
 from demo.tabs.classify.handlers import RANDOM_WEIGHTS_NOTE
@@ -33,9 +32,9 @@ STILL_SHOWN = (
 )
 
 
-def segmenter_list() -> list[tuple[str, str]]:
+def segmenter_list(registry: Registry) -> list[tuple[str, str]]:
     """Labels and names of the segmenters on offer."""
-    return [(choice.label, choice.name) for choice in roster.SEGMENTERS]
+    return [(spec.label, spec.name) for spec in registry.of_task("segment")]
 
 
 class SegmentHandlers:
@@ -43,16 +42,17 @@ class SegmentHandlers:
 
     def __init__(self, runtime: Runtime, gallery: Gallery) -> None:
         self.runtime = runtime
+        self.registry = runtime.registry
         self.store = runtime.engine.store
         self.gallery = gallery
 
     def introduce(self, segmenter: str) -> str:
         """What there is to say of a segmenter."""
-        return about([_checked(segmenter)])
+        return about([self._checked(segmenter)])
 
     def load(self, path: str | None, segmenter: str, retry: bool = False) -> Iterator[str]:
         """Bring the segmenter into memory, with a notice on the progress."""
-        choice = _checked(segmenter)
+        choice = self._checked(segmenter)
         if path is not None:
             yield from load_models(self.store, [choice], retry)
         yield self._weights_notice(choice) if path is not None else ""
@@ -63,50 +63,48 @@ class SegmentHandlers:
 
     def load_both(self, path: str | None, segmenter: str) -> Iterator[str]:
         """Bring the segmenter and its peer into memory."""
-        choice = _checked(segmenter)
+        choice = self._checked(segmenter)
         if path is not None:
-            yield from load_models(self.store, [choice, _checked_peer(choice)])
+            yield from load_models(self.store, self._checked_pair(choice))
         yield self._weights_notice(choice) if path is not None else ""
 
     def segment(self, path: str | None, segmenter: str) -> tuple[Any, ...]:
         """Everything that the tab shows about one picture."""
-        choice = _checked(segmenter)
+        choice = self._checked(segmenter)
         if path is None:
             return _cleared()
         try:
-            run = self.runtime.segment_file(path, choice.name)
+            run = self.runtime.segment_file(path, choice)
         except (MediaError, OutOfMemory) as error:
             return _cleared(notice(str(error), "error"))
-        return _shown(run, self._weights_notice(choice) + run_notices(run))
+        return _shown(choice, run, self._weights_notice(choice) + run_notices(run))
 
     def compare(self, path: str | None, segmenter: str) -> Iterator[tuple[str, RaceState | None]]:
         """A comparison of both segmenters under way, drawn anew at every step."""
-        choice = _checked(segmenter)
+        choice = self._checked(segmenter)
         if path is None:
             yield notice(CHOOSE_FIRST, "warning"), None
             return
         try:
-            for state in self.runtime.race_segmenters(path, choice.name):
+            for state in self.runtime.race_segmenters(path, *self._checked_pair(choice)):
                 yield segment_charts.segmenters(state), state
         except (MediaError, OutOfMemory) as error:
             yield notice(str(error), "error"), None
 
-    def _weights_notice(self, choice: ModelChoice) -> str:
-        return missing_weights(self.store, choice.name, "classes", STILL_SHOWN)
+    def _weights_notice(self, choice: ModelSpec) -> str:
+        return missing_weights(self.store, choice, "classes", STILL_SHOWN)
 
+    def _checked(self, segmenter: object) -> ModelSpec:
+        try:
+            return self.registry.find(segmenter, "segment")
+        except UnknownModel as error:
+            raise gr.Error(str(error), print_exception=False) from error
 
-def _checked(segmenter: object) -> ModelChoice:
-    try:
-        return find_segmenter(segmenter)
-    except UnknownModel as error:
-        raise gr.Error(str(error), print_exception=False) from error
-
-
-def _checked_peer(segmenter: ModelChoice) -> ModelChoice:
-    try:
-        return segmenter_peer(segmenter)
-    except UnknownModel as error:
-        raise gr.Error(str(error), print_exception=False) from error
+    def _checked_pair(self, segmenter: ModelSpec) -> tuple[ModelSpec, ModelSpec]:
+        try:
+            return self.registry.pair(segmenter)
+        except UnknownModel as error:
+            raise gr.Error(str(error), print_exception=False) from error
 
 
 def run_notices(run: SegmentRun) -> str:
@@ -125,7 +123,7 @@ def _cleared(message: str = "") -> tuple[Any, ...]:
     return message, None, "", no_file(), no_file()
 
 
-def _shown(run: SegmentRun, message: str) -> tuple[Any, ...]:
+def _shown(segmenter: ModelSpec, run: SegmentRun, message: str) -> tuple[Any, ...]:
     start = time.perf_counter()
     result, pixels = run.result, run.source.pixels
     payload = segment_payload(for_display(pixels), result, RANDOM_WEIGHTS_NOTE if result.labels is None else "")
@@ -137,4 +135,4 @@ def _shown(run: SegmentRun, message: str) -> tuple[Any, ...]:
         files = offered_file("classes.jpg", picture), offered_file("labels.png", labels)
     draw_ms = (time.perf_counter() - start) * 1e3
     timed = replace(result, times=replace(result.times, draw_ms=draw_ms))
-    return message, payload, segment_charts.step_times(timed), *files
+    return message, payload, segment_charts.step_times(segmenter, timed), *files

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 import gradio as gr
 
-from demo import registry as roster
 from demo.charts import segment as segment_charts
 from demo.charts.bars import notice
 from demo.page.about import about
 from demo.page.examples import Gallery
+from demo.registry import Registry
 from demo.runtime import AT_ONCE, Runtime
 from demo.tabs.comparison import Comparison, connect_comparison
 from demo.tabs.inputs import picture_input
@@ -54,7 +54,7 @@ class Parts:
 def build(runtime: Runtime) -> None:
     """Lay the tab out and connect it; call inside a ``gr.Tab``, and only where there are segmenters."""
     gallery = Gallery.load("scene")
-    parts, handlers = _lay_out(gallery), SegmentHandlers(runtime, gallery)
+    parts, handlers = _lay_out(runtime.registry, gallery), SegmentHandlers(runtime, gallery)
     connect_run(
         parts.pick,
         parts.run,
@@ -84,14 +84,18 @@ def build(runtime: Runtime) -> None:
     )
 
 
-def _lay_out(gallery: Gallery) -> Parts:
-    first = roster.SEGMENTERS[0]
+def _lay_out(registry: Registry, gallery: Gallery) -> Parts:
+    first = registry.first("segment")
     with gr.Row(elem_classes="workspace"):
         with gr.Column(elem_classes="inputs"):
             picture = picture_input("segment-picture")
             gallery.component("segment-examples", picture, garments=True)
             segmenter = RosterList(
-                segmenter_list(), value=first.name, label="Segmenter (UperNet)", elem_id="segmenter", filterable=False
+                segmenter_list(registry),
+                value=first.name,
+                label="Segmenter (UperNet)",
+                elem_id="segmenter",
+                filterable=False,
             )
             run = gr.Button("Segment", variant="primary", elem_id="segment")
         with gr.Column(elem_classes="results"):

@@ -23,7 +23,7 @@ from demo.registry import UnknownModel
 from demo.runtime import Runtime
 from demo.tabs.loading import labels, load_models, without_weights
 from demo.tabs.parts import no_file
-from demo.video import ACTION, CLASSIFY, CLIP_NAME, DETECT, RECORDS_NAME, BadChoice, ClipJob, choices_of, make_job
+from demo.video import ACTION, CLASSIFY, CLIP_NAME, DETECT, RECORDS_NAME, BadChoice, ClipJob, make_job
 from stvit.video.progress import Progress
 from stvit.video.types import VideoError
 
@@ -40,6 +40,7 @@ class VideoHandlers:
 
     def __init__(self, runtime: Runtime) -> None:
         self.runtime = runtime
+        self.registry = runtime.registry
         self.store = runtime.engine.store
         self.gallery = Gallery((), garment_examples("clip"))
         self._cancelled: set[str | None] = set()  # sessions that want no more of their run
@@ -72,8 +73,8 @@ class VideoHandlers:
     ) -> tuple[str, str, gr.Dropdown]:
         """What there is to say of the models, clips that they know, and the list of sizes where they are a choice."""
         two = side_by_side and model != baseline
-        chosen = choices_of(checked(make_job, task, model, baseline, detector, short_side, two, clip_model))
-        bundled = any(choice.bundled for choice in chosen)
+        job = checked(make_job, self.registry, task, model, baseline, detector, short_side, two, clip_model)
+        chosen, bundled = job.models, any(spec.bundled for spec in job.models)
         return about(chosen), self.gallery.shown(garments=bundled), gr.Dropdown(visible=not bundled)
 
     def start(self, request: gr.Request) -> tuple[gr.Button, gr.Button]:
@@ -94,14 +95,14 @@ class VideoHandlers:
         request: gr.Request,
     ) -> Iterator[str]:
         """Bring the models into memory, with notices on the progress; at the end, why some predict nothing."""
-        job = checked(make_job, task, model, baseline, detector, short_side, side_by_side, clip_model)
+        job = checked(make_job, self.registry, task, model, baseline, detector, short_side, side_by_side, clip_model)
         if path is None:
             yield notice(CHOOSE_FIRST, "warning")
             return
         if request.session_hash in self._cancelled:
             yield stopped()
             return
-        yield from load_models(self.store, choices_of(job), retry=True)
+        yield from load_models(self.store, job.models, retry=True)
         yield weights_notice(self.store, job)
 
     def process(
@@ -117,7 +118,7 @@ class VideoHandlers:
         request: gr.Request,
     ) -> Iterator[Shown]:
         """A clip under way, drawn anew several times a second, and at the end the new clip."""
-        job = checked(make_job, task, model, baseline, detector, short_side, side_by_side, clip_model)
+        job = checked(make_job, self.registry, task, model, baseline, detector, short_side, side_by_side, clip_model)
         if path is None:
             yield (gr.skip(),) * OUTPUTS
             return
@@ -162,7 +163,7 @@ class VideoHandlers:
 
 def weights_notice(store: ModelStore, job: ClipJob) -> str:
     """Why some of a job's models predict nothing, and what of them is real all the same."""
-    none, missing = without_weights(store, job.names)
+    none, missing = without_weights(store, job.models)
     regions = "" if job.task == CLASSIFY else ", and token regions"
     still = NO_PREDICTIONS.format(regions=regions)
     notices = ""

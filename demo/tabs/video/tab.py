@@ -9,7 +9,7 @@ from gradio.context import Context
 
 from demo.detection import SHORT_SIDES, scale_of
 from demo.page.first_models import FirstModels
-from demo.registry import CLIP_MODELS, DETECTORS, MODELS, find, first_clip_model
+from demo.registry import ModelSpec, Registry
 from demo.runtime import AT_ONCE, LOADING_QUEUE, VIDEO_QUEUE, Runtime
 from demo.tabs.detect.handlers import detector_list
 from demo.tabs.inputs import ModelPicker, model_picker, uploaded_path
@@ -19,7 +19,6 @@ from demo.tabs.parts import notices, on_change
 from demo.tabs.video.handlers import EMPTY, VideoHandlers
 from demo.video import CLUSTERS, TASKS
 
-COMPARED_WITH = find("swin_small_patch4_window7_224")
 SIZE_ON_CPU = 320
 FILE_TYPES = ["video", ".gif", ".mkv", ".mov", ".webm", ".avi", ".ts", ".m4v"]
 LIMITS = (
@@ -64,12 +63,14 @@ class Parts:
 def build(runtime: Runtime) -> None:
     """Lay the tab out and connect it; call inside a ``gr.Tab``."""
     handlers = VideoHandlers(runtime)
-    parts = _lay_out(runtime.engine.device.type == "cuda", handlers)
+    registry = runtime.registry
+    first = registry.pair(registry.first("classify"))
+    parts = _lay_out(runtime.engine.device.type == "cuda", registry, first, handlers)
     _connect_run(parts, handlers)
-    _connect_choice(parts, handlers, FirstModels([MODELS[0], COMPARED_WITH]))
+    _connect_choice(parts, handlers, FirstModels(registry, first))
 
 
-def _lay_out(on_gpu: bool, handlers: VideoHandlers) -> Parts:
+def _lay_out(on_gpu: bool, registry: Registry, first: tuple[ModelSpec, ModelSpec], handlers: VideoHandlers) -> Parts:
     with gr.Row(elem_classes="workspace"):
         with gr.Column(elem_classes="inputs"):
             clip = gr.File(label="Clip", file_types=FILE_TYPES, height=130, elem_id="clip")
@@ -84,15 +85,15 @@ def _lay_out(on_gpu: bool, handlers: VideoHandlers) -> Parts:
                 info="The pace of a detector is its backbone's: all that comes after is the same on both sides.",
             )
             with gr.Column() as of_model:
-                model = model_picker("Model", MODELS[0], "video-model")
+                model = model_picker(registry, "Model", first[0], "video-model")
             with gr.Column(visible=False) as of_baseline:
-                baseline = model_picker("On the right", COMPARED_WITH, "video-baseline")
+                baseline = model_picker(registry, "On the right", first[1], "video-baseline")
             with gr.Column(visible=False) as of_detector:
-                detector, short_side = detector_pickers(on_gpu, "video")
+                detector, short_side = detector_pickers(registry, on_gpu, "video")
             with gr.Column(visible=False) as of_clip_model:
                 clip_model = RosterList(
-                    [(choice.label, choice.name) for choice in CLIP_MODELS],
-                    value=first_clip_model().name,
+                    [(spec.label, spec.name) for spec in registry.of_task("video")],
+                    value=registry.first("video").name,
                     label="Clip model, on a sliding window of frames",
                     elem_id="video-clip-model",
                     filterable=False,
@@ -135,11 +136,11 @@ def _lay_out(on_gpu: bool, handlers: VideoHandlers) -> Parts:
     )
 
 
-def detector_pickers(on_gpu: bool, prefix: str) -> tuple[RosterList, gr.Dropdown]:
+def detector_pickers(registry: Registry, on_gpu: bool, prefix: str) -> tuple[RosterList, gr.Dropdown]:
     """Lists of detectors and of their input sizes; ``prefix`` begins the names of both in the page."""
     detector = RosterList(
-        detector_list(),
-        value=DETECTORS[0].name,
+        detector_list(registry),
+        value=registry.first("detect").name,
         label="Detector (Cascade Mask R-CNN)",
         elem_id=f"{prefix}-detector",
         filterable=False,
@@ -180,7 +181,7 @@ def _ended() -> tuple[gr.Button, gr.Button]:
 
 def _connect_choice(parts: Parts, handlers: VideoHandlers, first: FirstModels) -> None:
     """What starts no run: pickers that follow each other and the task, words on the models, clips that fit them."""
-    connect_pair(parts.model, parts.baseline)
+    connect_pair(handlers.registry, parts.model, parts.baseline)
     choosing = [parts.task, parts.side_by_side]
     on_change(choosing, handlers.arrange, choosing, list(parts.pickers), **AT_ONCE)
     chosen, shown = parts.pick[1:], [parts.about, parts.garments, parts.short_side]

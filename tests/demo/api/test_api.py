@@ -17,16 +17,15 @@ from pycocotools import mask as coco_mask
 import demo.backbone_benchmark
 import demo.benchmark
 import demo.model_cache
-import demo.registry
 from demo.engine import Engine
+from demo.model_specs import build_registry
 from demo.page import layout
 from demo.runtime import Runtime
 from demo.video import ACTION, CLASSIFY, DETECT
 from stvit.class_names import COCO_CLASSES
 from stvit.pretrained.resolve import ResolvedWeights
-from tests import narrow_clip_model
 from tests.demo.conftest import BASELINE, MODEL
-from tests.narrow_detector import DETECTOR, make_narrow_for
+from tests.narrow_models import CLIP_MODELS, DETECTOR, DETECTORS, narrowed
 from tests.stvit.video.clips import make_clip
 
 CLIP_MODEL = "stvit_video_swin_tiny"
@@ -48,10 +47,8 @@ def client(weight_files: dict[str, Path]) -> Iterator[Client]:
         for limit in ("LATENCY_SECONDS", "THROUGHPUT_SECONDS", "REPORT_EVERY_S"):
             patch.setattr(demo.benchmark, limit, 1e-6)
         patch.setattr(demo.backbone_benchmark, "SECONDS", 1e-6)
-        patch.setattr(demo.registry, "SEGMENTERS", ())  # they have endpoints of their own
-        make_narrow_for(patch)
-        narrow_clip_model.make_narrow_for(patch)
-        page = layout.build(Runtime(Engine(torch.device("cpu"))))
+        registry = narrowed(build_registry({}), DETECTORS, CLIP_MODELS)
+        page = layout.build(Runtime(Engine(torch.device("cpu")), registry))
         _, url, _ = page.launch(prevent_thread_lock=True, quiet=True, run_history=False, share=False)
         yield Client(url, verbose=False)
         page.close()

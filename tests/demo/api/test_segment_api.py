@@ -15,13 +15,11 @@ from PIL import Image
 
 import demo.backbone_benchmark
 import demo.benchmark
-import demo.registry
 from demo.engine import Engine
-from demo.garments import garment_choices
 from demo.page import layout
 from demo.page.examples import garment_examples
+from demo.registry import Registry
 from demo.runtime import Runtime
-from stvit.pretrained.model_cards import BundledModels
 from weights.garments.sources import CLASS_NAMES
 
 OURS, FULL = "garments_segment_stvit_r", "garments_segment_swin"
@@ -29,14 +27,11 @@ SCENE = garment_examples("scene")[0].path
 
 
 @pytest.fixture(scope="module")
-def client(stand_ins: BundledModels) -> Iterator[Client]:
+def client(garments: Registry) -> Iterator[Client]:
     with pytest.MonkeyPatch.context() as patch:
-        segmenters = garment_choices(stand_ins.of_task("segment"))
-        patch.setattr(demo.registry, "SEGMENTERS", segmenters)
-        patch.setattr(demo.registry, "EVERY_MODEL", demo.registry.CHOICES + segmenters)
         patch.setattr(demo.backbone_benchmark, "SECONDS", 1e-6)
         patch.setattr(demo.benchmark, "REPORT_EVERY_S", 1e-6)
-        page = layout.build(Runtime(Engine(torch.device("cpu"))))
+        page = layout.build(Runtime(Engine(torch.device("cpu")), garments))
         _, url, _ = page.launch(prevent_thread_lock=True, quiet=True, run_history=False, share=False)
         yield Client(url, verbose=False)
         page.close()

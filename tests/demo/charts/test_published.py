@@ -6,12 +6,13 @@ from pathlib import Path
 import pytest
 
 from demo.charts.published import measured, place_labels, published_points, section
-from demo.registry import paper_tables
+from demo.model_specs import paper_tables
+from tests.demo.conftest import OFFERED
 
 
 @pytest.mark.parametrize("size", ["small", "base"])
 def test_every_method_of_table_4_is_in_the_chart_and_in_the_table(size: str) -> None:
-    page = section()
+    page = section(OFFERED)
     points = {(p.label, p.gmacs, p.top1) for p in published_points(size)}
     for row in paper_tables()["table4_comparison"][f"deit_{size}"]:
         label = "STViT 16" if row["method"] == "STViT" else row["method"]
@@ -37,7 +38,7 @@ def test_without_a_measurement_the_page_says_how_to_make_one(tmp_path: Path) -> 
     (tmp_path / "broken.json").write_text("{")
     (tmp_path / "other.json").write_text('{"device": "x", "costs": {}}')
     for folder in (tmp_path, tmp_path / "missing"):
-        assert "python -m stvit.measure --suite paper --output" in measured(folder)
+        assert "python -m stvit.measure --suite paper --output" in measured(folder, OFFERED)
 
 
 def test_measurements_are_shown_with_the_device_and_what_multiply_adds_allow(tmp_path: Path) -> None:
@@ -45,7 +46,7 @@ def test_measurements_are_shown_with_the_device_and_what_multiply_adds_allow(tmp
     group = {"device": "<b>CPU", "precision": "bfloat16", "batch_size": 32}
     group["speed_up_over_full_tokens"] = {"STViT, 16 tokens": ratio}
     (tmp_path / "machine.json").write_text(json.dumps({"deit_small": group}))
-    shown = measured(tmp_path)
+    shown = measured(tmp_path, OFFERED)
     for words in ("DeiT-S: &lt;b&gt;CPU, bfloat16, batch 32", "STViT, 16 tokens", "2.05×", "2.41×", "0.85"):
         assert words in shown
 
@@ -57,10 +58,10 @@ def test_a_model_measured_against_a_baseline_is_shown_by_both_names(tmp_path: Pa
         "swin_small_patch4_window7_224": {"latency": ratio, "throughput": ratio}
     }
     (tmp_path / "pair.json").write_text(json.dumps(content))
-    shown = measured(tmp_path)
+    shown = measured(tmp_path, OFFERED)
     for words in ("STViT-R-Swin-S over Swin-S", "one image at a time", "batches of 16", "1.16×"):
         assert words in shown
     assert "backbone" not in shown
     content |= {"costs": {"stvit_r_swin_small_cascade_mask_rcnn": {}}, "input_shape": [3, 800, 1333]}
     (tmp_path / "pair.json").write_text(json.dumps(content))
-    assert "Detector backbone at 800 × 1333, STViT-R-Swin-S over Swin-S" in measured(tmp_path)
+    assert "Detector backbone at 800 × 1333, STViT-R-Swin-S over Swin-S" in measured(tmp_path, OFFERED)

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from demo.detectors import DETECTORS
-from demo.garments import garment_choices
+from demo.model_specs import bundled_specs
 from demo.page.about import about, fallback_notice
-from demo.registry import find
-from demo.video_models import PUBLISHED_CLIP_MODELS
 from stvit.pretrained.model_cards import BundledModels
+from tests.demo.conftest import OFFERED
+from tests.narrow_models import DETECTOR
 
 
 def test_a_card_tells_data_metrics_seed_and_command(stand_ins: BundledModels) -> None:
-    (choice,) = garment_choices([stand_ins["garments_deit"]])
-    card = about([choice])
+    (spec,) = bundled_specs([stand_ins["garments_deit"]])
+    card = about([spec])
     for expected in (
         "About DeiT, narrow: 91.2 % top-1, measured by this project",
         "On the test split</dt><dd>91.2 % top-1 (1,000 samples)",
@@ -27,15 +26,19 @@ def test_a_card_tells_data_metrics_seed_and_command(stand_ins: BundledModels) ->
 
 
 def test_a_model_on_both_sides_has_one_card_and_published_ones_have_none(stand_ins: BundledModels) -> None:
-    (choice,) = garment_choices([stand_ins["garments_deit"]])
-    assert about([choice, choice]).count("<details") == 1
-    assert about([find("deit_tiny_patch16_224")]) == ""
+    (spec,) = bundled_specs([stand_ins["garments_deit"]])
+    assert about([spec, spec]).count("<details") == 1
+    assert about([OFFERED.find("deit_tiny_patch16_224")]) == ""
 
 
 def test_models_that_know_different_things_are_told_apart_however_many_they_are(stand_ins: BundledModels) -> None:
     names = ("garments_deit", "garments_clips_swin")
-    choices = [*garment_choices([stand_ins[name] for name in names]), DETECTORS[0], PUBLISHED_CLIP_MODELS[0]]
-    words = about(choices)
+    specs = [
+        *bundled_specs([stand_ins[name] for name in names]),
+        OFFERED.find(DETECTOR),
+        OFFERED.find("video_swin_tiny"),
+    ]
+    words = about(specs)
     assert "DeiT, narrow knows ten kinds of garments, Video-Swin, narrow knows eight motions of garments, " in words
     assert "knows the 80 classes of COCO, " in words and "knows the 400 actions of Kinetics: their" in words
 
@@ -44,8 +47,8 @@ def test_what_a_description_says_is_escaped(stand_ins: BundledModels) -> None:
     record = stand_ins["garments_deit"].model_copy(
         update={"data": "<script>1</script>", "command": ("<img>",), "classes": ("<b>",)}
     )
-    (choice,) = garment_choices([record])
-    for text in (about([choice]), fallback_notice([choice])):
+    (spec,) = bundled_specs([record])
+    for text in (about([spec]), fallback_notice([spec])):
         assert not any(tag in text for tag in ("<script", "<img", "<b><", "<b></b>"))
 
 
@@ -55,5 +58,5 @@ def test_where_nothing_stands_in_there_is_no_notice() -> None:
 
 def test_losses_are_no_metrics_for_visitors(stand_ins: BundledModels) -> None:
     record = stand_ins["garments_deit"].model_copy(update={"metrics": {"top1": 91.0, "cross_entropy": 0.3}})
-    (choice,) = garment_choices([record])
-    assert "cross" not in about([choice])
+    (spec,) = bundled_specs([record])
+    assert "cross" not in about([spec])

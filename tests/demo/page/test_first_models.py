@@ -4,27 +4,26 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
-
-import demo.registry
+from demo.model_specs import build_registry
 from demo.page.first_models import FirstModels
 from demo.page.published_weights import OfficialWeights
-from demo.registry import DETECTORS, find
+from demo.registry import Registry
 from stvit.pretrained.records import ModelRecord
 from tests.demo.conftest import MODEL
+from tests.narrow_models import DETECTOR
 
-PEER, DETECTOR = "swin_small_patch4_window7_224", DETECTORS[0].name
+PEER = "swin_small_patch4_window7_224"
 
 
-def first_models(*classifiers: str, missing: tuple[str, ...]) -> FirstModels:
+def first_models(registry: Registry, *classifiers: str, missing: tuple[str, ...]) -> FirstModels:
     """Of a tab, where some weights cannot be had."""
 
     def ask(record: ModelRecord, timeout_s: float) -> bool:
         return record.architecture not in missing
 
-    first = FirstModels([find(name) for name in classifiers])
-    first.classifiers = OfficialWeights([find(name) for name in classifiers], ask)
-    first.detector = OfficialWeights([DETECTORS[0]], ask)
+    first = FirstModels(registry, [registry.find(name) for name in classifiers])
+    first.classifiers = OfficialWeights([registry.find(name) for name in classifiers], ask)
+    first.detector = OfficialWeights([registry.find(DETECTOR)], ask)
     return first
 
 
@@ -33,29 +32,26 @@ def chosen(parts: list[Any]) -> list[str | None]:
     return [getattr(part, "value", None) for part in parts]
 
 
-@pytest.mark.usefixtures("garments")
-def test_without_the_hub_this_projects_models_are_chosen_with_one_notice() -> None:
-    note, *lists = first_models(MODEL, PEER, missing=(MODEL, DETECTOR)).begin(MODEL, PEER, DETECTOR)
+def test_without_the_hub_this_projects_models_are_chosen_with_one_notice(garments: Registry) -> None:
+    note, *lists = first_models(garments, MODEL, PEER, missing=(MODEL, DETECTOR)).begin(MODEL, PEER, DETECTOR)
     assert note.count('role="alert"') == 1 and "ten kinds of garments" in note
     assert chosen(lists)[2::3] == ["garments_stvit_r_swin", "garments_swin"]
     assert len(lists) == 7 and chosen(lists)[6] == "garments_detect_stvit_r"
-    note, *lists = first_models(MODEL, missing=(MODEL, DETECTOR)).begin(MODEL, DETECTOR)
+    note, *lists = first_models(garments, MODEL, missing=(MODEL, DETECTOR)).begin(MODEL, DETECTOR)
     assert note and chosen(lists)[2:] == ["garments_stvit_r_swin", "garments_detect_stvit_r"]
 
 
-@pytest.mark.usefixtures("garments")
-def test_what_can_be_had_and_what_was_chosen_by_hand_stays() -> None:
-    note, *lists = first_models(MODEL, missing=()).begin(MODEL, DETECTOR)
+def test_what_can_be_had_and_what_was_chosen_by_hand_stays(garments: Registry) -> None:
+    note, *lists = first_models(garments, MODEL, missing=()).begin(MODEL, DETECTOR)
     assert note == "" and chosen(lists) == [None] * 4
-    note, *lists = first_models(MODEL, missing=(DETECTOR,)).begin(MODEL, DETECTOR)
+    note, *lists = first_models(garments, MODEL, missing=(DETECTOR,)).begin(MODEL, DETECTOR)
     assert note and chosen(lists) == [None] * 3 + ["garments_detect_stvit_r"]
-    note, *lists = first_models(MODEL, missing=(MODEL, DETECTOR)).begin(PEER, DETECTORS[1].name)
+    note, *lists = first_models(garments, MODEL, missing=(MODEL, DETECTOR)).begin(
+        PEER, DETECTOR.replace("small", "base")
+    )
     assert note == "" and chosen(lists) == [None] * 4
 
 
-def test_a_copy_without_models_of_its_own_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("CHOICES", "DETECTORS"):
-        published = tuple(choice for choice in getattr(demo.registry, name) if not choice.bundled)
-        monkeypatch.setattr(demo.registry, name, published)
-    note, *lists = first_models(MODEL, missing=(MODEL, DETECTOR)).begin(MODEL, DETECTOR)
+def test_a_copy_without_models_of_its_own_changes_nothing() -> None:
+    note, *lists = first_models(build_registry({}), MODEL, missing=(MODEL, DETECTOR)).begin(MODEL, DETECTOR)
     assert note == "" and chosen(lists) == [None] * 4

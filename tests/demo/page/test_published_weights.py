@@ -8,10 +8,10 @@ import pytest
 
 import demo.page.published_weights
 from demo.page.published_weights import OfficialWeights
-from demo.registry import find
 from stvit.pretrained.records import ModelRecord
+from tests.demo.conftest import OFFERED
 
-CHOICES = [find("stvit_r_swin_small_224"), find("swin_small_patch4_window7_224")]
+SPECS = [OFFERED.find("stvit_r_swin_small_224"), OFFERED.find("swin_small_patch4_window7_224")]
 
 
 class Hub:
@@ -26,24 +26,24 @@ class Hub:
 
 
 def test_they_are_at_hand_when_all_of_them_are() -> None:
-    assert OfficialWeights(CHOICES, Hub()).at_hand()
-    assert not OfficialWeights(CHOICES, Hub(CHOICES[1].name)).at_hand()
+    assert OfficialWeights(SPECS, Hub()).at_hand()
+    assert not OfficialWeights(SPECS, Hub(SPECS[1].name)).at_hand()
 
 
 def test_an_answer_serves_many_visitors_and_is_asked_for_anew_when_it_is_old(monkeypatch: pytest.MonkeyPatch) -> None:
-    hub = Hub(CHOICES[0].name)
-    official = OfficialWeights(CHOICES, hub)
+    hub = Hub(SPECS[0].name)
+    official = OfficialWeights(SPECS, hub)
     assert [official.at_hand() for _ in range(3)] == [False] * 3
-    assert hub.asked == [CHOICES[0].name]
+    assert hub.asked == [SPECS[0].name]
     monkeypatch.setattr(demo.page.published_weights, "FRESH_S", -1.0)
     hub.missing.clear()
     assert official.at_hand()
 
 
 def test_only_its_own_models_are_ever_out_of_reach() -> None:
-    official, names = OfficialWeights(CHOICES, Hub(CHOICES[0].name)), [choice.name for choice in CHOICES]
+    official, names = OfficialWeights(SPECS, Hub(SPECS[0].name)), [spec.name for spec in SPECS]
     assert official.out_of_reach(names) and not official.out_of_reach(names[:1])
-    assert not OfficialWeights(CHOICES, Hub()).out_of_reach(names)
+    assert not OfficialWeights(SPECS, Hub()).out_of_reach(names)
 
 
 def test_a_silent_hub_counts_as_out_of_reach_after_a_short_while(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -55,7 +55,7 @@ def test_a_silent_hub_counts_as_out_of_reach_after_a_short_while(monkeypatch: py
         spoke.set()
         return True
 
-    official = OfficialWeights(CHOICES, ask)
+    official = OfficialWeights(SPECS, ask)
     assert not official.at_hand() and not spoke.is_set()
     speaks.set()
     monkeypatch.setattr(demo.page.published_weights, "PATIENCE_S", 20.0)

@@ -18,22 +18,21 @@ from demo.camera_runs import MAX_RUNS
 from demo.engine import Engine
 from demo.memory import OutOfMemory
 from demo.model_cache import NO_ROOM
+from demo.registry import Registry
 from demo.runtime import Runtime
 from demo.tabs.camera.handlers import BUSY, GONE, CameraHandlers
 from demo.video import CLASSIFY, CLUSTERS, DETECT
-from tests import narrow_classifier
 from tests.demo.camera_frames import encoded, scene
 from tests.demo.conftest import MODEL
-from tests.narrow_detector import DETECTOR
+from tests.narrow_models import CLASSIFIERS, DETECTOR, narrowed
 
 REQUEST = SimpleNamespace(session_hash="visitor")
 
 
 @pytest.fixture
-def handlers(no_weights: Mock, narrow: None, monkeypatch: pytest.MonkeyPatch) -> CameraHandlers:
+def handlers(no_weights: Mock, garments: Registry) -> CameraHandlers:
     """Narrow models without weights."""
-    narrow_classifier.make_narrow_for(monkeypatch)
-    return CameraHandlers(Runtime(Engine()))
+    return CameraHandlers(Runtime(Engine(), narrowed(garments, CLASSIFIERS)))
 
 
 def opened(handlers: CameraHandlers, task: str = CLUSTERS, request: Any = REQUEST) -> tuple[str, dict[str, Any]]:
@@ -185,13 +184,19 @@ def test_the_browser_hears_of_a_model_on_its_way(handlers: CameraHandlers) -> No
     assert "Loading STViT-R-Swin-S" in first[0] and "run" not in first[1] and first[1]["at"] > 0
 
 
-def test_a_model_of_this_project_introduces_itself(garments: None, handlers: CameraHandlers) -> None:
+def test_a_model_of_this_project_introduces_itself(handlers: CameraHandlers) -> None:
     words, size = handlers.introduce(DETECT, MODEL, "garments_detect_stvit_r", 320)
     assert "41.5 % box AP" in words and not size.visible
     words, size = handlers.introduce(DETECT, MODEL, DETECTOR, 320)
     assert words == "" and size.visible
     with pytest.raises(gr.Error, match="not offered"):
         handlers.introduce(CLUSTERS, "resnet50", DETECTOR, 320)
+
+
+def test_a_full_token_model_costs_as_much_as_itself(handlers: CameraHandlers) -> None:
+    *_, (_, value) = handlers.open(CLASSIFY, "garments_swin", DETECTOR, 320, REQUEST)
+    answer = handlers.answer(frame(value["run"]))
+    assert answer["fullTokenMacs"] == answer["macs"]
 
 
 def test_one_camera_too_many_is_refused_in_words(handlers: CameraHandlers) -> None:

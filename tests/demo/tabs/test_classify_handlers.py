@@ -16,12 +16,12 @@ from gradio.data_classes import ImageData
 from gradio.utils import get_upload_folder
 
 import demo.model_cache
-import demo.registry
 from demo import runtime
 from demo.engine import Engine
 from demo.export import display_copy
+from demo.model_specs import build_registry
 from demo.page.examples import Gallery
-from demo.registry import find
+from demo.registry import Registry
 from demo.runtime import Runtime
 from demo.tabs.classify.handlers import ClassifyHandlers
 from demo.tabs.inputs import uploaded_path
@@ -30,7 +30,7 @@ from demo.views.token_view import cluster_payload
 from stvit.predict.regions import last_region_layer
 from stvit.pretrained.records import ModelRecord
 from stvit.pretrained.resolve import ResolvedWeights
-from tests.demo.conftest import BASELINE, MODEL
+from tests.demo.conftest import BASELINE, MODEL, OFFERED
 
 OWN, OWN_BASELINE = "garments_stvit_r_swin", "garments_swin"
 GALLERY = Gallery.load("classify")
@@ -49,8 +49,8 @@ OFFICIAL = Official(at_hand=True)
 
 
 @pytest.fixture
-def handlers(engine: Engine) -> ClassifyHandlers:
-    return ClassifyHandlers(Runtime(engine), GALLERY, OFFICIAL)
+def handlers(engine: Engine, garments: Registry) -> ClassifyHandlers:
+    return ClassifyHandlers(Runtime(engine, garments), GALLERY, OFFICIAL)
 
 
 @pytest.mark.slow
@@ -95,7 +95,7 @@ def test_only_files_of_the_upload_folder_count_as_pictures(path: str | None) -> 
 
 
 def test_the_browser_gets_maps_that_equal_the_models(engine: Engine, photo: Path) -> None:
-    run = engine.classify_file(photo, MODEL, BASELINE)
+    run = engine.classify_file(photo, OFFERED.find(MODEL), OFFERED.find(BASELINE))
     pixels, geometry = display_copy(run)
     payload = cluster_payload(pixels, geometry, run.model.regions, "STViT")
     assert [(layer["unit"], layer["name"]) for layer in payload["layers"]] == [
@@ -114,7 +114,7 @@ def test_the_browser_gets_maps_that_equal_the_models(engine: Engine, photo: Path
 
 
 def test_a_large_picture_is_shown_smaller_with_the_crop_in_its_place(engine: Engine, photo: Path) -> None:
-    run = engine.classify_file(photo, MODEL, BASELINE)
+    run = engine.classify_file(photo, OFFERED.find(MODEL), OFFERED.find(BASELINE))
     large = np.zeros((3000, 4200, 3), np.uint8)
     geometry = replace(run.picture.geometry, source_hw=(3000, 4200))
     source = replace(run.picture.source, pixels=large)
@@ -125,7 +125,7 @@ def test_a_large_picture_is_shown_smaller_with_the_crop_in_its_place(engine: Eng
 
 
 def test_the_picture_to_keep_shows_the_last_semantic_tokens(engine: Engine, photo: Path) -> None:
-    clusters = engine.classify_one(photo, MODEL)[1].regions
+    clusters = engine.classify_one(photo, OFFERED.find(MODEL))[1].regions
     shown = last_region_layer(clusters)
     assert (shown.unit, shown.layer) == (3, "STGM 2")
 
@@ -135,7 +135,7 @@ SEMANTIC = "stvit_deit_tiny_patch16_224:num_semantic_tokens=16"
 
 
 def test_the_browser_gets_what_became_of_every_image_token(engine: Engine, photo: Path) -> None:
-    run = engine.classify_file(photo, EVIT, BASELINE)
+    run = engine.classify_file(photo, OFFERED.find(EVIT), OFFERED.find(BASELINE))
     payload = cluster_payload(*display_copy(run), run.model.regions, "EViT")
     assert [layer["tokens"] for layer in payload["layers"]] == [196] * 3 + [139] * 3 + [99] * 3 + [71] * 3
     for layer, reduction in zip(payload["layers"], run.model.regions, strict=True):
@@ -172,55 +172,51 @@ def test_on_zero_gpu_every_run_borrows_a_gpu(engine: Engine, monkeypatch: pytest
     borrowed = []
     spaces = SimpleNamespace(GPU=lambda duration: lambda function: borrowed.append(duration) or function)
     monkeypatch.setitem(sys.modules, "spaces", spaces)
-    Runtime(engine)
+    Runtime(engine, OFFERED)
     assert borrowed == []
     monkeypatch.setenv("SPACES_ZERO_GPU", "1")
-    assert Runtime(engine).device_words.startswith("ZeroGPU")
+    assert Runtime(engine, OFFERED).device_words.startswith("ZeroGPU")
     assert borrowed == [runtime.GPU_SECONDS] * 7 + [runtime.GPU_SECONDS_FOR_CLIP, runtime.GPU_SECONDS_FOR_FRAME]
 
 
-def test_the_page_starts_with_the_published_models_while_their_weights_can_be_had(
-    garments: None, handlers: ClassifyHandlers
-) -> None:
+def test_the_page_starts_with_the_published_models_while_their_weights_can_be_had(handlers: ClassifyHandlers) -> None:
     note, *lists = handlers.begin(MODEL, BASELINE)
     assert note == "" and all("value" not in update for update in lists)
 
 
 def test_where_the_hub_cannot_be_reached_the_page_starts_with_this_projects_pair_and_says_so(
-    garments: None, engine: Engine
+    garments: Registry, engine: Engine
 ) -> None:
-    handlers = ClassifyHandlers(Runtime(engine), GALLERY, Official(at_hand=False))
+    handlers = ClassifyHandlers(Runtime(engine, garments), GALLERY, Official(at_hand=False))
     note, *lists = handlers.begin(MODEL, BASELINE)
     assert "cannot be reached" in note and "ten kinds of garments" in note and "ankle boot" in note
     assert [entry.value for entry in lists] == ["STViT-R-Swin", "narrow", OWN, "Swin", "narrow", OWN_BASELINE]
     assert handlers.begin(MODEL, "deit_base_patch16_224")[0] == ""  # somebody has chosen already
 
 
-def test_a_copy_without_models_of_its_own_starts_as_ever(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    published = tuple(choice for choice in demo.registry.CHOICES if not choice.bundled)
-    monkeypatch.setattr(demo.registry, "CHOICES", published)
-    handlers = ClassifyHandlers(Runtime(engine), GALLERY, Official(at_hand=False))
+def test_a_copy_without_models_of_its_own_starts_as_ever(engine: Engine) -> None:
+    handlers = ClassifyHandlers(Runtime(engine, build_registry({})), GALLERY, Official(at_hand=False))
     assert handlers.begin(MODEL, BASELINE)[0] == ""
 
 
-def test_choosing_a_model_of_this_project_moves_the_other_side_to_its_peer(garments: None) -> None:
+def test_choosing_a_model_of_this_project_moves_the_other_side_to_its_peer(garments: Registry) -> None:
     for chosen, peer in (
         ("garments_stvit_deit", "garments_deit"),
         ("garments_evit_05", "garments_deit"),
         ("garments_deit", "garments_stvit_deit"),
         ("garments_swin", "garments_stvit_r_swin"),
     ):
-        assert follow(chosen, BASELINE)[2].value == peer
+        assert follow(garments, chosen, BASELINE)[2].value == peer
 
 
-def test_the_other_side_stays_where_both_know_garments_or_a_published_model_is_chosen(garments: None) -> None:
+def test_the_other_side_stays_where_both_know_garments_or_a_published_model_is_chosen(garments: Registry) -> None:
     for chosen, other in ((OWN, "garments_deit"), (MODEL, OWN_BASELINE), (MODEL, BASELINE)):
-        assert all("value" not in update for update in follow(chosen, other))
+        assert all("value" not in update for update in follow(garments, chosen, other))
     with pytest.raises(gr.Error, match="is not offered here"):
-        follow("resnet50", BASELINE)
+        follow(garments, "resnet50", BASELINE)
 
 
-def test_garment_models_come_with_words_and_examples_of_their_own(garments: None, handlers: ClassifyHandlers) -> None:
+def test_garment_models_come_with_words_and_examples_of_their_own(handlers: ClassifyHandlers) -> None:
     words, examples = handlers.introduce(OWN, OWN_BASELINE)
     assert words.count("<details") == 2 and "91.2 % top-1" in words and "measured by this project" in words
     assert "test split" in examples and "ankle boot" in examples
@@ -228,9 +224,7 @@ def test_garment_models_come_with_words_and_examples_of_their_own(garments: None
     assert words == "" and "American bison" in examples
 
 
-def test_models_of_different_classes_are_said_to_be_no_match(
-    garments: None, handlers: ClassifyHandlers, photo: Path
-) -> None:
+def test_models_of_different_classes_are_said_to_be_no_match(handlers: ClassifyHandlers, photo: Path) -> None:
     words, _ = handlers.introduce(OWN, BASELINE)
     assert "knows ten kinds of garments, DeiT-T knows the 1000 classes of ImageNet" in words
     predictions = handlers.classify(str(photo), OWN, BASELINE)[1]
@@ -238,6 +232,6 @@ def test_models_of_different_classes_are_said_to_be_no_match(
     assert "agreement" in handlers.classify(str(photo), OWN, OWN_BASELINE)[1]
 
 
-def test_the_costs_are_those_of_the_models_own_input(garments: None, handlers: ClassifyHandlers) -> None:
-    millions = find("garments_stvit_deit").bundled.macs / 1e9
+def test_the_costs_are_those_of_the_models_own_input(handlers: ClassifyHandlers) -> None:
+    millions = handlers.registry.find("garments_stvit_deit").bundled.macs / 1e9
     assert f"{millions:.2f} G" in handlers.break_down("garments_stvit_deit", "garments_deit")

@@ -13,14 +13,14 @@ import pytest
 
 import demo.backbone_benchmark
 import demo.benchmark
-from demo.detectors import DETECTORS as PUBLISHED_DETECTORS
 from demo.engine import Engine
 from demo.memory import OutOfMemory
 from demo.page.examples import Gallery
+from demo.registry import Registry
 from demo.runtime import Runtime
 from demo.tabs.detect.handlers import DetectHandlers
-from tests.demo.conftest import MODEL
-from tests.narrow_detector import DETECTOR
+from tests.demo.conftest import MODEL, OFFERED
+from tests.narrow_models import DETECTOR
 from tests.sure_detector import PHOTO
 from weights.garments.sources import CLASS_NAMES
 
@@ -30,17 +30,17 @@ OWN, OWN_PEER = "garments_detect_stvit_r", "garments_detect_swin"
 
 
 @pytest.fixture
-def handlers(engine: Engine, narrow: None) -> DetectHandlers:
-    return DetectHandlers(Runtime(engine), GALLERY, OFFICIAL)
+def handlers(engine: Engine, garments: Registry) -> DetectHandlers:
+    return DetectHandlers(Runtime(engine, garments), GALLERY, OFFICIAL)
 
 
 @pytest.fixture
-def without_weights(no_weights: Mock, narrow: None) -> DetectHandlers:
-    return DetectHandlers(Runtime(Engine()), GALLERY, OFFICIAL)
+def without_weights(no_weights: Mock, garments: Registry) -> DetectHandlers:
+    return DetectHandlers(Runtime(Engine(), garments), GALLERY, OFFICIAL)
 
 
 def test_the_browser_gets_boxes_masks_and_token_maps_that_equal_the_results(handlers: DetectHandlers) -> None:
-    run = handlers.runtime.detect_file(PHOTO, DETECTOR, 320)
+    run = handlers.runtime.detect_file(PHOTO, handlers.registry.find(DETECTOR), 320)
     notice, payload, steps, picture, coco = handlers.detect(str(PHOTO), DETECTOR, 320)
     found, side = run.result.found, payload["maskSide"]
     assert notice == "" and payload["reason"] == payload["note"] == ""
@@ -86,7 +86,7 @@ def test_without_weights_random_objects_are_never_shown(without_weights: DetectH
 
 
 def test_a_smaller_size_than_asked_for_is_said(handlers: DetectHandlers) -> None:
-    detector = handlers.store.get(DETECTOR).network
+    detector = handlers.store.get(handlers.registry.find(DETECTOR)).network
     extract = detector.extract_features
 
     def fail_if_large(images: Any) -> Any:
@@ -132,12 +132,13 @@ def test_a_comparison_shows_published_figures_apart_from_measured_ones(
 
 
 def test_both_sizes_of_the_published_detector_are_known() -> None:
-    assert [choice.label for choice in PUBLISHED_DETECTORS] == ["STViT-R-Swin-S", "STViT-R-Swin-B"]
+    assert [spec.label for spec in OFFERED.of_task("detect") if not spec.bundled] == [
+        "STViT-R-Swin-S",
+        "STViT-R-Swin-B",
+    ]
 
 
-def test_a_detector_of_this_project_names_garments_at_the_size_that_it_was_trained_on(
-    garments: None, handlers: DetectHandlers
-) -> None:
+def test_a_detector_of_this_project_names_garments_at_the_size_that_it_was_trained_on(handlers: DetectHandlers) -> None:
     _, payload, steps, picture, coco = handlers.detect(str(GALLERY.garments[0].path), OWN, 800)
     assert {entry["name"] for entry in payload["objects"]} <= set(CLASS_NAMES) and payload["objects"]
     assert "The network saw the picture at 224 × 224" in steps and picture.interactive
@@ -146,18 +147,14 @@ def test_a_detector_of_this_project_names_garments_at_the_size_that_it_was_train
     assert all(CLASS_NAMES[number - 1] == name for number, name in named.items())
 
 
-def test_a_detector_of_this_project_comes_with_words_examples_and_no_choice_of_size(
-    garments: None, handlers: DetectHandlers
-) -> None:
+def test_a_detector_of_this_project_comes_with_words_examples_and_no_choice_of_size(handlers: DetectHandlers) -> None:
     words, examples, size = handlers.introduce(OWN)
     assert "41.5 % box AP, 72.2 % box AP50, 38.0 % mask AP" in words and "test split" in examples and not size.visible
     words, examples, size = handlers.introduce(DETECTOR)
     assert words == "" and "American bison" in examples and size.visible
 
 
-def test_where_the_hub_cannot_be_reached_a_detector_of_this_project_comes_first(
-    garments: None, handlers: DetectHandlers
-) -> None:
+def test_where_the_hub_cannot_be_reached_a_detector_of_this_project_comes_first(handlers: DetectHandlers) -> None:
     assert handlers.begin(DETECTOR)[0] == ""
     handlers.official = Mock(names=(DETECTOR,), at_hand=Mock(return_value=False))
     note, detector = handlers.begin(DETECTOR)
@@ -166,11 +163,11 @@ def test_where_the_hub_cannot_be_reached_a_detector_of_this_project_comes_first(
 
 @pytest.mark.parametrize(("detector", "peer"), [(OWN, OWN_PEER), (OWN_PEER, OWN)])
 def test_backbones_of_this_project_are_measured_against_each_other(
-    garments: None, handlers: DetectHandlers, monkeypatch: pytest.MonkeyPatch, detector: str, peer: str
+    handlers: DetectHandlers, monkeypatch: pytest.MonkeyPatch, detector: str, peer: str
 ) -> None:
     monkeypatch.setattr(demo.backbone_benchmark, "SECONDS", 1e-6)
     scene = str(GALLERY.garments[0].path)
     assert list(handlers.load_both(scene, detector, 800))[-1] == ""
     chart, state = list(handlers.compare(scene, detector, 800))[-1]
-    assert (state.model.name, state.baseline.name) == (detector, peer)
+    assert (state.model.spec.name, state.baseline.spec.name) == (detector, peer)
     assert "no public weights" not in chart and "Published" not in chart

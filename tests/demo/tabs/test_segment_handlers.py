@@ -17,11 +17,13 @@ from PIL import Image
 
 import demo.backbone_benchmark
 import demo.model_cache
-import demo.registry
+import demo.segmentation
 from demo.engine import Engine
 from demo.memory import OutOfMemory
+from demo.model_specs import build_registry
 from demo.page import layout
 from demo.page.examples import Gallery
+from demo.registry import Registry
 from demo.runtime import Runtime
 from demo.tabs.segment.handlers import SegmentHandlers
 from stvit.draw.classes import class_colours
@@ -35,8 +37,8 @@ OURS, FULL = "garments_segment_stvit_r", "garments_segment_swin"
 
 
 @pytest.fixture
-def handlers(garments: None) -> SegmentHandlers:
-    return SegmentHandlers(Runtime(Engine(torch.device("cpu"))), GALLERY)
+def handlers(garments: Registry) -> SegmentHandlers:
+    return SegmentHandlers(Runtime(Engine(torch.device("cpu")), garments), GALLERY)
 
 
 def read(button: gr.DownloadButton) -> Path:
@@ -55,7 +57,7 @@ def map_of(payload: dict[str, Any]) -> np.ndarray:
 def test_the_browser_gets_the_map_the_classes_and_the_regions_of_the_result(
     handlers: SegmentHandlers, path: str
 ) -> None:
-    run = handlers.runtime.segment_file(path, OURS)
+    run = handlers.runtime.segment_file(path, handlers.registry.find(OURS))
     notice, payload, steps, *_ = handlers.segment(path, OURS)
     assert notice == "" and payload["reason"] == payload["note"] == ""
     np.testing.assert_array_equal(map_of(payload), run.result.labels)
@@ -77,7 +79,7 @@ def test_both_files_have_the_pictures_own_size(handlers: SegmentHandlers) -> Non
     with Image.open(read(picture)) as drawn, Image.open(read(labels)) as indexed:
         assert drawn.size == indexed.size == (900, 675)
         assert (drawn.format, indexed.format, indexed.mode) == ("JPEG", "PNG", "P")
-        expected = handlers.runtime.segment_file(str(PHOTO), FULL).result.labels
+        expected = handlers.runtime.segment_file(str(PHOTO), handlers.registry.find(FULL)).result.labels
         np.testing.assert_array_equal(np.array(indexed), expected)
 
 
@@ -157,14 +159,12 @@ def test_segmenters_are_measured_against_each_other(
     monkeypatch.setattr(demo.backbone_benchmark, "SECONDS", 1e-6)
     assert list(handlers.load_both(SCENE, segmenter))[-1] == ""
     chart, state = list(handlers.compare(SCENE, segmenter))[-1]
-    assert (state.model.name, state.baseline.name) == (segmenter, peer) and state.done
+    assert (state.model.spec.name, state.baseline.spec.name) == (segmenter, peer) and state.done
     assert "Segmenter multiply-adds" in chart and "multiply-adds would allow" in chart
 
 
-def test_a_segmenter_without_its_peer_cannot_be_compared(
-    handlers: SegmentHandlers, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(demo.registry, "SEGMENTERS", demo.registry.SEGMENTERS[:1])
+def test_a_segmenter_without_its_counterpart_cannot_be_compared(handlers: SegmentHandlers) -> None:
+    handlers.registry = Registry([handlers.registry.find(OURS)])
     with pytest.raises(gr.Error, match="nothing to compare"):
         list(handlers.load_both(SCENE, OURS))
 
@@ -185,15 +185,14 @@ def labels_of_tabs(page: gr.Blocks) -> list[str]:
     return [block.label for block in page.blocks.values() if isinstance(block, gr.Tab)]
 
 
-def test_the_tab_is_there_where_there_is_a_segmenter_and_tells_what_it_knows(garments: None) -> None:
-    page = layout.build(Runtime(Engine(torch.device("cpu"))))
+def test_the_tab_is_there_where_there_is_a_segmenter_and_tells_what_it_knows(garments: Registry) -> None:
+    page = layout.build(Runtime(Engine(torch.device("cpu")), garments))
     assert "Segment" in labels_of_tabs(page)
     words = " ".join(str(block.value) for block in page.blocks.values() if isinstance(block, gr.HTML))
     assert "ten kinds of garments and background" in words
     assert "released no weights for segmentation" in words
 
 
-def test_without_segmenters_there_is_no_tab(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(demo.registry, "SEGMENTERS", ())
-    page = layout.build(Runtime(Engine(torch.device("cpu"))))
+def test_without_segmenters_there_is_no_tab() -> None:
+    page = layout.build(Runtime(Engine(torch.device("cpu")), build_registry({})))
     assert labels_of_tabs(page) == ["Classify", "Detect", "Video", "Camera"]

@@ -13,15 +13,14 @@ import pytest
 from demo.charts.video import whole_clip
 from demo.engine import Engine
 from demo.memory import OutOfMemory
-from demo.registry import DETECTORS, MODELS, clip_peer, find_any, first_clip_model, label_of
+from demo.registry import Registry
 from demo.runtime import Runtime
 from demo.tabs.video.handlers import EXAMPLE_CLIP, VideoHandlers
 from demo.video import ACTION, CLASSIFY, CLUSTERS, DETECT, ClipJob, make_job
 from stvit.video.probe import probe
 from stvit.video.types import VideoError
-from tests import narrow_classifier, narrow_clip_model
-from tests.demo.conftest import BASELINE, MODEL
-from tests.narrow_detector import DETECTOR
+from tests.demo.conftest import BASELINE, MODEL, OFFERED
+from tests.narrow_models import CLASSIFIERS, CLIP_MODELS, DETECTOR, narrowed
 from tests.stvit.video.clips import make_clip
 from weights.garments.datasets import MOTIONS
 
@@ -39,11 +38,9 @@ def uploads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def handlers(no_weights: Mock, narrow: None, uploads: Path, monkeypatch: pytest.MonkeyPatch) -> VideoHandlers:
+def handlers(no_weights: Mock, garments: Registry, uploads: Path) -> VideoHandlers:
     """Narrow models without weights."""
-    narrow_classifier.make_narrow_for(monkeypatch)
-    narrow_clip_model.make_narrow_for(monkeypatch)
-    return VideoHandlers(Runtime(Engine()))
+    return VideoHandlers(Runtime(Engine(), narrowed(garments, CLASSIFIERS, CLIP_MODELS)))
 
 
 @pytest.fixture
@@ -129,7 +126,7 @@ def test_a_cancel_is_heard_before_the_models_are_loaded_and_no_folder_is_made(
     handlers.start(REQUEST)
     handlers.cancel(REQUEST)
     told = list(handlers.load(clip, *chosen(), REQUEST))
-    assert len(told) == 1 and "Stopped" in told[0] and not handlers.store.is_ready(MODEL)
+    assert len(told) == 1 and "Stopped" in told[0] and not handlers.store.is_ready(handlers.registry.find(MODEL))
     handlers.runtime.process_clip = Mock()
     (shown,) = handlers.process(clip, *chosen(), REQUEST)
     assert "Stopped" in shown[TOLD] and not uploads.exists()
@@ -190,9 +187,9 @@ def test_what_is_not_on_offer_is_refused(handlers: VideoHandlers, clip: str, cho
 
 
 def test_a_detector_is_compared_with_the_full_token_one_of_its_size() -> None:
-    job = make_job(DETECT, MODEL, BASELINE, DETECTORS[1].name, 480, True)
-    assert job == ClipJob(DETECT, DETECTORS[1].name, "swin_base_cascade_mask_rcnn", 480)
-    assert label_of(job.baseline).startswith("Swin-B")
+    ours, full = (OFFERED.find(f"{name}_base_cascade_mask_rcnn") for name in ("stvit_r_swin", "swin"))
+    job = make_job(OFFERED, DETECT, MODEL, BASELINE, ours.name, 480, True)
+    assert job == ClipJob(DETECT, ours, full, 480) and full.label == "Swin-B"
 
 
 def test_the_pickers_follow_the_task(handlers: VideoHandlers) -> None:
@@ -206,7 +203,7 @@ def test_the_pickers_follow_the_task(handlers: VideoHandlers) -> None:
 
 
 def test_models_of_this_project_introduce_themselves_with_clips_that_they_know(
-    garments: None, handlers: VideoHandlers
+    handlers: VideoHandlers,
 ) -> None:
     clips, full = "garments_clips_stvit_swin", "garments_clips_swin"
     choice = (ACTION, MODEL, BASELINE, DETECTOR, 320, True, clips)
@@ -217,10 +214,10 @@ def test_models_of_this_project_introduce_themselves_with_clips_that_they_know(
     words, examples, size = handlers.introduce(DETECT, *choice[1:-1], CLIP_MODEL)
     assert words == examples == "" and size.visible
     assert handlers.introduce(CLASSIFY, MODEL, MODEL, *choice[3:])[0] == ""  # a list that has not followed yet
-    assert first_clip_model().name == clips and clip_peer(find_any(clips)).name == full
+    assert [spec.name for spec in handlers.registry.pair(handlers.registry.first("video"))] == [clips, full]
 
 
-def test_a_clip_model_of_this_project_says_what_it_sees(garments: None, handlers: VideoHandlers) -> None:
+def test_a_clip_model_of_this_project_says_what_it_sees(handlers: VideoHandlers) -> None:
     garment_clip = handlers.gallery.garments[0].path
     *_, last = run(
         handlers, str(garment_clip), ACTION, MODEL, BASELINE, DETECTOR, 320, False, "garments_clips_stvit_swin"
@@ -233,4 +230,4 @@ def test_a_clip_model_of_this_project_says_what_it_sees(garments: None, handlers
 def test_the_example_clip_is_small_and_within_the_limits() -> None:
     info = probe(EXAMPLE_CLIP)
     assert EXAMPLE_CLIP.stat().st_size < 300_000 and info.codec == "h264" and info.frames == 30
-    assert MODELS[0].name == MODEL
+    assert OFFERED.first("classify").name == MODEL

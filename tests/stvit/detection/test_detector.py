@@ -66,6 +66,7 @@ def golden_detector(tmp_path_factory) -> CascadeMaskRCNN:
     return detector
 
 
+@pytest.mark.slow
 def test_every_step_equals_the_authors_code(golden_detector, golden, photo):
     """Tolerances are the reference's own float32 noise with a margin."""
 
@@ -98,6 +99,7 @@ def test_every_step_equals_the_authors_code(golden_detector, golden, photo):
         close("mask_prob_of_label_first5", masks[:5], 3e-5)
 
 
+@pytest.mark.slow
 def test_predicted_masks_equal_the_authors_code(golden_detector, photo):
     mask = pytest.importorskip("pycocotools.mask")
     detections = golden_detector.predict(photo, tuple(FIGURES["scale"]))
@@ -109,6 +111,7 @@ def test_predicted_masks_equal_the_authors_code(golden_detector, photo):
         assert (found & expected).sum() > 0.999 * (found | expected).sum()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", ["small", "base"])
 def test_released_names_cover_every_parameter(size):
     with torch.device("meta"):

@@ -54,6 +54,7 @@ def scenes() -> tuple[list[Tensor], list[DetectionTarget]]:
     return [first, second], [target([disc, hook], [0, 1]), target([triangle], [2])]
 
 
+@pytest.mark.slow
 def test_a_narrow_detector_learns_two_pictures_by_heart() -> None:
     pictures, targets = scenes()
     detector = narrow_detector().train()

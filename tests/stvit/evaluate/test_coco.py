@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -306,6 +307,32 @@ def test_a_real_detector_is_evaluated_with_its_checkpoint(coco_set: Path, tmp_pa
     assert len(report["checkpoint"]) == 64
 
 
+def test_a_trained_detector_is_evaluated_by_its_card(coco_set: Path, tmp_path: Path, monkeypatch, capsys) -> None:
+    options = {"embed_dim": 8, "depths": [1, 1, 6, 1], "num_heads": [1, 1, 2, 2], "fpn_channels": 8, "box_hidden": 8}
+    options["num_classes"] = 2
+    torch.manual_seed(0)
+    model = stvit.create_model(MODEL, **options)
+    nn.init.constant_(model.roi_head.bbox_head[0].fc_cls.bias[:2], 5)
+    weights = tmp_path / "mine.safetensors"
+    save_file(model.state_dict(), weights)
+    digest = hashlib.sha256(weights.read_bytes()).hexdigest()
+    names = [category["name"] for category in annotation_data()["categories"]]
+    card = {"model": MODEL, "options": options, "task": "detect", "input_size": 64, "sha256": digest}
+    (tmp_path / "mine.json").write_text(json.dumps({**card, "classes": names[::-1]}))
+    monkeypatch.chdir(tmp_path)
+    given = ["coco", "--images", str(coco_set / "images"), "--annotations", str(coco_set / "instances.json")]
+    given += ["--record", "mine.json", "--device", "cpu"]
+    assert command.main(given) == 0
+    report = json.loads(Path("mine.coco.metrics.json").read_text())
+    assert (report["model"], report["checkpoint"], report["scale"]) == ("mine", digest, [107, 64])
+    by_name = {category["name"]: category["id"] for category in annotation_data()["categories"]}
+    assert report["categories"] == [by_name[name] for name in names[::-1]]
+    with weights.open("ab") as file:
+        file.write(b"x")
+    assert command.main(given) == 1
+    assert "mine.safetensors are damaged: their sha256 is" in capsys.readouterr().err
+
+
 def test_a_classifier_is_no_detector(run, capsys) -> None:
     assert run(nn.Linear(1, 1)) == 1
     assert "is no detector" in capsys.readouterr().err
@@ -325,6 +352,8 @@ def test_a_model_without_published_weights_asks_for_a_checkpoint(coco_set: Path,
         (["--model", MODEL, "--limit", "-1"], "whole number"),
         (["--model", MODEL, "--precision", "int4"], "invalid choice"),
         ([], "--model"),
+        (["--model", MODEL, "--record", "card.json"], "not allowed with"),
+        (["--record", "card.json", "--num-classes", "2"], "without --checkpoint and --num-classes"),
     ],
 )
 def test_options_that_make_no_sense_are_refused(options: list[str], message: str, capsys) -> None:

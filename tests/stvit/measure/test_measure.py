@@ -100,6 +100,7 @@ def test_models_of_different_precision_are_not_compared():
         compare({"a": nn.Linear(1, 1), "b": nn.Linear(1, 1).bfloat16()})
 
 
+@pytest.mark.slow
 def test_command_prints_and_saves(tmp_path, capsys):
     output = tmp_path / "figures" / "comparison.json"
     arguments = ["deit_tiny_patch16_224", "stvit_r_swin_small_224", "--rounds", "2", "--batch-size", "2"]
@@ -129,6 +130,7 @@ def test_command_refuses_what_it_cannot_do(arguments, message, capsys):
     assert message in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_the_suite_names_every_method_of_the_papers():
     assert list(suite.groups()) == [f"{family}_{size}" for family in ("deit", "swin") for size in suite.SIZES]
     labels = [contestant.label for contestant in suite.deit_group("tiny")]
@@ -137,6 +139,7 @@ def test_the_suite_names_every_method_of_the_papers():
     assert [contestant.label for contestant in suite.swin_group("base")][-1] == "STViT-R"
 
 
+@pytest.mark.slow
 def test_tome_is_set_to_the_cost_it_is_compared_at():
     target = suite.Contestant("STViT, 64 tokens", "stvit_deit_tiny_patch16_224", {"num_semantic_tokens": 64})
     with torch.device("meta"):
@@ -145,6 +148,7 @@ def test_tome_is_set_to_the_cost_it_is_compared_at():
     assert suite.merges_nearest_in_cost("tome_deit_tiny_patch16_224", target) == costs.index(min(costs))
 
 
+@pytest.mark.slow
 def test_suite_command_prints_ratio_allowance_and_quotient(tmp_path, capsys):
     output = tmp_path / "suite.json"
     assert main(f"--suite paper --groups swin_tiny --rounds 2 --batch-size 1 --output {output}".split()) == 0

@@ -80,6 +80,7 @@ def test_state_dict_round_trip_is_strict(family):
     torch.testing.assert_close(dict(other.state_dict()), dict(model.state_dict()))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 def test_export_computes_the_same(family):
     model = narrow(family)
@@ -89,6 +90,7 @@ def test_export_computes_the_same(family):
         torch.testing.assert_close(exported(images), model(images), atol=1e-5, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_compilation_needs_no_graph_break():
     model = narrow("stvit_deit")
     images = images_for(model, batch=1)

@@ -68,6 +68,7 @@ def traced_tensors(model: STViTRSwin, images: torch.Tensor) -> dict[str, torch.T
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("project_once", [False, True], ids=["projected per window", "projected once"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 def test_every_intermediate_equals_the_authors_code(golden_model, golden, dtype, project_once):
@@ -98,6 +99,7 @@ def test_parameter_count_is_the_authors(size, parameters):
     assert sum(p.numel() for p in model.parameters()) == parameters
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", SIZES)
 def test_released_names_cover_every_parameter(size):
     model = stvit.create_model(f"stvit_r_swin_{size}_224")
@@ -213,6 +215,7 @@ def test_timm_builds_features_and_other_heads():
     assert model.pretrained_cfg["hf_hub_id"] == "csncsn/STViT-R"
 
 
+@pytest.mark.slow
 def test_export_computes_the_same():
     model = narrow().eval()
     images = torch.randn(1, 3, 224, 224)

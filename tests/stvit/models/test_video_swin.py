@@ -28,6 +28,7 @@ def released_name(name: str) -> str:
 # --- Video Swin is torchvision's
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("shape", "options"),
     [
@@ -126,6 +127,7 @@ MILLIONS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", GMACS)
 def test_one_view_costs_what_the_paper_prints(name):
     with torch.device("meta"):
@@ -217,6 +219,7 @@ def test_bfloat16_runs_and_stays_close(family):
     assert (exact - rounded).abs().max() < 0.05
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", NARROW)
 def test_export_computes_the_same(family):
     model, batch = NARROW[family](), clips(1, 3, 6, 112, 112)

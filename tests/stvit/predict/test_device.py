@@ -141,6 +141,7 @@ except MemoryError:
 """
 
 
+@pytest.mark.slow
 def test_threads_share_their_work_out_as_they_should() -> None:
     """In a process of its own: how many threads PyTorch uses is the whole process's business."""
     answer = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True, timeout=120)

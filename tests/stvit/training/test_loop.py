@@ -106,6 +106,7 @@ def test_a_finished_run_has_nothing_left_to_do(uninterrupted, places):
     assert (output / "metrics.jsonl").read_text() == log
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_to_the_same_weights(uninterrupted, places, tmp_path):
     """Killed without warning in the middle of an epoch, wherever it happens to be."""
     command = [sys.executable, "-m", "stvit.training", "classify", *places, "--output", str(tmp_path), "--cpu"]

@@ -16,7 +16,7 @@ import stvit
 from stvit.video.__main__ import main
 from stvit.video.arguments import parse
 from stvit.video.models import build_models
-from tests.narrow_detector import DETECTOR, NARROW
+from tests.narrow_models import DETECTOR, NARROW_DETECTOR
 from tests.stvit.video.clips import make_clip
 
 SMALL = "stvit_deit_tiny_patch16_224"
@@ -145,7 +145,12 @@ def test_a_trained_model_runs_by_its_description(clip: Path) -> None:
 
 
 def test_a_description_says_the_task_and_all_that_the_model_has_to_know(clip: Path) -> None:
-    detector = {"model": DETECTOR, "options": NARROW | {"num_classes": 2}, "classes": ["cup", "pot"], "task": "detect"}
+    detector = {
+        "model": DETECTOR,
+        "options": NARROW_DETECTOR | {"num_classes": 2},
+        "classes": ["cup", "pot"],
+        "task": "detect",
+    }
     action, detect = described(clip.parent, "action", **OF_CLIPS), described(clip.parent, "detect", **detector)
     common = [str(clip), str(clip.with_name("b.mp4")), "--device", "cpu", "--precision", "float32", "--record"]
     options = parse([*common, str(action)], "")

@@ -22,7 +22,7 @@ from stvit.video.classify import Classifier
 from stvit.video.detect import Detector
 from stvit.video.pipeline import process
 from stvit.video.types import FrameResult
-from tests.narrow_detector import DETECTOR, NARROW
+from tests.narrow_models import DETECTOR, NARROW_DETECTOR
 from tests.stvit.video.clips import Seer, frames_of, make_clip, scene
 
 
@@ -131,14 +131,14 @@ def test_a_compared_pass_is_timed_bare_and_still_drawn(
 
 
 def test_a_detector_without_weights_shows_the_regions_of_its_backbone() -> None:
-    model = Detector(network(DETECTOR, **NARROW), "STViT-R", scale=(200, 120), predicts=False)
+    model = Detector(network(DETECTOR, **NARROW_DETECTOR), "STViT-R", scale=(200, 120), predicts=False)
     (result,) = results(model, 1, (120, 200))
     assert result.found is None and result.regions.assignment.shape == (8, 14) and model.macs > 1e6
     assert result.regions_xyxy == pytest.approx((0, 0, 224, 128))
 
 
 def test_a_detector_alone_is_told_by_its_whole_time_and_a_compared_one_by_its_backbones() -> None:
-    model = Detector(network(DETECTOR, **NARROW), "STViT-R", scale=(200, 120))
+    model = Detector(network(DETECTOR, **NARROW_DETECTOR), "STViT-R", scale=(200, 120))
     (alone,) = results(model, 1)
     (compared,) = model.infer([model.prepare(scene(0, (120, 200)))], compared=True)
     assert alone.found is not None and alone.pace_ms == alone.model_ms
@@ -207,6 +207,7 @@ def test_the_command_line_names_what_is_wrong(tmp_path: Path, capsys: pytest.Cap
     assert "ends in .mp4" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_the_library_imports_none_of_it() -> None:
     code = "import sys, stvit; sys.exit(any(name in sys.modules for name in ('av', 'cv2', 'supervision', 'gradio')))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

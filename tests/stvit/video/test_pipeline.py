@@ -240,6 +240,7 @@ def resident_mb() -> float:
     raise OSError("no VmRSS")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads Linux's process status")
 def test_memory_stays_flat_over_many_clips_and_threads_and_files_are_let_go(tmp_path: Path) -> None:
     source = make_clip(tmp_path / "a.mp4", 10, (240, 320), sound="aac")

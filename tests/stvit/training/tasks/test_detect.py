@@ -126,6 +126,7 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_weights(uninterrupted, garme
     assert all(torch.equal(tensor, weights[name]) for name, tensor in uninterrupted[1].items())
 
 
+@pytest.mark.slow
 def test_two_processes_find_what_one_finds(garments, tmp_path):
     """Both compute gradients for every parameter, share the images to evaluate on, and report all results."""
     launch = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes=2", "--num_machines=1"]
