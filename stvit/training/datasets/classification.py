@@ -238,6 +238,9 @@ class ShardPictures(Data):
                             self._class_number(members.extractfile(member).read(), f"{member.name} of {shard}")
                         except SampleError as error:
                             yield str(error)
+                members.fileobj.seek(members.offset)
+                if members.fileobj.read(tarfile.BLOCKSIZE).strip(b"\0"):  # tarfile takes a damaged header for the end
+                    raise tarfile.ReadError("it is damaged or cut off")
         except (tarfile.TarError, OSError) as error:
             raise RecipeError(f"{shard} cannot be read ({error}). Copy or download it again.") from error
 

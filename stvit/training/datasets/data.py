@@ -12,7 +12,6 @@ import struct
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
-from functools import cached_property
 from importlib import import_module
 from pathlib import Path
 from typing import IO, Any
@@ -47,6 +46,12 @@ class Data(ABC):
     """
 
     class_names: tuple[str, ...] = ()
+    _skipped: Tensor
+
+    def __new__(cls, *arguments: Any, **options: Any) -> Data:
+        data = super().__new__(cls)  # data of one's own need not call __init__ here
+        data._skipped = torch.zeros((), dtype=torch.int64).share_memory_()  # counted in the processes that read
+        return data
 
     def check(self, share: Share, workers: int) -> None:  # noqa: B027 - data of one's own may have nothing to check
         """Look for what would stop the run later; called before the first step.
@@ -68,10 +73,6 @@ class Data(ABC):
     def skipped(self) -> int:
         """Training samples of this process that could not be used so far."""
         return int(self._skipped)
-
-    @cached_property
-    def _skipped(self) -> Tensor:
-        return torch.zeros((), dtype=torch.int64).share_memory_()  # counted in the processes that read
 
     def skip(self, problem: SampleError) -> None:
         """Name and count a training sample that cannot be used."""

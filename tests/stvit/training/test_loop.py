@@ -1,18 +1,22 @@
 """The loop: runs that are killed and go on, several processes, and what a run leaves behind."""
 
+import itertools
 import json
 import math
 import os
 import pickle
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from accelerate.state import AcceleratorState
+from PIL import Image
 from safetensors.torch import load_file, save_file
 
 import stvit
@@ -315,6 +319,73 @@ def test_a_run_from_before_an_entry_existed_goes_on_while_it_has_its_default(tmp
 def test_what_cannot_be_run_is_named(places, tmp_path, capsys, more, message):
     assert main(["classify", *places, "--output", str(tmp_path), "--cpu", *more]) == 1
     assert message in capsys.readouterr().err
+
+
+def folder_run(folder: Path, recipe: list[str], *more: str) -> list[str]:
+    """Arguments of a run on pictures in folders of ten classes, four in each to train on and two to evaluate on."""
+    rng = np.random.default_rng(0)
+    for split, count in (("train", 4), ("validation", 2)):
+        for name, number in itertools.product("abcdefghij", range(count)):
+            (folder / split / name).mkdir(parents=True, exist_ok=True)
+            picture = Image.fromarray(rng.integers(0, 256, (32, 32, 3), dtype=np.uint8))
+            picture.save(folder / split / name / f"{number}.png")
+    changed = ["--set=data={kind='folder', size=32, classes=10}", "--set=augmentation={}", "--set=epochs=1"]
+    return [
+        "classify",
+        *recipe[:2],
+        *changed,
+        f"--data=folder={folder}",
+        "--output",
+        str(folder / "run"),
+        "--cpu",
+        *more,
+    ]
+
+
+def test_training_samples_that_cannot_be_used_are_in_the_log(places, tmp_path, capsys):
+    arguments = folder_run(tmp_path, places)
+    for name in "abc":
+        (tmp_path / "train" / name / "0.png").write_bytes(b"no picture")
+    with pytest.warns(UserWarning, match=r"a/0\.png cannot be read as a picture"):
+        assert main(arguments) == 0
+    assert [line["skipped_samples"] for line in read_metrics(tmp_path / "run") if "skipped_samples" in line] == [3]
+    assert "3 training samples could not be used" in capsys.readouterr().out
+
+
+def no_validation(folder: Path) -> None:
+    shutil.rmtree(folder / "validation")
+
+
+def empty_validation(folder: Path) -> None:
+    for path in (folder / "validation").rglob("*.png"):
+        path.unlink()
+
+
+def broken_validation(folder: Path) -> None:
+    (folder / "validation" / "j" / "1.png").write_bytes(b"no picture")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (no_validation, "holds no folder 'validation'"),
+        (empty_validation, "the validation set is empty"),
+        (broken_validation, "1 samples of validation cannot be used"),
+    ],
+)
+def test_what_is_wrong_with_a_validation_set_is_found_before_the_first_step(places, tmp_path, capsys, change, message):
+    arguments = folder_run(tmp_path, places)
+    change(tmp_path)
+    assert main(arguments) == 1
+    assert message in capsys.readouterr().err and not read_metrics(tmp_path / "run")
+
+
+def test_mixing_an_odd_number_of_samples_is_refused_before_the_first_step(places, tmp_path, capsys):
+    assert (
+        main(["classify", *places, "--output", str(tmp_path), "--cpu", "--set=batch_size=6", "--accumulation=2"]) == 1
+    )
+    assert "even number of samples per process and pass, not 3" in capsys.readouterr().err
+    assert not read_metrics(tmp_path)
 
 
 def test_a_recipe_of_another_task_is_refused(places, tmp_path, capsys):

@@ -3,6 +3,7 @@
 import io
 import pickle
 import tarfile
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -100,3 +101,73 @@ def test_a_sample_without_a_class_is_named(folder):
 def test_fewer_samples_than_a_batch_are_refused(folder):
     with pytest.raises(ValueError, match="2 samples is smaller than one batch of 4"):
         data(folder, samples=2).steps_per_epoch(Share(0, 1, 4, 1))
+
+
+def rewrite(folder: Path, shard: str, samples: dict[str, tuple[bytes, bytes]]) -> None:
+    """A shard of these pictures and class numbers."""
+    with tarfile.open(folder / shard, "w") as file:
+        for name, (picture, label) in samples.items():
+            add(file, f"{name}.webp", picture)
+            add(file, f"{name}.cls", label)
+
+
+def picture() -> bytes:
+    written = io.BytesIO()
+    Image.fromarray(np.zeros((40, 48, 3), np.uint8)).save(written, "WEBP")
+    return written.getvalue()
+
+
+SHARE = Share(0, 1, 4, 1)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_broken_training_picture_is_named_counted_and_left_out(folder, workers):
+    rewrite(folder, "train-001.tar", {"good": (picture(), b"7"), "bad": (picture()[:40], b"8")})
+    pictures = data(folder, samples=20)
+    pictures.check(SHARE, workers)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        batches = pictures.training_batches(0, 0, SHARE, workers, seed=0)
+        labels = [label for _ in range(4) for label in next(batches)[1].tolist()]
+    assert len(labels) == 16 and 8 not in labels
+    assert pictures.skipped >= 1
+    if not workers:  # else they warn on their own standard error
+        assert any("sample bad of " in str(w.message) and "train-001.tar" in str(w.message) for w in caught)
+
+
+def test_where_sample_after_sample_is_broken_training_stops(folder):
+    for number in range(SHARDS):
+        rewrite(folder, f"train-{number:03d}.tar", {f"bad{i}": (b"", b"1") for i in range(PER_SHARD)})
+    with pytest.warns(UserWarning), pytest.raises(RecipeError, match="10 samples in a row cannot be used"):
+        next(data(folder).training_batches(0, 0, SHARE, workers=0, seed=0))
+
+
+@pytest.mark.parametrize("split", ["train", "validation"])
+@pytest.mark.parametrize("label", [b"24", b"-1", b"seven"])
+def test_class_numbers_out_of_range_are_found_before_training(folder, split, label):
+    rewrite(folder, f"{split}-002.tar", {"good": (picture(), b"23\n"), "wrong": (picture(), label)})
+    with pytest.raises(RecipeError, match=rf"1 samples of {split} cannot be used: wrong\.cls of .*{split}-002\.tar"):
+        data(folder).check(SHARE, workers=0)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_broken_pictures_to_evaluate_on_are_refused(folder, workers):
+    rewrite(folder, "validation-003.tar", {"good": (picture(), b"3"), "bad": (b"none", b"3")})
+    with pytest.raises(RecipeError, match=r"sample bad of .*validation-003\.tar cannot be read as a picture"):
+        data(folder).check(SHARE, workers)
+
+
+def test_validation_shards_without_samples_are_named(folder):
+    for number in range(SHARDS):
+        rewrite(folder, f"validation-{number:03d}.tar", {})
+    with pytest.raises(RecipeError, match="hold no samples"):
+        data(folder).check(SHARE, workers=0)
+
+
+@pytest.mark.parametrize("length", [0, 300, 512, 700, 1200, 1700, 2100, 3000])
+@pytest.mark.parametrize("split", ["train", "validation"])
+def test_a_shard_that_was_cut_off_is_named(folder, split, length):
+    shard = folder / f"{split}-000.tar"
+    shard.write_bytes(shard.read_bytes()[:length])
+    with pytest.raises(RecipeError, match=rf"{split}-000\.tar cannot be read"):
+        data(folder).check(SHARE, workers=0)

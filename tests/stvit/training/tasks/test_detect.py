@@ -282,6 +282,46 @@ def test_what_is_wrong_with_a_set_is_named(coco, tmp_path, capsys, change, messa
     assert message in capsys.readouterr().err
 
 
+def test_images_that_cannot_be_read_are_skipped_in_training_and_refused_in_evaluation(coco, tmp_path, capsys):
+    recipe, paths = coco[0], write_coco(tmp_path)
+    image = tmp_path / "images" / "2.png"
+    image.write_bytes(image.read_bytes()[:-40])
+    training = {**paths, **{name: path for name, path in coco[1].items() if name.startswith("validation")}}
+    with pytest.warns(UserWarning, match=r"2\.png cannot be read as an image"):
+        assert main(arguments((recipe, training), tmp_path / "run", "--set=epochs=1", "--set=batch_size=3")) == 0
+    AcceleratorState._reset_state(reset_partial_state=True)
+    assert main(arguments((recipe, paths), tmp_path / "refused")) == 1
+    assert "1 samples of validation cannot be used" in capsys.readouterr().err
+    assert not read_metrics(tmp_path / "refused")
+
+
+def test_objects_that_cannot_be_used_are_left_out_on_request(coco, tmp_path):
+    recipe, paths = coco[0], dict(coco[1])
+    data = json.loads(paths["train_annotations"].read_text())
+    data["annotations"][0].update(segmentation=[[1, 2, 3, 4]])
+    paths["train_annotations"] = tmp_path / "changed.json"
+    paths["train_annotations"].write_text(json.dumps(data))
+    with pytest.warns(UserWarning, match="1 objects are left out: .*fewer than 3"):
+        training = task((recipe, paths), "data.skip_invalid=true").data.training
+    assert training[0][1]["labels"].tolist() == [0]
+
+
+def test_classes_are_matched_by_name_in_evaluation(coco, tmp_path):
+    """Training gives classes their numbers by ascending id, whatever the order of the categories."""
+    recipe, paths = coco[0], dict(coco[1])
+    data = json.loads(paths["train_annotations"].read_text())
+    reverse = {3: 7, 7: 3}
+    for category in data["categories"]:
+        category["id"] = reverse[category["id"]]
+    for one in data["annotations"]:
+        one["category_id"] = reverse[one["category_id"]]
+    data["categories"].reverse()
+    paths["validation_annotations"] = tmp_path / "exchanged.json"
+    paths["validation_annotations"].write_text(json.dumps(data))
+    learned = task((recipe, paths)).data
+    assert learned.class_names == ("square", "bar") and learned.categories == (7, 3)
+
+
 def test_the_augmentation_of_coco_is_told_by_the_recipe(coco):
     with pytest.raises(RecipeError, match=r"lacks augmentation\.short_sides"):
         task(coco, "augmentation={}")

@@ -277,6 +277,8 @@ def colour_labels(folder: Path) -> None:
         (lambda folder: (folder / "annotations" / "training" / "1.png").unlink(), "1 images have no labels"),
         (lambda folder: [f.unlink() for f in (folder / "images" / "training").iterdir()], "holds no images"),
         (spoil_labels, "cannot be read as an image"),
+        (lambda folder: Image.new("L", (64, 48), 4).save(folder / "annotations/validation/0.png"), "labels reach 4"),
+        (lambda folder: (folder / "images/validation/1.jpg").write_bytes(b"none"), "1 samples of validation cannot"),
         (colour_labels, "expected one channel of 8 bits"),
     ],
 )
