@@ -96,7 +96,7 @@ def servers(factory: pytest.TempPathFactory) -> Iterator[Callable[..., App]]:
         for process in processes:
             process.terminate()
         for process in processes:
-            process.wait(20)
+            process.wait(120)
 
 
 @pytest.fixture
@@ -168,6 +168,23 @@ def comes_to_rest(page: Page) -> None:
         if len(asked) == before:
             return
     pytest.fail(f"the page does not come to rest: {asked[-5:]}")
+
+
+def check_fit(page: Page, surface: str) -> None:
+    """The page is no wider than its window, and the surface is as light or dark as the visitor's system asks.
+
+    Args:
+        page: shows what is checked, in the light scheme; it ends in the dark one.
+        surface: selector of an element with a background of its own.
+    """
+    for scheme in ("light", "dark"):
+        page.emulate_media(color_scheme=scheme)
+        light = "> 200" if scheme == "light" else "<= 200"
+        page.wait_for_function(
+            f"s => parseInt(getComputedStyle(document.querySelector(s)).backgroundColor.match(/\\d+/)[0]) {light}",
+            arg=surface,
+        )
+        assert page.evaluate("document.documentElement.scrollWidth") <= page.viewport_size["width"]
 
 
 def press_until(button: Locator, shown: Callable[[int], None]) -> None:

@@ -35,7 +35,7 @@ def run(hub: HubServer, tmp_path: Path) -> Run:
     def weights_command(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "weights", *arguments]
         return subprocess.run(
-            command, cwd=ROOT, env=environment | variables, capture_output=True, text=True, timeout=60, check=False
+            command, cwd=ROOT, env=environment | variables, capture_output=True, text=True, check=False
         )
 
     return weights_command

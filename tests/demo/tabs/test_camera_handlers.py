@@ -82,7 +82,7 @@ def held_up(handlers: CameraHandlers) -> tuple[Event, Event]:
 
     def slow(*arguments: Any) -> Any:
         asked.set()
-        assert go_on.wait(10)
+        assert go_on.wait(60)
         return judge(*arguments)
 
     handlers.runtime.judge_frame = slow
@@ -100,10 +100,10 @@ def test_a_run_has_one_frame_in_flight(handlers: CameraHandlers) -> None:
     key = opened(handlers)[1]["run"]
     asked, go_on = held_up(handlers)
     thread, results = in_background(lambda: handlers.answer(frame(key)))
-    assert asked.wait(10)
+    assert asked.wait(60)
     assert handlers.answer(frame(key)) == BUSY
     go_on.set()
-    thread.join(10)
+    thread.join(60)
     assert "jpeg" in results[0] and "jpeg" in handlers.answer(frame(key))
 
 
@@ -111,13 +111,13 @@ def test_cameras_take_turns_and_nobody_waits_for_the_device_meanwhile(handlers: 
     keys = [opened(handlers, request=SimpleNamespace(session_hash=name))[1]["run"] for name in "ab"]
     asked, go_on = held_up(handlers)
     threads = [in_background(lambda key=key: handlers.answer(frame(key)))[0] for key in keys]
-    assert asked.wait(10)
+    assert asked.wait(60)
     asked.clear()
     assert not asked.wait(0.2)  # the second camera has not reached the model
     handlers.runtime.engine.compute.run(len, ())  # another tab gets the device at once
     go_on.set()
     for thread in threads:
-        thread.join(10)
+        thread.join(60)
 
 
 def test_visitors_do_not_share_what_is_remembered(handlers: CameraHandlers) -> None:

@@ -28,7 +28,7 @@ def in_thread(work: Callable[[], object]) -> object:
     results: list[object] = []
     thread = Thread(target=lambda: results.append(work()))
     thread.start()
-    thread.join(10)
+    thread.join(60)
     return results[0]
 
 
@@ -53,19 +53,19 @@ def test_one_caller_at_a_time(any_compute: Compute) -> None:
 
     def first() -> None:
         under_way.set()
-        assert go_on.wait(10)
+        assert go_on.wait(60)
         order.append("first")
 
     threads = [Thread(target=any_compute.run, args=(first,))]
     threads[0].start()
-    assert under_way.wait(10)
+    assert under_way.wait(60)
     threads.append(Thread(target=any_compute.run, args=(order.append, "second")))
     threads[1].start()
     threads[1].join(0.2)
     assert order == []
     go_on.set()
     for thread in threads:
-        thread.join(10)
+        thread.join(60)
     assert order == ["first", "second"]
 
 
@@ -85,7 +85,7 @@ def test_what_fails_in_it_fails_outside_and_the_device_is_free_again(any_compute
             any_compute.run(work)
     thread = Thread(target=any_compute.run, args=(len, "free"))
     thread.start()
-    thread.join(10)
+    thread.join(60)
     assert not thread.is_alive()
 
 
@@ -144,7 +144,7 @@ except MemoryError:
 @pytest.mark.slow
 def test_threads_share_their_work_out_as_they_should() -> None:
     """In a process of its own: how many threads PyTorch uses is the whole process's business."""
-    answer = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True, timeout=120)
+    answer = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True)
     library, program, failure = answer.stdout.splitlines()
     assert library == "3 3 (3, [1, 1]) 3"  # nothing changes for others
     assert program == "1 1 (3, [1, 1]) 3"
