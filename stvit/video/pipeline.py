@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import queue
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
@@ -15,9 +16,8 @@ from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Event
-from typing import Any
+from typing import Any, Generic, TypeVar
 
-from .bounded_queue import Channel, Stop, Stopped
 from .decode import ClipReader
 from .encode import ClipWriter
 from .picture import Picture
@@ -25,13 +25,77 @@ from .probe import probe
 from .progress import Progress
 from .types import ClipInfo, Frame, Limits, Task
 
+Item = TypeVar("Item")
 REPORT_EVERY_S = 0.25
+POLL_S = 0.05
 AHEAD = 4  # frames beyond a batch that may wait for a stage
 DRAWN_PLACES = 4  # drawn frames that wait for the encoder
 
 
 class Cancelled(Exception):
     """The run was stopped from outside; nothing of it is left."""
+
+
+class Stopped(Exception):
+    """The run was stopped from outside or by another stage."""
+
+
+class Stop:
+    """Whether a run is to end: for a reason of its own, or because its caller wants no more.
+
+    Args:
+        cancel: the caller's, who may use it for further runs; never set here.
+    """
+
+    def __init__(self, cancel: Event | None = None) -> None:
+        self._events = (Event(), cancel or Event())
+
+    def set(self) -> None:
+        self._events[0].set()
+
+    def is_set(self) -> bool:
+        return any(event.is_set() for event in self._events)
+
+
+class BoundedQueue(Generic[Item]):
+    """A bounded queue between two threads.
+
+    Args:
+        places: items that may wait in it.
+        stop: when set, whoever waits gets :class:`Stopped`.
+    """
+
+    def __init__(self, places: int, stop: Stop) -> None:
+        self._queue: queue.Queue[tuple[Item] | None] = queue.Queue(places)  # None: there will be no more
+        self._stop = stop
+
+    def put(self, item: Item) -> None:
+        """Hand over an item; waits for a free place."""
+        self._put((item,))
+
+    def end(self) -> None:
+        """There will be no more."""
+        self._put(None)
+
+    def __iter__(self) -> Iterator[Item]:
+        while (box := self._get()) is not None:
+            yield box[0]
+
+    def _put(self, box: tuple[Item] | None) -> None:
+        while not self._stop.is_set():
+            try:
+                return self._queue.put(box, timeout=POLL_S)
+            except queue.Full:
+                continue
+        raise Stopped
+
+    def _get(self) -> tuple[Item] | None:
+        while not self._stop.is_set():
+            try:
+                return self._queue.get(timeout=POLL_S)
+            except queue.Empty:
+                continue
+        raise Stopped
 
 
 def process(
@@ -76,9 +140,9 @@ class _Run:
         self._reader = ClipReader(info, task.max_side, limits)
         self._limits = limits
         places = task.batch_size + min(task.batch_size, AHEAD)
-        self._decoded: Channel[tuple[Frame, Any]] = Channel(places, stop)
-        self._judged: Channel[tuple[Frame, Any]] = Channel(places, stop)
-        self._drawn: Channel[Frame] = Channel(DRAWN_PLACES, stop)
+        self._decoded: BoundedQueue[tuple[Frame, Any]] = BoundedQueue(places, stop)
+        self._judged: BoundedQueue[tuple[Frame, Any]] = BoundedQueue(places, stop)
+        self._drawn: BoundedQueue[Frame] = BoundedQueue(DRAWN_PLACES, stop)
         self._busy_s: defaultdict[str, float] = defaultdict(float)
         self._frames, self._time_s, self._preview, self._sound_note = 0, 0.0, None, ""
         self._conclusion: dict[str, Any] = {}

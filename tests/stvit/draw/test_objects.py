@@ -76,7 +76,7 @@ def test_boxes_that_leave_the_picture_or_have_no_extent_are_drawn_without_an_err
 
 
 def test_a_hundred_objects_with_masks_cost_far_less_than_a_hundred_times_one() -> None:
-    one, hundred = made_up(1, (800, 1333)), made_up(100, (800, 1333))
+    one, hundred = squares((0, 0, 1333, 800), image_hw=(800, 1333)), made_up(100, (800, 1333))
     pixels = np.zeros((800, 1333, 3), np.uint8)
     of_one, of_hundred = cpu_seconds(lambda: objects_on(pixels, one), lambda: objects_on(pixels, hundred))
     assert of_hundred < 20 * of_one  # 4 times on a quiet machine
