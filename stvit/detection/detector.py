@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torchvision.ops import clip_boxes_to_image
 
 from stvit.layers.layer_groups import LayerGroups, groups_within
+from stvit.layers.recompute import RecomputedLayers
 from stvit.models.dense_backbone import DenseBackbone, dense_backbone
 from stvit.pretrained.build import build_model
 from stvit.pretrained.records import STVIT_R_LICENCE, ModelRecord
@@ -35,7 +36,7 @@ TEST_SCALE = (1333, 800)
 TEST_SCORE = 0.05
 
 
-class CascadeMaskRCNN(nn.Module):
+class CascadeMaskRCNN(RecomputedLayers, nn.Module):
     """Detector and instance segmenter of any backbone with four maps.
 
     Args:

@@ -14,24 +14,31 @@ from .windows import window_partition, window_reverse
 
 
 def attend(
-    queries: Tensor, keys: Tensor, values: Tensor, *, bias: Tensor | None = None, fused: bool = True
+    queries: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    *,
+    bias: Tensor | None = None,
+    dropout: float = 0.0,
+    fused: bool = True,
 ) -> tuple[Tensor, Tensor | None]:
     """Scaled dot-product attention of (B, h, Q, d) queries over (B, h, K, d) keys.
 
     Args:
         bias: added to the scaled logits; broadcasts to (B, h, Q, K).
+        dropout: share of the weights that is set to zero.
         fused: allow PyTorch's fused kernel, which yields no weights.
 
     Returns:
         (B, h, Q, d) and the softmax weights (B, h, Q, K), or ``None`` when the kernel was fused.
     """
     if fused and fused_is_faster(queries):
-        return F.scaled_dot_product_attention(queries, keys, values, attn_mask=bias), None
+        return F.scaled_dot_product_attention(queries, keys, values, attn_mask=bias, dropout_p=dropout), None
     logits = (queries * queries.shape[-1] ** -0.5) @ keys.transpose(-2, -1)
     if bias is not None:
         logits = logits + bias
     weights = logits.softmax(dim=-1)
-    return weights @ values, weights
+    return (F.dropout(weights, dropout) if dropout else weights) @ values, weights
 
 
 def fused_is_faster(queries: Tensor) -> bool:
@@ -54,13 +61,16 @@ def merge_heads(tokens: Tensor) -> Tensor:
 class CrossAttention(nn.Module):
     """Multi-head attention whose queries and keys are projected apart, so that shared keys are projected only once."""
 
-    def __init__(self, dim: int, num_heads: int, qkv_bias: bool = True) -> None:
+    def __init__(
+        self, dim: int, num_heads: int, qkv_bias: bool = True, attn_drop: float = 0.0, proj_drop: float = 0.0
+    ) -> None:
         super().__init__()
-        self.num_heads = num_heads
+        self.num_heads, self.attn_drop = num_heads, attn_drop
         self.fused = use_fused_attn()
         self.q = nn.Linear(dim, dim, bias=qkv_bias)
         self.kv = nn.Linear(dim, 2 * dim, bias=qkv_bias)
         self.proj = nn.Linear(dim, dim)
+        self.proj_drop = nn.Dropout(proj_drop)
 
     def forward(
         self, queries: Tensor, keys_values: Tensor, return_attention: bool = False, bias: Tensor | None = None
@@ -75,8 +85,9 @@ class CrossAttention(nn.Module):
         """
         (q,) = split_heads(self.q(queries), self.num_heads)
         k, v = split_heads(keys_values, self.num_heads, parts=2)
-        attended, weights = attend(q, k, v, bias=bias, fused=self.fused and not return_attention)
-        return self.proj(merge_heads(attended)), weights if return_attention else None
+        dropout = self.attn_drop if self.training else 0.0
+        attended, weights = attend(q, k, v, bias=bias, dropout=dropout, fused=self.fused and not return_attention)
+        return self.proj_drop(self.proj(merge_heads(attended))), weights if return_attention else None
 
 
 class CrossAttentionLayer(nn.Module):
@@ -91,15 +102,17 @@ class CrossAttentionLayer(nn.Module):
         mlp_ratio: float = 4.0,
         qkv_bias: bool = True,
         layer_scale: float | None = 1e-5,
+        attn_drop: float = 0.0,
+        proj_drop: float = 0.0,
         drop_path: float = 0.0,
         norm_eps: float = 1e-5,
     ) -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(dim, eps=norm_eps)
-        self.attn = CrossAttention(dim, num_heads, qkv_bias)
+        self.attn = CrossAttention(dim, num_heads, qkv_bias, attn_drop, proj_drop)
         self.ls1 = LayerScale(dim, layer_scale) if layer_scale else nn.Identity()
         self.norm2 = nn.LayerNorm(dim, eps=norm_eps)
-        self.mlp = Mlp(dim, int(dim * mlp_ratio))
+        self.mlp = Mlp(dim, int(dim * mlp_ratio), drop=proj_drop)
         self.ls2 = LayerScale(dim, layer_scale) if layer_scale else nn.Identity()
         self.drop_path = DropPath(drop_path)
 

@@ -67,12 +67,15 @@ class ClipWindowAttention(nn.Module):
     published code. For fewer frames these are the same positions; for fewer rows or columns they are not.
     """
 
-    def __init__(self, dim: int, num_heads: int, window_size: Size3d) -> None:
+    def __init__(
+        self, dim: int, num_heads: int, window_size: Size3d, attn_drop: float = 0.0, proj_drop: float = 0.0
+    ) -> None:
         super().__init__()
-        self.num_heads = num_heads
+        self.num_heads, self.attn_drop = num_heads, attn_drop
         self.fused = use_fused_attn()
         self.qkv = nn.Linear(dim, 3 * dim)
         self.proj = nn.Linear(dim, dim)
+        self.proj_drop = nn.Dropout(proj_drop)
         offsets = math.prod(2 * side - 1 for side in window_size)
         self.relative_position_bias_table = nn.Parameter(torch.zeros(offsets, num_heads))
         self.register_buffer("position_codes", position_codes(window_size), persistent=False)
@@ -86,7 +89,8 @@ class ClipWindowAttention(nn.Module):
             window: t, h, w.
             shift: 0 along the axes that were not rolled.
         """
-        return self.proj(self._attend_rolled(self.qkv(windows), self._bias(windows.shape[4]), window, shift))
+        attended = self._attend_rolled(self.qkv(windows), self._bias(windows.shape[4]), window, shift)
+        return self.proj_drop(self.proj(attended))
 
     def _attend_rolled(
         self, qkv: Tensor, bias: Tensor, window: Size3d, shift: Size3d, crossing: tuple[int, ...] = ()
@@ -113,10 +117,11 @@ class ClipWindowAttention(nn.Module):
     def _attend(self, qkv: Tensor, bias: Tensor) -> Tensor:
         """(B, ..., t*h*w, 3C) and (1, h, t*h*w, t*h*w) -> (B, ..., t*h*w, C)."""
         q, k, v = split_heads(qkv.flatten(0, 3), self.num_heads, parts=3)
+        dropout = self.attn_drop if self.training else 0.0
         if self.fused and q.shape[2] >= FUSED_FROM:
-            attended = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
+            attended = F.scaled_dot_product_attention(q, k, v, attn_mask=bias, dropout_p=dropout)
         else:
-            attended, _ = attend(q, k, v, bias=bias, fused=self.fused)
+            attended, _ = attend(q, k, v, bias=bias, dropout=dropout, fused=self.fused)
         return merge_heads(attended).view(*qkv.shape[:-1], -1)
 
     def _bias(self, tokens: int) -> Tensor:

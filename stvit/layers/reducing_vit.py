@@ -1,4 +1,4 @@
-"""What the networks that give up image tokens on the way share: timm's vision transformer, and how they are built."""
+"""Vision transformers whose number of tokens falls from layer to layer, on top of timm's."""
 
 from __future__ import annotations
 
@@ -10,14 +10,16 @@ from torch import Tensor, nn
 from stvit.pretrained.build import build_model
 from stvit.trace import LayerTrace, TokenTrace
 
+from .recompute import RecomputedLayers
+
 NO_FEATURE_MAPS = (
     "{} gives up image tokens on the way, so it has no feature maps: call the model with return_trace=True for the "
     "tokens of every layer, or take features from a full-token or STViT-R model"
 )
 
 
-class ReducingVisionTransformer(VisionTransformer):
-    """timm's vision transformer where the number of tokens falls on the way; subclasses say how in :meth:`run_layers`.
+class ReducingVisionTransformer(RecomputedLayers, VisionTransformer):
+    """timm's vision transformer with fewer and fewer tokens; subclasses say how in :meth:`run_layers`.
 
     Parameters keep timm's names, so trained DeiT weights fit wherever a layer is the same.
     """
@@ -26,7 +28,8 @@ class ReducingVisionTransformer(VisionTransformer):
         """Classify normalised images.
 
         Args:
-            images: (B, 3, H, W) of the size that the model was made for, ImageNet mean and deviation.
+            images: (B, 3, H, W) with ImageNet mean and deviation, of the size that the model was made for, or with
+                ``dynamic_img_size=True`` of any multiple of the patch size.
             return_trace: also return what every layer did to the tokens.
 
         Returns:
@@ -35,21 +38,29 @@ class ReducingVisionTransformer(VisionTransformer):
         Raises:
             ValueError: images of another size.
         """
-        tokens, layers = self.run_layers(self.embed(images), return_trace)
+        tokens, layers = self.run_layers(self.embed(images), self._grid_of(images), return_trace)
         logits = self.forward_head(self.norm(tokens))
         return (logits, TokenTrace(layers)) if return_trace else logits
 
     def forward_features(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) -> the normalised tokens that are left, class token first if there is one."""
-        return self.norm(self.run_layers(self.embed(images))[0])
+        return self.norm(self.run_layers(self.embed(images), self._grid_of(images))[0])
 
     def embed(self, images: Tensor) -> Tensor:
         """Images -> (B, prefix + N, C): class token if there is one, then image tokens in raster order."""
-        check_image_size(images, self.patch_embed.img_size)
+        if not self.dynamic_img_size:
+            check_image_size(images, self.patch_embed.img_size)
         return self.norm_pre(self.patch_drop(self._pos_embed(self.patch_embed(images))))
 
-    def run_layers(self, tokens: Tensor, return_trace: bool = False) -> tuple[Tensor, tuple[LayerTrace, ...]]:
-        """Embedded tokens -> the tokens after the last layer and, if asked for, what every layer did."""
+    def _grid_of(self, images: Tensor) -> tuple[int, int]:
+        """Rows and columns of the image tokens."""
+        return self.patch_embed.dynamic_feat_size(tuple(images.shape[-2:]))
+
+    def run_layers(
+        self, tokens: Tensor, grid_hw: tuple[int, int], return_trace: bool = False
+    ) -> tuple[Tensor, tuple[LayerTrace, ...]]:
+        """Embedded tokens of an image-token grid -> the tokens after the last layer and, if asked for, what every
+        layer did."""
         raise NotImplementedError
 
     def forward_intermediates(self, *args: Any, **kwargs: Any) -> NoReturn:

@@ -12,6 +12,7 @@ from stvit.trace import LayerTrace, TokenTrace
 
 from .attention import attend, merge_heads, split_heads
 from .layer_groups import LayerGroups, stage_groups, swin_groups
+from .recompute import RecomputedLayers
 from .windows import pad_to_multiple, window_partition, window_reverse
 
 #: added to the logits of token pairs that a cyclic shift brings together though they are not neighbours
@@ -75,12 +76,21 @@ def shifted_window_mask(grid_hw: tuple[int, int], window_size: int, shift: int, 
 class WindowAttention(nn.Module):
     """Multi-head self-attention inside w x w windows, with relative position bias."""
 
-    def __init__(self, dim: int, num_heads: int, window_size: int, qkv_bias: bool = True) -> None:
+    def __init__(
+        self,
+        dim: int,
+        num_heads: int,
+        window_size: int,
+        qkv_bias: bool = True,
+        attn_drop: float = 0.0,
+        proj_drop: float = 0.0,
+    ) -> None:
         super().__init__()
-        self.num_heads = num_heads
+        self.num_heads, self.attn_drop = num_heads, attn_drop
         self.fused = use_fused_attn()
         self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)
         self.proj = nn.Linear(dim, dim)
+        self.proj_drop = nn.Dropout(proj_drop)
         self.relative_position_bias_table = nn.Parameter(torch.zeros((2 * window_size - 1) ** 2, num_heads))
         self.register_buffer("relative_position_index", relative_position_index(window_size), persistent=False)
         trunc_normal_(self.relative_position_bias_table, std=0.02)
@@ -89,8 +99,9 @@ class WindowAttention(nn.Module):
         """(B, nW, w*w, C) -> (B, nW, w*w, C); ``mask`` (nW, w*w, w*w) is added to the logits."""
         B, nW, T, _ = windows.shape
         q, k, v = split_heads(self.qkv(windows).flatten(0, 1), self.num_heads, parts=3)
-        attended, _ = attend(q, k, v, bias=self._bias(B, mask), fused=self.fused)
-        return self.proj(merge_heads(attended)).view(B, nW, T, -1)
+        dropout = self.attn_drop if self.training else 0.0
+        attended, _ = attend(q, k, v, bias=self._bias(B, mask), dropout=dropout, fused=self.fused)
+        return self.proj_drop(self.proj(merge_heads(attended))).view(B, nW, T, -1)
 
     def _bias(self, batch: int, mask: Tensor | None) -> Tensor:
         """Position bias, plus the mask if any: broadcasts to (B * nW, h, w*w, w*w)."""
@@ -121,14 +132,16 @@ class SwinLayer(nn.Module):
         shift_any: bool = False,
         mlp_ratio: float = 4.0,
         qkv_bias: bool = True,
+        attn_drop: float = 0.0,
+        proj_drop: float = 0.0,
         drop_path: float = 0.0,
     ) -> None:
         super().__init__()
         self.window_size, self.shifted, self.shift_any = window_size, shifted, shift_any
         self.norm1 = nn.LayerNorm(dim)
-        self.attn = WindowAttention(dim, num_heads, window_size, qkv_bias)
+        self.attn = WindowAttention(dim, num_heads, window_size, qkv_bias, attn_drop, proj_drop)
         self.norm2 = nn.LayerNorm(dim)
-        self.mlp = Mlp(dim, int(dim * mlp_ratio))
+        self.mlp = Mlp(dim, int(dim * mlp_ratio), drop=proj_drop)
         self.drop_path = DropPath(drop_path)
 
     def forward(self, token_map: Tensor) -> Tensor:
@@ -173,7 +186,7 @@ class PatchMerging(nn.Module):
         return self.reduction(self.norm(merged))
 
 
-class SwinStage(nn.Module):
+class SwinStage(RecomputedLayers, nn.Module):
     """Swin layers, then an optional :class:`PatchMerging`."""
 
     def __init__(self, layers: list[SwinLayer], downsample: nn.Module | None = None) -> None:
@@ -186,13 +199,20 @@ class SwinStage(nn.Module):
 
     def run_layers(self, token_map: Tensor, return_trace: bool = False) -> tuple[Tensor, tuple[LayerTrace, ...]]:
         """All but the merging, (B, H, W, C) -> (B, H, W, C); nothing here deals with semantic tokens."""
-        return self.layers(token_map), ()
+        if not self.grad_checkpointing:
+            return self.layers(token_map), ()
+        for layer in self.layers:
+            token_map = self.run_layer(layer, token_map)
+        return token_map, ()
 
 
-class TokenMapClassifier(nn.Module):
+class TokenMapClassifier(RecomputedLayers, nn.Module):
     """A network that ends in ``norm`` over a token map, the mean of the map and a linear ``head``; timm's interface."""
 
+    output_fmt = "NHWC"
+    in_chans: int
     norm: nn.LayerNorm
+    head_drop: nn.Dropout
     head: nn.Module
     num_features: int
     num_classes: int
@@ -224,8 +244,9 @@ class TokenMapClassifier(nn.Module):
         return self.norm(self._run_stages(images)[0])
 
     def forward_head(self, token_map: Tensor, pre_logits: bool = False) -> Tensor:
-        """Pool a (B, H, W, C) map over its tokens and classify it."""
-        pooled = token_map.mean(dim=(1, 2)) if self.global_pool else token_map
+        """Pool a (B, ..., C) map over its tokens and classify it."""
+        every_token = tuple(range(1, token_map.ndim - 1))
+        pooled = self.head_drop(token_map.mean(dim=every_token) if self.global_pool else token_map)
         return pooled if pre_logits else self.head(pooled)
 
     def get_classifier(self) -> nn.Module:
@@ -235,9 +256,9 @@ class TokenMapClassifier(nn.Module):
         """Replace the head by a fresh one for ``num_classes`` classes; 0 removes it."""
         self.num_classes = num_classes
         self.global_pool = self.global_pool if global_pool is None else global_pool
-        reference = self.norm.weight
-        head = nn.Linear(self.num_features, num_classes) if num_classes else nn.Identity()
-        self.head = head.to(reference.device, reference.dtype)
+        like = {"device": self.norm.weight.device, "dtype": self.norm.weight.dtype}
+        self.head = nn.Linear(self.num_features, num_classes, **like) if num_classes else nn.Identity()
+        self.head.train(self.training)
 
     @torch.jit.ignore
     def group_matcher(self, coarse: bool = False) -> LayerGroups:

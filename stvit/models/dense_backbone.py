@@ -21,6 +21,7 @@ from stvit.init_weights import init_from_state_dict, number_merging_by_source
 from stvit.layers.attention import CrossAttentionLayer, SemanticLayer, attend, init_weights
 from stvit.layers.layer_groups import LayerGroups, stage_groups, swin_groups
 from stvit.layers.pooling import AdaptivePooling
+from stvit.layers.recompute import RecomputedLayers
 from stvit.layers.swin_layers import ConvStem, PatchMerging, PatchStem, SwinLayer, SwinStage, swin_layers
 from stvit.layers.windows import (
     gather_by_rows,
@@ -81,12 +82,13 @@ class DenseSTGMLayer(CrossAttentionLayer):
                 keys.flatten(0, 1),
                 values.flatten(0, 1),
                 bias=None if visible is None else visible[windows].to(queries.dtype),
+                dropout=self.attn.attn_drop if self.training else 0.0,
                 fused=self.attn.fused and not return_attention,
             )
             rows.append(attended)
             all_weights.append(weights)
             first = windows.stop
-        attended = self.ls1(self.attn.proj(heads_last(torch.cat(rows, dim=1), heads)))
+        attended = self.ls1(self.attn.proj_drop(self.attn.proj(heads_last(torch.cat(rows, dim=1), heads))))
         tokens = self.feed_forward(semantic_windows + self.drop_path(attended))
         if not return_attention:
             return tokens, None
@@ -141,13 +143,14 @@ class DenseDumbbellUnit(nn.Module):
         dim: channels C.
         num_heads: attention heads.
         drop_paths: stochastic depth of the six layers.
+        drop: ``attn_drop`` and ``proj_drop`` of all layers.
     """
 
-    def __init__(self, dim: int, num_heads: int, drop_paths: list[float]) -> None:
+    def __init__(self, dim: int, num_heads: int, drop_paths: list[float], **drop: float) -> None:
         super().__init__()
-        sizes = {"dim": dim, "num_heads": num_heads, "layer_scale": LAYER_SCALE}
+        sizes = {"dim": dim, "num_heads": num_heads, "layer_scale": LAYER_SCALE, **drop}
         rates = iter(drop_paths)
-        self.image_layer = SwinLayer(dim, num_heads, window_size=WINDOW, drop_path=next(rates))
+        self.image_layer = SwinLayer(dim, num_heads, window_size=WINDOW, drop_path=next(rates), **drop)
         self.pooling = AdaptivePooling(CENTRES, "max")
         self.stgm_spatial = DenseSTGMLayer(neighbourhood=SPATIAL_NEIGHBOURHOOD, drop_path=next(rates), **sizes)
         self.stgm_global = DenseSTGMLayer(neighbourhood=GLOBAL_NEIGHBOURHOOD, drop_path=next(rates), **sizes)
@@ -221,12 +224,12 @@ class DenseDumbbellStage(DumbbellStage):
         visible = visible_keys(tuple(token_map.shape[1:3]), self.strict_masks, token_map.device)
         trace: list[LayerTrace] = []
         for number, unit in enumerate(self.units, start=1):
-            token_map, layers = unit(token_map, visible, number, return_trace)
+            token_map, layers = self.run_layer(unit, token_map, visible, number, return_trace)
             trace.extend(layers)
         return token_map, tuple(trace)
 
 
-class DenseBackbone(nn.Module):
+class DenseBackbone(RecomputedLayers, nn.Module):
     """Four feature maps at strides 4, 8, 16 and 32, from STViT-R-Swin or from full-token Swin.
 
     Args:
@@ -235,6 +238,8 @@ class DenseBackbone(nn.Module):
         num_heads: attention heads per stage.
         semantic_tokens: STViT-R (conv stem, dumbbell units in the third stage) or plain Swin (patch stem).
         strict_masks: see :func:`stvit.models.dense_checkpoint.hidden_keys`; the published weights need ``False``.
+        attn_drop_rate: dropout of attention weights.
+        proj_drop_rate: dropout after the projections of attention and feed-forward networks.
         drop_path_rate: stochastic depth of the last layer, rising linearly from 0.
 
     Raises:
@@ -249,9 +254,12 @@ class DenseBackbone(nn.Module):
         *,
         semantic_tokens: bool = True,
         strict_masks: bool = False,
+        attn_drop_rate: float = 0.0,
+        proj_drop_rate: float = 0.0,
         drop_path_rate: float = 0.0,
     ) -> None:
         super().__init__()
+        drop = {"attn_drop": attn_drop_rate, "proj_drop": proj_drop_rate}
         if semantic_tokens and depths[2] % LAYERS_PER_UNIT:
             raise ValueError(f"stage 3 has {depths[2]} layers, not a multiple of the {LAYERS_PER_UNIT} of a unit")
         self.channels = tuple(embed_dim * 2**i for i in range(4))
@@ -263,10 +271,10 @@ class DenseBackbone(nn.Module):
             downsample = PatchMerging(dim) if i < 3 else nn.Identity()
             if semantic_tokens and i == 2:
                 starts = range(0, depth, LAYERS_PER_UNIT)
-                units = [DenseDumbbellUnit(dim, heads, rates[j : j + LAYERS_PER_UNIT]) for j in starts]
+                units = [DenseDumbbellUnit(dim, heads, rates[j : j + LAYERS_PER_UNIT], **drop) for j in starts]
                 self.stages.append(DenseDumbbellStage(units, downsample, strict_masks))
             else:
-                self.stages.append(SwinStage(swin_layers(dim, heads, rates, shift_any=True), downsample))
+                self.stages.append(SwinStage(swin_layers(dim, heads, rates, shift_any=True, **drop), downsample))
         self.norms = nn.ModuleList(nn.LayerNorm(dim) for dim in self.channels)
         self.apply(init_weights)
 

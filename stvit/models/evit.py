@@ -72,11 +72,13 @@ class EViTBlock(Block):
         The one row that the scores need is computed apart, so that all the rest can stay in the fused kernel.
         """
         q, k, v = split_heads(self.attn.qkv(normalised), self.attn.num_heads, parts=3)
-        attended, _ = attend(q, k, v, fused=self.attn.fused_attn)
+        dropout = self.attn.attn_drop.p if self.training else 0.0
+        attended, _ = attend(q, k, v, dropout=dropout, fused=self.attn.fused_attn)
         logits = q[:, :, :1] * self.attn.scale @ k.transpose(-2, -1)
         exact = torch.promote_types(logits.dtype, torch.float32)  # half precision would make many scores equal
         class_weights = logits.softmax(dim=-1, dtype=exact)
-        return self.attn.proj(merge_heads(attended)), class_weights[:, :, 0, 1:].mean(dim=1)
+        attended = self.attn.proj_drop(self.attn.proj(merge_heads(attended)))
+        return attended, class_weights[:, :, 0, 1:].mean(dim=1)
 
 
 def reorganise(tokens: Tensor, selection: Selection) -> Tensor:
@@ -115,17 +117,18 @@ class EViT(FullTokenWeights, ReducingVisionTransformer):
         super().__init__(block_fn=EViTBlock, **vit)
         self.keep_rate, self.fuse_inattentive, self.reduction_layers = keep_rate, fuse_inattentive, reduction_layers
 
-    def run_layers(self, tokens: Tensor, return_trace: bool = False) -> tuple[Tensor, tuple[LayerTrace, ...]]:
+    def run_layers(
+        self, tokens: Tensor, grid_hw: tuple[int, int], return_trace: bool = False
+    ) -> tuple[Tensor, tuple[LayerTrace, ...]]:
         """(B, 1 + N, C) -> the tokens that are left, and what every layer did if asked for."""
         trace = []
         assignment = torch.arange(tokens.shape[1] - 1, device=tokens.device).expand(tokens.shape[0], -1)
         for i, block in enumerate(self.blocks):
             keep_rate = self.keep_rate if i in self.reduction_layers else 1.0
-            tokens, selection = block(tokens, keep_rate, self.fuse_inattentive)
+            tokens, selection = self.run_layer(block, tokens, keep_rate, self.fuse_inattentive)
             if return_trace:
                 kind = "reduction" if selection else "image"
                 assignment = follow(assignment, selection.moved_to()) if selection else assignment
-                grid_hw = self.patch_embed.grid_size
                 name, left = f"Layer {i + 1}", tokens[:, 1:]
                 trace.append(LayerTrace(name, kind, left, grid_hw, assignment=assignment, fuses=True))
         return tokens, tuple(trace)

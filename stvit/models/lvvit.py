@@ -24,7 +24,8 @@ from .stvit_deit import DEIT_PREPROCESSING, SemanticTokenViT
 
 
 class ConvPatchEmbed(PatchEmbed):
-    """Convolutions 7x7 of stride 2, 3x3, 3x3 with BatchNorm and ReLU, then patches: (B, 3, H, W) -> (B, N, C)."""
+    """Convolutions 7x7 of stride 2, 3x3, 3x3 with BatchNorm and ReLU, then patches: (B, 3, H, W) -> (B, N, C), or
+    (B, h, w, C) where timm asks for a map."""
 
     def __init__(self, *, patch_size: int, in_chans: int, embed_dim: int, **options: Any) -> None:
         super().__init__(patch_size=patch_size, in_chans=in_chans, embed_dim=embed_dim, **options)
@@ -39,11 +40,13 @@ class ConvPatchEmbed(PatchEmbed):
         self.proj = nn.Conv2d(width, embed_dim, patch_size // 2, stride=patch_size // 2)
 
     def forward(self, images: Tensor) -> Tensor:
-        check_image_size(images, self.img_size)
+        if self.strict_img_size:
+            check_image_size(images, self.img_size)
         features = self.relu(self.bn1(self.conv1(images)))
         features = self.relu(self.bn2(self.conv2(features)))
         features = self.relu(self.bn3(self.conv3(features)))
-        return self.proj(features).flatten(2).transpose(1, 2)
+        patches = self.proj(features)
+        return patches.flatten(2).transpose(1, 2) if self.flatten else patches.permute(0, 2, 3, 1)
 
 
 class ResidualScale(nn.Module):
@@ -102,6 +105,7 @@ class LVViT(FullTokenWeights, VisionTransformer):
             like = {"device": self.cls_token.device, "dtype": self.cls_token.dtype}
             self.aux_head = nn.Linear(self.embed_dim, self.num_classes, **like)
             init_weights(self.aux_head)
+            self.aux_head.train(self.training)
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
         """(B, 1 + N, C) -> (B, num_classes), or the class token's (B, C)."""

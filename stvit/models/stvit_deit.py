@@ -24,6 +24,7 @@ from stvit.pretrained.records import PUBLISHED_CROP
 from stvit.trace import LayerTrace
 
 Initialisation = Literal["both", "spatial", "global", "learned_position"]
+ONE_SIZE = "the STGM belongs to one image size: create the model with img_size= instead"
 
 
 class SemanticTokenViT(ReducingVisionTransformer):
@@ -48,8 +49,8 @@ class SemanticTokenViT(ReducingVisionTransformer):
         vit: arguments of timm's ``VisionTransformer``, e.g. ``img_size``, ``num_classes``, ``drop_path_rate``.
 
     Raises:
-        ValueError: the STGM does not fit the depth, M is no square number or too large for the image, or an unknown
-            pooling or initialisation.
+        ValueError: the STGM does not fit the depth, M is no square number or too large for the image, an unknown
+            pooling or initialisation, or ``dynamic_img_size``.
     """
 
     def __init__(
@@ -64,6 +65,8 @@ class SemanticTokenViT(ReducingVisionTransformer):
         global_pool: str = "avg",
         **vit: Any,
     ) -> None:
+        if vit.get("dynamic_img_size"):
+            raise ValueError(ONE_SIZE)
         # no prefix is left when the head pools, so there is none to leave out
         prefix = {"class_token": class_token_in_base, "pool_include_prefix": True}
         super().__init__(**vit, **prefix, global_pool=global_pool, fc_norm=False)
@@ -81,22 +84,26 @@ class SemanticTokenViT(ReducingVisionTransformer):
             )
         self.stgm_position, self.stgm_layers, self.semantic_grid_hw = stgm_position, stgm_layers, (side, side)
         replaced = list(self.blocks[stgm_position : stgm_position + stgm_layers])
-        stgm = build_stgm(replaced, grid_hw, side, pooling, initialisation, vit.get("init_values"))
-        for i, layer in enumerate(stgm, start=stgm_position):
-            self.blocks[i] = layer
+        layer = {"layer_scale": vit.get("init_values")}
+        layer |= {"attn_drop": vit.get("attn_drop_rate", 0.0), "proj_drop": vit.get("proj_drop_rate", 0.0)}
+        stgm = build_stgm(replaced, grid_hw, side, pooling, initialisation, layer)
+        for i, stgm_layer in enumerate(stgm, start=stgm_position):
+            self.blocks[i] = stgm_layer
 
-    def run_layers(self, tokens: Tensor, return_trace: bool = False) -> tuple[Tensor, tuple[LayerTrace, ...]]:
+    def run_layers(
+        self, tokens: Tensor, grid_hw: tuple[int, int], return_trace: bool = False
+    ) -> tuple[Tensor, tuple[LayerTrace, ...]]:
         """(B, prefix + N, C) -> semantic tokens (B, M, C) and, if asked for, what every layer did."""
         first, end = self.stgm_position, self.stgm_position + self.stgm_layers
         trace, weights = [], None
         for i, layer in enumerate(self.blocks):
             if i == first:
                 image_tokens = tokens[:, self.num_prefix_tokens :]
-                tokens, weights = layer(image_tokens, self.patch_embed.grid_size, return_trace)
+                tokens, weights = self.run_layer(layer, image_tokens, grid_hw, return_trace)
             elif first < i < end:
-                tokens, weights = layer(tokens, image_tokens, return_trace)
+                tokens, weights = self.run_layer(layer, tokens, image_tokens, return_trace)
             else:
-                tokens = layer(tokens)
+                tokens = self.run_layer(layer, tokens)
             if return_trace:
                 trace.append(self._trace_layer(i, tokens, weights))
         return tokens, tuple(trace)
@@ -137,7 +144,7 @@ class SemanticTokenViT(ReducingVisionTransformer):
         Raises:
             ValueError: always.
         """
-        raise ValueError("the STGM belongs to one image size: create the model with img_size= instead")
+        raise ValueError(ONE_SIZE)
 
     @torch.jit.ignore
     def no_weight_decay(self) -> set[str]:
@@ -151,9 +158,10 @@ def build_stgm(
     side: int,
     pooling: PoolingName,
     initialisation: Initialisation,
-    layer_scale: float | None,
+    layer: Mapping[str, Any],
 ) -> list[nn.Module]:
-    """STGM layers of the sizes of the layers that they replace; arguments as for :class:`SemanticTokenViT`.
+    """STGM layers of the sizes of the layers that they replace; arguments as for :class:`SemanticTokenViT`, and further
+    ones of a :class:`CrossAttentionLayer`.
 
     Raises:
         ValueError: unknown pooling or initialisation.
@@ -165,7 +173,7 @@ def build_stgm(
         centres: nn.Module = LearnedCentres(dim, side)
     else:
         centres = initial_centres(pooling, dim, grid_hw, side, fitting_layout(grid_hw, side))
-    first, *later = [{**sizes_of(block), "layer_scale": layer_scale} for block in replaced]
+    first, *later = [{**sizes_of(block), **layer} for block in replaced]
     layers: list[nn.Module] = [WholeMapSTGMLayer(dim, num_heads, centres, **first)]
     guides = {
         "num_global_centres": side**2 if initialisation in ("both", "learned_position") else 0,
@@ -173,7 +181,7 @@ def build_stgm(
     }
     for i, sizes in enumerate(later):
         layers.append(GlobalSTGMLayer(dim, num_heads, **({} if i else guides), **sizes))
-    return [layer.apply(init_weights) for layer in layers]
+    return [stgm_layer.apply(init_weights) for stgm_layer in layers]
 
 
 def sizes_of(block: Block) -> dict[str, Any]:

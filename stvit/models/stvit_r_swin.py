@@ -20,6 +20,7 @@ from stvit.init_weights import init_from_swin
 from stvit.layers.attention import SemanticLayer, init_weights
 from stvit.layers.layer_groups import LayerGroups, stage_groups, swin_groups
 from stvit.layers.pooling import PoolingName, initial_centres
+from stvit.layers.recompute import RecomputedLayers
 from stvit.layers.recovery import DumbbellUnit, RecoveryLayer
 from stvit.layers.stgm import GlobalSTGMLayer, SpatialSTGMLayer
 from stvit.layers.swin_layers import (
@@ -61,7 +62,7 @@ class UnitOptions:
     project_once: bool = True
 
 
-class DumbbellStage(nn.Module):
+class DumbbellStage(RecomputedLayers, nn.Module):
     """Stage 3: dumbbell units, then patch merging."""
 
     def __init__(self, units: list[DumbbellUnit], downsample: nn.Module) -> None:
@@ -77,7 +78,7 @@ class DumbbellStage(nn.Module):
         """All but the merging: (B, H, W, C) -> (B, H, W, C) and, if asked for, what the units did."""
         trace: list[LayerTrace] = []
         for number, unit in enumerate(self.units, start=1):
-            token_map, layers = unit(token_map, number, return_trace)
+            token_map, layers = self.run_layer(unit, token_map, number, return_trace)
             trace.extend(layers)
         return token_map, tuple(trace)
 
@@ -92,6 +93,9 @@ class STViTRSwin(TokenMapClassifier):
         num_classes: classes; 0 returns pooled features.
         in_chans: channels of the input.
         img_size: side of the input in pixels that ``global_centres`` is made for; otherwise any multiple of 224 runs.
+        drop_rate: dropout before the head.
+        attn_drop_rate: dropout of attention weights.
+        proj_drop_rate: dropout after the projections of attention and feed-forward networks.
         drop_path_rate: stochastic depth of the last layer, rising linearly from 0.
         options: see :class:`UnitOptions`; each may also be given by name.
 
@@ -108,6 +112,9 @@ class STViTRSwin(TokenMapClassifier):
         num_classes: int = 1000,
         in_chans: int = 3,
         img_size: int = 224,
+        drop_rate: float = 0.0,
+        attn_drop_rate: float = 0.0,
+        proj_drop_rate: float = 0.0,
         drop_path_rate: float = 0.0,
         global_pool: str = "avg",
         **options: Any,
@@ -117,12 +124,14 @@ class STViTRSwin(TokenMapClassifier):
             raise ValueError(f"stage 3 has {depths[2]} layers, not a multiple of the {LAYERS_PER_UNIT} of a unit")
         dims = [embed_dim * 2**i for i in range(4)]
         self.num_features = self.head_hidden_size = dims[-1]
+        self.in_chans = in_chans
         self.feature_info = [
             {"num_chs": dims[min(i + 1, 3)], "reduction": 4 * 2 ** min(i + 1, 3), "module": f"stages.{i}"}
             for i in range(4)
         ]
         drop_paths = iter(torch.linspace(0, drop_path_rate, sum(depths), device="cpu").tolist())
         unit_options = UnitOptions(**options)
+        drop = {"attn_drop": attn_drop_rate, "proj_drop": proj_drop_rate}
         semantic_tokens = (img_size // 16 // WINDOW * CENTRES) ** 2
 
         self.stem = ConvStem(in_chans, embed_dim)
@@ -132,14 +141,17 @@ class STViTRSwin(TokenMapClassifier):
             rates = [next(drop_paths) for _ in range(depth)]
             if i == 2:
                 units = [
-                    build_unit(dim, heads, rates[j : j + LAYERS_PER_UNIT], unit_options, 0 if j else semantic_tokens)
+                    build_unit(
+                        dim, heads, rates[j : j + LAYERS_PER_UNIT], unit_options, 0 if j else semantic_tokens, drop
+                    )
                     for j in range(0, depth, LAYERS_PER_UNIT)
                 ]
                 stages.append(DumbbellStage(units, downsample))
             else:
-                stages.append(SwinStage(swin_layers(dim, heads, rates), downsample))
+                stages.append(SwinStage(swin_layers(dim, heads, rates, **drop), downsample))
         self.stages = nn.ModuleList(stages)
         self.norm = nn.LayerNorm(dims[-1])
+        self.head_drop = nn.Dropout(drop_rate)
         self.reset_classifier(num_classes, global_pool)
         self.apply(init_weights)
 
@@ -200,12 +212,17 @@ class STViTRSwin(TokenMapClassifier):
 
 
 def build_unit(
-    dim: int, num_heads: int, drop_paths: list[float], options: UnitOptions, num_global_centres: int
+    dim: int,
+    num_heads: int,
+    drop_paths: list[float],
+    options: UnitOptions,
+    num_global_centres: int,
+    drop: Mapping[str, float],
 ) -> DumbbellUnit:
-    """One dumbbell unit of six layers, with the stochastic depth of each."""
-    common = {"layer_scale": options.layer_scale}
+    """One dumbbell unit of six layers, with the stochastic depth of each and the dropout of all."""
+    common = {"layer_scale": options.layer_scale, **drop}
     return DumbbellUnit(
-        SwinLayer(dim, num_heads, window_size=WINDOW, drop_path=drop_paths[0]),
+        SwinLayer(dim, num_heads, window_size=WINDOW, drop_path=drop_paths[0], **drop),
         SpatialSTGMLayer(
             dim,
             num_heads,
@@ -256,6 +273,7 @@ def _record(letter: str, *figures: float) -> ModelRecord:
         hf_hub_filename=f"STViT-R-Swin-{letter}.pth",
         custom_load=True,
         crop_pct=PUBLISHED_CROP,
+        pool_size=(7, 7),
         first_conv="stem.conv1",
         classifier="head",
         license=STVIT_R_LICENCE,

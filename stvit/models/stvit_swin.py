@@ -18,6 +18,7 @@ from stvit.init_weights import init_from_swin
 from stvit.layers.attention import SemanticLayer, init_weights
 from stvit.layers.layer_groups import LayerGroups, semantic_swin_groups, stage_groups
 from stvit.layers.pooling import PoolingName, initial_centres
+from stvit.layers.recompute import RecomputedLayers
 from stvit.layers.reducing_vit import build_reducing_model, check_image_size
 from stvit.layers.stgm import GlobalSTGMLayer, SpatialSTGMLayer
 from stvit.layers.swin_layers import (
@@ -56,7 +57,7 @@ class SemanticOptions:
     project_once: bool = True
 
 
-class SemanticStage(nn.Module):
+class SemanticStage(RecomputedLayers, nn.Module):
     """Stage 3: image-token layers, the two layers of the STGM, semantic-token layers, twice the channels.
 
     Semantic-token layers take turns: inside the windows, then over the whole map. They have no shift and no position
@@ -82,14 +83,15 @@ class SemanticStage(nn.Module):
         """Image tokens (B, H, W, C) -> semantic tokens (B, H/w*m, W/w*m, 2C) and, if asked for, what layers did."""
         image_hw, trace = tuple(token_map.shape[1:3]), []
         for i, layer in enumerate(self.image_layers, start=1):
-            token_map = layer(token_map)
+            token_map = self.run_layer(layer, token_map)
             if return_trace:
                 trace.append(LayerTrace(f"Stage 3, layer {i}", "image", token_map.flatten(1, 2), image_hw))
 
-        semantic_map, spatial_weights = self.stgm_spatial(token_map, return_trace)
+        semantic_map, spatial_weights = self.run_layer(self.stgm_spatial, token_map, return_trace)
         map_shape, semantic_hw = semantic_map.shape, tuple(semantic_map.shape[1:3])
         spatial = semantic_map.flatten(1, 2)
-        tokens, global_weights = self.stgm_global(spatial, token_map.flatten(1, 2), return_trace)
+        image_tokens = token_map.flatten(1, 2)
+        tokens, global_weights = self.run_layer(self.stgm_global, spatial, image_tokens, return_trace)
         if return_trace:
             on_image = self.stgm_spatial.image_attention(spatial_weights, image_hw)
             trace.append(LayerTrace("STGM 1", "stgm", spatial, image_hw, semantic_hw, on_image))
@@ -98,9 +100,10 @@ class SemanticStage(nn.Module):
 
         for i, layer in enumerate(self.semantic_layers):
             if i % 2 == 0:
-                tokens = layer.in_windows(tokens.view(map_shape), self.stgm_spatial.centres).flatten(1, 2)
+                in_map = self.run_layer(layer.in_windows, tokens.view(map_shape), self.stgm_spatial.centres)
+                tokens = in_map.flatten(1, 2)
             else:
-                tokens = layer(tokens)
+                tokens = self.run_layer(layer, tokens)
             if return_trace:
                 name = f"Stage 3, layer {len(self.image_layers) + 3 + i}"
                 trace.append(LayerTrace(name, "semantic", tokens, image_hw, semantic_hw))
@@ -122,6 +125,9 @@ class STViTSwin(TokenMapClassifier):
         img_size: side of the input in pixels, a multiple of 224.
         num_classes: classes; 0 returns pooled features.
         in_chans: channels of the input.
+        drop_rate: dropout before the head.
+        attn_drop_rate: dropout of attention weights.
+        proj_drop_rate: dropout after the projections of attention and feed-forward networks.
         drop_path_rate: stochastic depth of the last layer, rising linearly from 0.
         options: see :class:`SemanticOptions`; each may also be given by name.
 
@@ -139,6 +145,9 @@ class STViTSwin(TokenMapClassifier):
         img_size: int = 224,
         num_classes: int = 1000,
         in_chans: int = 3,
+        drop_rate: float = 0.0,
+        attn_drop_rate: float = 0.0,
+        proj_drop_rate: float = 0.0,
         drop_path_rate: float = 0.0,
         global_pool: str = "avg",
         **options: Any,
@@ -150,20 +159,23 @@ class STViTSwin(TokenMapClassifier):
             raise ValueError(f"stgm_position={stgm_position} does not fit stage 3: choose 0 to {depths[2] - 2}")
         if not 1 <= semantic.semantic_window <= WINDOW:
             raise ValueError(f"semantic_window={semantic.semantic_window} does not fit a window: choose 1 to {WINDOW}")
-        self.img_hw = img_size, img_size
+        self.img_hw, self.in_chans = (img_size, img_size), in_chans
+        drop = {"attn_drop": attn_drop_rate, "proj_drop": proj_drop_rate}
         dims = [embed_dim * 2**i for i in range(4)]
         self.num_features = self.head_hidden_size = dims[-1]
         rates = [part.tolist() for part in torch.linspace(0, drop_path_rate, sum(depths), device="cpu").split(depths)]
 
         self.stem = ConvStem(in_chans, embed_dim)
-        early = [SwinStage(swin_layers(dims[i], num_heads[i], rates[i]), PatchMerging(dims[i])) for i in range(2)]
-        windows = (img_size // 16 // WINDOW) ** 2
-        third = build_semantic_stage(dims[2], num_heads[2], rates[2], stgm_position, windows, semantic)
-        fourth = [
-            SemanticLayer(dims[3], num_heads[3], drop_path=rate, layer_scale=semantic.layer_scale) for rate in rates[3]
+        early = [
+            SwinStage(swin_layers(dims[i], num_heads[i], rates[i], **drop), PatchMerging(dims[i])) for i in range(2)
         ]
+        windows = (img_size // 16 // WINDOW) ** 2
+        third = build_semantic_stage(dims[2], num_heads[2], rates[2], stgm_position, windows, semantic, drop)
+        sizes = {"layer_scale": semantic.layer_scale, **drop}
+        fourth = [SemanticLayer(dims[3], num_heads[3], drop_path=rate, **sizes) for rate in rates[3]]
         self.stages = nn.ModuleList([*early, third, nn.ModuleList(fourth)])
         self.norm = nn.LayerNorm(dims[-1])
+        self.head_drop = nn.Dropout(drop_rate)
         self.reset_classifier(num_classes, global_pool)
         self.apply(init_weights)
 
@@ -175,7 +187,7 @@ class STViTSwin(TokenMapClassifier):
         token_map, trace = self.stages[2](token_map, return_trace)
         semantic_hw, tokens = tuple(token_map.shape[1:3]), token_map.flatten(1, 2)
         for i, layer in enumerate(self.stages[3], start=1):
-            tokens = layer(tokens)
+            tokens = self.run_layer(layer, tokens)
             if return_trace:
                 trace = (*trace, LayerTrace(f"Stage 4, layer {i}", "semantic", tokens, image_hw, semantic_hw))
         return tokens.unflatten(1, semantic_hw), trace
@@ -202,13 +214,19 @@ class STViTSwin(TokenMapClassifier):
 
 
 def build_semantic_stage(
-    dim: int, num_heads: int, drop_paths: list[float], stgm_position: int, windows: int, options: SemanticOptions
+    dim: int,
+    num_heads: int,
+    drop_paths: list[float],
+    stgm_position: int,
+    windows: int,
+    options: SemanticOptions,
+    drop: Mapping[str, float],
 ) -> SemanticStage:
-    """Stage 3, with the stochastic depth of each of its layers, for maps of that many 7x7 windows."""
-    common = {"layer_scale": options.layer_scale}
+    """Stage 3 for maps of that many 7x7 windows, with the stochastic depth of each layer and the dropout of all."""
+    common = {"layer_scale": options.layer_scale, **drop}
     m, first = options.semantic_window, stgm_position
     return SemanticStage(
-        swin_layers(dim, num_heads, drop_paths[:first]),
+        swin_layers(dim, num_heads, drop_paths[:first], **drop),
         SpatialSTGMLayer(
             dim,
             num_heads,
@@ -250,6 +268,7 @@ _cfg = {
     "interpolation": "bicubic",
     "mean": (0.485, 0.456, 0.406),
     "std": (0.229, 0.224, 0.225),
+    "pool_size": (6, 6),  # semantic tokens; of 9 in each of 2x2 windows
     "first_conv": "stem.conv1",
     "classifier": "head",
 }

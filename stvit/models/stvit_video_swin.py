@@ -53,14 +53,15 @@ class ClipSemanticStage(SemanticStage):
         trace: list[LayerTrace] = []
         traced = partial(LayerTrace, image_grid_hw=image_hw, frames=frames)
         for i, layer in enumerate(self.image_layers, start=1):
-            clip_map = layer(clip_map)
+            clip_map = self.run_layer(layer, clip_map)
             if return_trace:
                 trace.append(traced(f"Stage 3, layer {i}", "image", clip_map.flatten(0, 1).flatten(1, 2)))
 
         frame_maps = clip_map.flatten(0, 1)
-        semantic_map, spatial_weights = self.stgm_spatial(frame_maps, return_trace)
+        semantic_map, spatial_weights = self.run_layer(self.stgm_spatial, frame_maps, return_trace)
         map_shape, semantic_hw = semantic_map.shape, tuple(semantic_map.shape[1:3])
-        tokens, global_weights = self.stgm_global(semantic_map, frame_maps.flatten(1, 2), return_trace)
+        image_tokens = frame_maps.flatten(1, 2)
+        tokens, global_weights = self.run_layer(self.stgm_global, semantic_map, image_tokens, return_trace)
         traced = partial(traced, semantic_grid_hw=semantic_hw)
         if return_trace:
             on_image = self.stgm_spatial.image_attention(spatial_weights, image_hw)
@@ -70,9 +71,10 @@ class ClipSemanticStage(SemanticStage):
 
         for i, layer in enumerate(self.semantic_layers):
             if i % 2 == 0:
-                tokens = layer.in_windows(tokens.view(map_shape), self.stgm_spatial.centres).flatten(1, 2)
+                in_map = self.run_layer(layer.in_windows, tokens.view(map_shape), self.stgm_spatial.centres)
+                tokens = in_map.flatten(1, 2)
             else:
-                tokens = layer(tokens)
+                tokens = self.run_layer(layer, tokens)
             if return_trace:
                 trace.append(traced(f"Stage 3, layer {len(self.image_layers) + 3 + i}", "semantic", tokens))
         return self.expand(tokens).unflatten(0, (-1, frames)).unflatten(2, semantic_hw), tuple(trace)
@@ -95,6 +97,8 @@ class STViTVideoSwin(ClipClassifier):
         num_classes: classes; 0 returns pooled features.
         in_chans: channels of the input.
         drop_rate: dropout before the head.
+        attn_drop_rate: dropout of attention weights.
+        proj_drop_rate: dropout after the projections of attention and feed-forward networks.
         drop_path_rate: stochastic depth of the last layer, rising linearly from 0.
         options: see :class:`stvit.models.stvit_swin.SemanticOptions`; each may also be given by name.
 
@@ -115,12 +119,15 @@ class STViTVideoSwin(ClipClassifier):
         num_classes: int = 400,
         in_chans: int = 3,
         drop_rate: float = 0.0,
+        attn_drop_rate: float = 0.0,
+        proj_drop_rate: float = 0.0,
         drop_path_rate: float = 0.0,
         global_pool: str = "avg",
         **options: Any,
     ) -> None:
         dims = [embed_dim * 2**i for i in range(4)]
-        super().__init__(dims[-1], num_classes, drop_rate, global_pool)
+        super().__init__(dims[-1], in_chans, num_classes, drop_rate, global_pool)
+        drop = {"attn_drop": attn_drop_rate, "proj_drop": proj_drop_rate}
         semantic = SemanticOptions(**options)
         check_semantic_sizes(stgm_position, depths[2], window_size, semantic.semantic_window)
         self.stride_hw, self.window = (4 * patch_size[1], 4 * patch_size[2]), window_size[1]
@@ -128,16 +135,15 @@ class STViTVideoSwin(ClipClassifier):
 
         self.stem = ClipStem(in_chans, embed_dim, patch_size)
         early = [
-            SwinStage(video_swin_layers(dims[i], num_heads[i], rates[i], window_size), FrameMerging(dims[i]))
+            SwinStage(video_swin_layers(dims[i], num_heads[i], rates[i], window_size, **drop), FrameMerging(dims[i]))
             for i in range(2)
         ]
         centres_hw = tuple(
             -(-img_size // (stride * self.window)) * semantic.semantic_window for stride in self.stride_hw
         )
-        third = build_stage(dims[2], num_heads[2], rates[2], stgm_position, window_size, centres_hw, semantic)
-        fourth = [
-            SemanticLayer(dims[3], num_heads[3], drop_path=rate, layer_scale=semantic.layer_scale) for rate in rates[3]
-        ]
+        third = build_stage(dims[2], num_heads[2], rates[2], stgm_position, window_size, centres_hw, semantic, drop)
+        sizes = {"layer_scale": semantic.layer_scale, **drop}
+        fourth = [SemanticLayer(dims[3], num_heads[3], drop_path=rate, **sizes) for rate in rates[3]]
         self.stages = nn.ModuleList([*early, third, nn.ModuleList(fourth)])
         self.apply(init_weights)
 
@@ -150,7 +156,7 @@ class STViTVideoSwin(ClipClassifier):
         map_shape, semantic_hw = clip_map.shape, tuple(clip_map.shape[2:4])
         tokens = clip_map.flatten(0, 1).flatten(1, 2)
         for i, layer in enumerate(self.stages[3], start=1):
-            tokens = layer(tokens)
+            tokens = self.run_layer(layer, tokens)
             if return_trace:
                 name = f"Stage 4, layer {i}"
                 trace = (*trace, LayerTrace(name, "semantic", tokens, image_hw, semantic_hw, frames=frames))
@@ -199,15 +205,16 @@ def build_stage(
     window_size: Size3d,
     centres_hw: tuple[int, int],
     options: SemanticOptions,
+    drop: Mapping[str, float],
 ) -> ClipSemanticStage:
-    """Stage 3, with the stochastic depth of each of its layers.
+    """Stage 3, with the stochastic depth of each of its layers and the dropout of all.
 
     The keys of the first STGM layer lie in a square of 10 tokens for windows of 7, and in proportion for others.
     """
-    common = {"layer_scale": options.layer_scale}
+    common = {"layer_scale": options.layer_scale, **drop}
     w, m, first = window_size[1], options.semantic_window, stgm_position
     return ClipSemanticStage(
-        video_swin_layers(dim, num_heads, drop_paths[:first], window_size),
+        video_swin_layers(dim, num_heads, drop_paths[:first], window_size, **drop),
         FrameSTGMLayer(
             dim,
             num_heads,

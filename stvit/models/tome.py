@@ -107,8 +107,9 @@ class ToMeBlock(Block):
         """Proportional self-attention, where a token of size s counts s times, and head-averaged keys (B, T, d)."""
         q, k, v = split_heads(self.attn.qkv(normalised), self.attn.num_heads, parts=3)
         bias = None if sizes is None else sizes.log().to(q.dtype)[:, None, None, :, 0]
-        attended, _ = attend(q, k, v, bias=bias, fused=self.attn.fused_attn)
-        return self.attn.proj(merge_heads(attended)), k.mean(dim=1)
+        dropout = self.attn.attn_drop.p if self.training else 0.0
+        attended, _ = attend(q, k, v, bias=bias, dropout=dropout, fused=self.attn.fused_attn)
+        return self.attn.proj_drop(self.attn.proj(merge_heads(attended))), k.mean(dim=1)
 
 
 class ToMe(FullTokenWeights, ReducingVisionTransformer):
@@ -128,17 +129,18 @@ class ToMe(FullTokenWeights, ReducingVisionTransformer):
         super().__init__(block_fn=ToMeBlock, **vit)
         self.r = r
 
-    def run_layers(self, tokens: Tensor, return_trace: bool = False) -> tuple[Tensor, tuple[LayerTrace, ...]]:
+    def run_layers(
+        self, tokens: Tensor, grid_hw: tuple[int, int], return_trace: bool = False
+    ) -> tuple[Tensor, tuple[LayerTrace, ...]]:
         """(B, 1 + N, C) -> the tokens that are left, and what every layer did if asked for."""
         trace, sizes = [], None
         represented = torch.arange(1, tokens.shape[1], device=tokens.device).expand(tokens.shape[0], -1)
         for i, block in enumerate(self.blocks):
             num_before = tokens.shape[1]
-            tokens, sizes, matching = block(tokens, sizes, self.r)
+            tokens, sizes, matching = self.run_layer(block, tokens, sizes, self.r)
             if return_trace:
                 kind = "reduction" if matching else "image"
                 represented = follow(represented, matching.moved_to(num_before)) if matching else represented
-                grid_hw = self.patch_embed.grid_size
                 trace.append(LayerTrace(f"Layer {i + 1}", kind, tokens[:, 1:], grid_hw, assignment=represented - 1))
         return tokens, tuple(trace)
 

@@ -29,14 +29,22 @@ class VideoSwinLayer(nn.Module):
     """Pre-norm layer of Video Swin: the three-dimensional :class:`stvit.layers.swin_layers.SwinLayer`."""
 
     def __init__(
-        self, dim: int, num_heads: int, *, window_size: Size3d, shifted: bool = False, drop_path: float = 0.0
+        self,
+        dim: int,
+        num_heads: int,
+        *,
+        window_size: Size3d,
+        shifted: bool = False,
+        attn_drop: float = 0.0,
+        proj_drop: float = 0.0,
+        drop_path: float = 0.0,
     ) -> None:
         super().__init__()
         self.window_size, self.shifted = window_size, shifted
         self.norm1 = nn.LayerNorm(dim)
-        self.attn = ClipWindowAttention(dim, num_heads, window_size)
+        self.attn = ClipWindowAttention(dim, num_heads, window_size, attn_drop, proj_drop)
         self.norm2 = nn.LayerNorm(dim)
-        self.mlp = Mlp(dim, 4 * dim)
+        self.mlp = Mlp(dim, 4 * dim, drop=proj_drop)
         self.drop_path = DropPath(drop_path)
 
     def forward(self, clip_map: Tensor) -> Tensor:
@@ -56,10 +64,12 @@ class VideoSwinLayer(nn.Module):
         return clip_map[:, :T, :H, :W]
 
 
-def video_swin_layers(dim: int, num_heads: int, drop_paths: list[float], window_size: Size3d) -> list[VideoSwinLayer]:
+def video_swin_layers(
+    dim: int, num_heads: int, drop_paths: list[float], window_size: Size3d, **layer: Any
+) -> list[VideoSwinLayer]:
     """The layers of one stage, one for each rate of stochastic depth; every second one shifts its windows."""
     return [
-        VideoSwinLayer(dim, num_heads, window_size=window_size, shifted=i % 2 == 1, drop_path=rate)
+        VideoSwinLayer(dim, num_heads, window_size=window_size, shifted=i % 2 == 1, drop_path=rate, **layer)
         for i, rate in enumerate(drop_paths)
     ]
 
@@ -93,14 +103,18 @@ class ClipClassifier(TokenMapClassifier):
 
     Args:
         num_features: channels of the last map.
+        in_chans: channels of the input.
         num_classes: classes; 0 returns pooled features.
         drop_rate: dropout before the head.
         global_pool: ``"avg"``, or ``""`` to classify every token.
     """
 
-    def __init__(self, num_features: int, num_classes: int, drop_rate: float, global_pool: str) -> None:
+    output_fmt = "NTHWC"
+
+    def __init__(self, num_features: int, in_chans: int, num_classes: int, drop_rate: float, global_pool: str) -> None:
         super().__init__()
         self.num_features = self.head_hidden_size = num_features
+        self.in_chans = in_chans
         self.norm = nn.LayerNorm(num_features)
         self.head_drop = nn.Dropout(drop_rate)
         self.reset_classifier(num_classes, global_pool)
@@ -118,17 +132,12 @@ class ClipClassifier(TokenMapClassifier):
         Raises:
             ValueError: not a batch of clips, or frames too small for the model.
         """
-        if clips.ndim != 5 or clips.shape[1] != self.stem.proj.in_channels or 0 in clips.shape:
+        if clips.ndim != 5 or clips.shape[1] != self.in_chans or 0 in clips.shape:
             raise ValueError(
-                f"clips must be (B, {self.stem.proj.in_channels}, T, H, W), got {tuple(clips.shape)}: stack the frames "
+                f"clips must be (B, {self.in_chans}, T, H, W), got {tuple(clips.shape)}: stack the frames "
                 "after the channels and add a dimension for the batch"
             )
         return super().forward(clips, return_trace)
-
-    def forward_head(self, clip_map: Tensor, pre_logits: bool = False) -> Tensor:
-        """Pool a (B, T, H, W, C) map over its tokens and classify it."""
-        pooled = self.head_drop(clip_map.mean(dim=(1, 2, 3)) if self.global_pool else clip_map)
-        return pooled if pre_logits else self.head(pooled)
 
 
 class VideoSwin(ClipClassifier):
@@ -143,6 +152,8 @@ class VideoSwin(ClipClassifier):
         num_classes: classes; 0 returns pooled features.
         in_chans: channels of the input.
         drop_rate: dropout before the head; 0.5 in the published training.
+        attn_drop_rate: dropout of attention weights.
+        proj_drop_rate: dropout after the projections of attention and feed-forward networks.
         drop_path_rate: stochastic depth of the last layer, rising linearly from 0; 0.1 in the published training.
     """
 
@@ -157,17 +168,21 @@ class VideoSwin(ClipClassifier):
         num_classes: int = 400,
         in_chans: int = 3,
         drop_rate: float = 0.0,
+        attn_drop_rate: float = 0.0,
+        proj_drop_rate: float = 0.0,
         drop_path_rate: float = 0.0,
         global_pool: str = "avg",
     ) -> None:
         dims = [embed_dim * 2**i for i in range(len(depths))]
-        super().__init__(dims[-1], num_classes, drop_rate, global_pool)
+        super().__init__(dims[-1], in_chans, num_classes, drop_rate, global_pool)
+        drop = {"attn_drop": attn_drop_rate, "proj_drop": proj_drop_rate}
         rates = stage_rates(drop_path_rate, depths)
         self.stem = ClipStem(in_chans, embed_dim, patch_size)
         self.stages = nn.Sequential(
             *(
                 SwinStage(
-                    video_swin_layers(dim, heads, rate, window_size), FrameMerging(dim) if dim != dims[-1] else None
+                    video_swin_layers(dim, heads, rate, window_size, **drop),
+                    FrameMerging(dim) if dim != dims[-1] else None,
                 )
                 for dim, heads, rate in zip(dims, num_heads, rates, strict=True)
             )

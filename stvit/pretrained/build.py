@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
+import torch
 from timm.models import PretrainedCfg, build_model_with_cfg
 from torch import nn
 
@@ -36,11 +38,16 @@ def build_model(
     variant: str,
     pretrained: bool,
     pretrained_cfg: str | dict[str, Any] | PretrainedCfg | None = None,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype | None = None,
     **kwargs: Any,
 ) -> nn.Module:
     """timm's ``build_model_with_cfg``, but for the weights of a registered config, which are verified.
 
     A config of the caller's own (an object, or ``file`` in ``pretrained_cfg_overlay``) is taken as it is.
+
+    Args:
+        device, dtype: of the parameters; timm passes them to every model.
 
     Raises:
         WeightsUnavailable: see :func:`stvit.pretrained.resolve.resolve`.
@@ -48,4 +55,6 @@ def build_model(
     own_file = "file" in (kwargs.get("pretrained_cfg_overlay") or {})
     if pretrained and not own_file and (pretrained_cfg is None or isinstance(pretrained_cfg, str)):
         pretrained_cfg = with_verified_file(record(f"{variant}.{pretrained_cfg}" if pretrained_cfg else variant))
-    return build_model_with_cfg(model, variant, pretrained, pretrained_cfg=pretrained_cfg, **kwargs)
+    with nullcontext() if device is None else torch.device(device):
+        network = build_model_with_cfg(model, variant, pretrained, pretrained_cfg=pretrained_cfg, **kwargs)
+    return network if dtype is None else network.to(dtype)

@@ -17,6 +17,7 @@ from timm.models import generate_default_cfgs, register_model
 from torch import Tensor, nn
 
 from stvit.layers.layer_groups import LayerGroups, groups_within
+from stvit.layers.recompute import RecomputedLayers
 from stvit.models.dense_backbone import dense_backbone
 from stvit.pretrained.build import build_model
 from stvit.trace import TokenTrace
@@ -93,7 +94,7 @@ class UperHead(nn.Module):
         return self.classifier(self.fusion(fused))
 
 
-class UperNet(nn.Module):
+class UperNet(RecomputedLayers, nn.Module):
     """A backbone of four maps, the UperNet head, and an auxiliary head that serves training alone.
 
     Args:
