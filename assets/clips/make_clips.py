@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image
 
 from stvit.video.encode import ClipWriter
+from stvit.video.picture import Matrix, Picture
 from stvit.video.types import ClipInfo
 
 HERE = Path(__file__).resolve().parent
@@ -23,9 +24,9 @@ SIZE_HW, FPS, FRAMES = (160, 284), 12, 30
 def main() -> None:
     with Image.open(PHOTO) as image:
         photo = np.array(image.convert("RGB"))
-    writer = ClipWriter(CLIP, SIZE_HW, ClipInfo(PHOTO, "", "", SIZE_HW, 0, FPS, None, None, 0.0, ""))
+    writer = ClipWriter(CLIP, SIZE_HW, ClipInfo(PHOTO, "", "", SIZE_HW, 0, FPS, None, None, 0.0, ""), Matrix.BT709)
     for index in range(FRAMES):
-        writer.write(view(photo, index / (FRAMES - 1)), index / FPS)
+        writer.write(Picture.from_rgb(view(photo, index / (FRAMES - 1))), index / FPS)
     writer.finish()
     print(f"{CLIP}: {CLIP.stat().st_size / 1000:.0f} KB")
 
