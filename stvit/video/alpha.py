@@ -1,4 +1,4 @@
-"""Transparent clips on white, as transparent pictures are shown."""
+"""Composes transparent frames on white, as transparent pictures are."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _SIDE_DATA, _ALPHA_ID = "matroska_block_additional", 1
 
 
 class AlphaStream:
-    """The transparency of WebM clips, which is a second stream of pictures beside the packets of VP8 or VP9.
+    """Decodes the alpha plane of WebM clips, a second stream of VP8 or VP9 within the side data of the first.
 
     Args:
         stream: of the pictures; read with one thread from now on, so that packets and pictures come in pairs.
@@ -29,12 +29,12 @@ class AlphaStream:
 
     @staticmethod
     def of(stream: VideoStream, options: dict[str, str]) -> AlphaStream | None:
-        """``None`` where the clip has none."""
+        """Return the alpha stream of a clip; ``None`` where it has none."""
         has_one = stream.metadata.get("alpha_mode") == "1" and stream.codec_context.name in _CODECS
         return AlphaStream(stream, options) if has_one else None
 
     def decode(self, packet: Packet) -> np.ndarray | None:
-        """(H, W) uint8, how opaque the packet's picture is; ``None`` where the packet does not say it."""
+        """Return the opacity of a packet's picture, (H, W) uint8; ``None`` where the packet has none."""
         for side_data in packet.iter_sidedata():
             content = bytes(side_data) if side_data.data_type == _SIDE_DATA else b""
             if int.from_bytes(content[:8], "big") == _ALPHA_ID:
@@ -44,11 +44,12 @@ class AlphaStream:
 
 
 def may_be_transparent(frame: av.VideoFrame) -> bool:
+    """Tell whether the format of a frame has an alpha channel, or a palette that may have one."""
     return frame.format.has_palette or any(component.is_alpha for component in frame.format.components)
 
 
 def on_white(pixels: np.ndarray, alpha: np.ndarray | None = None) -> av.VideoFrame | None:
-    """A picture on white, in "rgb24"; ``None`` where it is opaque everywhere.
+    """Compose a picture on white, in "rgb24"; ``None`` where it is opaque everywhere.
 
     Args:
         pixels: (H, W, 4) uint8 RGBA, straight.

@@ -1,4 +1,4 @@
-"""The sound of a clip on its way into the new one: copied where every browser plays it, else encoded as AAC."""
+"""Carries the sound of a clip over into the new one: copied where every browser plays it, else encoded as AAC."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Sound:
     written.
 
     Attributes:
-        note: what became of it where it could not be kept, in words.
+        note: what could not be kept, a sentence.
     """
 
     def __init__(self, info: ClipInfo, output: OutputContainer) -> None:
@@ -46,7 +46,7 @@ class Sound:
         self._waiting: Packet | None = None
 
     def write_until(self, time_s: float) -> None:
-        """Write what is heard before this time of the clip."""
+        """Write the packets before this time of the clip."""
         try:
             while (packet := self._waiting or next(self._packets, None)) is not None:
                 self._waiting = packet
@@ -63,8 +63,8 @@ class Sound:
         self._input.close()
 
     def _packets_of(self, source: AudioStream) -> Iterator[Packet]:
-        """What is heard, in the order of its times: no packets that an edit list hides, and of joined clips none that
-        overlap; last an empty one."""
+        """Yield packets in the order of their times, last an empty one; without those that an edit list hides, or that
+        overlap where clips were joined."""
         last = None
         for packet in self._input.demux(source):
             self._clock.correct(packet)
@@ -93,7 +93,7 @@ class Sound:
 
 
 def alike(frames: Iterable[av.AudioFrame], context: av.AudioCodecContext) -> Iterator[av.AudioFrame]:
-    """Frames in the format, layout, rate and clock of ``context``, from frames whose own may change midway."""
+    """Resample frames, whose format may change midway, to the format, layout, rate and clock of ``context``."""
     resampler, before = AudioResampler(), None
     for frame in frames:
         kind = (frame.format.name, frame.layout.name, frame.sample_rate, frame.time_base)

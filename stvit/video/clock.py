@@ -1,4 +1,4 @@
-"""Times of clips that were joined byte by byte, so that their clock starts again midway."""
+"""Time stamps of clips that were joined byte by byte: they start again with each part."""
 
 from __future__ import annotations
 
@@ -11,12 +11,11 @@ BACK_S, AHEAD_S = 0.1, 10.0  # beyond these, FFmpeg's own tools too take a step 
 
 
 class Clock:
-    """Makes the packets of one stream follow each other.
+    """Shifts the time stamps of one stream so that its parts follow each other.
 
     Args:
-        start_s: what the clock shows at the beginning of the clip.
-        joins_s: ``ClipInfo.joins_s``, as far as they are known.
-        joined: whether to look for joins that are not known.
+        start_s, joins_s: as in ``ClipInfo``.
+        joined: whether to look for further joins.
 
     Attributes:
         starts_s: ``start_s`` and ``joins_s``, with the joins that were found.
@@ -29,7 +28,7 @@ class Clock:
         self._part, self._last_s, self.step_s = 0, None, 0.0
 
     def correct(self, packet: Packet) -> None:
-        """Bring a packet's times to the clock of the first part; packets come in the order of the file."""
+        """Shift a packet's times to the clock of the first part; packets come in the order of the file."""
         if not self._joined or packet.dts is None:
             return
         clock_s, last_s = float(packet.dts * packet.time_base), self._last_s
@@ -49,7 +48,7 @@ class Clock:
 
 @dataclass(frozen=True)
 class Joined:
-    """What is known of a clip's picture by all of its packets.
+    """A clip by all packets of its picture.
 
     Attributes:
         joins_s: as in ``ClipInfo``; empty where nothing was joined.
@@ -63,7 +62,7 @@ class Joined:
 
 
 def find_joins(packets: Iterable[Packet], start_s: float) -> Joined:
-    """Look for parts with clocks of their own in the packets of a clip's picture."""
+    """Find the parts of a clip in the packets of its picture."""
     clock, times_s = Clock(start_s, joined=True), [start_s]
     for packet in packets:
         clock.correct(packet)

@@ -1,4 +1,4 @@
-"""The frames of a clip, upright, with their times; a few of them in memory at once."""
+"""Decodes the frames of a clip, upright, with their times; a few of them are in memory at once."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ _SHORTEST_STEP_S = 1e-4
 
 
 def output_hw(source_hw: tuple[int, int], max_side: int) -> tuple[int, int]:
-    """The size at which a clip is processed: its own, or smaller where a side exceeds ``max_side``; even, as H.264 in
-    4:2:0 wants it."""
+    """Return the size at which a clip is processed: its own, or smaller where a side exceeds ``max_side``; even, for
+    H.264 in 4:2:0."""
     scale = min(1.0, max_side / max(source_hw))
     if scale == 1.0:
         return tuple(map(even, source_hw))
@@ -57,7 +57,7 @@ class ClipReader:
 
     @property
     def note(self) -> str:
-        """What was wrong with the file, and what was done about it, in words; complete at the end."""
+        """Faults of the file and what was done about them, sentences; complete at the end."""
         notes = [self._lost]
         if self._damaged:
             notes.append(f"{_frames(self._damaged)} damaged, and shown as far as they could be decoded.")
@@ -87,9 +87,9 @@ class ClipReader:
                 index, last_s = index + 1, time_s
         if index == 0:
             raise VideoError("Not one frame of the clip can be read.", AGAIN)
-        self._judge(index, last_s)
+        self._check_end(index, last_s)
 
-    def _judge(self, frames: int, last_s: float) -> None:
+    def _check_end(self, frames: int, last_s: float) -> None:
         """Note where both frames and time are missing; the header's number of frames may be an estimate."""
         expected, duration_s = self.info.frames or 0, self.info.duration_s or float("inf")
         length_s = last_s * frames / max(frames - 1, 1)
@@ -99,8 +99,8 @@ class ClipReader:
     def _decoded(
         self, container: InputContainer, stream: VideoStream
     ) -> Iterator[tuple[av.VideoFrame, np.ndarray | None]]:
-        """All frames that can be decoded, with the transparency that is stored beside them; damaged parts are left out
-        and noted."""
+        """Yield all frames that can be decoded, with the alpha plane that is stored beside them; damaged parts are left
+        out and noted."""
         beside = AlphaStream.of(stream, decoder_bounds(self.limits))
         clock = Clock(self.info.start_s, self.info.joins_s)
         try:
@@ -125,10 +125,10 @@ class ClipReader:
     def _upright(
         self, decoded: av.VideoFrame, alpha: np.ndarray | None = None, aspect: Fraction | None = None
     ) -> Picture:
-        """The frame as it is shown.
+        """Convert a frame to 4:2:0, upright, at the size of the clip.
 
         Args:
-            alpha: (H, W) uint8, where it is stored beside the frame.
+            alpha: (H, W) uint8, opacity that is stored beside the frame.
             aspect: width over height of a stored pixel.
         """
         info = self.info
@@ -151,7 +151,7 @@ class ClipReader:
         return picture if wanted_hw == self.output_hw else picture.framed(self.output_hw)
 
     def _opaque(self, decoded: av.VideoFrame, alpha: np.ndarray | None) -> av.VideoFrame:
-        """The frame on white, or as it is where it is opaque."""
+        """Compose a frame on white; itself where it is opaque."""
         matrix = _matrix_of(decoded)
         pixels = self._reformatter.reformat(
             decoded,
@@ -166,7 +166,7 @@ class ClipReader:
         return on_ground or decoded
 
     def _converted(self, decoded: av.VideoFrame, size_hw: tuple[int, int], scaled: bool) -> av.VideoFrame:
-        """In 4:2:0 and the limited range; the same object where nothing has to be converted."""
+        """Convert to 4:2:0 in the limited range; the same object where nothing has to be converted."""
         matrix = _matrix_of(decoded)
         bright = decoded.color_trc in _HDR
         interpolation = Interpolation.AREA if scaled else Interpolation.BILINEAR
@@ -187,30 +187,30 @@ class ClipReader:
 
 
 def _matrix_of(decoded: av.VideoFrame) -> Matrix | None:
-    """The frame's; without a tag HDTV's, or SDTV's for small frames; ``None`` where it is none that pictures have."""
+    """Matrix of a frame; without a tag HDTV's, or SDTV's for small frames; ``None`` for all others."""
     if decoded.colorspace in _UNTAGGED:
         return Matrix.BT601 if decoded.height < _HD_LINES else Matrix.BT709
     return _MATRICES.get(decoded.colorspace)
 
 
 def _range_of(decoded: av.VideoFrame) -> ColorRange | None:
-    """The frame's; without a tag said to be the limited one, so that nothing is converted in vain."""
+    """Range of a frame; without a tag the limited one, so that nothing is converted in vain."""
     limited = decoded.format.name.startswith("yuv4")
     return decoded.color_range or (ColorRange.MPEG if limited else None)
 
 
 def _duration(decoded: av.VideoFrame) -> float:
-    """Seconds that the frame is shown; 0 where that is not known."""
+    """Seconds that a frame is shown; 0 where that is not known."""
     return float(decoded.duration * decoded.time_base) if decoded.duration and decoded.time_base else 0.0
 
 
 def _scaled(size_hw: tuple[int, int], scale: float) -> tuple[int, int]:
-    """Even sides, scaled."""
+    """Scale a size to even sides."""
     return tuple(max(2, 2 * round(side * scale / 2)) for side in size_hw)
 
 
 def _fitting(size_hw: tuple[int, int], within_hw: tuple[int, int]) -> tuple[int, int]:
-    """The size of a picture that fills another as far as its proportions allow."""
+    """Return the largest even size with the proportions of one size within another."""
     scale = min(limit / side for side, limit in zip(size_hw, within_hw, strict=True))
     return tuple(map(min, _scaled(size_hw, scale), within_hw))
 

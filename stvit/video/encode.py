@@ -1,4 +1,4 @@
-"""The new clip: H.264 in 4:2:0 with its index in front, which every browser plays; written aside until it is whole."""
+"""Encodes the new clip: H.264 in 4:2:0 with its index in front, which every browser plays."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ class ClipWriter:
     Args:
         path: of the new clip.
         size_hw: of its frames, even.
-        info: the clip that it is made from: its frame rate, and its sound.
-        matrix: of all its pictures.
+        info: of the clip that it is made from, for the frame rate and the sound.
+        matrix: of all pictures.
     """
 
     def __init__(self, path: Path, size_hw: tuple[int, int], info: ClipInfo, matrix: Matrix) -> None:
@@ -49,7 +49,7 @@ class ClipWriter:
 
     @property
     def note(self) -> str:
-        """What could not be kept, in words."""
+        """What could not be kept, a sentence."""
         return self._sound.note if self._sound else ""
 
     def write(self, picture: Picture, time_s: float, duration_s: float = 0.0) -> None:
@@ -64,14 +64,14 @@ class ClipWriter:
             self._sound.write_until(time_s)
 
     def finish(self) -> None:
-        """Write what is left, and the index."""
+        """Write the last packets and the index."""
         self._output.mux(self._stream.encode(None))
         if self._sound:
             self._sound.write_until(float("inf"))
         self.close()
 
     def close(self) -> None:
-        """Let go of the files."""
+        """Close the files."""
         if self._sound:
             self._sound.close()
         self._output.close()

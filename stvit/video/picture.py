@@ -1,7 +1,7 @@
-"""Pictures as most clips store them, brightness and colour apart: 8 bits, 4:2:0, the limited range.
+"""Pictures as most clips store them: luma and chroma planes of 8 bits, 4:2:0, the limited range.
 
-They are drawn on as they are. So what is not drawn on reaches the encoder as the decoder gave it, and the way to RGB
-and back, which takes longer than the drawing itself, is spared.
+Drawing on the planes spares the conversion to RGB and back, which takes longer than the drawing itself, and what is not
+drawn on reaches the encoder as the decoder gave it.
 """
 
 from __future__ import annotations
@@ -46,12 +46,12 @@ class Matrix(Enum):
 
 
 def plane_rows(plane: VideoPlane) -> np.ndarray:
-    """(h, w) uint8: a plane of 8 bits, as PyAV holds it."""
+    """(h, w) uint8: values of a PyAV plane of 8 bits, shared."""
     return np.frombuffer(plane, np.uint8).reshape(plane.height, plane.line_size)[:, : plane.width]
 
 
 def even(side: int) -> int:
-    """The next even number, from ``side`` on."""
+    """Round up to an even number."""
     return side + side % 2
 
 
@@ -124,7 +124,7 @@ class Picture:
         return converted.to_ndarray()
 
     def frame(self) -> av.VideoFrame:
-        """For PyAV; shares the values where it can, and keeps them."""
+        """Make a PyAV frame, which shares the values where that is possible."""
         height, width = self.size_hw
         if height % 4 == 0:
             values = self._values[: height * width * 3 // 2].reshape(-1, width)
@@ -137,7 +137,7 @@ class Picture:
         return frame
 
     def turned(self, degrees: int, mirrored: bool = False) -> Picture:
-        """Turned counterclockwise by 0, 90, 180 or 270 degrees, then mirrored left to right if wanted."""
+        """Turn counterclockwise by 0, 90, 180 or 270 degrees, then mirror left to right if wanted."""
         if not (degrees or mirrored):
             return self
         size_hw = self.size_hw[::-1] if degrees in (90, 270) else self.size_hw
@@ -145,7 +145,7 @@ class Picture:
         return Picture(size_hw, self.matrix, [cv2.flip(values, 1) for values in planes] if mirrored else planes)
 
     def framed(self, size_hw: tuple[int, int]) -> Picture:
-        """In the middle of a black picture of this size, even and no smaller."""
+        """Put this picture in the middle of a black one, of even sides and no smaller."""
         framed = Picture.black(size_hw, self.matrix)
         top, left = ((outer - inner) // 4 * 2 for outer, inner in zip(size_hw, self.size_hw, strict=True))
         for plane, own in zip(framed.canvas, self.canvas, strict=True):
@@ -155,7 +155,7 @@ class Picture:
         return framed
 
     def beside(self, right: Picture) -> Picture:
-        """A new picture with this one on the left and one of the same size and matrix on the right."""
+        """Put one of the same size and matrix on the right of this picture, in a new one."""
         height, width = self.size_hw
         pairs = zip(self.canvas, right.canvas, strict=True)
         return Picture((height, 2 * width), self.matrix, (np.hstack([a.values, b.values]) for a, b in pairs))

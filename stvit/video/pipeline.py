@@ -1,7 +1,7 @@
-"""A clip through a task: decode, infer, draw and encode at the same time, each in a thread of its own.
+"""Runs a task on a clip: decode, infer, draw and encode at the same time, each in a thread of its own.
 
-PyTorch, PyAV and OpenCV let go of Python's lock while they work, so the stages overlap. Between them stand queues with
-few places: a stage that is ahead waits, and memory does not grow with the clip.
+PyTorch, PyAV and OpenCV release Python's lock while they work, so the stages overlap. Bounded queues stand between
+them: a stage that is ahead waits, and memory does not grow with the clip.
 """
 
 from __future__ import annotations
@@ -41,10 +41,10 @@ class Stopped(Exception):
 
 
 class Stop:
-    """Whether a run is to end: for a reason of its own, or because its caller wants no more.
+    """A stop signal of one run, set by a stage or by the caller.
 
     Args:
-        cancel: the caller's, who may use it for further runs; never set here.
+        cancel: the caller's; only read here, so that it serves for further runs.
     """
 
     def __init__(self, cancel: Event | None = None) -> None:
@@ -62,7 +62,7 @@ class BoundedQueue(Generic[Item]):
 
     Args:
         places: items that may wait in it.
-        stop: when set, whoever waits gets :class:`Stopped`.
+        stop: ends every wait with :class:`Stopped` once it is set.
     """
 
     def __init__(self, places: int, stop: Stop) -> None:
@@ -74,7 +74,7 @@ class BoundedQueue(Generic[Item]):
         self._put((item,))
 
     def end(self) -> None:
-        """There will be no more."""
+        """Mark the end of the items."""
         self._put(None)
 
     def __iter__(self) -> Iterator[Item]:
@@ -116,9 +116,9 @@ def process(
     Args:
         source: the clip.
         target: the new one, an MP4.
-        task: what is done, e.g. ``Single(Classifier(...))``.
-        records: where to write what is known of every frame, one JSON object a line; where the task knows something of
-            the clip as a whole, one more line ``{"clip": ...}``.
+        task: e.g. ``Single(model)``.
+        records: where to write the results on every frame, one JSON object a line, and last those on the clip as a
+            whole, if there are any, as ``{"clip": ...}``.
         cancel: set it from any thread to stop within one batch; it is only looked at.
 
     Raises:
@@ -141,7 +141,7 @@ class _Run:
         self._limits = limits
         places = task.batch_size + min(task.batch_size, AHEAD)
         self._decoded: BoundedQueue[tuple[Frame, Any]] = BoundedQueue(places, stop)
-        self._judged: BoundedQueue[tuple[Frame, Any]] = BoundedQueue(places, stop)
+        self._inferred: BoundedQueue[tuple[Frame, Any]] = BoundedQueue(places, stop)
         self._drawn: BoundedQueue[Frame] = BoundedQueue(DRAWN_PLACES, stop)
         self._busy_s: defaultdict[str, float] = defaultdict(float)
         self._frames, self._time_s, self._preview, self._sound_note = 0, 0.0, None, ""
@@ -187,7 +187,7 @@ class _Run:
         )
 
     def _guarded(self, stage: Callable[[], None]) -> None:
-        """A stage; when it ends by an error, the others end too."""
+        """Run a stage; an error in it ends the others too."""
         whole = False
         try:
             stage()
@@ -222,7 +222,7 @@ class _Run:
                 self._pass_on(batch)
                 batch, size = [], self._task.batch_size
         self._pass_on(batch)
-        self._judged.end()
+        self._inferred.end()
 
     def _pass_on(self, batch: list[tuple[Frame, Any]]) -> None:
         if not batch:
@@ -230,12 +230,12 @@ class _Run:
         with self._timed("model"):
             results = self._task.infer([prepared for _, prepared in batch])
         for (frame, _), result in zip(batch, results, strict=True):
-            self._judged.put((frame, result))
+            self._inferred.put((frame, result))
 
     def _draw(self) -> None:
         with contextlib.ExitStack() as stack:
             lines = stack.enter_context(self._drafts[1].open("w", encoding="utf-8")) if self._drafts[1:] else None
-            for frame, result in self._judged:
+            for frame, result in self._inferred:
                 with self._timed("draw"):
                     drawn, record = self._task.draw(frame, result)
                 if lines:
@@ -273,7 +273,7 @@ class _Run:
 
 
 def _raise_first(futures: list[Future[None]]) -> None:
-    """Raise what went wrong first along the way, if anything did."""
+    """Raise the error of the earliest stage, if there is one."""
     errors = [error for error in map(Future.exception, futures) if error is not None]
     for error in errors:
         if not isinstance(error, Stopped):

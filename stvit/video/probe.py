@@ -1,4 +1,4 @@
-"""A look at a file: is it a clip within the limits? Everything that can be told from the header is, before decoding."""
+"""Checks whether a file is a clip within the limits; by its header as far as that goes, before decoding."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _HEADS = {
 
 
 def probe(path: str | Path, limits: Limits | None = None) -> ClipInfo:
-    """What a clip is, by its header and its first frame.
+    """Read a clip's header and its first frame.
 
     Raises:
         VideoError: no clip, or not within the limits.
@@ -74,8 +74,7 @@ def probe(path: str | Path, limits: Limits | None = None) -> ClipInfo:
 
 
 def open_clip(path: Path, limits: Limits | None = None) -> InputContainer:
-    """The file, opened; where its header leaves something open, FFmpeg decodes a little, but no picture that is far too
-    large.
+    """Open a file; where its header is not enough, FFmpeg decodes a little, but no picture that is far too large.
 
     Raises:
         VideoError: not a clip.
@@ -93,7 +92,7 @@ def open_clip(path: Path, limits: Limits | None = None) -> InputContainer:
 
 
 def picture_stream(container: InputContainer, limits: Limits) -> VideoStream:
-    """The stream with the moving picture, whose decoder takes no pictures that are far too large: see
+    """Find the stream with the moving picture; its decoder refuses pictures that are far too large, see
     :func:`check_refused`. Cover pictures of songs do not count.
 
     Raises:
@@ -110,7 +109,7 @@ def picture_stream(container: InputContainer, limits: Limits) -> VideoStream:
 
 
 def check_size(width: int, height: int, limits: Limits) -> None:
-    """Whether a frame of this size is wanted.
+    """Check the size of a frame.
 
     Raises:
         VideoError: it is too large or too small.
@@ -128,7 +127,7 @@ def check_size(width: int, height: int, limits: Limits) -> None:
 
 
 def check_refused(stream: VideoStream, error: av.FFmpegError, limits: Limits) -> None:
-    """Whether the decoder failed because of a picture's size, whatever the header says.
+    """Check whether the decoder failed because of a picture's size.
 
     Raises:
         VideoError: it did.
@@ -144,7 +143,7 @@ def check_refused(stream: VideoStream, error: av.FFmpegError, limits: Limits) ->
 
 
 def square_pixels(height: int, width: int, aspect: Fraction | None) -> tuple[int, int]:
-    """The size at which a picture has square pixels; no side becomes smaller.
+    """Return the size (height, width) with square pixels; no side becomes smaller.
 
     Args:
         aspect: width over height of a stored pixel, where that is known.
@@ -155,8 +154,8 @@ def square_pixels(height: int, width: int, aspect: Fraction | None) -> tuple[int
 
 
 def orientation(frame: av.VideoFrame) -> tuple[int, bool]:
-    """How a stored picture comes to stand upright: turned counterclockwise by 0, 90, 180 or 270 degrees, then mirrored
-    left to right or not. By its display matrix, as FFmpeg's own tools read that."""
+    """Return degrees by which to turn a stored picture counterclockwise, 0, 90, 180 or 270, and whether to mirror it
+    left to right then: by its display matrix, as FFmpeg's own tools read that."""
     try:
         matrix = np.frombuffer(frame.side_data[SideData.DISPLAYMATRIX], np.int32).reshape(3, 3)[:2, :2].astype(float)
     except (KeyError, ValueError):  # PyAV knows no names for FFmpeg's latest kinds of side data
@@ -167,7 +166,7 @@ def orientation(frame: av.VideoFrame) -> tuple[int, bool]:
 
 
 def too_long(seconds: float, limits: Limits, source: str = "By its header, the clip") -> VideoError:
-    """The refusal of a clip for its length."""
+    """Refuse a clip for its length."""
     return VideoError(
         f"{source} lasts {_time_words(seconds)}; the limit is {_time_words(limits.max_seconds)}.",
         "Cut out the part that matters, and upload that.",
@@ -210,7 +209,7 @@ def _check_header(stream: VideoStream, duration_s: float | None, fps: float | No
 
 
 def _duration(container: InputContainer, stream: VideoStream) -> float | None:
-    """The longest that the header claims, seconds."""
+    """Longest duration that the header claims, seconds."""
     claims = [container.duration / av.time_base if container.duration else 0.0]
     if stream.duration and stream.time_base:
         claims.append(float(stream.duration * stream.time_base))
@@ -225,7 +224,7 @@ def _shown(container: InputContainer, stream: VideoStream) -> int:
 
 
 def _rate(stream: VideoStream) -> float | None:
-    """Frames per second. Recordings of browsers name their clock's rate, 1000, which is none of the picture's."""
+    """Frames per second; ``None`` for recordings of browsers, which name the rate of their clock, 1000."""
     rate = stream.average_rate
     known = rate is not None and rate > 0 and not (rate == Fraction(1000) and not stream.frames)
     return float(rate) if known else None
@@ -243,7 +242,7 @@ def _first_frame(container: InputContainer, stream: VideoStream, limits: Limits)
 
 
 def _explain(path: Path) -> tuple[str, str]:
-    """Why a file could not be opened, and what to do."""
+    """Explain why a file could not be opened, and what to do."""
     try:
         with path.open("rb") as file:
             head = file.read(512)

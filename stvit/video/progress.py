@@ -1,4 +1,4 @@
-"""How far a run is."""
+"""Progress of a run."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ class Progress:
 
     Attributes:
         info: the clip.
-        frames: through the model and drawn so far.
+        frames: drawn so far.
         part: of the clip, in [0, 1]; ``None`` where its length is not known.
         elapsed_s: since the start.
         busy_s: seconds that each stage has worked; they overlap.
-        preview: the latest frame of the new clip, for reading.
+        preview: the latest frame of the new clip, read-only.
         done: whether the new clip is complete.
-        note: what was wrong with the clip, in words.
-        conclusion: what is known of the clip as a whole when it is done, as in the last line of the records.
+        note: faults of the clip and what was done about them, sentences.
+        conclusion: results on the clip as a whole, as in the last line of the records.
     """
 
     info: ClipInfo
@@ -39,7 +39,7 @@ class Progress:
 
     @property
     def eta_s(self) -> float | None:
-        """Seconds that are left, if it goes on like this; ``None`` where that is not known."""
+        """Estimated seconds left; ``None`` where the clip's length is not known."""
         return self.elapsed_s * (1 / self.part - 1) if self.part else None
 
     @property
@@ -49,6 +49,6 @@ class Progress:
 
     @property
     def model_frames_per_second(self) -> float:
-        """Frames over the time that the model alone was at work in this run; with two models, over that of both."""
+        """Frames per second of the model's own work in this run; with two models, of both together."""
         model_s = self.busy_s.get("model", 0.0)
         return self.frames / model_s if model_s else 0.0

@@ -1,4 +1,4 @@
-"""What the parts of the pipeline hand to each other."""
+"""Data that the stages of the pipeline pass on, and the protocols of models and tasks."""
 
 from __future__ import annotations
 
@@ -11,30 +11,19 @@ import numpy as np
 
 from stvit.class_names import COCO_CLASSES
 from stvit.detection import Detections
+from stvit.errors import UserError
 from stvit.predict.regions import TokenRegions
 
 from .picture import Picture
 
 
-class VideoError(ValueError):
-    """A file that cannot be used; the message is for the user and names a next step.
-
-    Args:
-        problem: what is wrong with the file, a sentence.
-        advice: what who gave it can do, a sentence.
-    """
-
-    def __init__(self, problem: str, advice: str = "") -> None:
-        super().__init__(problem, advice)
-        self.problem = problem
-
-    def __str__(self) -> str:
-        return " ".join(filter(None, self.args))
+class VideoError(UserError, ValueError):
+    """A file that cannot be used as a clip."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What a clip may have; checked by its header before anything is decoded, and again while it is read.
+    """Largest clip that is accepted; checked by its header before anything is decoded, and again while it is read.
 
     Attributes:
         max_bytes: size of the file.
@@ -53,7 +42,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class ClipInfo:
-    """What is known of a clip before all of it is read.
+    """A clip by its header and its first frame.
 
     Attributes:
         path: the file.
@@ -63,13 +52,13 @@ class ClipInfo:
         rotation: degrees, counterclockwise, that turn the stored picture upright: 0, 90, 180 or 270.
         fps: frames per second on average, by the header.
         duration_s: length by the header; ``None`` where it says none.
-        frames: number of frames by the header, or estimated; ``None`` where that is not possible.
-        start_s: time that the clip's own clock shows at its beginning.
+        frames: number of frames by the header, or estimated from its length; ``None`` where it says neither.
+        start_s: time stamp at the beginning of the clip.
         sound: name of the sound's codec; empty where there is none.
         anamorphic: whether the stored pixels are not square, so that the picture has to be stretched to its size.
         mirrored: whether the turned picture is mirrored left to right to stand upright.
-        joins_s: of clips that were joined, the time of the clip's clock that stands for the beginning, as ``start_s``,
-            for each part after the first.
+        joins_s: of clips that were joined byte by byte, the time stamp that stands for the beginning of the whole clip
+            in each part after the first, as ``start_s`` does in the first.
     """
 
     path: Path
@@ -106,11 +95,11 @@ class Frame:
 
 @dataclass(frozen=True)
 class Window:
-    """The part of a clip that a clip model's answer is about.
+    """Frames that a clip model classified together.
 
     Attributes:
         first, last: frames of the clip.
-        whole: whether it is as long as the model's windows are; at the beginning of a clip it is not.
+        whole: whether it has the length of the model's windows; those at the beginning of a clip are shorter.
         scores: (classes,) float32 probabilities; ``None`` without weights.
         classes: their names.
     """
@@ -122,7 +111,7 @@ class Window:
     classes: Sequence[str]
 
     def ranking(self, k: int = 5) -> list[tuple[str, float]]:
-        """Names and probabilities of the best classes, best first; none without weights."""
+        """Return names and probabilities of the best classes, best first; none without weights."""
         if self.scores is None:
             return []
         order = np.argsort(-self.scores, kind="stable")[:k]
@@ -131,20 +120,20 @@ class Window:
 
 @dataclass(frozen=True)
 class FrameResult:
-    """What a model says about one frame.
+    """A model's result on one frame.
 
     Attributes:
         model_ms: its share of the model's time.
-        pace_ms: its share of the time by which the model's speed is told: that of ``paced_part``, and of clip models as
-            if every batch were full.
+        pace_ms: its share of the time that the shown speed counts: that of ``paced_part``, and of clip models as if
+            every batch were full.
         top1: name and probability of the best class; ``None`` without weights, and for detectors.
-        regions: where the model has tokens that stand for regions, and they were asked for.
+        regions: of the model's tokens, where they stand for regions and were asked for.
         regions_xyxy: where their grid of image tokens lies, in pixels of the frame; it may reach beyond.
         found: the objects; ``None`` without weights, and for classifiers.
         names: of the objects' classes.
-        window: which frames the answer is about, for clip models; ``None`` where it is about this frame alone.
-        paced_part: what ``pace_ms`` is about where it is not the whole model, e.g. ``"backbone"``.
-        counted_part: likewise of the model's ``macs``.
+        window: the frames that were classified together; ``None`` where the result is about this frame alone.
+        paced_part: part of the model that ``pace_ms`` times, e.g. ``"backbone"``; empty for the whole model.
+        counted_part: part of the model that its ``macs`` count.
     """
 
     model_ms: float
@@ -160,10 +149,10 @@ class FrameResult:
 
 
 class Labelled(Protocol):
-    """What is written about a model on its frames.
+    """A model as its frames name it.
 
     Attributes:
-        label: what people call it.
+        label: its name for people.
         note: what is drawn where predictions would be, when there are none.
         macs: multiply-adds for one frame, of detectors in the backbone, of clip models for one window.
     """
@@ -174,7 +163,7 @@ class Labelled(Protocol):
 
 
 class Model(Labelled, Protocol):
-    """A model as the pipeline uses it. Its ``macs`` are known after ``begin``.
+    """A model on the frames of a clip. Its ``macs`` are known after ``begin``.
 
     Attributes:
         batch_size: frames that it takes at once.
@@ -185,44 +174,47 @@ class Model(Labelled, Protocol):
     input_key: Hashable
 
     def begin(self, frame_hw: tuple[int, int]) -> None:
-        """A clip with frames of this size begins."""
+        """Start a clip with frames of this size."""
 
     def prepare(self, pixels: np.ndarray) -> Any:
-        """A frame (H, W, 3) uint8 RGB as the model wants it; may keep ``pixels`` only for reading. Called once for each
+        """Make the model's input of a frame (H, W, 3) uint8 RGB, which may be kept for reading. Called once for each
         frame, in their order."""
 
     def infer(self, batch: list[Any], *, compared: bool = False) -> list[FrameResult]:
-        """What the model says about prepared frames.
+        """Run the model on prepared frames.
 
         Args:
-            compared: time the bare pass, without what only the picture needs, and of detectors by the backbone alone.
+            compared: time the bare pass, without the token regions, and of detectors the backbone alone.
         """
 
 
 class Task(Protocol):
-    """What is done with a clip. ``prepare``, ``infer`` and ``draw`` each run in one thread of their own, in the order
-    of the frames; ``begin`` comes first, ``close`` last."""
+    """Makes the frames of a new clip from those of a clip.
+
+    ``prepare``, ``infer`` and ``draw`` each run in one thread of their own, in the order of the frames; ``begin`` comes
+    first, ``close`` last.
+    """
 
     batch_size: int
     max_side: int
 
     def begin(self, info: ClipInfo, limits: Limits, frame_hw: tuple[int, int]) -> None:
-        """A clip begins, with frames of this size."""
+        """Start a clip with frames of this size."""
 
     def prepare(self, pixels: np.ndarray) -> Any:
-        """A frame as ``infer`` wants it."""
+        """Make the input of ``infer`` of a frame (H, W, 3) uint8 RGB."""
 
     def infer(self, batch: list[Any]) -> list[Any]:
-        """Results for prepared frames."""
+        """Return one result for each prepared frame."""
 
     def draw(self, frame: Frame, result: Any) -> tuple[Iterable[Frame], dict[str, Any]]:
-        """The frames of the new clip that follow from one of the old, and its record as plain JSON values."""
+        """Return the frames of the new clip that follow from one of the old, and its record as plain JSON values."""
 
     def finish(self) -> Iterable[Frame]:
-        """Frames after the last one."""
+        """Yield frames after the last one."""
 
     def conclude(self) -> dict[str, Any]:
-        """What is known of the clip as a whole, as plain JSON values; empty where nothing is."""
+        """Return results on the clip as a whole, as plain JSON values; empty without any."""
 
     def close(self) -> None:
-        """Let go of everything."""
+        """Release all resources."""

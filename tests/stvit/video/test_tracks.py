@@ -125,7 +125,7 @@ def test_colours_stay_with_the_identities() -> None:
         np.testing.assert_array_equal(colours[numbers], region_colours(regions)[grid])
 
 
-def test_a_grid_of_another_shape_begins_anew() -> None:
+def test_a_grid_of_another_shape_starts_again() -> None:
     stable = RegionTracker()
     identities(stable, np.arange(4).reshape(2, 2), 4)
     grid = np.arange(6)[::-1].reshape(2, 3).copy()
