@@ -43,8 +43,7 @@ def serve(registry: Registry | None) -> None:
     from demo.model_specs import build_registry
     from demo.page import layout
     from demo.runtime import Runtime
-    from stvit.predict.allocator import keep_freed_memory
-    from stvit.predict.device import compute_in_one_place
+    from stvit.predict.device import compute_in_one_place, keep_freed_memory
 
     keep_freed_memory()
     engine = Engine()

@@ -1,23 +1,29 @@
-"""Two models on the same pixels, interleaved: a generator of measurements, complete a little more with every step."""
+"""Two models on the same picture, in turns: generators of measurements, a little more complete with every step."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
 
 from torch import Tensor, nn
 
 import stvit
-from demo.engine import Engine
+from demo.engine import Engine, check_short_side, input_side, sizes_from
+from demo.memory import first_that_fits
 from demo.registry import ModelSpec
 from stvit.measure.memory import peak_memory_bytes
-from stvit.measure.timing import LatencySummary, interleave, summarise
+from stvit.measure.timing import LatencySummary, Quartiles, interleave, speed_up, summarise
+from stvit.predict.detector import published_scale
+from stvit.predict.media import read_image
 
 BATCH_SIZES = (1, 4, 8, 16, 32, 64, 128)
 MAX_BATCH_SIZE_ON_CPU = 32  # more only takes longer there, and a pass under way cannot be cancelled
 LATENCY_ROUNDS, LATENCY_SECONDS = 60, 8.0
 THROUGHPUT_ROUNDS, THROUGHPUT_SECONDS = 20, 25.0
+DENSE_ROUNDS, DENSE_SECONDS = 20, 25.0  # of backbones and segmenters
 MIN_ROUNDS = 5  # fewer give no median worth a verdict
 WARMUP_ROUNDS = 1
 REPORT_EVERY_S = 0.4
@@ -65,6 +71,9 @@ class RaceState:
         baseline: what it is compared with.
         batch_size: images in a batch.
         device: device and precision, in words.
+        latency_speed_up: baseline time over model time within a round, above 1 where the model is faster; ``None``
+            before there are enough rounds.
+        batch_speed_up: the same at the chosen batch size.
     """
 
     stage: str
@@ -73,6 +82,8 @@ class RaceState:
     baseline: Racer
     batch_size: int
     device: str
+    latency_speed_up: Quartiles | None = None
+    batch_speed_up: Quartiles | None = None
 
     @property
     def done(self) -> bool:
@@ -83,14 +94,9 @@ class RaceState:
         """The speed-up if time followed the multiply-adds that are really computed."""
         return self.baseline.macs / self.model.macs
 
-    def speedup(self, batched: bool) -> float | None:
-        """Baseline time over model time, above 1 where the model is faster; ``None`` before there are runs enough."""
-        mine, theirs = (
-            (self.model.batch_latency, self.baseline.batch_latency)
-            if batched
-            else (self.model.latency, self.baseline.latency)
-        )
-        return theirs.median_ms / mine.median_ms if mine and theirs and mine.runs >= MIN_ROUNDS else None
+    def speedup(self, batched: bool) -> Quartiles | None:
+        """Speed-up one image at a time or in batches; ``None`` before there are enough rounds."""
+        return self.batch_speed_up if batched else self.latency_speed_up
 
     def images_per_second(self, racer: Racer) -> float | None:
         """Throughput at the chosen batch size; ``None`` before it is measured."""
@@ -167,13 +173,14 @@ def _latency_states(
     engine: Engine, networks: dict[ModelSpec, nn.Module], images: Mapping[ModelSpec, Tensor], state: RaceState
 ) -> States:
     yield replace(state, stage="Warming up, one image at a time")
-    for part, (model, baseline) in measured(engine, networks, images, LATENCY_ROUNDS, LATENCY_SECONDS):
+    for part, (model, baseline), ratios in measured(engine, networks, images, LATENCY_ROUNDS, LATENCY_SECONDS):
         state = replace(
             state,
             stage="Latency, one image at a time",
             progress=0.3 * part,
             model=replace(state.model, latency=model),
             baseline=replace(state.baseline, latency=baseline),
+            latency_speed_up=ratios,
         )
         yield state
     return state
@@ -183,16 +190,98 @@ def _batch_states(
     engine: Engine, networks: dict[ModelSpec, nn.Module], batches: Mapping[ModelSpec, Tensor], state: RaceState
 ) -> States:
     yield replace(state, stage=f"Warming up, batches of {state.batch_size}", progress=0.3)
-    for part, (model, baseline) in measured(engine, networks, batches, THROUGHPUT_ROUNDS, THROUGHPUT_SECONDS):
+    for part, (model, baseline), ratios in measured(engine, networks, batches, THROUGHPUT_ROUNDS, THROUGHPUT_SECONDS):
         state = replace(
             state,
             stage=f"Throughput, batches of {state.batch_size}",
             progress=0.3 + 0.7 * part,
             model=replace(state.model, batch_latency=model),
             baseline=replace(state.baseline, batch_latency=baseline),
+            batch_speed_up=ratios,
         )
         yield state
     return state
+
+
+def race_backbones(
+    engine: Engine, path: str | Path, model: ModelSpec, baseline: ModelSpec, short_side: int
+) -> Iterator[RaceState]:
+    """Measure the backbones of two detectors on one picture at a time; the device is held as in :func:`race`. The heads
+    are the same, and their time depends on how many objects they find.
+
+    Raises:
+        MediaError: the file cannot be read as an image.
+        BadSize: the size is not offered.
+        OutOfMemory: not even the smallest size fits.
+    """
+    short_side = input_side(model, check_short_side(short_side))
+    pixels = read_image(path).pixels
+    loaded = {spec: engine.store.get(spec) for spec in (model, baseline)}
+    detector = engine.detector(loaded[model])
+    backbones = {spec: entry.network.backbone for spec, entry in loaded.items()}
+    side, images = _run_once(
+        engine, backbones, sizes_from(short_side), lambda side: detector.prepare(pixels, published_scale(side)).images
+    )
+    fitted = "" if side == short_side else f", as there was not enough memory for {short_side}"
+    yield from _in_turns(engine, backbones, images, "Both backbones in turns", fitted)
+
+
+def race_segmenters(engine: Engine, path: str | Path, model: ModelSpec, baseline: ModelSpec) -> Iterator[RaceState]:
+    """Measure two segmenters as wholes, on one picture at a time; the device is held as in :func:`race`.
+
+    Raises:
+        MediaError: the file cannot be read as an image.
+        OutOfMemory: one of them does not fit.
+    """
+    pixels = read_image(path).pixels
+    networks = {spec: engine.store.get(spec).network for spec in (model, baseline)}
+    prepare = networks[model].prepare
+    _, images = _run_once(engine, networks, (model.input_size,), lambda side: prepare(pixels, (side, side)))
+    yield from _in_turns(engine, networks, images, "Both segmenters in turns")
+
+
+def _run_once(
+    engine: Engine, networks: Mapping[ModelSpec, nn.Module], sizes: tuple[int, ...], prepare: Callable[[int], Tensor]
+) -> tuple[int, Tensor]:
+    """The first size that all networks have memory for, and the input of that size."""
+
+    def run(size: int) -> Tensor:
+        images = prepare(size)
+        for network in networks.values():
+            network(images)
+        return images
+
+    return first_that_fits(sizes, partial(engine.compute.run, run), engine.device)
+
+
+def _in_turns(
+    engine: Engine, networks: dict[ModelSpec, nn.Module], images: Tensor, stage: str, remark: str = ""
+) -> Iterator[RaceState]:
+    """Measure two networks on the same input.
+
+    Args:
+        networks: the one whose speed-up is asked for first.
+        images: (1, 3, H, W), on the device and in its precision.
+        stage: what is measured, in words.
+        remark: on the input's size.
+    """
+    shape = tuple(images.shape[1:])
+    where = f"{engine.device_words()}; input {shape[1]} × {shape[2]}{remark}"
+    racers = (racer(spec, network, shape) for spec, network in networks.items())
+    state = RaceState("Counted multiply-adds, warming up", 0.0, *racers, 1, where)
+    yield state
+    inputs = dict.fromkeys(networks, images)
+    for part, (model, baseline), ratios in measured(engine, networks, inputs, DENSE_ROUNDS, DENSE_SECONDS):
+        state = replace(
+            state,
+            stage=stage,
+            progress=part,
+            model=replace(state.model, latency=model),
+            baseline=replace(state.baseline, latency=baseline),
+            latency_speed_up=ratios,
+        )
+        yield state
+    yield replace(with_peak_memory(engine, networks, inputs, state), stage="Done", progress=1.0)
 
 
 def measured(
@@ -201,9 +290,9 @@ def measured(
     inputs: Mapping[ModelSpec, Tensor],
     max_rounds: int,
     max_seconds: float,
-) -> Iterator[tuple[float, tuple[LatencySummary, LatencySummary]]]:
-    """Run two networks in turns, each on its own input; (part done, summary of each) every now and then, until the
-    rounds or the seconds are used up."""
+) -> Iterator[tuple[float, tuple[LatencySummary, LatencySummary], Quartiles | None]]:
+    """Run two networks in turns, each on its own input; every now and then the part done, a summary of each, and the
+    first one's speed-up, until the rounds or the seconds are used up."""
     times: dict[str, list[float]] = {spec.name: [] for spec in networks}
     by_name = {spec.name: network for spec, network in networks.items()}
     seen = {spec.name: inputs[spec] for spec in networks}
@@ -214,12 +303,14 @@ def measured(
         if step is not None:
             for name, time_ms in step.times_ms.items():
                 times[name].append(time_ms)
-        num_rounds, elapsed = len(next(iter(times.values()))), time.perf_counter() - start
-        out_of_time = num_rounds >= MIN_ROUNDS and elapsed > max_seconds
-        over = step is None or out_of_time
+        model_ms, baseline_ms = times.values()
+        num_rounds, elapsed = len(model_ms), time.perf_counter() - start
+        enough = num_rounds >= MIN_ROUNDS
+        over = step is None or (enough and elapsed > max_seconds)
         if over or time.perf_counter() - reported > REPORT_EVERY_S:
             reported = time.perf_counter()
             part = 1.0 if over else max(num_rounds / max_rounds, min(elapsed / max_seconds, 0.95))
-            yield part, tuple(summarise(measured_ms) for measured_ms in times.values())
+            ratios = speed_up(model_ms, baseline_ms) if enough else None
+            yield part, (summarise(model_ms), summarise(baseline_ms)), ratios
         if over:
             return

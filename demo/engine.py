@@ -1,30 +1,39 @@
-"""One run for each task: a file in, a frozen result out. Nothing here knows of the page."""
+"""One run for each task: a file in, a frozen answer out. Nothing here knows of the page's layout."""
 
 from __future__ import annotations
 
-import inspect
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cache
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from weakref import WeakSet
+from typing import TypeVar
 
+import numpy as np
 import torch
-from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD, ImageNetInfo
-from torch import Tensor, nn
 
-from demo.media import SourceImage, read_image
-from demo.model_cache import ModelStore
+from demo.answers import ClassifyAnswer, DetectAnswer, DetectionTimes, SegmentAnswer, SegmentationTimes
+from demo.memory import first_that_fits
+from demo.model_cache import LoadedModel, ModelStore
 from demo.registry import ModelSpec
-from stvit import TokenTrace
+from stvit.class_names import COCO_CLASSES
 from stvit.measure.timing import best_precision, device_name
+from stvit.predict.classifier import Classifier, imagenet_classes
+from stvit.predict.detector import Detector, published_scale
 from stvit.predict.device import Compute
-from stvit.predict.preprocess import InputGeometry, preprocess
-from stvit.predict.regions import region_layers, regions_of
-from stvit.predict.results import Classification, Prediction
+from stvit.predict.media import SourceImage, read_image
+from stvit.predict.preprocess import PreparedPicture, Preprocessing
+from stvit.predict.segmenter import Segmenter
+from stvit.predict.timing import FirstUse, timed
+from stvit.pretrained.records import record
 
-TOP_K = 5
+SHORT_SIDES = (800, 640, 480, 320)  # of a detector's input, the first as published
+LABEL_SIDES = (4096, 2048, 1024, 512)  # of the map of classes, where there is no memory for one of the picture's size
+WARMUP_SIDE = 64
+Answer = TypeVar("Answer")
+
+
+class BadSize(ValueError):
+    """An input size that is not offered; the message is for the user."""
 
 
 @dataclass(frozen=True)
@@ -33,15 +42,13 @@ class Picture:
 
     Attributes:
         source: the upright image, (H, W, 3) uint8 RGB, and a note on how it was read.
-        images: (1, 3, H, W) float32 on the CPU, normalised, of the size that a model takes.
-        geometry: the way from input pixels back to source pixels.
+        prepared: the input, and the way from its pixels back to those of the source.
         decode_ms: time to read and decode the file.
-        preprocess_ms: time to resize, crop and normalise.
+        preprocess_ms: time to resize and crop.
     """
 
     source: SourceImage
-    images: Tensor
-    geometry: InputGeometry
+    prepared: PreparedPicture
     decode_ms: float
     preprocess_ms: float
 
@@ -51,15 +58,31 @@ class ClassifyRun:
     """Two models on one picture; ``picture`` is as the model sees it, ``baseline_picture`` as the baseline does."""
 
     picture: Picture
-    model: Classification
-    baseline: Classification
+    model: ClassifyAnswer
+    baseline: ClassifyAnswer
     baseline_picture: Picture
 
     @property
-    def drawn(self) -> tuple[Picture, Classification]:
+    def drawn(self) -> tuple[Picture, ClassifyAnswer]:
         """The side whose tokens are drawn: the model, or the baseline where only that one reduces its tokens."""
         first = self.model.regions or not self.baseline.regions
         return (self.picture, self.model) if first else (self.baseline_picture, self.baseline)
+
+
+@dataclass(frozen=True)
+class DetectRun:
+    """A picture and what a detector says about it."""
+
+    source: SourceImage
+    result: DetectAnswer
+
+
+@dataclass(frozen=True)
+class SegmentRun:
+    """A picture and what a segmenter says about it."""
+
+    source: SourceImage
+    result: SegmentAnswer
 
 
 class Engine:
@@ -70,26 +93,25 @@ class Engine:
         self.precision = precision or best_precision(self.device)
         self.store = ModelStore(self.device, self.precision)
         self.compute = Compute(self.device)
-        self._warm: WeakSet[nn.Module] = WeakSet()
+        self.first_use = FirstUse()
 
     def device_words(self) -> str:
         """Device and precision for people, e.g. ``"NVIDIA H200, bfloat16"``."""
         return f"{device_name(self.device, self.compute.lanes)}, {str(self.precision).removeprefix('torch.')}"
 
     def open_picture(self, path: str | Path, model: ModelSpec) -> Picture:
-        """Decode an image file, and preprocess it for a model.
+        """Decode an image file, and prepare it for a model.
 
         Raises:
-            MediaError: not an image that can be read within the limits; the message is for the user.
+            MediaError: not an image that can be read within the limits.
         """
-        start = time.perf_counter()
-        source = read_image(path)
-        return _prepared(source, (time.perf_counter() - start) * 1e3, model)
+        source, decode_ms = _decoded(path)
+        return _prepared(source, decode_ms, model)
 
     @staticmethod
     def prepared_for(picture: Picture, prepared: ModelSpec, model: ModelSpec) -> Picture:
         """A picture that was prepared for one model as another takes it; itself where both take it alike."""
-        if (prepared.input_size, prepared.crop_pct) == (model.input_size, model.crop_pct):
+        if preprocessing_of(prepared) == preprocessing_of(model):
             return picture
         return _prepared(picture.source, picture.decode_ms, model)
 
@@ -101,80 +123,152 @@ class Engine:
         """
         picture, result = self.classify_one(path, model)
         seen = self.prepared_for(picture, model, baseline)
-        return ClassifyRun(picture, result, self.classify(seen.images, baseline), seen)
+        return ClassifyRun(picture, result, self.classify(seen.prepared, baseline), seen)
 
-    def classify_one(self, path: str | Path, model: ModelSpec) -> tuple[Picture, Classification]:
+    def classify_one(self, path: str | Path, model: ModelSpec) -> tuple[Picture, ClassifyAnswer]:
         """One model on an image file; raises as ``classify_file`` does."""
         picture = self.open_picture(path, model)
-        return picture, self.classify(picture.images, model)
+        return picture, self.classify(picture.prepared, model)
 
-    def classify(self, images: Tensor, model: ModelSpec) -> Classification:
-        """What one model says about one preprocessed image (1, 3, H, W); no predictions if it has no weights."""
+    def classify(self, prepared: PreparedPicture, model: ModelSpec) -> ClassifyAnswer:
+        """What one model says about one prepared picture; no predictions if it has no weights."""
         loaded = self.store.get(model)
-        images = images.to(self.device, self.precision)
-        logits, trace, model_ms = self.compute.run(self._judge, loaded.network, images)
-        return Classification(
-            model=model.name,
-            predictions=() if loaded.problem else top_predictions(logits[0], model.classes),
-            weights=f"{loaded.problem} {loaded.next_step}".strip() or loaded.weights,
-            regions=tuple(regions_of(layer, attention=True)[0] for layer in region_layers(trace)) if trace else (),
-            device=self.device_words(),
-            model_ms=model_ms,
+        classifier = self.classifier(loaded)
+        if self.first_use(loaded.network):
+            classifier.classify([prepared], regions="attention")
+        (result,), laps_ms = timed(self.compute, classifier.classify, [prepared], regions="attention")
+        if loaded.problem:
+            result = replace(result, predictions=())
+        return ClassifyAnswer(**vars(result), **self._origin(loaded), model_ms=laps_ms["model"])
+
+    def classifier(self, loaded: LoadedModel, *, all_names: bool = True) -> Classifier:
+        """A classifier of the page on its device; its classes of ImageNet have all their names, or the usual one."""
+        spec = loaded.spec
+        preprocessing, classes = preprocessing_of(spec), spec.classes or imagenet_classes(all_names=all_names)
+        return Classifier(loaded.network, preprocessing=preprocessing, classes=classes, compute=self.compute)
+
+    def detect_file(self, path: str | Path, model: ModelSpec, short_side: int) -> DetectRun:
+        """The objects in an image file.
+
+        Raises:
+            MediaError: the file cannot be read as an image.
+            BadSize: the size is not offered.
+            OutOfMemory: not even the smallest size fits.
+        """
+        short_side = input_side(model, check_short_side(short_side))
+        source, decode_ms = _decoded(path)
+        result = self.detect(source.pixels, model, short_side)
+        return DetectRun(source, replace(result, times=replace(result.times, decode_ms=decode_ms)))
+
+    def detect(self, pixels: np.ndarray, model: ModelSpec, short_side: int) -> DetectAnswer:
+        """The objects in a picture, (H, W, 3) uint8 RGB; at a smaller size where the device has not enough memory.
+
+        Raises:
+            OutOfMemory: not even the smallest size fits.
+        """
+        loaded = self.store.get(model)
+        detector = self.detector(loaded)
+        if self.first_use(loaded.network):
+            detector(np.zeros((WARMUP_SIDE, WARMUP_SIDE, 3), np.uint8), scale=published_scale(WARMUP_SIDE))
+        side, (result, laps_ms) = self._first_that_fits(
+            sizes_from(short_side),
+            lambda side: timed(self.compute, detector, pixels, scale=published_scale(side), regions="all"),
         )
+        if loaded.problem:
+            result = replace(result, found=None)
+        times = DetectionTimes(0.0, **_milliseconds(laps_ms))
+        origin = self._origin(loaded)
+        return DetectAnswer(**vars(result), **origin, asked_short_side=short_side, short_side=side, times=times)
 
-    def first_use(self, network: nn.Module) -> bool:
-        """Whether a network has not been asked for before; its first pass is slow and shall not be timed."""
-        first = network not in self._warm
-        self._warm.add(network)
-        return first
+    def detector(self, loaded: LoadedModel) -> Detector:
+        """A detector of the page on its device."""
+        return Detector(loaded.network, classes=loaded.spec.classes or COCO_CLASSES, compute=self.compute)
 
-    def _judge(self, network: nn.Module, images: Tensor) -> tuple[Tensor, TokenTrace | None, float]:
-        if self.first_use(network):
-            self._forward(network, images)
-        start = time.perf_counter()
-        logits, trace = self._forward(network, images)
-        return logits, trace, (time.perf_counter() - start) * 1e3
+    def segment_file(self, path: str | Path, model: ModelSpec) -> SegmentRun:
+        """The class of every pixel of an image file.
 
-    def _forward(self, network: nn.Module, images: Tensor) -> tuple[Tensor, TokenTrace | None]:
-        traced = _returns_trace(type(network))
-        output = network(images, return_trace=True) if traced else network(images)
-        logits, trace = output if traced else (output, None)
-        return logits.float().cpu(), trace  # .cpu() waits for the device
+        Raises:
+            MediaError: the file cannot be read as an image.
+            OutOfMemory: not even the smallest map fits.
+        """
+        source, decode_ms = _decoded(path)
+        result = self.segment(source.pixels, model)
+        return SegmentRun(source, replace(result, times=replace(result.times, decode_ms=decode_ms)))
+
+    def segment(self, pixels: np.ndarray, model: ModelSpec) -> SegmentAnswer:
+        """The class of every pixel of a picture, (H, W, 3) uint8 RGB; in coarser steps where memory is short.
+
+        Raises:
+            OutOfMemory: not even the smallest map fits.
+        """
+        loaded = self.store.get(model)
+        segmenter = self.segmenter(loaded)
+        if self.first_use(loaded.network):
+            segmenter(pixels, labelled_side=1)
+        longest = max(pixels.shape[:2])
+        _, (result, laps_ms) = self._first_that_fits(
+            (longest, *(side for side in LABEL_SIDES if side < longest)),
+            lambda side: timed(self.compute, segmenter, pixels, regions="all", labelled_side=side),
+        )
+        if loaded.problem:
+            result = replace(result, labels=None)
+        times = SegmentationTimes(0.0, **_milliseconds(laps_ms))
+        return SegmentAnswer(**vars(result), **self._origin(loaded), times=times)
+
+    def segmenter(self, loaded: LoadedModel) -> Segmenter:
+        """A segmenter of the page on its device."""
+        spec = loaded.spec
+        scale = spec.input_size, spec.input_size
+        return Segmenter(loaded.network, classes=spec.classes, scale=scale, compute=self.compute)
+
+    def _first_that_fits(self, sizes: Sequence[int], run: Callable[[int], Answer]) -> tuple[int, Answer]:
+        return first_that_fits(sizes, run, self.device)
+
+    def _origin(self, loaded: LoadedModel) -> dict[str, str]:
+        weights = f"{loaded.problem} {loaded.next_step}".strip() or loaded.weights
+        return {"model": loaded.spec.name, "weights": weights, "device": self.device_words()}
+
+
+def preprocessing_of(model: ModelSpec) -> Preprocessing:
+    """How the input of a classifier of the page is made."""
+    published = Preprocessing.of(record(model.model).to_dict())
+    return replace(published, input_size=model.input_size, crop_pct=model.crop_pct)
+
+
+def check_short_side(value: object) -> int:
+    """``value`` as one of ``SHORT_SIDES``.
+
+    Raises:
+        BadSize: anything else.
+    """
+    if isinstance(value, int) and not isinstance(value, bool) and value in SHORT_SIDES:
+        return value
+    offered = ", ".join(map(str, SHORT_SIDES))
+    raise BadSize(f"An input size of {str(value)[:20]!r} is not offered. Choose one of {offered}.")
+
+
+def input_side(detector: ModelSpec, short_side: int) -> int:
+    """The short side of a detector's input: the chosen one, but for bundled detectors, which know objects of the sizes
+    that they were trained on and no others."""
+    return detector.input_size if detector.bundled else short_side
+
+
+def sizes_from(short_side: int) -> tuple[int, ...]:
+    """The sizes to try: the chosen one, then smaller ones."""
+    return (short_side, *(side for side in SHORT_SIDES if side < short_side))
+
+
+def _decoded(path: str | Path) -> tuple[SourceImage, float]:
+    start = time.perf_counter()
+    return read_image(path), (time.perf_counter() - start) * 1e3
 
 
 def _prepared(source: SourceImage, decode_ms: float, model: ModelSpec) -> Picture:
     start = time.perf_counter()
-    images, geometry = preprocess(
-        source.pixels,
-        input_size=model.input_size,
-        crop_pct=model.crop_pct,
-        mean=IMAGENET_DEFAULT_MEAN,
-        std=IMAGENET_DEFAULT_STD,
-    )
-    return Picture(source, images, geometry, decode_ms, (time.perf_counter() - start) * 1e3)
+    prepared = preprocessing_of(model).prepare(source.pixels)
+    return Picture(source, prepared, decode_ms, (time.perf_counter() - start) * 1e3)
 
 
-def top_predictions(logits: Tensor, classes: Sequence[str] | None = None, k: int = TOP_K) -> tuple[Prediction, ...]:
-    """The most probable classes of one row of logits, best first.
-
-    Args:
-        logits: (classes,).
-        classes: their names; by default those of ImageNet.
-        k: how many, at most as many as there are.
-    """
-    probabilities, indices = logits.softmax(dim=-1).clamp(max=1.0).topk(min(k, len(logits)))
-    name_of = _imagenet().index_to_description if classes is None else classes.__getitem__
-    return tuple(
-        Prediction(index, name_of(index), probability)
-        for index, probability in zip(indices.tolist(), probabilities.tolist(), strict=True)
-    )
-
-
-@cache
-def _returns_trace(network_type: type[nn.Module]) -> bool:
-    return "return_trace" in inspect.signature(network_type.forward).parameters
-
-
-@cache
-def _imagenet() -> ImageNetInfo:
-    return ImageNetInfo()
+def _milliseconds(laps_ms: dict[str, float]) -> dict[str, float]:
+    """By step, but for the pass that was only made to see the regions."""
+    return {f"{step}_ms": value for step, value in laps_ms.items() if step != "regions"}

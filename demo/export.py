@@ -13,11 +13,10 @@ import numpy as np
 import torch
 from PIL import Image
 
+from demo.answers import ClassifyAnswer, DetectAnswer, StageTimes
 from demo.benchmark import Racer, RaceState
-from demo.detection import DetectRun
 from demo.detections_json import coco_json
-from demo.engine import ClassifyRun
-from demo.segmentation import SegmentRun, class_areas
+from demo.engine import ClassifyRun, DetectRun, SegmentRun
 from stvit.detection import Detections
 from stvit.draw.canvas import rgb_canvas
 from stvit.draw.classes import draw_classes
@@ -25,7 +24,6 @@ from stvit.draw.objects import draw_objects, object_colours, object_names
 from stvit.draw.regions import draw_attention, draw_regions, grid_box, region_colours
 from stvit.predict.preprocess import InputGeometry
 from stvit.predict.regions import TokenRegions
-from stvit.predict.results import Classification, DetectionResult, StageTimes
 
 DISPLAY_SIDE = 1280  # longest side of pictures that are shown or handed out; the token map itself has 14 x 14 cells
 JPEG_QUALITY = 90
@@ -35,7 +33,7 @@ def display_copy(run: ClassifyRun) -> tuple[np.ndarray, InputGeometry]:
     """The source picture, at most ``DISPLAY_SIDE`` on its long side, and what the drawn model saw of the copy."""
     picture, _ = run.drawn
     pixels = for_display(picture.source.pixels)
-    return pixels, replace(picture.geometry, source_hw=pixels.shape[:2])
+    return pixels, replace(picture.prepared.geometry, source_hw=pixels.shape[:2])
 
 
 def for_display(pixels: np.ndarray) -> np.ndarray:
@@ -85,8 +83,8 @@ def objects_picture(pixels: np.ndarray, found: Detections, classes: Sequence[str
 
 def classification_json(run: ClassifyRun, times: tuple[StageTimes, StageTimes]) -> dict[str, Any]:
     """A whole request as plain JSON values; times in milliseconds, pixels as (height, width) or (row, column)."""
-    source, geometry = run.picture.source, _geometry(run.picture.geometry)
-    of_baseline = _geometry(run.baseline_picture.geometry)
+    source, geometry = run.picture.source, _geometry(run.picture.prepared.geometry)
+    of_baseline = _geometry(run.baseline_picture.prepared.geometry)
     return {
         "image": {"size_hw": list(source.pixels.shape[:2]), "note": source.note, "geometry": geometry},
         "model": {**_classification(run.model, times[0]), "geometry": geometry},
@@ -104,8 +102,10 @@ def race_json(state: RaceState) -> dict[str, Any]:
         "batch_size": state.batch_size,
         "model": _racer(state, state.model),
         "baseline": _racer(state, state.baseline),
-        "speedup_batch_1": state.speedup(batched=False),
-        "speedup_batched": state.speedup(batched=True),
+        "speedup_batch_1": state.latency_speed_up and state.latency_speed_up.median,
+        "speedup_batch_1_quartiles": state.latency_speed_up and list(state.latency_speed_up),
+        "speedup_batched": state.batch_speed_up and state.batch_speed_up.median,
+        "speedup_batched_quartiles": state.batch_speed_up and list(state.batch_speed_up),
         "speedup_macs_allow": state.allowed_speedup,
     }
 
@@ -147,7 +147,7 @@ def segmentation_json(run: SegmentRun) -> dict[str, Any]:
         "device": result.device,
         "input": {"network_hw": list(result.network_hw), "labelled_side": result.labelled_side},
         "classes": list(result.classes),
-        "present": None if result.labels is None else [asdict(entry) for entry in class_areas(result)],
+        "present": None if result.labels is None else [asdict(entry) for entry in result.areas()],
         "times_ms": {**asdict(result.times), "total_ms": result.times.total_ms},
         "regions": [_regions(entry) for entry in result.regions],
         "versions": {"python": platform.python_version(), "torch": torch.__version__},
@@ -163,7 +163,7 @@ def indexed_png(labels: np.ndarray, colours: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
-def _objects(result: DetectionResult) -> list[dict[str, Any]]:
+def _objects(result: DetectAnswer) -> list[dict[str, Any]]:
     found, annotations = result.found, coco_json(result.found, classes=result.classes)["annotations"]
     return [
         {
@@ -199,7 +199,7 @@ def _geometry(geometry: InputGeometry) -> dict[str, list[int]]:
     return {name: [int(value) for value in pair] for name, pair in asdict(geometry).items()}
 
 
-def _classification(result: Classification, times: StageTimes) -> dict[str, Any]:
+def _classification(result: ClassifyAnswer, times: StageTimes) -> dict[str, Any]:
     return {
         "name": result.model,
         "predictions": [asdict(entry) for entry in result.predictions],

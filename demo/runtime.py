@@ -7,13 +7,10 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, TypeVar
 
-from demo.backbone_benchmark import race_backbones
-from demo.benchmark import RaceState, race
+from demo.benchmark import RaceState, race, race_backbones, race_segmenters
 from demo.camera import LiveModels
-from demo.detection import detect_file
-from demo.engine import Engine
+from demo.engine import Engine, preprocessing_of
 from demo.registry import ModelSpec, Registry
-from demo.segmentation import race_segmenters, segment_file
 from demo.video import process_clip
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -45,11 +42,8 @@ class Runtime:
 
     Attributes:
         registry: the models on offer.
-        classify_file, classify_one: of the engine.
-        detect_file: (path, detector, short_side) -> ``DetectRun``, see ``demo.detection.detect_file``.
-        race_backbones: (path, model, baseline, short_side) -> iterator of ``RaceState``, see
-            ``demo.backbone_benchmark``.
-        segment_file: (path, segmenter) -> ``SegmentRun``, see ``demo.segmentation``.
+        classify_file, classify_one, detect_file, segment_file: of the engine.
+        race_backbones: (path, model, baseline, short_side) -> iterator of ``RaceState``, see ``demo.benchmark``.
         race_segmenters: (path, model, baseline) -> iterator of ``RaceState``, see there.
         process_clip: (path, folder, job) -> iterator of ``stvit.video.Progress``, see ``demo.video``.
         judge_frame: (job, pixels) -> ``demo.camera.Judged``, see there.
@@ -59,7 +53,8 @@ class Runtime:
     def __init__(self, engine: Engine, registry: Registry) -> None:
         def race_file(path: str, model: ModelSpec, baseline: ModelSpec, batch_size: int) -> Iterator[RaceState]:
             picture = engine.open_picture(path, model)
-            inputs = {spec: engine.prepared_for(picture, model, spec).images for spec in (model, baseline)}
+            seen = {spec: engine.prepared_for(picture, model, spec).prepared.image for spec in (model, baseline)}
+            inputs = {spec: preprocessing_of(spec).normalise(image)[None] for spec, image in seen.items()}
             yield from race(engine, inputs, model, baseline, batch_size)
 
         def race_both(path: str, model: ModelSpec, baseline: ModelSpec, short_side: int) -> Iterator[RaceState]:
@@ -73,9 +68,9 @@ class Runtime:
         self.classify_file = _with_device(engine.classify_file)
         self.classify_one = _with_device(engine.classify_one)
         self.race_file = _with_device(race_file)
-        self.detect_file = _with_device(partial(detect_file, engine))
+        self.detect_file = _with_device(engine.detect_file)
         self.race_backbones = _with_device(race_both)
-        self.segment_file = _with_device(partial(segment_file, engine))
+        self.segment_file = _with_device(engine.segment_file)
         self.race_segmenters = _with_device(race_wholes)
         self.process_clip = _with_device(partial(process_clip, engine), GPU_SECONDS_FOR_CLIP)
         self.judge_frame = _with_device(LiveModels(engine).judge, GPU_SECONDS_FOR_FRAME)

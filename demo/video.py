@@ -6,14 +6,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from demo.detection import check_short_side, input_side, scale_of
-from demo.engine import Engine
+from demo.engine import Engine, check_short_side, input_side
 from demo.registry import ModelSpec, Registry
 from stvit.class_names import KINETICS400_CLASSES
+from stvit.predict.clip_classifier import ClipClassifier
+from stvit.predict.clip_views import Sampling
+from stvit.predict.detector import published_scale
 from stvit.video.annotate_task import Single
-from stvit.video.classify import Classifier
-from stvit.video.clip_classifier import ActionClassifier, Sampling
-from stvit.video.detect import Detector
+from stvit.video.frame_models import FrameClassifier, FrameDetector, WindowClassifier
 from stvit.video.pipeline import process
 from stvit.video.progress import Progress
 from stvit.video.side_by_side import Race
@@ -119,16 +119,16 @@ def process_clip(engine: Engine, path: str | Path, folder: str | Path, job: Clip
 def frame_model(engine: Engine, job: ClipJob, model: ModelSpec) -> Model:
     """One of a job's models as ``stvit.video`` uses it; the device is held for one batch at a time."""
     loaded = engine.store.get(model)
-    common = {"label": model.label, "predicts": not loaded.problem, "compute": engine.compute}
+    label, predicts = model.label, not loaded.problem
     if job.task == ACTION:
         classes = model.classes or KINETICS400_CLASSES
-        return ActionClassifier(loaded.network, sampling=sampling_of(model), classes=classes, **common)
-    if model.classes:
-        common["classes"] = model.classes
+        window = ClipClassifier(loaded.network, sampling=sampling_of(model), classes=classes, compute=engine.compute)
+        return WindowClassifier(window, label, predicts=predicts)
     if job.task == DETECT:
-        return Detector(loaded.network, scale=scale_of(input_side(model, job.short_side)), **common)
-    seen = {"input_size": model.input_size, "crop_pct": model.crop_pct}
-    return Classifier(loaded.network, regions=job.task == CLUSTERS, **seen, **common)
+        scale = published_scale(input_side(model, job.short_side))
+        return FrameDetector(engine.detector(loaded), label, scale=scale, predicts=predicts)
+    classifier = engine.classifier(loaded, all_names=False)
+    return FrameClassifier(classifier, label, predicts=predicts, regions=job.task == CLUSTERS)
 
 
 def sampling_of(model: ModelSpec) -> Sampling:

@@ -10,18 +10,18 @@ import gradio as gr
 from gradio.processing_utils import save_bytes_to_cache
 from gradio.utils import get_upload_folder
 
+from demo.answers import ClassifyAnswer, StageTimes
 from demo.api import segment as segment_api
 from demo.api import video as video_api
 from demo.benchmark import BadBatchSize, SameModel, check_batch_size
-from demo.detection import SHORT_SIDES, BadSize
+from demo.engine import SHORT_SIDES, BadSize
 from demo.export import annotated_picture, classification_json, detection_json, race_json
-from demo.media import MediaError
 from demo.memory import OutOfMemory
 from demo.registry import ModelSpec, UnknownModel
 from demo.runtime import DEVICE_QUEUE, Runtime
 from demo.tabs.inputs import sent_picture
+from stvit.predict.media import MediaError
 from stvit.predict.regions import TokenRegions, last_region_layer
-from stvit.predict.results import Classification, StageTimes
 
 DESCRIPTIONS = {
     "models": (
@@ -89,7 +89,7 @@ class Endpoints:
         except (MediaError, UnknownModel) as error:
             raise _refusal(str(error)) from error
         regions = _layer(spec, result, unit, layer)
-        content = annotated_picture(picture.source.pixels, picture.geometry, regions, _token(regions, token))
+        content = annotated_picture(picture.source.pixels, picture.prepared.geometry, regions, _token(regions, token))
         return save_bytes_to_cache(content, "tokens.jpg", get_upload_folder())
 
     def compare(self, image: str | None, model: str, baseline: str, batch_size: int) -> Iterator[dict[str, Any]]:
@@ -199,7 +199,7 @@ def _token(regions: TokenRegions, number: int) -> int | None:
     return number - 1 if number else None
 
 
-def _layer(spec: ModelSpec, result: Classification, unit: int, layer: str) -> TokenRegions:
+def _layer(spec: ModelSpec, result: ClassifyAnswer, unit: int, layer: str) -> TokenRegions:
     if not result.regions:
         raise _refusal(f"{spec.label} keeps all its image tokens: there is nothing to draw.")
     for entry in result.regions:

@@ -10,12 +10,12 @@ from gradio.processing_utils import save_bytes_to_cache
 from gradio.utils import get_upload_folder
 
 from demo.export import classes_picture, indexed_png, race_json, segmentation_json
-from demo.media import MediaError
 from demo.memory import OutOfMemory
 from demo.registry import UnknownModel
 from demo.runtime import DEVICE_QUEUE, Runtime
 from demo.tabs.inputs import sent_picture
 from stvit.draw.classes import class_colours
+from stvit.predict.media import MediaError
 
 SEGMENT = (
     "The class of every pixel of one picture: ten kinds of garments and background. Returns the names of the classes "

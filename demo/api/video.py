@@ -8,7 +8,7 @@ from typing import Any
 
 import gradio as gr
 
-from demo.detection import SHORT_SIDES, BadSize
+from demo.engine import SHORT_SIDES, BadSize
 from demo.memory import OutOfMemory, is_out_of_memory
 from demo.model_cache import NO_ROOM
 from demo.registry import UnknownModel

@@ -34,14 +34,16 @@ def stage_line(state: RaceState) -> str:
 def speed_tile(state: RaceState, batched: bool) -> str:
     """How many times as fast, in large figures, beside what the multiply-adds would allow."""
     title = f"Batches of {state.batch_size}" if batched else "One image at a time"
-    speedup, allowed = state.speedup(batched), state.allowed_speedup
-    if speedup is None:
+    measured, allowed = state.speedup(batched), state.allowed_speedup
+    if measured is None:
         return f'<section class="tile pending"><h4>{title}</h4><strong>…</strong><p>not measured yet</p></section>'
+    speedup = measured.median
     kind = "slower" if speedup < 0.97 else "faster" if speedup > 1.03 else "even"
     return (
         f'<section class="tile {kind}"><h4>{title}</h4><strong>{speedup:.2f}×</strong>'
         f"<p>{escape(speed_words(speedup, state.baseline.spec.label))}</p>"
-        f"<dl><div><dt>multiply-adds would allow</dt><dd>{allowed:.2f}×</dd></div>"
+        f"<dl><div><dt>middle half of the rounds</dt><dd>{measured.q1:.2f} to {measured.q3:.2f}</dd></div>"
+        f"<div><dt>multiply-adds would allow</dt><dd>{allowed:.2f}×</dd></div>"
         f"<div><dt>measured ÷ allowed</dt><dd>{speedup / allowed:.2f}</dd></div></dl></section>"
     )
 

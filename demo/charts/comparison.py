@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from html import escape
 
+from demo.answers import ClassifyAnswer, StageTimes
 from demo.benchmark import RaceState
 from demo.charts.bars import (
     bar_chart,
@@ -22,18 +23,17 @@ from demo.charts.bars import (
 )
 from demo.registry import ModelSpec
 from stvit.measure.timing import LatencySummary
-from stvit.predict.results import Classification, StageTimes
 
 STAGES = {"decode": "decode_ms", "preprocess": "preprocess_ms", "model": "model_ms", "draw": "draw_ms"}
 
 
-def predictions(specs: Sequence[ModelSpec], results: Sequence[Classification]) -> str:
+def predictions(specs: Sequence[ModelSpec], results: Sequence[ClassifyAnswer]) -> str:
     """The top classes of both models side by side."""
     columns = "".join(map(_prediction_column, specs, results, ("ours", "base")))
     return f'<div class="predictions">{columns}</div>{_agreement(specs, results)}'
 
 
-def _prediction_column(spec: ModelSpec, result: Classification, side: str) -> str:
+def _prediction_column(spec: ModelSpec, result: ClassifyAnswer, side: str) -> str:
     head = f'<header><i class="dot {side}"></i><b>{escape(spec.label)}</b><small>{escape(spec.about)}</small></header>'
     if not result.predictions:
         why = spec.no_weights or "This model has no weights here."
@@ -47,7 +47,7 @@ def _prediction_column(spec: ModelSpec, result: Classification, side: str) -> st
     return f'<section class="card">{head}<ol aria-label="Predictions of {escape(spec.label)}">{rows}</ol></section>'
 
 
-def _agreement(specs: Sequence[ModelSpec], results: Sequence[Classification]) -> str:
+def _agreement(specs: Sequence[ModelSpec], results: Sequence[ClassifyAnswer]) -> str:
     if not all(result.predictions for result in results) or specs[0].classes != specs[1].classes:
         return ""
     first, second = (result.predictions[0] for result in results)

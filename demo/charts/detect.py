@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from html import escape
 
+from demo.answers import DetectAnswer
 from demo.benchmark import Racer, RaceState
 from demo.charts.bars import steps_card, turns_chart
 from demo.registry import ModelSpec
-from stvit.predict.results import DetectionResult
 
 SAME_HEADS = "The backbones alone: what follows the backbone is the same in both detectors."
 ONLY_BACKBONES = (
@@ -27,7 +27,7 @@ NOT_TIMED = "The backbone runs once more for the regions of the semantic tokens;
 UNTRAINED = "Random heads find other numbers of objects than trained ones: take proposals, heads and masks as a sketch."
 
 
-def step_times(detector: ModelSpec, result: DetectionResult) -> str:
+def step_times(detector: ModelSpec, result: DetectAnswer) -> str:
     """Where the time of one detection went."""
     parts = {step: getattr(result.times, field) for step, field in STEPS.items()}
     (height, width), (padded_h, padded_w) = result.network_hw, result.padded_hw

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from demo.answers import SegmentAnswer
 from demo.benchmark import RaceState
 from demo.charts.bars import steps_card, turns_chart
 from demo.registry import ModelSpec
-from stvit.predict.results import SegmentationResult
 
 STEPS = {
     "decode": "decode_ms",
@@ -22,7 +22,7 @@ WHOLE = (
 )
 
 
-def step_times(segmenter: ModelSpec, result: SegmentationResult) -> str:
+def step_times(segmenter: ModelSpec, result: SegmentAnswer) -> str:
     """Where the time of one segmentation went."""
     parts = {step: getattr(result.times, field) for step, field in STEPS.items()}
     height, width = result.network_hw

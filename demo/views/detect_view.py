@@ -8,11 +8,11 @@ from typing import Any
 import gradio as gr
 import numpy as np
 
+from demo.answers import DetectAnswer
 from demo.export import jpeg_bytes
 from demo.views.dense_view import TOKEN_STRIDE, dense_view
 from demo.views.token_view import base64, region_layer
 from stvit.draw.objects import object_colours
-from stvit.predict.results import DetectionResult
 
 
 def detect_view() -> gr.HTML:
@@ -27,7 +27,7 @@ def detect_view() -> gr.HTML:
     )
 
 
-def detect_payload(pixels: np.ndarray, result: DetectionResult, areas: Sequence[int], note: str = "") -> dict[str, Any]:
+def detect_payload(pixels: np.ndarray, result: DetectAnswer, areas: Sequence[int], note: str = "") -> dict[str, Any]:
     """All that the browser needs; masks as 28 x 28 bytes each and token maps as one number for each image token, so
     that even a hundred objects and nine layers of 4200 tokens make less than 400 KB beside the picture.
 
@@ -53,7 +53,7 @@ def detect_payload(pixels: np.ndarray, result: DetectionResult, areas: Sequence[
     }
 
 
-def _objects(result: DetectionResult, areas: Sequence[int]) -> list[dict[str, Any]]:
+def _objects(result: DetectAnswer, areas: Sequence[int]) -> list[dict[str, Any]]:
     found = result.found
     colours = object_colours(found.labels.numpy())
     return [

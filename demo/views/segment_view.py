@@ -9,12 +9,11 @@ import cv2
 import gradio as gr
 import numpy as np
 
+from demo.answers import SegmentAnswer
 from demo.export import jpeg_bytes
-from demo.segmentation import class_areas
 from demo.views.dense_view import TOKEN_STRIDE, dense_view
 from demo.views.token_view import base64, region_layer
 from stvit.draw.classes import class_colours, name_tags
-from stvit.predict.results import SegmentationResult
 
 
 def segment_view() -> gr.HTML:
@@ -29,7 +28,7 @@ def segment_view() -> gr.HTML:
     )
 
 
-def segment_payload(pixels: np.ndarray, result: SegmentationResult, note: str = "") -> dict[str, Any]:
+def segment_payload(pixels: np.ndarray, result: SegmentAnswer, note: str = "") -> dict[str, Any]:
     """All that the browser needs; the map of classes as runs of equal pixels in raster order.
 
     Args:
@@ -49,12 +48,12 @@ def segment_payload(pixels: np.ndarray, result: SegmentationResult, note: str = 
     }
 
 
-def _classes(result: SegmentationResult, shown_hw: tuple[int, int]) -> dict[str, Any]:
+def _classes(result: SegmentAnswer, shown_hw: tuple[int, int]) -> dict[str, Any]:
     colours = class_colours(len(result.classes)).tolist()
     shown = cv2.resize(result.labels, shown_hw[::-1], interpolation=cv2.INTER_NEAREST).ravel()
     starts = np.concatenate([[0], np.flatnonzero(np.diff(shown)) + 1])
     return {
-        "classes": [{**asdict(area), "colour": colours[area.label]} for area in class_areas(result)],
+        "classes": [{**asdict(area), "colour": colours[area.label]} for area in result.areas()],
         "starts": base64(starts.astype("<i4").tobytes()),
         "labels": base64(shown[starts].tobytes()),
         "tags": [asdict(tag) for tag in name_tags(result.labels)],

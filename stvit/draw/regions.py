@@ -44,8 +44,7 @@ def grid_box(canvas: Canvas, geometry: InputGeometry) -> Box:
     """
     if size_hw(canvas) != geometry.source_hw:
         raise ValueError(f"the picture is {size_hw(canvas)}, the geometry belongs to {geometry.source_hw}")
-    height, width = geometry.input_hw
-    return tuple(geometry.to_source(np.array([[0, 0], [width, height]])).ravel().tolist())
+    return geometry.input_xyxy
 
 
 def draw_regions(

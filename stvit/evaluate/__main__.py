@@ -21,7 +21,7 @@ from timm.models import is_model
 from stvit.checkpoint import CheckpointError
 from stvit.errors import UserError, needs_extra
 from stvit.factory import create_model
-from stvit.predict.allocator import keep_freed_memory
+from stvit.predict.device import keep_freed_memory
 from stvit.pretrained.model_cards import ModelCard, load_card
 from stvit.pretrained.records import record
 from stvit.pretrained.resolve import sha256_of

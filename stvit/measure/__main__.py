@@ -17,7 +17,7 @@ import torch
 from timm.models import is_model
 
 from stvit.factory import create_model
-from stvit.predict.allocator import keep_freed_memory
+from stvit.predict.device import keep_freed_memory
 
 from . import suite
 from .compare import Comparison, SpeedUp, compare

@@ -6,6 +6,8 @@ views, 4 clips spread over the video times 3 crops along the longer side; one cl
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -15,6 +17,26 @@ FRAME_INTERVAL = 2  # frames of the video from one frame of a view to the next
 SIZE = 224  # side of a view in pixels
 MEAN = (0.485, 0.456, 0.406)  # RGB in 0..1, as for ImageNet
 DEVIATION = (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """The windows of a clip model; by default those of the paper.
+
+    Attributes:
+        length: frames of a window.
+        interval: frames of the clip from one frame of a window to the next.
+        size: side of the square input, pixels.
+    """
+
+    length: int = CLIP_LENGTH
+    interval: int = FRAME_INTERVAL
+    size: int = SIZE
+
+    @property
+    def span(self) -> int:
+        """Frames of the clip that a window reaches over."""
+        return self.length * self.interval
 
 
 def clip_indices(
@@ -70,9 +92,13 @@ def make_views(frames: Tensor, indices: Tensor, crops: int = 3, size: int = SIZE
     _check_positive(crops=crops, size=size)
     used, places = indices.unique(return_inverse=True)
     squares = crop_squares(resize_short_side(frames[used], size), crops)
-    views = squares[:, places].transpose(0, 1).flatten(0, 1).permute(0, 4, 1, 2, 3).float()
-    mean, deviation = (torch.tensor(values, device=views.device).view(3, 1, 1, 1) * 255 for values in (MEAN, DEVIATION))
-    return views.sub_(mean).div_(deviation)
+    return normalise(squares[:, places].transpose(0, 1).flatten(0, 1).permute(0, 4, 1, 2, 3))
+
+
+def normalise(clips: Tensor) -> Tensor:
+    """(B, 3, T, H, W) uint8 RGB -> float32 with ImageNet mean and deviation."""
+    mean, deviation = (torch.tensor(values, device=clips.device).view(3, 1, 1, 1) * 255 for values in (MEAN, DEVIATION))
+    return clips.float().sub_(mean).div_(deviation)
 
 
 def resize_short_side(frames: Tensor, size: int) -> Tensor:

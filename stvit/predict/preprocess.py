@@ -1,14 +1,18 @@
-"""The model's input made of a picture, and the map back to source pixels."""
+"""A classifier's input made of a picture, and the way back to source pixels."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image
+from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Tensor
+from torch.nn import functional as F
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as tvf
 
@@ -39,6 +43,12 @@ class InputGeometry:
     def to_source(self, points_xy: np.ndarray) -> np.ndarray:
         """(K, 2) points of the input as points of the source picture; the inverse of ``to_input``."""
         return (np.asarray(points_xy, float) + self._offset_xy) / self._scale_xy
+
+    @property
+    def input_xyxy(self) -> tuple[float, float, float, float]:
+        """Where the input lies, in pixels of the source picture; padding reaches beyond."""
+        (left, top), (right, bottom) = self.to_source(np.array([[0, 0], self.input_hw[::-1]])).tolist()
+        return left, top, right, bottom
 
     def token_index_map(self, grid_hw: tuple[int, int]) -> np.ndarray:
         """(H, W) int16: index of the image token that covers each source pixel's centre, -1 outside the crop."""
@@ -76,35 +86,84 @@ class InputGeometry:
         return np.array(self.crop_top_left[::-1])
 
 
-def preprocess(
-    pixels: np.ndarray,
-    *,
-    input_size: int = 224,
-    crop_pct: float = 0.875,
-    interpolation: str = "bicubic",
-    mean: Sequence[float],
-    std: Sequence[float],
-) -> tuple[Tensor, InputGeometry]:
-    """Resize the shorter side to ``input_size / crop_pct``, crop the centre, normalise.
+@dataclass(frozen=True)
+class PreparedPicture:
+    """A classifier's input.
 
-    The same numbers as torchvision's ``Resize``, ``CenterCrop``, ``ToTensor``, ``Normalize`` on a PIL image.
+    Attributes:
+        image: (3, S, S) uint8 on the CPU.
+        geometry: the way back to source pixels.
+    """
 
-    Args:
-        pixels: (H, W, 3) uint8 RGB.
-        crop_pct: in (0, 1].
-        interpolation: a value of ``torchvision.transforms.InterpolationMode``.
+    image: Tensor
+    geometry: InputGeometry
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How a classifier's input is made of a picture: the shorter side is resized to ``input_size / crop_pct``, the
+    centre cropped, and the values normalised. The defaults are those of the published ImageNet accuracies.
+
+    Attributes:
+        input_size: side of the square input, pixels.
+        crop_pct: share of the shorter side that is seen, in (0, 1].
+        interpolation: ``"bicubic"`` or ``"bilinear"``.
         mean: per channel, for values in [0, 1]; ``std`` likewise.
 
-    Returns:
-        (1, 3, input_size, input_size) float32, and the way back to source pixels.
+    Raises:
+        ValueError: one of these lies outside its bounds.
     """
-    if not 0 < crop_pct <= 1:
-        raise ValueError(f"crop_pct lies in (0, 1], not {crop_pct}")
-    height, width = pixels.shape[:2]
-    short = math.floor(input_size / crop_pct)
-    resized_hw = int(short * height / min(height, width)), int(short * width / min(height, width))
-    top, left = (round((side - input_size) / 2) for side in resized_hw)
-    resized = tvf.resize(Image.fromarray(pixels), list(resized_hw), InterpolationMode(interpolation))
-    cropped = tvf.crop(resized, top, left, input_size, input_size)
-    tensor = tvf.normalize(tvf.to_tensor(cropped), list(mean), list(std))
-    return tensor.unsqueeze(0), InputGeometry((height, width), resized_hw, (top, left), (input_size, input_size))
+
+    input_size: int = 224
+    crop_pct: float = 0.875
+    interpolation: str = "bicubic"
+    mean: tuple[float, ...] = IMAGENET_DEFAULT_MEAN
+    std: tuple[float, ...] = IMAGENET_DEFAULT_STD
+
+    def __post_init__(self) -> None:
+        if not 0 < self.crop_pct <= 1:
+            raise ValueError(f"crop_pct lies in (0, 1], not {self.crop_pct}")
+        if self.input_size < 1:
+            raise ValueError(f"input_size is a number of pixels from 1 on, not {self.input_size}")
+        if self.interpolation not in ("bicubic", "bilinear"):
+            raise ValueError(f"interpolation is bicubic or bilinear, not {self.interpolation!r}")
+
+    @classmethod
+    def of(cls, config: Mapping[str, Any]) -> Preprocessing:
+        """What a timm pretrained config says, e.g. a network's ``pretrained_cfg``; the defaults where it is silent."""
+        known = {name: config[name] for name in ("crop_pct", "interpolation") if config.get(name)}
+        known |= {name: tuple(config[name]) for name in ("mean", "std") if config.get(name)}
+        size = config.get("input_size")
+        return cls(**known, **({"input_size": size[-1]} if size else {}))
+
+    def geometry(self, source_hw: tuple[int, int]) -> InputGeometry:
+        """How a picture of this size becomes the input."""
+        short = math.floor(self.input_size / self.crop_pct)
+        resized_hw = tuple(int(short * side / min(source_hw)) for side in source_hw)
+        top_left = tuple(round((side - self.input_size) / 2) for side in resized_hw)
+        return InputGeometry(source_hw, resized_hw, top_left, (self.input_size, self.input_size))
+
+    def prepare(self, pixels: np.ndarray, *, fast: bool = False) -> PreparedPicture:
+        """A picture (H, W, 3) uint8 RGB as the network sees it; ``fast`` as in :meth:`resize`."""
+        return PreparedPicture(self.resize(pixels, fast=fast), self.geometry(pixels.shape[:2]))
+
+    def resize(self, pixels: np.ndarray, *, fast: bool = False) -> Tensor:
+        """(H, W, 3) uint8 RGB -> (3, S, S) uint8, resized and cropped.
+
+        Args:
+            fast: use PyTorch's kernel for bytes, 20 to 40 times as fast as Pillow's, which timm's published accuracies
+                were measured with. Both average over the same pixels and differ in rounding alone: by 2 of 255 at most,
+                in fewer than one value of a hundred. Clips use it, pictures do not.
+        """
+        geometry = self.geometry(pixels.shape[:2])
+        top, left = geometry.crop_top_left
+        if fast:
+            planes = torch.from_numpy(pixels).permute(2, 0, 1)[None]
+            whole = F.interpolate(planes, geometry.resized_hw, mode=self.interpolation, antialias=True)[0]
+            return tvf.crop(whole, top, left, *geometry.input_hw)
+        resized = tvf.resize(Image.fromarray(pixels), list(geometry.resized_hw), InterpolationMode(self.interpolation))
+        return tvf.pil_to_tensor(tvf.crop(resized, top, left, *geometry.input_hw))
+
+    def normalise(self, images: Tensor) -> Tensor:
+        """(..., 3, S, S) uint8 -> float32 with the mean and deviation that the network expects."""
+        return tvf.normalize(images.float() / 255, list(self.mean), list(self.std))

@@ -1,14 +1,15 @@
-"""Frozen results that travel from the engine to the drawings and the page. Validated on construction."""
+"""What predictors return: frozen, validated on construction, on the CPU."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from stvit.class_names import COCO_CLASSES
 from stvit.detection import Detections
 
+from .preprocess import InputGeometry
 from .regions import TokenRegions
 
 
@@ -26,56 +27,18 @@ class Prediction:
 
 
 @dataclass(frozen=True)
-class Times:
-    """Durations of consecutive steps, in milliseconds."""
-
-    @property
-    def total_ms(self) -> float:
-        return sum(vars(self).values())
-
-
-@dataclass(frozen=True)
-class StageTimes(Times):
-    """Where the time of one request went, in milliseconds."""
-
-    decode_ms: float
-    preprocess_ms: float
-    model_ms: float
-    draw_ms: float
-
-
-@dataclass(frozen=True)
 class Classification:
-    """What one model says about one image.
+    """What a classifier says about one picture.
 
     Attributes:
-        model: name in the roster, e.g. ``"stvit_r_swin_small_224"``.
-        predictions: best first; empty when no weights were to be had, because random weights predict nothing.
-        weights: where the weights came from, in words, or why there are none.
-        regions: of every layer whose tokens stand for regions, in order of execution; empty for full-token models.
-        device: device and precision in words, e.g. ``"CPU, bfloat16"``.
-        model_ms: wall-clock time of the traced forward pass.
+        predictions: best first.
+        regions: of the layers that were asked for, in order of execution; empty for full-token models.
+        geometry: which part of the picture the network saw, and the way back to its pixels.
     """
 
-    model: str
     predictions: tuple[Prediction, ...]
-    weights: str
     regions: tuple[TokenRegions, ...]
-    device: str
-    model_ms: float
-
-
-@dataclass(frozen=True)
-class DetectionTimes(Times):
-    """Where the time of one detection went, in milliseconds; each step measured with the device at rest around it."""
-
-    decode_ms: float
-    prepare_ms: float
-    backbone_ms: float
-    proposals_ms: float
-    heads_ms: float
-    masks_ms: float
-    draw_ms: float = 0.0
+    geometry: InputGeometry
 
 
 @dataclass(frozen=True)
@@ -83,68 +46,101 @@ class DetectionResult:
     """What a detector says about one picture.
 
     Attributes:
-        model: name in the roster.
-        found: the objects, on the CPU; ``None`` when no weights were to be had, because random weights find nothing.
-        weights: where the weights came from, in words, or why there are none.
-        regions: one entry per layer that ties semantic tokens to image regions.
-        device: device and precision in words.
-        asked_short_side: of the input, as the visitor chose it, pixels.
-        short_side: what there was memory for.
-        network_hw: size of the picture as the network sees it, without padding.
-        padded_hw: size of the network's input.
-        times: without drawing.
+        found: the objects; ``None`` where only the backbone was run, or where there are no weights.
+        regions: of the backbone's layers that were asked for; their grids cover the padded input.
+        geometry: how the picture became the input: resized, then padded at the bottom and on the right.
         classes: names of the labels.
     """
 
-    model: str
     found: Detections | None
-    weights: str
     regions: tuple[TokenRegions, ...]
-    device: str
-    asked_short_side: int
-    short_side: int
-    network_hw: tuple[int, int]
-    padded_hw: tuple[int, int]
-    times: DetectionTimes
-    classes: tuple[str, ...] = COCO_CLASSES
+    geometry: InputGeometry
+    classes: Sequence[str]
+
+    def __post_init__(self) -> None:
+        if self.found is not None and len(self.found) and int(self.found.labels.max()) >= len(self.classes):
+            raise ValueError(f"labels name classes outside [0, {len(self.classes)})")
+
+    @property
+    def network_hw(self) -> tuple[int, int]:
+        """Size of the picture as the network sees it, without padding."""
+        return self.geometry.resized_hw
+
+    @property
+    def padded_hw(self) -> tuple[int, int]:
+        """Size of the network's input."""
+        return self.geometry.input_hw
 
 
 @dataclass(frozen=True)
-class SegmentationTimes(Times):
-    """Where the time of one segmentation went, in milliseconds; the device is at rest around every step."""
+class ClassArea:
+    """How much of a picture belongs to one class.
 
-    decode_ms: float
-    prepare_ms: float
-    backbone_ms: float
-    head_ms: float
-    labels_ms: float
-    draw_ms: float = 0.0
+    Attributes:
+        label: number of the class.
+        name: of the class.
+        pixels: that belong to it.
+        share: of all pixels, in (0, 1].
+    """
+
+    label: int
+    name: str
+    pixels: int
+    share: float
 
 
 @dataclass(frozen=True)
 class SegmentationResult:
-    """What a segmenter says about one picture, of (H, W) pixels.
+    """What a segmenter says about one picture of (H, W) pixels.
 
     Attributes:
-        model: name in the roster.
-        labels: (H, W) uint8, the class of every pixel; ``None`` when no weights were to be had.
-        classes: their names, background first.
-        weights, regions, device: as of a :class:`DetectionResult`; a full-token model has no regions.
-        network_hw: size of the network's input.
-        labelled_side: longest side of the map of classes when it was made; below the picture's where memory was short.
-        times: without drawing.
+        labels: (H, W) uint8, the class of every pixel; ``None`` where there are no weights.
+        classes: their names.
+        regions: of the backbone's layers that were asked for.
+        geometry: how the picture became the input; the grids of the regions reach to the next multiple of their stride.
+        labelled_side: longest side of the map of classes when it was made; it may be smaller than the picture.
     """
 
-    model: str
     labels: np.ndarray | None
-    classes: tuple[str, ...]
-    weights: str
+    classes: Sequence[str]
     regions: tuple[TokenRegions, ...]
-    device: str
-    network_hw: tuple[int, int]
+    geometry: InputGeometry
     labelled_side: int
-    times: SegmentationTimes
 
     def __post_init__(self) -> None:
         if self.labels is not None and self.labels.max() >= len(self.classes):
             raise ValueError(f"labels name classes outside [0, {len(self.classes)})")
+
+    @property
+    def network_hw(self) -> tuple[int, int]:
+        """Size of the network's input."""
+        return self.geometry.resized_hw
+
+    def areas(self) -> tuple[ClassArea, ...]:
+        """The classes that are in the picture, largest first.
+
+        Raises:
+            ValueError: nothing is labelled.
+        """
+        if self.labels is None:
+            raise ValueError("nothing is labelled: there are no weights")
+        pixels = np.bincount(self.labels.ravel(), minlength=len(self.classes)).tolist()
+        size = self.labels.size
+        areas = [ClassArea(i, self.classes[i], count, count / size) for i, count in enumerate(pixels) if count]
+        return tuple(sorted(areas, key=lambda area: -area.pixels))
+
+
+@dataclass(frozen=True)
+class ClipClassification:
+    """What a clip model says about one window of frames.
+
+    Attributes:
+        scores: (classes,) float32 probabilities.
+        classes: their names.
+        regions: of the layer that is shown, one for every token frame; empty where they were not asked for, and for
+            full-token models.
+    """
+
+    scores: np.ndarray
+    classes: Sequence[str]
+    regions: tuple[TokenRegions, ...] = ()

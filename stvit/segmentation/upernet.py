@@ -189,31 +189,38 @@ class UperNet(RecomputedLayers, nn.Module):
         """
         if self.training:
             raise ValueError("the model is in training mode; call eval() before predict()")
-        images = self._normalise(image)
-        source_hw = tuple(images.shape[-2:])
-        base_hw = scaled_hw(source_hw, scale)
 
         def network(copy: Tensor) -> Tensor:
             return sliding_logits(self, copy, window) if window else self(copy)
 
         if tuple(ratios) == (1.0,) and not flip:
-            scores = network(resize(images, base_hw)).float()
+            scores = network(self.prepare(image, scale)).float()
         else:
+            images = self._normalise(self._pixels(image))
+            base_hw = scaled_hw(tuple(images.shape[-2:]), scale)
             scores = average_probabilities(network, images, ratios=ratios, flip=flip, base_hw=base_hw)
-        return label_map(scores, source_hw)[0].cpu()
+        return label_map(scores, tuple(image.shape[:2]))[0].cpu()
 
-    def _normalise(self, image: np.ndarray | Tensor) -> Tensor:
-        """(H, W, 3) uint8 -> (1, 3, H, W) on the model's device and in its precision."""
+    def prepare(self, image: np.ndarray | Tensor, scale: tuple[int, int] = (2048, 512)) -> Tensor:
+        """A picture (H, W, 3) uint8 RGB -> the input (1, 3, h, w), on the model's device and in its precision; raises
+        as ``predict``. It is resized bilinearly, without antialiasing, then normalised."""
+        pixels = self._pixels(image)
+        return self._normalise(resize(pixels, scaled_hw(tuple(pixels.shape[-2:]), scale)))
+
+    def _pixels(self, image: np.ndarray | Tensor) -> Tensor:
+        """(H, W, 3) uint8 -> (1, 3, H, W) float32 from 0 to 255, on the model's device."""
         if isinstance(image, np.ndarray):
             image = torch.tensor(np.ascontiguousarray(image))  # whatever its strides, and writable or not
         if image.dtype != torch.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.numel():
             raise ValueError(f"expected an RGB picture of (H, W, 3) uint8, not {image.dtype} {tuple(image.shape)}")
-        reference = self.head.classifier[-1].weight
-        pixels = image.to(reference.device).permute(2, 0, 1)[None].float() / 255
+        return image.to(self.head.classifier[-1].weight.device).permute(2, 0, 1)[None].float()
+
+    def _normalise(self, pixels: Tensor) -> Tensor:
+        """(1, 3, H, W) from 0 to 255 -> normalised, in the model's precision."""
         mean, std = (
             pixels.new_tensor(values)[:, None, None] for values in (IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD)
         )
-        return ((pixels - mean) / std).to(reference.dtype)
+        return ((pixels / 255 - mean) / std).to(self.head.classifier[-1].weight.dtype)
 
 
 NAMES = [f"{family}_{size}_upernet" for family in ("stvit_r_swin", "swin") for size in ("small", "base")]

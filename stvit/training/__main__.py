@@ -12,7 +12,7 @@ import torch
 from timm.layers import set_fused_attn, use_fused_attn
 
 from stvit.errors import UserError, needs_extra
-from stvit.predict.allocator import keep_freed_memory
+from stvit.predict.device import keep_freed_memory
 
 from .recipe import Recipe, RecipeError, add_data_option, load_recipe, names
 from .tasks import TASKS, make_task

@@ -13,8 +13,7 @@ import sys
 from threading import Event
 
 from stvit.errors import UserError, needs_extra
-from stvit.predict.allocator import keep_freed_memory
-from stvit.predict.device import compute_in_one_place
+from stvit.predict.device import compute_in_one_place, keep_freed_memory
 
 with needs_extra("video"):
     import av
@@ -66,7 +65,7 @@ def report_views(models: list[Model], progress: Progress, views: str, limits: Li
     clips, crops = VIEWS[views]
     for model in models:
         print(f"{model.label}, {clips} x {crops} views of the whole clip:")
-        for name, probability in model.judge_views(progress.info, progress.frames, clips, crops, limits).ranking():
+        for name, probability in model.classify_views(progress.info, progress.frames, clips, crops, limits).ranking():
             print(f"  {100 * probability:5.1f} %  {name}")
 
 

@@ -12,7 +12,7 @@ from stvit.draw.canvas import Canvas, put_text
 from stvit.draw.objects import draw_objects, object_names, track_colours
 from stvit.draw.regions import draw_regions
 
-from .tracks import LEAST_SCORE, ObjectTracker, RegionTracker
+from .tracks import SHOWN_SCORE, ObjectTracker, RegionTracker
 from .types import FrameResult, Labelled, Window
 
 _MEMORY = 0.9  # of the running speed, from frame to frame
@@ -47,7 +47,7 @@ class Followed:
         found = self.result.found
         if found is None:
             return None, None
-        sure = found.scores >= LEAST_SCORE
+        sure = found.scores >= SHOWN_SCORE
         return found.select(sure), self.numbers[sure.numpy()]
 
 
@@ -131,7 +131,7 @@ class Annotator:
                     result.found.boxes.tolist(),
                     strict=True,
                 )
-                if score >= LEAST_SCORE
+                if score >= SHOWN_SCORE
             ]
         return values
 

@@ -5,19 +5,15 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 
 import torch
-from timm.models import is_model, model_entrypoint
+from timm.models import is_model
 
-from stvit.detection import detector
-from stvit.models import stvit_video_swin, video_swin
+from stvit.predict.load import PRECISIONS, Source
 from stvit.pretrained.model_cards import ModelCard, ModelCardError, read_card
-from stvit.segmentation import upernet
 
-PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 MODELS = {
     "classify": "stvit_r_swin_small_224",
     "clusters": "stvit_r_swin_small_224",
@@ -25,33 +21,7 @@ MODELS = {
     "action": "stvit_video_swin_tiny",
 }
 KINDS = {"classify": "classify", "clusters": "classify", "detect": "detect", "action": "video"}
-MODULES = {
-    detector.__name__: "detect",
-    upernet.__name__: "segment",
-    video_swin.__name__: "video",
-    stvit_video_swin.__name__: "video",
-}
 VIEWS = {"1x1": (1, 1), "4x3": (4, 3)}
-
-
-@dataclass(frozen=True)
-class Side:
-    """One of the models to be run.
-
-    Attributes:
-        name: registered name.
-        checkpoint: its weights; ``None`` for the published ones, or those beside its card.
-        card: of a trained model.
-    """
-
-    name: str
-    checkpoint: Path | None
-    card: ModelCard | None
-
-    @property
-    def kind(self) -> str:
-        """``"classify"``, ``"detect"``, ``"segment"`` or ``"video"``."""
-        return MODULES.get(model_entrypoint(self.name).__module__, "classify")
 
 
 def parse(arguments: list[str] | None, description: str) -> argparse.Namespace:
@@ -66,7 +36,7 @@ def parse(arguments: list[str] | None, description: str) -> argparse.Namespace:
     sides = [(model, options.checkpoint, options.record)]
     if options.baseline or options.baseline_record:
         sides.append((options.baseline, options.baseline_checkpoint, options.baseline_record))
-    options.sides = [Side(name or record.model, checkpoint, record) for name, checkpoint, record in sides]
+    options.sides = [Source(name or record.model, checkpoint, record) for name, checkpoint, record in sides]
     problem = next(_problems(options), None)
     if problem:
         parser.error(problem)

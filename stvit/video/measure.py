@@ -23,8 +23,7 @@ import torch
 
 from stvit.errors import UserError
 from stvit.measure.timing import device_name, quartiles
-from stvit.predict.allocator import keep_freed_memory
-from stvit.predict.device import Compute, compute_in_one_place
+from stvit.predict.device import Compute, compute_in_one_place, keep_freed_memory
 
 from .annotate_task import Single
 from .arguments import parse

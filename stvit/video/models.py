@@ -4,37 +4,20 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
 
-from stvit.checkpoint import CheckpointError, load_checkpoint
 from stvit.class_names import KINETICS400_CLASSES
-from stvit.errors import UserError
-from stvit.factory import create_model
-from stvit.layers.attention import wake_layer_scale
-from stvit.measure.timing import best_precision
-from stvit.pretrained.hub import WeightsUnavailable
-from stvit.pretrained.model_cards import ModelCard
-from stvit.pretrained.records import record
-from stvit.pretrained.resolve import resolve_card
+from stvit.predict.classifier import Classifier, imagenet_classes
+from stvit.predict.clip_classifier import ClipClassifier
+from stvit.predict.clip_views import Sampling
+from stvit.predict.detector import Detector
+from stvit.predict.load import BadClasses, Source, classes_of, load_network, test_scale
 
-from .arguments import PRECISIONS, Side
-from .classify import Classifier
-from .clip_classifier import ActionClassifier, Sampling
-from .detect import Detector
+from .arguments import PRECISIONS
+from .frame_models import FrameClassifier, FrameDetector, WindowClassifier
 from .types import Model
-
-ELSEWHERE = "Name a file with --checkpoint, or give --random-weights to see regions, speed and cost alone."
-
-
-class NoWeights(UserError):
-    """The published weights of a model cannot be loaded."""
-
-
-class BadClasses(UserError):
-    """The names of the classes do not fit the model."""
 
 
 def build_models(options: argparse.Namespace) -> list[Model]:
@@ -48,75 +31,45 @@ def build_models(options: argparse.Namespace) -> list[Model]:
     return [_build(options, side) for side in options.sides]
 
 
-def _build(options: argparse.Namespace, side: Side) -> Model:
+def _build(options: argparse.Namespace, side: Source) -> Model:
     """One model, on its device and in its precision."""
-    network, card = _load(side, options.random_weights), side.card
-    device = torch.device(options.device)
-    precision = PRECISIONS[options.precision] if options.precision else best_precision(device)
-    network = network.to(device, precision).requires_grad_(False)
-    common: dict[str, Any] = {"predicts": not options.random_weights}
-    if card or options.task == "action":
-        common["classes"] = _class_names(card, options.classes, network)
-    label = card.name if card else side.name
+    card, predicts = side.card, not options.random_weights
+    precision = PRECISIONS[options.precision] if options.precision else None
+    network = load_network(side, torch.device(options.device), precision, random=options.random_weights)
     if options.task == "detect":
-        return Detector(network, label, scale=_scale(options, side), **common)
+        scale = tuple(options.scale) if options.scale else test_scale(side)
+        return FrameDetector(
+            Detector(network, classes=classes_of(side, network)), side.label, scale=scale, predicts=predicts
+        )
     if options.task == "action":
-        return ActionClassifier(network, label, sampling=_sampling(options, card), **common)
-    return Classifier(network, label, regions=options.task == "clusters", batch_size=options.batch_size, **common)
+        classes = card.classes if card else _names_in(options.classes, network)
+        window = ClipClassifier(network, sampling=_sampling(options, side), classes=classes)
+        return WindowClassifier(window, side.label, predicts=predicts)
+    classes = classes_of(side, network) if card else imagenet_classes(all_names=False)
+    regions = options.task == "clusters"
+    classifier = Classifier(network, classes=classes)
+    return FrameClassifier(classifier, side.label, predicts=predicts, regions=regions, batch_size=options.batch_size)
 
 
-def _load(side: Side, random: bool) -> nn.Module:
-    """The network with its weights."""
-    if side.card:
-        network = side.card.build()
-        if not random:
-            load_checkpoint(network, side.checkpoint or resolve_card(side.card).path)
-    else:
-        network = _published(side.name, None if random else side.checkpoint, pretrained=not random)
-    if random:
-        wake_layer_scale(network)
-    return network
+def _names_in(file: Path | None, network: nn.Module) -> tuple[str, ...]:
+    """The names of a clip model's classes, from a file where there is one.
 
-
-def _published(name: str, checkpoint: Path | None, pretrained: bool) -> nn.Module:
-    """The network with the weights of a file, else with the published ones if they are wanted."""
+    Raises:
+        BadClasses: it cannot be read, or the names do not fit the model.
+    """
     try:
-        return create_model(name, checkpoint, pretrained=pretrained and checkpoint is None)
-    except CheckpointError:
-        raise
-    except WeightsUnavailable as error:
-        raise NoWeights(error.problem, f"{error.next_step} {ELSEWHERE}") from error
-    except (RuntimeError, OSError) as error:  # timm's own download, of weights that are not on the Hub
-        raise NoWeights(f"The published weights of {name} cannot be loaded ({error}).", ELSEWHERE) from error
-
-
-def _class_names(card: ModelCard | None, file: Path | None, network: nn.Module) -> tuple[str, ...]:
-    """The names of a network's classes; without a card, those of a clip model."""
-    names = card.classes if card else _names_in(file)
+        names = tuple(file.read_text(encoding="utf-8").splitlines()) if file else KINETICS400_CLASSES
+    except (OSError, UnicodeDecodeError) as error:
+        problem = f"The names in {file} cannot be read ({error})."
+        raise BadClasses(problem, "Give a text file with one name a line.") from error
     if len(names) != network.num_classes:
-        advice = f"Correct {card.name}.json" if card else "Name a file with one on each line by --classes"
-        raise BadClasses(f"The model has {network.num_classes} classes, but there are {len(names)} names. {advice}.")
+        problem = f"The model has {network.num_classes} classes, but there are {len(names)} names."
+        raise BadClasses(problem, "Name a file with one on each line by --classes.")
     return names
 
 
-def _names_in(file: Path | None) -> tuple[str, ...]:
-    try:
-        return tuple(file.read_text(encoding="utf-8").splitlines()) if file else KINETICS400_CLASSES
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadClasses(
-            f"The names in {file} cannot be read ({error}). Give a text file with one name a line."
-        ) from error
-
-
-def _scale(options: argparse.Namespace, side: Side) -> tuple[int, int]:
-    """Bounds of the long and the short side of a detector's input."""
-    long, short = record(side.name).test_scale
-    card_side = side.card.input_size if side.card else short
-    return tuple(options.scale) if options.scale else (round(card_side * long / short), card_side)
-
-
-def _sampling(options: argparse.Namespace, card: ModelCard | None) -> Sampling:
+def _sampling(options: argparse.Namespace, side: Source) -> Sampling:
     """The windows of a clip model."""
     if options.window:
         return Sampling(*options.window)
-    return Sampling(card.frames, card.stride, card.input_size) if card else Sampling()
+    return Sampling(side.card.frames, side.card.stride, side.card.input_size) if side.card else Sampling()

@@ -14,7 +14,7 @@ from demo.charts import comparison as charts
 from demo.engine import Engine
 from demo.export import race_json
 from demo.model_cache import LoadedModel
-from stvit.measure.timing import LatencySummary
+from stvit.measure.timing import LatencySummary, Quartiles, Round
 from tests.demo.conftest import OFFERED
 
 MODEL, BASELINE = (OFFERED.find(name) for name in ("stvit_r_swin_small_224", "swin_small_patch4_window7_224"))
@@ -107,7 +107,21 @@ def finished(model_ms: float, baseline_ms: float) -> RaceState:
         Racer(spec, 10**6, macs, macs, LatencySummary(ms, ms, ms, 9), LatencySummary(4 * ms, 4 * ms, 4 * ms, 9))
         for spec, macs, ms in ((MODEL, 10**9, model_ms), (BASELINE, 2 * 10**9, baseline_ms))
     )
-    return RaceState("Done", 1.0, model, baseline, 8, "a CPU, float32")
+    ratios = Quartiles(baseline_ms / model_ms, baseline_ms / model_ms, baseline_ms / model_ms)
+    return RaceState("Done", 1.0, model, baseline, 8, "a CPU, float32", ratios, ratios)
+
+
+def test_the_speed_up_is_the_median_of_the_ratios_within_rounds(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What slows the machine down in some rounds falls on both models, and cancels."""
+    times_ms = [(10.0, 15.0), (30.0, 45.0), (10.0, 15.0), (12.0, 30.0), (40.0, 60.0)]
+    rounds = [Round(i, {MODEL.name: own, BASELINE.name: theirs}) for i, (own, theirs) in enumerate(times_ms)]
+    monkeypatch.setattr(demo.benchmark, "interleave", lambda *_, **__: iter(rounds))
+    last = list(race(engine, IMAGES, MODEL, BASELINE, 4))[-1]
+    assert last.latency_speed_up == (1.5, 1.5, 1.5) and last.batch_speed_up.median == 1.5
+    assert last.baseline.latency.median_ms / last.model.latency.median_ms == 2.5
+    assert "<dd>1.50 to 1.50</dd>" in charts.comparison(last)
 
 
 @pytest.mark.parametrize(
@@ -155,6 +169,6 @@ def test_charts_escape_what_they_are_given() -> None:
 
 def test_a_race_as_json_has_plain_values(engine: Engine) -> None:
     document = race_json(finished(10, 15))
-    assert document["speedup_batch_1"] == 1.5
+    assert document["speedup_batch_1"] == 1.5 and document["speedup_batch_1_quartiles"] == [1.5, 1.5, 1.5]
     assert document["model"]["images_per_second"] == 200
     assert document["model"]["latency"] == {"median_ms": 10, "q1_ms": 10, "q3_ms": 10, "runs": 9}

@@ -14,10 +14,21 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import demo.camera_runs
+import demo.camera
 import stvit.video.annotate
-from demo.camera import MAX_BYTES, READY_MODELS, FrameError, LiveModels, camera_job, macs_on_frame, read_frame
-from demo.camera_runs import MAX_RUNS, LiveRun, LiveRuns, TooManyCameras
+from demo.camera import (
+    MAX_BYTES,
+    MAX_RUNS,
+    READY_MODELS,
+    FrameError,
+    LiveModels,
+    LiveRun,
+    LiveRuns,
+    TooManyCameras,
+    camera_job,
+    macs_on_frame,
+    read_frame,
+)
 from demo.engine import Engine
 from demo.video import CLASSIFY, CLUSTERS, DETECT, BadChoice
 from stvit.pretrained.hub import WeightsUnavailable
@@ -134,7 +145,7 @@ def test_the_rate_on_the_picture_is_that_of_the_frames(models: LiveModels, monke
     written, clock = Mock(), SimpleNamespace(perf_counter=iter([1.0, 1.25, 1.5]).__next__, monotonic=time.monotonic)
     judged = models.judge(job(), scene())
     monkeypatch.setattr(stvit.video.annotate, "put_text", written)
-    monkeypatch.setattr(demo.camera_runs, "time", clock)
+    monkeypatch.setattr(demo.camera, "time", clock)
     run, pixels = LiveRun("visitor", job()), scene()
     for _ in range(3):
         run.draw(pixels, judged)
@@ -163,7 +174,7 @@ def test_places_are_bounded_and_idle_runs_give_theirs_up(monkeypatch: pytest.Mon
     keys = [runs.open(str(visitor), job()) for visitor in range(MAX_RUNS)]
     with pytest.raises(TooManyCameras, match="8 cameras are running"):
         runs.open("late", job())
-    monkeypatch.setattr(demo.camera_runs, "IDLE_S", 0.0)
+    monkeypatch.setattr(demo.camera, "IDLE_S", 0.0)
     assert runs.find(runs.open("late", job())).owner == "late"
     assert [runs.find(key) for key in keys] == [None] * MAX_RUNS and len(runs) == 1
 

@@ -9,13 +9,12 @@ import numpy as np
 import pytest
 import torch
 
-import demo.backbone_benchmark
 import demo.benchmark
-from demo.backbone_benchmark import race_backbones
-from demo.detection import SHORT_SIDES, BadSize, check_short_side, detect, detect_file, scale_of
-from demo.engine import Engine
-from demo.media import MediaError, read_image
+from demo.benchmark import race_backbones
+from demo.engine import SHORT_SIDES, BadSize, Engine, check_short_side
 from demo.memory import OutOfMemory
+from stvit.predict.detector import published_scale
+from stvit.predict.media import MediaError, read_image
 from tests.demo.conftest import OFFERED
 from tests.narrow_models import DETECTOR, DETECTORS, narrowed
 from tests.sure_detector import PHOTO
@@ -49,8 +48,8 @@ def cramped(engine: Engine) -> Callable[[int, Exception], list[tuple[int, ...]]]
 
 def test_the_result_is_that_of_the_detector_alone(with_weights: None, photo: Path) -> None:
     engine = Engine(CPU, torch.float32)
-    run = detect_file(engine, photo, OURS, 320)
-    expected = engine.store.get(OURS).network.predict(run.source.pixels, scale_of(320))
+    run = engine.detect_file(photo, OURS, 320)
+    expected = engine.store.get(OURS).network.predict(run.source.pixels, published_scale(320))
     found = run.result.found
     assert 0 < len(found) == len(expected) <= 100
     for name in ("boxes", "scores", "labels", "mask_probabilities"):
@@ -60,7 +59,7 @@ def test_the_result_is_that_of_the_detector_alone(with_weights: None, photo: Pat
 
 def test_in_bfloat16_the_sure_objects_stay_where_they_are(with_weights: None) -> None:
     exact, fast = (
-        detect_file(Engine(CPU, precision), PHOTO, OURS, 320).result.found
+        Engine(CPU, precision).detect_file(PHOTO, OURS, 320).result.found
         for precision in (torch.float32, torch.bfloat16)
     )
     sure = exact.scores > 0.5
@@ -70,7 +69,7 @@ def test_in_bfloat16_the_sure_objects_stay_where_they_are(with_weights: None) ->
 
 
 def test_every_step_is_timed_and_the_size_is_said(engine: Engine, photo: Path) -> None:
-    result = detect_file(engine, photo, OURS, 480).result
+    result = engine.detect_file(photo, OURS, 480).result
     times = vars(result.times)
     assert times.pop("draw_ms") == 0
     assert all(value > 0 for value in times.values()) and result.times.total_ms == pytest.approx(sum(times.values()))
@@ -81,7 +80,7 @@ def test_every_step_is_timed_and_the_size_is_said(engine: Engine, photo: Path) -
 @pytest.mark.parametrize(("height", "width"), [(64, 64), (8, 160), (160, 8), (97, 251), (1333, 100)])
 def test_any_shape_gets_regions_that_cover_its_padded_input(with_weights: None, height: int, width: int) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
-    result = detect(Engine(CPU), pixels, OURS, 320)
+    result = Engine(CPU).detect(pixels, OURS, 320)
     for regions in result.regions:
         assert [16 * cells for cells in regions.image_grid_hw] == list(result.padded_hw)
         assert regions.semantic_grid_hw == tuple(3 * -(-cells // 7) for cells in regions.image_grid_hw)
@@ -91,7 +90,7 @@ def test_any_shape_gets_regions_that_cover_its_padded_input(with_weights: None, 
 
 
 def test_without_weights_there_are_regions_and_times_but_no_objects(no_weights: Mock, photo: Path) -> None:
-    result = detect_file(Engine(CPU), photo, OURS, 320).result
+    result = Engine(CPU).detect_file(photo, OURS, 320).result
     assert result.found is None and result.weights == "The Hub is out of order. Wait a minute."
     assert len(result.regions) == 3 and result.times.backbone_ms > 0
 
@@ -101,7 +100,7 @@ def test_too_little_memory_leads_to_the_next_smaller_size(
     engine: Engine, photo: Path, cramped: Callable, error: Exception
 ) -> None:
     tried = cramped(500, error)
-    result = detect_file(engine, photo, OURS, 640).result
+    result = engine.detect_file(photo, OURS, 640).result
     assert [min(size) for size in tried] == [640, 480, 320]
     assert (result.asked_short_side, result.short_side) == (640, 320)
     assert len(result.found) > 0
@@ -110,13 +109,13 @@ def test_too_little_memory_leads_to_the_next_smaller_size(
 def test_no_memory_even_for_the_smallest_size_is_one_message(engine: Engine, photo: Path, cramped: Callable) -> None:
     cramped(100, CUDA_ERROR)
     with pytest.raises(OutOfMemory, match="even at the smallest size"):
-        detect_file(engine, photo, OURS, 640)
+        engine.detect_file(photo, OURS, 640)
 
 
 def test_other_errors_are_not_taken_for_too_little_memory(engine: Engine, photo: Path, cramped: Callable) -> None:
     cramped(100, RuntimeError("shapes do not match"))
     with pytest.raises(RuntimeError, match="shapes do not match"):
-        detect_file(engine, photo, OURS, 640)
+        engine.detect_file(photo, OURS, 640)
 
 
 @pytest.mark.parametrize("size", [0, 799, "800", True, None, 800.0, 10**9])
@@ -126,18 +125,18 @@ def test_sizes_that_are_not_offered_are_refused(size: object) -> None:
 
 
 def test_sizes_keep_the_published_proportion() -> None:
-    assert [scale_of(side) for side in SHORT_SIDES] == [(1333, 800), (1066, 640), (800, 480), (533, 320)]
+    assert [published_scale(side) for side in SHORT_SIDES] == [(1333, 800), (1066, 640), (800, 480), (533, 320)]
 
 
 def test_what_is_no_picture_is_refused(engine: Engine, tmp_path: Path) -> None:
     (tmp_path / "text.jpg").write_text("no picture")
     with pytest.raises(MediaError):
-        detect_file(engine, tmp_path / "text.jpg", OURS, 320)
+        engine.detect_file(tmp_path / "text.jpg", OURS, 320)
 
 
 @pytest.fixture
 def short_races(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(demo.backbone_benchmark, "SECONDS", 1e-6)
+    monkeypatch.setattr(demo.benchmark, "DENSE_SECONDS", 1e-6)
     monkeypatch.setattr(demo.benchmark, "REPORT_EVERY_S", 1e-6)
 
 
@@ -151,7 +150,7 @@ def test_both_backbones_run_on_the_same_input(engine: Engine, photo: Path, short
     ours, theirs = ([images for images in inputs if not images.is_meta] for inputs in seen.values())  # meta: counted
     assert len(ours) == len(theirs) >= demo.benchmark.MIN_ROUNDS
     assert all(torch.equal(a, ours[0]) for a in (*ours, *theirs))
-    assert states[-1].done and states[-1].speedup(batched=False) > 0
+    assert states[-1].done and states[-1].speedup(batched=False).median > 0
     assert "input 320 × 448" in states[-1].device
     assert states[0].model.macs != states[0].baseline.macs and states[0].model.latency is None
 
@@ -172,6 +171,6 @@ def test_a_race_falls_back_to_a_size_that_fits_and_says_so(
 
 def test_a_picture_of_the_largest_size_is_drawn_where_its_objects_are(engine: Engine, photo: Path) -> None:
     pixels = np.repeat(np.repeat(read_image(photo).pixels, 8, axis=0), 8, axis=1)
-    found = detect(engine, pixels, OURS, 320).found
+    found = engine.detect(pixels, OURS, 320).found
     assert found.image_hw == (2400, 3360)
     assert found.boxes[:, 2].max() > 1000

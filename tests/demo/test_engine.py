@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 import torch
 
-import demo.engine
 import demo.model_cache
-from demo.engine import Engine, top_predictions
-from demo.media import MediaError
+from demo.engine import Engine
 from demo.memory import OutOfMemory
 from demo.model_cache import ModelStore
 from demo.registry import Registry
+from stvit.predict.media import MediaError
+from stvit.predict.preprocess import Preprocessing
 from stvit.pretrained.resolve import ResolvedWeights
 from tests.demo import conftest
 from tests.demo.conftest import OFFERED
@@ -43,7 +43,8 @@ def test_both_models_get_the_same_pixels(engine: Engine, photo: Path) -> None:
         engine.store.get(name).network.register_forward_pre_hook(lambda _, arguments: seen.append(arguments[0]))
     run = engine.classify_file(photo, MODEL, BASELINE)
     assert len(seen) >= 2
-    assert all(torch.equal(images, run.picture.images.to(engine.precision)) for images in seen)
+    expected = Preprocessing().normalise(run.picture.prepared.image)[None].to(engine.precision)
+    assert all(torch.equal(images, expected) for images in seen)
 
 
 def test_only_semantic_token_models_have_clusters(engine: Engine, photo: Path) -> None:
@@ -55,20 +56,11 @@ def test_only_semantic_token_models_have_clusters(engine: Engine, photo: Path) -
         assert len(np.unique(entry.assignment)) > 1
 
 
-def test_labels_are_those_of_imagenet() -> None:
-    logits = torch.zeros(1000)
-    logits[347] = 20.0
-    best = top_predictions(logits)[0]
-    assert (best.index, best.label) == (347, "bison")
-    assert best.probability > 0.99
-
-
 def test_predictions_in_bfloat16_stay_close_to_float32(with_weights: None, photo: Path) -> None:
     probabilities = {}
     for precision in (torch.float32, torch.bfloat16):
         engine = Engine(CPU, precision)
-        images = engine.open_picture(photo, MODEL).images
-        found = engine.classify(images, MODEL)
+        _, found = engine.classify_one(photo, MODEL)
         assert found.device.endswith(str(precision).removeprefix("torch."))
         probabilities[precision] = {entry.index: entry.probability for entry in found.predictions}
     exact, fast = probabilities[torch.float32], probabilities[torch.bfloat16]
@@ -200,8 +192,11 @@ def test_a_model_of_this_project_names_its_own_classes_and_sees_the_whole_square
     for result in (run.model, run.baseline):
         assert len(result.predictions) == 5 and {entry.label for entry in result.predictions} <= set(CLASS_NAMES)
         assert result.weights == "this project (bundled)"
-    assert run.picture.images.shape[2:] == (112, 112) and run.baseline_picture.images.shape[2:] == (224, 224)
-    assert run.picture.geometry.resized_hw == (112, 156)
+    assert run.picture.prepared.image.shape[1:] == (112, 112) and run.baseline_picture.prepared.image.shape[1:] == (
+        224,
+        224,
+    )
+    assert run.picture.prepared.geometry.resized_hw == (112, 156)
     assert run.picture.source is run.baseline_picture.source
 
 

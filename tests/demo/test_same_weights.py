@@ -16,12 +16,12 @@ from safetensors.torch import save
 from torch import nn
 
 import stvit
+from demo.engine import preprocessing_of
 from demo.model_cache import ModelStore
-from stvit.predict.preprocess import preprocess
+from stvit.predict.classifier import Classifier
 from stvit.pretrained.hub import WeightsUnavailable
 from stvit.pretrained.records import ModelRecord, catalogue, record
 from stvit.pretrained.resolve import resolve
-from stvit.video.classify import Classifier
 from tests.demo.conftest import OFFERED
 from tests.hub_server import HubServer
 from tests.stvit.pretrained.conftest import hub  # noqa: F401 - the local Hub
@@ -81,18 +81,8 @@ def test_page_and_shell_run_the_same_weights(published: ModelRecord) -> None:
             assert len(one.scores) > 0
             assert torch.equal(one.boxes, other.boxes) and torch.equal(one.scores, other.scores)
         else:
-            seen = OFFERED.find(published.architecture)
-            prepared = {"mean": published.mean, "std": published.std}
-            page_input, _ = preprocess(pixels, input_size=seen.input_size, crop_pct=seen.crop_pct, **prepared)
-            cfg = shell.pretrained_cfg
-            shell_input, _ = preprocess(
-                pixels,
-                input_size=cfg["input_size"][-1],
-                crop_pct=cfg["crop_pct"],
-                interpolation=cfg["interpolation"],
-                mean=cfg["mean"],
-                std=cfg["std"],
-            )
+            ways = preprocessing_of(OFFERED.find(published.architecture)), Classifier(shell).preprocessing
+            page_input, shell_input = (way.normalise(way.resize(pixels))[None] for way in ways)
             assert torch.equal(network(page_input), shell(shell_input))
 
 
@@ -125,4 +115,5 @@ def test_page_shell_and_clips_show_a_model_the_same_part_of_a_picture() -> None:
         if spec.bundled is None and record(spec.model).num_classes == 1000:
             assert spec.crop_pct == record(spec.model).crop_pct == 224 / 256
     for name in ("stvit_r_swin_small_224", "swin_tiny_patch4_window7_224", "deit_tiny_patch16_224"):
-        assert Classifier(stvit.create_model(name, **narrow(name)), name).input_key[1:] == (224, 224 / 256)
+        seen = Classifier(stvit.create_model(name, **narrow(name))).preprocessing
+        assert (seen.input_size, seen.crop_pct) == (224, 224 / 256)

@@ -17,7 +17,7 @@ from typing import Any
 from safetensors.torch import load_file, save_file
 
 from stvit.errors import UserError
-from stvit.predict.allocator import keep_freed_memory
+from stvit.predict.device import keep_freed_memory
 from stvit.pretrained.model_cards import BundledCard
 from stvit.pretrained.resolve import sha256_of
 from stvit.training.recipe import Recipe, RecipeError, add_data_option

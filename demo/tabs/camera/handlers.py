@@ -9,8 +9,17 @@ from typing import Any
 import gradio as gr
 import numpy as np
 
-from demo.camera import MAX_SIDE, FrameError, camera_job, macs_on_frame, read_frame
-from demo.camera_runs import Judged, LiveRun, LiveRuns, TooManyCameras
+from demo.camera import (
+    MAX_SIDE,
+    FrameError,
+    Judged,
+    LiveRun,
+    LiveRuns,
+    TooManyCameras,
+    camera_job,
+    macs_on_frame,
+    read_frame,
+)
 from demo.charts.bars import notice
 from demo.export import jpeg_bytes
 from demo.memory import OutOfMemory, is_out_of_memory

@@ -9,13 +9,13 @@ from typing import Any
 
 import gradio as gr
 
+from demo.answers import StageTimes
 from demo.benchmark import BadBatchSize, RaceState, SameModel, check_batch_size
 from demo.charts import bars
 from demo.charts import comparison as charts
 from demo.charts import costs as cost_charts
 from demo.engine import ClassifyRun
 from demo.export import annotated_picture, classification_json, display_copy
-from demo.media import MediaError
 from demo.page.about import about, fallback_notice
 from demo.page.examples import Gallery
 from demo.page.published_weights import OfficialWeights
@@ -25,8 +25,8 @@ from demo.tabs.loading import labels, load_models, without_weights
 from demo.tabs.pairs import bundled_pair, lists_of_both
 from demo.tabs.parts import no_file, offered_file
 from demo.views.token_view import cluster_payload
+from stvit.predict.media import MediaError
 from stvit.predict.regions import last_region_layer
-from stvit.predict.results import StageTimes
 
 RANDOM_WEIGHTS_NOTE = "Random weights: the regions show how the mechanism works, not what training taught it."
 ARCHITECTURE_ONLY = (

@@ -13,10 +13,9 @@ import gradio as gr
 from demo.benchmark import RaceState
 from demo.charts import detect as detect_charts
 from demo.charts.bars import notice
-from demo.detection import BadSize, DetectRun, check_short_side
 from demo.detections_json import coco_json
+from demo.engine import BadSize, DetectRun, check_short_side
 from demo.export import for_display, objects_picture
-from demo.media import MediaError
 from demo.memory import OutOfMemory
 from demo.page.about import about, fallback_notice
 from demo.page.examples import Gallery
@@ -28,6 +27,7 @@ from demo.tabs.loading import load_models, missing_weights
 from demo.tabs.parts import no_file, offered_file
 from demo.views.detect_view import detect_payload
 from stvit.draw.objects import SCORE_SHOWN
+from stvit.predict.media import MediaError
 
 CHOOSE_FIRST = "Choose a picture first: both backbones are measured on it."
 STILL_SHOWN = "Press Detect to try again. Token regions, timing and multiply-adds are still shown, with random weights."

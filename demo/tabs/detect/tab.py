@@ -8,7 +8,7 @@ import gradio as gr
 from gradio.context import Context
 
 from demo.charts import detect as detect_charts
-from demo.detection import SHORT_SIDES, scale_of
+from demo.engine import SHORT_SIDES
 from demo.page.examples import Gallery
 from demo.page.published_weights import OfficialWeights
 from demo.registry import Registry
@@ -19,6 +19,7 @@ from demo.tabs.inputs import picture_input
 from demo.tabs.model_list import RosterList
 from demo.tabs.parts import connect_run, heading, notices, on_change
 from demo.views.detect_view import detect_view
+from stvit.predict.detector import published_scale
 
 SIZE_ON_CPU = 480
 EMPTY_RACE = (
@@ -125,7 +126,7 @@ def _lay_out(on_gpu: bool, registry: Registry, gallery: Gallery) -> Parts:
 
 
 def _size_words(short_side: int) -> str:
-    long, short = scale_of(short_side)
+    long, short = published_scale(short_side)
     return f"{short} × {long}, as published" if short_side == SHORT_SIDES[0] else f"{short} × {long}"
 
 

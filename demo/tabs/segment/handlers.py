@@ -12,19 +12,19 @@ import gradio as gr
 from demo.benchmark import RaceState
 from demo.charts import segment as segment_charts
 from demo.charts.bars import notice
+from demo.engine import SegmentRun
 from demo.export import classes_picture, for_display, indexed_png
-from demo.media import MediaError
 from demo.memory import OutOfMemory
 from demo.page.about import about
 from demo.page.examples import Gallery
 from demo.registry import ModelSpec, Registry, UnknownModel
 from demo.runtime import Runtime
-from demo.segmentation import SegmentRun
 from demo.tabs.classify.handlers import RANDOM_WEIGHTS_NOTE
 from demo.tabs.loading import load_models, missing_weights
 from demo.tabs.parts import no_file, offered_file
 from demo.views.segment_view import segment_payload
 from stvit.draw.classes import class_colours
+from stvit.predict.media import MediaError
 
 CHOOSE_FIRST = "Choose a picture first: both segmenters are measured on it."
 STILL_SHOWN = (

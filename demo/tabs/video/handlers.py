@@ -14,7 +14,7 @@ from gradio.utils import get_upload_folder
 
 from demo.charts.bars import notice
 from demo.charts.video import finished, live, stopped
-from demo.detection import BadSize
+from demo.engine import BadSize
 from demo.memory import OutOfMemory, is_out_of_memory
 from demo.model_cache import NO_ROOM, ModelStore
 from demo.page.about import about

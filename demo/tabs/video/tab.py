@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import gradio as gr
 from gradio.context import Context
 
-from demo.detection import SHORT_SIDES, scale_of
+from demo.engine import SHORT_SIDES
 from demo.page.first_models import FirstModels
 from demo.registry import ModelSpec, Registry
 from demo.runtime import AT_ONCE, LOADING_QUEUE, VIDEO_QUEUE, Runtime
@@ -18,6 +18,7 @@ from demo.tabs.pairs import connect_pair
 from demo.tabs.parts import notices, on_change
 from demo.tabs.video.handlers import EMPTY, VideoHandlers
 from demo.video import CLUSTERS, TASKS
+from stvit.predict.detector import published_scale
 
 SIZE_ON_CPU = 320
 FILE_TYPES = ["video", ".gif", ".mkv", ".mov", ".webm", ".avi", ".ts", ".m4v"]
@@ -146,7 +147,7 @@ def detector_pickers(registry: Registry, on_gpu: bool, prefix: str) -> tuple[Ros
         filterable=False,
     )
     short_side = gr.Dropdown(
-        [("{1} × {0}".format(*scale_of(side)), side) for side in SHORT_SIDES],
+        [("{1} × {0}".format(*published_scale(side)), side) for side in SHORT_SIDES],
         value=SHORT_SIDES[0] if on_gpu else SIZE_ON_CPU,
         label="Input size: short and long side at most",
         elem_id=f"{prefix}-short-side",

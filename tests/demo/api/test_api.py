@@ -14,7 +14,6 @@ from gradio_client.exceptions import AppError
 from PIL import Image
 from pycocotools import mask as coco_mask
 
-import demo.backbone_benchmark
 import demo.benchmark
 import demo.model_cache
 from demo.engine import Engine
@@ -46,7 +45,7 @@ def client(weight_files: dict[str, Path]) -> Iterator[Client]:
         )
         for limit in ("LATENCY_SECONDS", "THROUGHPUT_SECONDS", "REPORT_EVERY_S"):
             patch.setattr(demo.benchmark, limit, 1e-6)
-        patch.setattr(demo.backbone_benchmark, "SECONDS", 1e-6)
+        patch.setattr(demo.benchmark, "DENSE_SECONDS", 1e-6)
         registry = narrowed(build_registry({}), DETECTORS, CLIP_MODELS)
         page = layout.build(Runtime(Engine(torch.device("cpu")), registry))
         _, url, _ = page.launch(prevent_thread_lock=True, quiet=True, run_history=False, share=False)

@@ -13,7 +13,6 @@ from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image
 
-import demo.backbone_benchmark
 import demo.benchmark
 from demo.engine import Engine
 from demo.page import layout
@@ -29,7 +28,7 @@ SCENE = garment_examples("scene")[0].path
 @pytest.fixture(scope="module")
 def client(garments: Registry) -> Iterator[Client]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(demo.backbone_benchmark, "SECONDS", 1e-6)
+        patch.setattr(demo.benchmark, "DENSE_SECONDS", 1e-6)
         patch.setattr(demo.benchmark, "REPORT_EVERY_S", 1e-6)
         page = layout.build(Runtime(Engine(torch.device("cpu")), garments))
         _, url, _ = page.launch(prevent_thread_lock=True, quiet=True, run_history=False, share=False)

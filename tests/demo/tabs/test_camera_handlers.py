@@ -13,8 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from demo.camera import MAX_SIDE
-from demo.camera_runs import MAX_RUNS
+from demo.camera import MAX_RUNS, MAX_SIDE
 from demo.engine import Engine
 from demo.memory import OutOfMemory
 from demo.model_cache import NO_ROOM

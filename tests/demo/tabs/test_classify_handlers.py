@@ -116,9 +116,10 @@ def test_the_browser_gets_maps_that_equal_the_models(engine: Engine, photo: Path
 def test_a_large_picture_is_shown_smaller_with_the_crop_in_its_place(engine: Engine, photo: Path) -> None:
     run = engine.classify_file(photo, OFFERED.find(MODEL), OFFERED.find(BASELINE))
     large = np.zeros((3000, 4200, 3), np.uint8)
-    geometry = replace(run.picture.geometry, source_hw=(3000, 4200))
+    geometry = replace(run.picture.prepared.geometry, source_hw=(3000, 4200))
+    prepared = replace(run.picture.prepared, geometry=geometry)
     source = replace(run.picture.source, pixels=large)
-    pixels, shown = display_copy(replace(run, picture=replace(run.picture, source=source, geometry=geometry)))
+    pixels, shown = display_copy(replace(run, picture=replace(run.picture, source=source, prepared=prepared)))
     assert pixels.shape == (914, 1280, 3)
     corners = np.array([[0.0, 0.0], [224.0, 224.0]])
     np.testing.assert_allclose(shown.to_source(corners) / (1280, 914), geometry.to_source(corners) / (4200, 3000))

@@ -11,7 +11,6 @@ import gradio as gr
 import numpy as np
 import pytest
 
-import demo.backbone_benchmark
 import demo.benchmark
 from demo.engine import Engine
 from demo.memory import OutOfMemory
@@ -123,7 +122,7 @@ def test_without_a_picture_there_is_nothing_to_show_or_compare(handlers: DetectH
 def test_a_comparison_shows_published_figures_apart_from_measured_ones(
     handlers: DetectHandlers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(demo.backbone_benchmark, "SECONDS", 1e-6)
+    monkeypatch.setattr(demo.benchmark, "DENSE_SECONDS", 1e-6)
     *_, (chart, state) = handlers.compare(str(PHOTO), DETECTOR, 320)
     assert state.done
     measured, _, published = chart.partition("Published (paper, Table 5), not measured here")
@@ -165,7 +164,7 @@ def test_where_the_hub_cannot_be_reached_a_detector_of_this_project_comes_first(
 def test_backbones_of_this_project_are_measured_against_each_other(
     handlers: DetectHandlers, monkeypatch: pytest.MonkeyPatch, detector: str, peer: str
 ) -> None:
-    monkeypatch.setattr(demo.backbone_benchmark, "SECONDS", 1e-6)
+    monkeypatch.setattr(demo.benchmark, "DENSE_SECONDS", 1e-6)
     scene = str(GALLERY.garments[0].path)
     assert list(handlers.load_both(scene, detector, 800))[-1] == ""
     chart, state = list(handlers.compare(scene, detector, 800))[-1]

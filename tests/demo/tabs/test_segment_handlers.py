@@ -15,9 +15,9 @@ import pytest
 import torch
 from PIL import Image
 
-import demo.backbone_benchmark
+import demo.benchmark
 import demo.model_cache
-import demo.segmentation
+import stvit.predict.segmenter
 from demo.engine import Engine
 from demo.memory import OutOfMemory
 from demo.model_specs import build_registry
@@ -112,14 +112,14 @@ def test_without_weights_random_classes_are_never_shown(
 
 
 def test_a_coarser_map_than_the_picture_is_said(handlers: SegmentHandlers, monkeypatch: pytest.MonkeyPatch) -> None:
-    make = demo.segmentation.label_map
+    make = stvit.predict.segmenter.label_map
 
     def make_if_it_fits(scores: torch.Tensor, hw: tuple[int, int]) -> torch.Tensor:
         if max(hw) > 600:
             raise RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 1 byte.")
         return make(scores, hw)
 
-    monkeypatch.setattr(demo.segmentation, "label_map", make_if_it_fits)
+    monkeypatch.setattr(stvit.predict.segmenter, "label_map", make_if_it_fits)
     notice = handlers.segment(str(PHOTO), OURS)[0]
     assert "not enough memory for a map of 900 pixels: classes were found in one of 512" in notice
 
@@ -156,7 +156,7 @@ def test_without_a_picture_there_is_nothing_to_show_or_compare(handlers: Segment
 def test_segmenters_are_measured_against_each_other(
     handlers: SegmentHandlers, monkeypatch: pytest.MonkeyPatch, segmenter: str, peer: str
 ) -> None:
-    monkeypatch.setattr(demo.backbone_benchmark, "SECONDS", 1e-6)
+    monkeypatch.setattr(demo.benchmark, "DENSE_SECONDS", 1e-6)
     assert list(handlers.load_both(SCENE, segmenter))[-1] == ""
     chart, state = list(handlers.compare(SCENE, segmenter))[-1]
     assert (state.model.spec.name, state.baseline.spec.name) == (segmenter, peer) and state.done

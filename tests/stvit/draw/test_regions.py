@@ -11,7 +11,7 @@ import pytest
 from stvit.draw.canvas import rgb_canvas
 from stvit.draw.palette import DROPPED_BRIGHTNESS, FUSED, LINE, OUTSIDE_BRIGHTNESS, REGION_OPACITY, token_colours
 from stvit.draw.regions import draw_attention, draw_regions, grid_box, region_colours
-from stvit.predict.preprocess import InputGeometry, preprocess
+from stvit.predict.preprocess import InputGeometry, Preprocessing
 from stvit.predict.regions import CLEAR, DROPPED, TokenRegions
 from stvit.video.picture import Matrix
 from tests.cpu_time import cpu_seconds
@@ -26,7 +26,7 @@ DEUTERANOPIA = np.array(  # Machado, Oliveira, Fernandes 2009, severity 1; on li
 
 
 def geometry_of(height: int, width: int) -> InputGeometry:
-    return preprocess(np.zeros((height, width, 3), np.uint8), mean=(0, 0, 0), std=(1, 1, 1))[1]
+    return Preprocessing().geometry((height, width))
 
 
 def clusters_of(assignment: np.ndarray, semantic_grid_hw: tuple[int, int]) -> TokenRegions:

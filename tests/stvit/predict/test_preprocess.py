@@ -11,7 +11,7 @@ from PIL import Image
 from torchvision import transforms
 from torchvision.transforms import InterpolationMode
 
-from stvit.predict.preprocess import InputGeometry, preprocess
+from stvit.predict.preprocess import InputGeometry, Preprocessing
 from tests.cpu_time import cpu_seconds
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -24,7 +24,7 @@ def picture(height: int, width: int) -> np.ndarray:
 
 
 def geometry_of(height: int, width: int, **options) -> InputGeometry:
-    return preprocess(np.zeros((height, width, 3), np.uint8), mean=MEAN, std=STD, **options)[1]
+    return Preprocessing(**options).geometry((height, width))
 
 
 @pytest.mark.parametrize("size", SIZES, ids=str)
@@ -40,23 +40,47 @@ def test_the_input_equals_torchvisions(size, input_size, crop_pct, resize, inter
             transforms.Normalize(MEAN, STD),
         ]
     )(Image.fromarray(pixels))
-    tensor, geometry = preprocess(
-        pixels, input_size=input_size, crop_pct=crop_pct, interpolation=interpolation, mean=MEAN, std=STD
-    )
-    assert torch.equal(tensor, reference[None])
+    preprocessing = Preprocessing(input_size, crop_pct, interpolation, MEAN, STD)
+    geometry = preprocessing.geometry(size)
+    assert torch.equal(preprocessing.normalise(preprocessing.resize(pixels)), reference)
     assert geometry.source_hw == size and geometry.input_hw == (input_size, input_size)
 
 
-def test_an_impossible_crop_is_refused():
-    with pytest.raises(ValueError, match="crop_pct"):
-        geometry_of(300, 300, crop_pct=1.2)
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"crop_pct": 1.2}, "crop_pct lies in"),
+        ({"crop_pct": 0}, "crop_pct lies in"),
+        ({"input_size": 0}, "input_size is"),
+        ({"interpolation": "nearest"}, "bicubic or bilinear"),
+    ],
+)
+def test_an_impossible_crop_is_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        Preprocessing(**options)
+
+
+@pytest.mark.parametrize("size", [*SIZES, (720, 1280)], ids=str)
+@pytest.mark.parametrize("interpolation", ["bicubic", "bilinear"])
+def test_the_fast_way_for_clips_differs_in_rounding_alone(size, interpolation):
+    exact, fast = (
+        Preprocessing(interpolation=interpolation).resize(picture(*size), fast=fast).int() for fast in (False, True)
+    )
+    difference = (exact - fast).abs()
+    assert difference.max() <= 2 and (difference > 0).float().mean() < 0.01
+
+
+def test_a_pretrained_config_says_how_pictures_are_prepared():
+    config = {"input_size": (3, 96, 96), "crop_pct": 1.0, "interpolation": "bilinear", "mean": [0.5] * 3, "std": None}
+    assert Preprocessing.of(config) == Preprocessing(96, 1.0, "bilinear", (0.5, 0.5, 0.5))
+    assert Preprocessing.of({}) == Preprocessing()
 
 
 def test_a_large_photo_costs_no_more_than_making_it_small():
     pixels = np.zeros((3000, 4000, 3), np.uint8)
     small, prepared = cpu_seconds(
         lambda: Image.fromarray(pixels).resize((341, 256), Image.Resampling.BICUBIC),
-        lambda: preprocess(pixels, mean=MEAN, std=STD),
+        lambda: Preprocessing().resize(pixels),
         rounds=3,
     )
     assert prepared < 4 * small
@@ -111,7 +135,7 @@ def test_a_painted_cell_lights_up_exactly_its_token(size, token):
     geometry = geometry_of(*size)
     pixels = np.zeros((*size, 3), np.uint8)
     pixels[geometry.token_index_map((14, 14)) == token] = 255
-    light = preprocess(pixels, mean=(0, 0, 0), std=(1, 1, 1))[0][0, 0].numpy()
+    light = Preprocessing().resize(pixels)[0].numpy() / 255
     cells = light.reshape(14, 16, 14, 16).mean(axis=(1, 3)).ravel()
     assert cells.argmax() == token and cells[token] > 0.9
     assert np.delete(cells, token).max() < 0.05

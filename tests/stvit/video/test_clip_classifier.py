@@ -11,11 +11,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from stvit.predict.clip_views import DEVIATION, MEAN, classify_views, clip_indices, make_views
+from stvit.predict.clip_classifier import ClipClassifier
+from stvit.predict.clip_views import DEVIATION, MEAN, Sampling, classify_views, clip_indices, make_views
 from stvit.video.__main__ import main, report_views
 from stvit.video.annotate_task import Single
-from stvit.video.clip_classifier import ActionClassifier, Sampling
 from stvit.video.decode import ClipReader
+from stvit.video.frame_models import WindowClassifier
 from stvit.video.pipeline import process
 from stvit.video.probe import probe
 from stvit.video.progress import Progress
@@ -49,6 +50,12 @@ class Reader(nn.Module):
         return 10.0 * nn.functional.one_hot(numbers[:, -1], 20)
 
 
+def window_classifier(
+    network: nn.Module, label: str, *, sampling: Sampling, classes: tuple[str, ...], **more: Any
+) -> WindowClassifier:
+    return WindowClassifier(ClipClassifier(network, sampling=sampling, classes=classes), label, **more)
+
+
 def lines_of(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
@@ -61,7 +68,7 @@ def run(tmp_path: Path, task: Any, frames: int, size_hw: tuple[int, int] = (64, 
 
 def test_a_window_ends_with_its_batch_and_short_ones_are_played_in_a_loop(tmp_path: Path) -> None:
     network = Reader()
-    run(tmp_path, Single(ActionClassifier(network, "Reader", sampling=SAMPLING, classes=NAMES)), 12)
+    run(tmp_path, Single(window_classifier(network, "Reader", sampling=SAMPLING, classes=NAMES)), 12)
     warm_up, *windows = network.windows
     assert warm_up == windows[0] == [0, 0, 0, 0]
     assert windows[1:3] == [[0, 2, 1, 0], [0, 2, 4, 1]]
@@ -69,7 +76,7 @@ def test_a_window_ends_with_its_batch_and_short_ones_are_played_in_a_loop(tmp_pa
 
 
 def test_every_frame_says_which_window_its_action_is_from(tmp_path: Path) -> None:
-    model = ActionClassifier(Reader(), "Reader", sampling=SAMPLING, classes=NAMES)
+    model = window_classifier(Reader(), "Reader", sampling=SAMPLING, classes=NAMES)
     _, (*frames, _) = run(tmp_path, Single(model), 12)
     assert [line["frame"] for line in frames] == list(range(12))
     assert [line["window"]["last_frame"] for line in frames] == [0, 2, 2, 4, 4, 6, 6, 8, 8, 10, 10, 11]
@@ -79,7 +86,7 @@ def test_every_frame_says_which_window_its_action_is_from(tmp_path: Path) -> Non
 
 
 def test_the_whole_clip_is_the_mean_over_whole_windows(tmp_path: Path) -> None:
-    model = ActionClassifier(Reader(), "Reader", sampling=SAMPLING, classes=NAMES)
+    model = window_classifier(Reader(), "Reader", sampling=SAMPLING, classes=NAMES)
     last, lines = run(tmp_path, Single(model), 12)
     assert lines[-1] == {"clip": last.conclusion}
     whole = last.conclusion["model"]
@@ -89,21 +96,21 @@ def test_the_whole_clip_is_the_mean_over_whole_windows(tmp_path: Path) -> None:
 
 
 def test_a_clip_shorter_than_a_window_is_judged_by_all_of_it(tmp_path: Path) -> None:
-    model = ActionClassifier(Reader(), "Reader", sampling=SAMPLING, classes=NAMES)
+    model = window_classifier(Reader(), "Reader", sampling=SAMPLING, classes=NAMES)
     last, _ = run(tmp_path, Single(model), 5)
     assert last.conclusion["model"]["windows"] == 1
     assert last.conclusion["model"]["top5"][0]["label"] == "ends with 1"  # frames 0, 2, 4, and again 1
 
 
 def test_without_weights_nothing_is_said(tmp_path: Path) -> None:
-    model = ActionClassifier(Reader(), "Reader", sampling=SAMPLING, classes=NAMES, predicts=False)
+    model = window_classifier(Reader(), "Reader", sampling=SAMPLING, classes=NAMES, predicts=False)
     last, lines = run(tmp_path, Single(model), 6)
     assert last.conclusion == {} and len(lines) == 6
     assert not any("top1" in line for line in lines) and all("window" in line for line in lines)
 
 
 def test_only_as_many_small_frames_are_kept_as_a_window_reaches() -> None:
-    model = ActionClassifier(Reader(), "Reader", sampling=SAMPLING, classes=NAMES)
+    model = window_classifier(Reader(), "Reader", sampling=SAMPLING, classes=NAMES)
     model.begin((64, 128))
     recent = [model.prepare(scene(index, (64, 128))) for index in range(30)]
     assert [len(entry.frames) for entry in recent] == [1, 2, 3, 4, 5, 6, 7] + [8] * 23
@@ -114,7 +121,7 @@ def test_only_as_many_small_frames_are_kept_as_a_window_reaches() -> None:
 
 def test_regions_are_those_of_the_token_frame_that_a_frame_belongs_to() -> None:
     network, sampling = with_semantic_tokens(), Sampling(8, 1, 112)
-    model = ActionClassifier(network, "STViT", sampling=sampling, classes=CLASSES)
+    model = window_classifier(network, "STViT", sampling=sampling, classes=CLASSES)
     model.begin((120, 200))
     batch = [model.prepare(scene(index, (120, 200))) for index in range(8)]
     results = model.infer(batch[6:])
@@ -133,8 +140,8 @@ def test_regions_are_those_of_the_token_frame_that_a_frame_belongs_to() -> None:
 
 def test_regions_are_drawn_and_a_full_token_model_has_none(tmp_path: Path) -> None:
     sampling = Sampling(4, 2, 112)
-    model = ActionClassifier(with_semantic_tokens(), "STViT", sampling=sampling, classes=CLASSES)
-    baseline = ActionClassifier(full_token(), "Swin", sampling=sampling, classes=CLASSES)
+    model = window_classifier(with_semantic_tokens(), "STViT", sampling=sampling, classes=CLASSES)
+    baseline = window_classifier(full_token(), "Swin", sampling=sampling, classes=CLASSES)
     last, (*frames, _) = run(tmp_path, Race(model, baseline), 9, (96, 128))
     assert all("regions" in line["model"] and "regions" not in line["baseline"] for line in frames)
     assert set(last.conclusion) == {"model", "baseline"} and model.macs < baseline.macs
@@ -143,7 +150,7 @@ def test_regions_are_drawn_and_a_full_token_model_has_none(tmp_path: Path) -> No
 def test_side_by_side_each_model_has_windows_of_its_own(tmp_path: Path) -> None:
     left, right = Reader(), Reader()
     models = [
-        ActionClassifier(network, "Reader", sampling=sampling, classes=NAMES)
+        window_classifier(network, "Reader", sampling=sampling, classes=NAMES)
         for network, sampling in ((left, SAMPLING), (right, Sampling(length=2, interval=4, size=48)))
     ]
     _, (*frames, _) = run(tmp_path, Race(*models), 12)
@@ -154,8 +161,8 @@ def test_side_by_side_each_model_has_windows_of_its_own(tmp_path: Path) -> None:
 def test_the_papers_views_are_taken_from_the_file(tmp_path: Path) -> None:
     source = make_clip(tmp_path / "a.mp4", 18, (64, 128))
     network = full_token()
-    model = ActionClassifier(network, "Swin", sampling=SAMPLING, classes=CLASSES)
-    window = model.judge_views(probe(source), 18, clips=3, crops=3)
+    model = window_classifier(network, "Swin", sampling=SAMPLING, classes=CLASSES)
+    window = model.classify_views(probe(source), 18, clips=3, crops=3)
     frames = torch.stack([torch.from_numpy(frame.picture.rgb()) for frame in ClipReader(probe(source), 1920)])
     with torch.inference_mode():
         views = make_views(frames, clip_indices(18, 3, 4, 2), crops=3, size=32)
@@ -163,12 +170,12 @@ def test_the_papers_views_are_taken_from_the_file(tmp_path: Path) -> None:
     np.testing.assert_allclose(window.scores, expected.numpy(), atol=1e-5)
     assert len(views) == 9 and sum(window.scores) == pytest.approx(1, abs=1e-5)
     with pytest.raises(VideoError):
-        model.judge_views(probe(source), 18, limits=Limits(max_seconds=0.5))
+        model.classify_views(probe(source), 18, limits=Limits(max_seconds=0.5))
 
 
 def test_names_have_to_fit_the_model() -> None:
-    with pytest.raises(ValueError, match="Swin has 7 classes, but 2 names were given"):
-        ActionClassifier(full_token(), "Swin", sampling=SAMPLING, classes=("a", "b"))
+    with pytest.raises(ValueError, match="the model has 7 classes, but 2 names were given"):
+        window_classifier(full_token(), "Swin", sampling=SAMPLING, classes=("a", "b"))
 
 
 def test_the_command_line_runs_a_clip_model(tmp_path: Path) -> None:
@@ -194,7 +201,7 @@ def test_the_command_line_names_what_does_not_fit(tmp_path: Path, capsys: pytest
 
 
 def test_views_are_reported_by_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    model = ActionClassifier(full_token(), "Swin", sampling=SAMPLING, classes=CLASSES)
+    model = window_classifier(full_token(), "Swin", sampling=SAMPLING, classes=CLASSES)
     last, _ = run(tmp_path, Single(model), 9)
     report_views([model], last, "4x3", Limits())
     told = capsys.readouterr().out.splitlines()

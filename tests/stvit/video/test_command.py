@@ -158,7 +158,7 @@ def test_a_description_says_the_task_and_all_that_the_model_has_to_know(clip: Pa
     assert options.task == "action" and (model.label, model.batch_size) == ("action", 1)
     assert model.input_key[1].size == 32 and model.input_key[1].length == 4
     (model,) = build_models(parse([*common, str(detect)], ""))
-    assert model._scale == (107, 64) and model._classes == ("cup", "pot")
+    assert model._scale == (107, 64) and model.detector.classes == ("cup", "pot")
 
 
 def test_weights_elsewhere_and_a_described_baseline_are_taken(clip: Path) -> None:

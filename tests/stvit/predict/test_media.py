@@ -16,10 +16,10 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from demo import media
-from demo.media import MediaError, SourceImage, read_image
+from stvit.predict import media
+from stvit.predict.media import MediaError, SourceImage, read_image
 
-EXAMPLES = Path(__file__).parents[2] / "assets" / "examples"
+EXAMPLES = Path(__file__).parents[3] / "assets" / "examples"
 BLOCK = np.ones((8, 8), np.uint8)
 LOSSLESS = {
     "PNG": {},
@@ -266,7 +266,7 @@ def test_a_file_with_too_many_bytes_is_refused_unread(tmp_path):
 
 
 def test_a_file_that_is_gone_says_so(tmp_path):
-    with pytest.raises(MediaError, match="no longer on the server"):
+    with pytest.raises(MediaError, match="no longer there"):
         read_image(tmp_path / "gone.png")
 
 

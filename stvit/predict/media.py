@@ -12,11 +12,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-from PIL import ExifTags, Image, ImageCms
+from PIL import Image, ImageCms, ImageOps
 
-from stvit.predict.preprocess import InputGeometry, preprocess
-
-__all__ = ["DECODE_ERRORS", "InputGeometry", "MediaError", "SourceImage", "preprocess", "read_image"]
+from stvit.errors import UserError
 
 MAX_BYTES = 50 * 2**20
 MAX_PIXELS = 64_000_000  # the largest common cameras; decoded, about 200 MB
@@ -38,6 +36,7 @@ _UNUSABLE_MODES = {
     "F": "floating-point numbers",
     "LAB": "Lab colours",
 }
+FROM_ORIGINAL, SCALE_DOWN = "Take it from the original again.", "Scale it down and use that."
 _TRANSPARENT = "Transparent parts are shown on white."
 
 # What a file is by its first bytes, where Pillow cannot open it.
@@ -74,19 +73,9 @@ DECODE_ERRORS = (
     Image.DecompressionBombError,
 )
 
-_ORIENTATIONS = {  # EXIF value: what turns the stored picture upright
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
 
-
-class MediaError(ValueError):
-    """A file that cannot be used; the message is for the user and names a next step."""
+class MediaError(UserError, ValueError):
+    """A file that cannot be used."""
 
 
 @dataclass(frozen=True)
@@ -121,16 +110,16 @@ def read_image(path: str | Path) -> SourceImage:
                 _check_size(*image.size)
                 return _decode(image)
     except FileNotFoundError:
-        raise MediaError("The file is no longer on the server. Upload it again.") from None
+        raise MediaError("The file is no longer there.", "Choose it again.") from None
 
 
 def _check_bytes(size: int) -> None:
     if size == 0:
-        raise MediaError("The file is empty. Upload it again from the original.")
+        raise MediaError("The file is empty.", FROM_ORIGINAL)
     if size > MAX_BYTES:
         raise MediaError(
-            f"The file has {size / 2**20:.1f} MB; the limit is {MAX_BYTES // 2**20} MB. "
-            "Save the image as JPEG or scale it down, and upload that."
+            f"The file has {size / 2**20:.1f} MB; the limit is {MAX_BYTES // 2**20} MB.",
+            "Save the image as JPEG or scale it down, and use that.",
         )
 
 
@@ -139,26 +128,28 @@ def _open_header(file: BinaryIO) -> Image.Image:
         return Image.open(file, formats=FORMATS)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise MediaError(
-            f"By its header, the image has far more than {MAX_PIXELS // 10**6} megapixels, the limit. "
-            "Scale it down and upload that."
+            f"By its header, the image has far more than {MAX_PIXELS // 10**6} megapixels, the limit.", SCALE_DOWN
         ) from None
     except DECODE_ERRORS as error:
         file.seek(0)
-        raise MediaError(_explain(file.read(1024))) from error
+        raise _explained(file.read(1024)) from error
 
 
-def _explain(head: bytes) -> str:
+def _explained(head: bytes) -> MediaError:
     """Why a file that begins with ``head`` could not be opened, and what to do."""
     for name, pattern in _READABLE_HEADS.items():
         if re.match(pattern, head, re.DOTALL):
-            return (
+            problem = (
                 f"The file begins as a {name} image, but its header is damaged or incomplete, or says that it has no "
-                "pixels. Upload it again from the original."
+                "pixels."
             )
+            return MediaError(problem, FROM_ORIGINAL)
     for name, pattern in _OTHER_HEADS.items():
         if re.match(pattern, head, re.DOTALL):
-            return f"The file is {name}, which cannot be read here. Export it as JPEG or PNG, and upload that."
-    return f"The file is not an image, whatever its name says. Upload a {_READABLE} file."
+            return MediaError(
+                f"The file is {name}, which cannot be read here.", "Export it as JPEG or PNG, and use that."
+            )
+    return MediaError("The file is not an image, whatever its name says.", f"Use a {_READABLE} file.")
 
 
 def _check_size(width: int, height: int) -> None:
@@ -166,45 +157,38 @@ def _check_size(width: int, height: int) -> None:
     size = f"The image is {width}×{height} pixels"
     if width * height > MAX_PIXELS:
         raise MediaError(
-            f"{size} ({width * height / 1e6:.0f} megapixels); the limit is {MAX_PIXELS // 10**6} megapixels. "
-            "Scale it down and upload that."
+            f"{size} ({width * height / 1e6:.0f} megapixels); the limit is {MAX_PIXELS // 10**6} megapixels.",
+            SCALE_DOWN,
         )
     if short < MIN_SIDE:
-        raise MediaError(f"{size}; each side needs at least {MIN_SIDE}. Upload a larger version.")
+        raise MediaError(f"{size}; each side needs at least {MIN_SIDE}.", "Use a larger version.")
     if long > MAX_ASPECT * short:
         raise MediaError(
-            f"{size}, one side more than {MAX_ASPECT} times the other. Crop the image to the part that matters, and "
-            "upload that."
+            f"{size}, one side more than {MAX_ASPECT} times the other.",
+            "Crop the image to the part that matters, and use that.",
         )
 
 
 def _decode(image: Image.Image) -> SourceImage:
     if image.mode in _UNUSABLE_MODES:
         raise MediaError(
-            f"The image stores its pixels as {_UNUSABLE_MODES[image.mode]}. "
-            "Save it as 8-bit or 16-bit RGB, and upload that."
+            f"The image stores its pixels as {_UNUSABLE_MODES[image.mode]}.",
+            "Save it as 8-bit or 16-bit RGB, and use that.",
         )
     try:
         animated = getattr(image, "is_animated", False)
         image.load()
     except DECODE_ERRORS as error:
-        raise MediaError(
-            f"The {image.format} image is damaged or ends too early. Upload it again from the original."
-        ) from error
+        raise MediaError(f"The {image.format} image is damaged or ends too early.", FROM_ORIGINAL) from error
     notes = [_SEQUENCES[image.format]] if animated and image.format in _SEQUENCES else []
     profile = image.info.get("icc_profile")
-    upright = _eight_bit(_upright(image))
-    opaque = _on_white(upright)
-    if opaque is not upright:
+    with contextlib.suppress(*DECODE_ERRORS):  # damaged EXIF data do not spoil the picture
+        ImageOps.exif_transpose(image, in_place=True)
+    plain = _eight_bit(image)
+    opaque = _on_white(plain)
+    if opaque is not plain:
         notes.append(_TRANSPARENT)
     return SourceImage(np.array(_srgb(opaque, profile)), " ".join(notes))
-
-
-def _upright(image: Image.Image) -> Image.Image:
-    orientation = None
-    with contextlib.suppress(*DECODE_ERRORS):  # damaged EXIF data do not spoil the picture
-        orientation = image.getexif().get(ExifTags.Base.Orientation)
-    return image.transpose(_ORIENTATIONS[orientation]) if orientation in _ORIENTATIONS else image
 
 
 def _eight_bit(image: Image.Image) -> Image.Image:

@@ -8,7 +8,7 @@ import pytest
 COUNT_FAULTS = """
 import resource, sys
 import torch
-from stvit.predict.allocator import keep_freed_memory
+from stvit.predict.device import keep_freed_memory
 if sys.argv[1] == "keep":
     assert keep_freed_memory()
 for _ in range(3):
@@ -32,6 +32,6 @@ def test_kept_memory_is_used_again_without_fresh_pages():
 
 def test_other_systems_are_left_alone(monkeypatch):
     monkeypatch.setattr(sys, "platform", "darwin")
-    from stvit.predict.allocator import keep_freed_memory
+    from stvit.predict.device import keep_freed_memory
 
     assert keep_freed_memory() is False

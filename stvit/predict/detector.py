@@ -1,0 +1,105 @@
+"""Detectors: from pixels to objects with masks, and to the regions that the backbone's tokens stand for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from stvit.class_names import COCO_CLASSES
+from stvit.detection import CascadeMaskRCNN, Detections
+from stvit.detection.preprocess import PreparedImage
+
+from .classifier import Wanted, forward, regions_of_batch
+from .device import Compute
+from .preprocess import InputGeometry
+from .results import DetectionResult
+from .timing import Lap, no_lap
+
+PUBLISHED_SCALE = (1333, 800)  # bounds of the long and the short side, pixels
+PUBLISHED_SCORE = 0.05
+
+
+class Detector:
+    """Cascade Mask R-CNN on one picture at a time.
+
+    Args:
+        network: in evaluation mode, on its device and in its precision.
+        classes: names of its objects.
+        compute: runs it on its device, one caller at a time; by default one of its own.
+    """
+
+    def __init__(
+        self, network: CascadeMaskRCNN, *, classes: Sequence[str] = COCO_CLASSES, compute: Compute | None = None
+    ) -> None:
+        self.network, self.classes = network, classes
+        weight = next(network.parameters())
+        self.device, self._precision = weight.device, weight.dtype
+        self.compute = compute or Compute(self.device)
+
+    def __call__(
+        self,
+        pixels: np.ndarray,
+        *,
+        scale: tuple[int, int] = PUBLISHED_SCALE,
+        least_score: float = PUBLISHED_SCORE,
+        regions: Wanted = "none",
+        objects: bool = True,
+        lap: Lap = no_lap,
+    ) -> DetectionResult:
+        """Detect the objects in a picture.
+
+        Args:
+            pixels: (H, W, 3) uint8 RGB.
+            scale: bounds of the long and the short side of the network's input, pixels.
+            least_score: lower bound of the scores, exclusive.
+            regions: regions of which layers to return; any costs a pass of the backbone of its own.
+            objects: whether to look for any, or to run the backbone alone.
+            lap: told the steps: ``prepare``, ``regions``, ``backbone``, ``proposals``, ``heads``, ``masks``.
+        """
+        return self.compute.run(self._detect, pixels, scale, least_score, regions, objects, lap)
+
+    def prepare(self, pixels: np.ndarray, scale: tuple[int, int]) -> PreparedImage:
+        """A picture as the network sees it, on its device and in its precision."""
+        prepared = self.network.prepare(pixels, scale)
+        return replace(prepared, images=prepared.images.to(self._precision))
+
+    def _detect(
+        self,
+        pixels: np.ndarray,
+        scale: tuple[int, int],
+        least_score: float,
+        wanted: Wanted,
+        objects: bool,
+        lap: Lap,
+    ) -> DetectionResult:
+        network, prepared = self.network, self.prepare(pixels, scale)
+        lap("prepare")
+        regions = ()
+        if wanted != "none":
+            (regions,) = regions_of_batch(forward(network.backbone, prepared.images, traced=True)[1], 1, wanted)
+            lap("regions")
+        features = network.extract_features(prepared.images)
+        lap("backbone")
+        found = None
+        if objects:
+            proposals = network.propose(features, prepared.network_hw)
+            lap("proposals")
+            boxes, scores, labels = network.classify(features, proposals, prepared, least_score)
+            lap("heads")
+            masks = network.segment(features, boxes, labels, prepared)
+            lap("masks")
+            found = Detections(boxes.cpu(), scores.cpu(), labels.cpu(), masks.float().cpu(), prepared.source_hw)
+        return DetectionResult(found, regions, geometry_of(prepared), self.classes)
+
+
+def geometry_of(prepared: PreparedImage) -> InputGeometry:
+    """How a picture became a detector's input."""
+    return InputGeometry(prepared.source_hw, prepared.network_hw, (0, 0), tuple(prepared.images.shape[2:]))
+
+
+def published_scale(short_side: int) -> tuple[int, int]:
+    """The longest and the shortest side that the resized picture may have, in the published proportion."""
+    long, short = PUBLISHED_SCALE
+    return round(short_side * long / short), short_side
