@@ -65,16 +65,16 @@ def verify() -> bool:
     return problems == 0
 
 
-def catalogued(name: str) -> ModelRecord:
-    """The record of this name, with or without its tag.
+def registered(name: str) -> ModelRecord:
+    """The record of a registered model, with or without its tag.
 
     Raises:
-        argparse.ArgumentTypeError: it is not in the catalogue.
+        argparse.ArgumentTypeError: no such model is registered.
     """
     try:
-        return catalogue()[record(name).name]
-    except (KeyError, UnknownModel) as error:
-        raise argparse.ArgumentTypeError(f"there is no {name!r}: choose from {', '.join(catalogue())}") from error
+        return record(name)
+    except UnknownModel as error:
+        raise argparse.ArgumentTypeError(f"{error} The project compares {', '.join(catalogue())}.") from error
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -84,7 +84,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     converting.add_argument("source", type=Path)
     converting.add_argument("destination", type=Path)
     commands.add_parser("list", help="which weights there are, and which have been downloaded")
-    commands.add_parser("pull", help="download weights").add_argument("name", type=catalogued)
+    commands.add_parser("pull", help="download weights").add_argument("name", type=registered)
     commands.add_parser("verify", help="compare downloaded and bundled weights with what they have to be")
     options = parser.parse_args(arguments)
     try:

@@ -181,6 +181,7 @@ def _write_entry(record: ModelRecord, entry: LedgerEntry) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         partial.write_text(json.dumps(asdict(entry)), encoding="utf-8")
         os.replace(partial, path)
+        logger.info("No sha256 of %s is recorded; later uses are compared with this download's.", record.name)
     except OSError as error:
         with suppress(OSError):
             partial.unlink()

@@ -71,7 +71,14 @@ def test_a_failed_pull_says_what_happened_and_what_to_do(run: Run, hub: HubServe
     assert "Traceback" not in pulled.stderr
 
 
-def test_an_unknown_name_is_answered_with_the_known_ones(run: Run) -> None:
+def test_other_models_of_timm_are_pulled_by_their_own_record(run: Run, hub: HubServer) -> None:
+    hub.add_file("timm/resnet50.a1_in1k", "model.safetensors", CONTENT)
     pulled = run("pull", "resnet50")
+    assert pulled.returncode == 0, pulled.stderr
+    assert "from: Hub" in pulled.stdout and "none is recorded" in pulled.stdout
+
+
+def test_an_unknown_name_is_answered_with_the_known_ones(run: Run) -> None:
+    pulled = run("pull", "resnet5000")
     assert pulled.returncode == 2
     assert NAME in pulled.stderr
