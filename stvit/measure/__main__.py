@@ -13,14 +13,18 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import timm
 import torch
 from timm.models import is_model
+from torch import nn
 
+from stvit.errors import UserError
 from stvit.factory import create_model
 from stvit.predict.device import keep_freed_memory
 
 from . import suite
 from .compare import Comparison, SpeedUp, compare
+from .macs import count_macs
 from .timing import best_precision
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -40,9 +44,11 @@ def main(arguments: list[str] | None = None) -> int:
             figures[name] = suite.as_json(comparison) | kept
             save(options.output, figures)
     else:
-        models = {name: create_model(name) for name in options.models}
-        if options.backbones:
-            models = {name: detector.backbone for name, detector in models.items()}
+        try:
+            models = {name: build(name, tuple(options.input_size), options.backbones) for name in options.models}
+        except UserError as error:
+            print(error, file=sys.stderr)
+            return 1
         placed = {name: model.to(device, precision).eval() for name, model in models.items()}
         comparison = compare(placed, input_shape=(3, *options.input_size), **how)
         print("\n" + report(comparison))
@@ -76,6 +82,43 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     if options.device == "cuda" and not torch.cuda.is_available():
         parser.error("no CUDA device is available")
     return options
+
+
+class CannotMeasure(UserError, ValueError):
+    """A model cannot be measured as asked."""
+
+
+def build(name: str, input_hw: tuple[int, int], backbone: bool) -> nn.Module:
+    """A model for inputs of a size, or its backbone.
+
+    Raises:
+        CannotMeasure: the model does not take that size, or has no backbone.
+    """
+    try:
+        model = _for_size(name, input_hw)
+        if backbone:
+            if not hasattr(model, "backbone"):
+                raise CannotMeasure(f"{name} is no detector or segmenter.", "Leave out --backbones.")
+            model = model.backbone
+        count_macs(model, (3, *input_hw))
+    except (AssertionError, TypeError, ValueError, RuntimeError) as error:  # what networks and timm raise
+        if isinstance(error, UserError):
+            raise
+        raise CannotMeasure(
+            f"{name} cannot be measured on inputs of {input_hw[0]}x{input_hw[1]} pixels: {error}.",
+            "Choose another --input-size, or --backbones for a detector.",
+        ) from error
+    return model
+
+
+def _for_size(name: str, input_hw: tuple[int, int]) -> nn.Module:
+    """The model made for the size where that is an option of it, as of vision transformers; else as it is."""
+    if timm.get_pretrained_cfg_value(name, "input_size") in (None, (3, *input_hw)):
+        return create_model(name)
+    try:
+        return create_model(name, img_size=input_hw[0] if input_hw[0] == input_hw[1] else input_hw)
+    except TypeError:  # no such option: the network takes any size, or says what it takes when it runs
+        return create_model(name)
 
 
 def positive(text: str) -> int:

@@ -1,6 +1,7 @@
 """Timing and the benchmark command."""
 
 import json
+import re
 
 import pytest
 import timm
@@ -159,3 +160,42 @@ def test_suite_command_prints_ratio_allowance_and_quotient(tmp_path, capsys):
     ratio = saved["speed_up_over_full_tokens"]["STViT, 9 per window"]
     assert ratio["quotient"] == pytest.approx(ratio["measured"][1] / ratio["allowed_by_macs"])
     assert 1.3 < ratio["allowed_by_macs"] < 1.4
+
+
+@pytest.mark.parametrize(
+    ("names", "macs"),
+    [
+        (["stvit_deit_tiny_patch16_224", "deit_tiny_patch16_224"], (1.55, 4.0)),
+        (["evit_deit_tiny_patch16_224", "swin_tiny_patch4_window7_224"], (2.6, 14.0)),
+    ],
+)
+def test_models_are_built_for_the_input_size(names, macs, tmp_path):
+    output = tmp_path / "figures.json"
+    assert (
+        main([*names, *["--input-size", "384", "384", "--rounds", "1", "--batch-size", "1", "--output"], str(output)])
+        == 0
+    )
+    saved = json.loads(output.read_text())
+    assert saved["input_shape"] == [3, 384, 384]
+    for name, giga in zip(names, macs, strict=True):
+        assert saved["costs"][name]["macs"] / 1e9 == pytest.approx(giga, rel=0.2)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            "stvit_swin_tiny_224 swin_tiny_patch4_window7_224 --input-size 384 384",
+            "stvit_swin_tiny_224 cannot .*224",
+        ),
+        (
+            "swin_tiny_patch4_window7_224 deit_tiny_patch16_224 --input-size 30 384",
+            "cannot be measured on inputs of 30x",
+        ),
+        ("deit_tiny_patch16_224 swin_tiny_patch4_window7_224 --backbones", "deit_tiny_patch16_224 is no detector or"),
+    ],
+)
+def test_what_does_not_fit_is_one_message(arguments, message, capsys):
+    assert main([*arguments.split(), "--rounds", "1", "--batch-size", "1"]) == 1
+    found = capsys.readouterr().err
+    assert re.search(message, found) and "Traceback" not in found
