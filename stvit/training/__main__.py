@@ -1,4 +1,4 @@
-"""``python -m stvit.training classify|detect|segment|video --recipe NAME --output DIR``: train, or go on training."""
+"""``python -m stvit.training classify|detect|segment|video --recipe NAME --output DIR``: train, or resume training."""
 
 from __future__ import annotations
 

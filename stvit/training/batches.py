@@ -1,4 +1,4 @@
-"""Batches in an order that depends on seed, epoch and position alone, so that a run can stop and go on anywhere."""
+"""Batches in an order that depends on seed, epoch and position alone, so that a run can be resumed anywhere."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from .recipe import RecipeError
 
 @dataclass(frozen=True)
 class Share:
-    """What one process takes of every batch.
+    """The part of every batch that one process takes.
 
     Attributes:
         rank, world: number of the process, and of how many.
         samples: per process and pass; the batch of a step is ``samples * world * passes``.
         passes: batches whose gradients are accumulated to one step.
-        repeats: how often in a row a sample comes, each time augmented for itself.
+        repeats: how often in a row a sample comes, augmented independently.
     """
 
     rank: int

@@ -23,7 +23,7 @@ STATE_ENTRIES = {"step", "recipe", "model", "optimizer"}
 
 
 class ResumeError(UserError):
-    """A run cannot go on from the state in its folder."""
+    """A run cannot be resumed from the state in its folder."""
 
 
 def save_state(folder: Path, state: dict[str, Any]) -> None:
@@ -34,7 +34,7 @@ def save_state(folder: Path, state: dict[str, Any]) -> None:
 
 
 def load_state(folder: Path, recipe: dict[str, Any]) -> dict[str, Any] | None:
-    """The state that a run goes on from, or ``None`` for a new run.
+    """The state to resume from, or ``None`` for a new run.
 
     Raises:
         ResumeError: the state is of another recipe, or unreadable.
@@ -66,7 +66,7 @@ def save_weights(folder: Path, weights: dict[str, Tensor]) -> Path:
 
 
 class MetricsLog:
-    """One JSON object per line, in the order of the steps; a run that goes on first drops what came after its state."""
+    """One JSON object per line, in the order of the steps; resuming drops the lines after the state."""
 
     def __init__(self, folder: Path, last_step: int) -> None:
         self.path = folder / METRICS_FILE

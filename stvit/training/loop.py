@@ -64,7 +64,7 @@ class LossModule(nn.Module):
 
 
 class Run:
-    """One training run in an output folder: starts, or goes on where it was stopped.
+    """One training run in an output folder; resumes the run that the folder holds.
 
     Args:
         recipe: what to train.
@@ -87,7 +87,6 @@ class Run:
             kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=task.may_skip_parameters)],
         )
         self.share = self._share()
-        task.check(self.share, options.workers)
         self.steps_per_epoch = task.data.steps_per_epoch(self.share)
         self.total_steps = self.steps_per_epoch * recipe.epochs
         seed_everything("weights", recipe.seed)
@@ -101,6 +100,8 @@ class Run:
         self.model = self.accelerator.unwrap_model(self.losses).model
         self.average = ModelEmaV3(self.model, decay=recipe.ema_decay) if recipe.ema_decay else None
         self.step = self._resume()
+        if self.step < self.total_steps:
+            task.check(self.share, options.workers)
 
     def train(self) -> dict[str, float]:
         """Run to the end; returns the last evaluation's metrics, which are also in the log, and leaves the weights."""

@@ -100,8 +100,8 @@ class Recipe(Table):
         keep_rate_epochs: two, may be fractions: until the first the model keeps all tokens, until the second the share
             that it keeps falls along a cosine to its own ``keep_rate`` (EViT). Empty: the model's own rate throughout.
         augmentation: options of the task's augmentation.
-        repeats: copies of every sample in a batch, each augmented for itself; an epoch of as many steps then sees that
-            many times fewer samples.
+        repeats: copies of every sample in a batch, each augmented independently; an epoch of as many steps then sees
+            that many times fewer samples.
         loss: options of the task's loss.
         seed: of the weights, the order and the augmentation.
     """

@@ -1,4 +1,4 @@
-"""What changes from step to step: learning rates and EViT's keep rate, functions of the step alone."""
+"""Learning rates and EViT's keep rate as functions of the step."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """``python -m weights.garments.bundle RUN NAME --data backgrounds=DIR``: bundle a finished run on garments.
 
-Writes ``NAME.safetensors``, the weights in half precision, and ``NAME.json``, where they come from and what they reach
-on the test split: measured with the rounded weights.
+Writes ``NAME.safetensors``, the weights in half precision, and ``NAME.json``, the model card with the metrics of the
+rounded weights on the test split.
 """
 
 from __future__ import annotations
@@ -20,11 +20,8 @@ from stvit.errors import UserError
 from stvit.predict.device import keep_freed_memory
 from stvit.pretrained.model_cards import BundledCard
 from stvit.pretrained.resolve import sha256_of
-from stvit.training.recipe import Recipe, RecipeError, add_data_option
+from stvit.training.recipe import RecipeError, add_data_option
 from stvit.training.runs import FinishedRun, costs, test
-
-from .datasets import MOTIONS
-from .sources import CLASS_NAMES
 
 FOLDER = Path(__file__).parents[1] / "bundled"
 LICENCE = "MIT"
@@ -33,7 +30,7 @@ LABELLED = {"video": "clips of one garment that moves", "classify": "one garment
 
 
 def bundle(run: FinishedRun, name: str, folder: Path, paths: Mapping[str, Path]) -> dict[str, Any]:
-    """Write weights and description; returns the description.
+    """Write weights and model card; returns the card.
 
     Raises:
         RecipeError: the run is not on garments.
@@ -51,19 +48,19 @@ def bundle(run: FinishedRun, name: str, folder: Path, paths: Mapping[str, Path])
         os.replace(partial, weights)
     finally:
         partial.unlink(missing_ok=True)
-    description = describe(run, name) | {
+    card = describe(run, name) | {
         "metrics": {key.lower(): round(value, 2) for key, value in metrics.items()},
         "metrics_split": ["test", recipe.data.get("test_samples", 10000)],
         "sha256": sha256_of(weights),
     }
-    text = json.dumps(description, indent=1) + "\n"
+    text = json.dumps(card, indent=1) + "\n"
     BundledCard.model_validate_json(text)  # what is written can be read
     weights.with_suffix(".json").write_text(text, encoding="utf-8")
-    return description
+    return card
 
 
 def describe(run: FinishedRun, name: str) -> dict[str, Any]:
-    """What is known without the weights."""
+    """The entries of the card that do not depend on the weights."""
     recipe, origin = run.recipe, run.origin
     shape = {"frames": recipe.data["frames"], "stride": 1} if recipe.task == "video" else {}
     return {
@@ -71,7 +68,7 @@ def describe(run: FinishedRun, name: str) -> dict[str, Any]:
         "model": recipe.model,
         "options": run.model_options,
         "task": recipe.task,
-        "classes": classes(recipe),
+        "classes": origin.classes,
         "input_size": recipe.data["size"],
         **shape,
         "macs": costs(run),
@@ -86,13 +83,6 @@ def describe(run: FinishedRun, name: str) -> dict[str, Any]:
     }
 
 
-def classes(recipe: Recipe) -> list[str]:
-    """Names in the order of the model's outputs."""
-    if recipe.task == "video" and recipe.data.get("label") == "motion":
-        return list(MOTIONS)
-    return ["background", *CLASS_NAMES] if recipe.task == "segment" else list(CLASS_NAMES)
-
-
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m weights.garments.bundle", description=__doc__)
     parser.add_argument("run", type=Path, help="output folder of a finished run")
@@ -101,11 +91,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--output", type=Path, default=FOLDER, help="default: weights/bundled")
     options = parser.parse_args(arguments)
     try:
-        description = bundle(FinishedRun.read(options.run), options.name, options.output, dict(options.data))
+        card = bundle(FinishedRun.read(options.run), options.name, options.output, dict(options.data))
     except UserError as error:
         print(f"weights.garments.bundle: {error}", file=sys.stderr)
         return 1
-    print(json.dumps(description["metrics"]))
+    print(json.dumps(card["metrics"]))
     return 0
 
 

@@ -1,4 +1,4 @@
-"""Three data sets of garments on photographs: pictures to classify, scenes to take apart, clips to follow.
+"""Three data sets of garments on photographs: pictures to classify, scenes to segment and clips that move.
 
 Every sample is a pure function of (seed, split, index); between versions of PyTorch or kinds of processor, pixels may
 differ by rounding. Test garments and test photographs never occur in training.
@@ -29,7 +29,7 @@ def difficulty_of(epoch: int, curriculum: Sequence[float]) -> float:
 
 
 class Composites(Dataset):
-    """What the data sets share.
+    """A data set of composed samples.
 
     Args:
         sources: garments and photographs of a split.
@@ -117,7 +117,7 @@ class GarmentClassification(Composites):
 
 
 class GarmentScenes(Composites):
-    """Several garments, some behind others, for detection, instance and semantic segmentation.
+    """Several garments, some in front of others, for detection, instance and semantic segmentation.
 
     Samples are (picture (3, size, size) uint8, target), the target a dict:
         ``boxes`` (N, 4) float32, XYXY pixels, tight around what is visible; ``labels`` (N,) int64 from 0;

@@ -1,4 +1,4 @@
-"""A few samples to hand on with a program, each on another photograph that is free to use, with a list of sources."""
+"""Examples for redistribution: a few samples, each on another photograph of free licence, with a list of sources."""
 
 from __future__ import annotations
 

@@ -66,7 +66,7 @@ def export_scenes(dataset: GarmentScenes, out: str | PathLike[str], progress: Pr
 
 
 def _write_sources(dataset: Composites, out: Path) -> None:
-    """What the pictures are made of, for whoever passes them on."""
+    """List the sources and licences of the pictures, for redistribution."""
     lines = [
         f"Split {dataset.sources.split}, seed {dataset.seed}.",
         "Garments: Fashion-MNIST, copyright 2017 Zalando SE, MIT licence.",

@@ -1,4 +1,4 @@
-"""What the data sets are made of: garments of Fashion-MNIST (Xiao et al., 2017; MIT licence) and photographs.
+"""The sources of the data sets: garments of Fashion-MNIST (Xiao et al., 2017; MIT licence) and photographs.
 
 Both are split for good: garments by their files, photographs by their names. Debian's package
 ``dataset-fashion-mnist`` installs the garments under ``DEBIAN_FOLDER``; torchvision's
@@ -60,7 +60,7 @@ class SourceError(UserError, ValueError):
 
 @dataclass(frozen=True)
 class Sources:
-    """What a split is made of."""
+    """Garments and photographs of one split."""
 
     split: Split
     items: Items

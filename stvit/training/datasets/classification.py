@@ -225,7 +225,7 @@ class ShardPictures(Data):
         return self.transforms[training](open_picture(io.BytesIO(picture), name)), label
 
     def _wrong_classes(self, shard: str) -> Iterator[str]:
-        """What is wrong with the class numbers of a shard.
+        """Find class numbers of a shard that are none.
 
         Raises:
             RecipeError: it is no tar file, or is cut off.

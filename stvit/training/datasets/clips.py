@@ -174,7 +174,7 @@ class VideoFile:
             if frame.index == last:
                 break
         if reader.note:
-            warnings.warn(f"{self.info.path}: {reader.note} What can be read of it is used.", stacklevel=2)
+            warnings.warn(f"{self.info.path}: {reader.note} The readable part is used.", stacklevel=2)
         return (torch.stack(frames), places) if count > last else self.read(indices % count)
 
     def _reader(self) -> ClipReader:

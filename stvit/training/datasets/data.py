@@ -1,4 +1,4 @@
-"""Where batches come from: what the loop asks of data, and what data with numbered samples share.
+"""Sources of batches, as the loop calls them, and checks and skipping of their samples.
 
 The data of a recipe are of a kind: one that the task brings (``folder``, ``shards``, ``coco``, ``ade20k``,
 ``kinetics``), or a class of one's own, written ``module:Class``, which is called with the recipe and the
@@ -25,7 +25,7 @@ from tqdm import tqdm
 from stvit.training.batches import Share, evaluation_batches, steps_per_epoch, training_batches
 from stvit.training.recipe import DataPaths, Recipe, RecipeError
 
-READ_ON = 10  # unreadable training samples in a row that a run goes on after
+READ_ON = 10  # unreadable training samples in a row that stop a run
 NAMED = 3  # problems that one message names
 
 #: formats that Pillow lists but has no pixels of, or only by other programs

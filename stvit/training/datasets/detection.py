@@ -65,7 +65,7 @@ class CocoAugmentation(Table):
 
 
 class DetectionData(DenseData):
-    """What data for detectors have beside that of :class:`DenseData`.
+    """Data for detectors.
 
     Attributes:
         categories: id of each class's category in the annotations to evaluate on, if it has one there.
@@ -84,7 +84,7 @@ class DetectionData(DenseData):
 
     @abstractmethod
     def ground_truth(self, split: str) -> Annotations:
-        """What a split is evaluated against."""
+        """The annotations that a split is evaluated against."""
 
 
 class CocoData(DetectionData):
@@ -175,7 +175,7 @@ def training_transform(augmentation: CocoAugmentation) -> v2.Transform:
 
 
 def of_objects(sample: tuple[Tensor, dict[str, Tensor]]) -> tuple[Tensor, Tensor]:
-    """What belongs to the single objects of a sample beside boxes and masks."""
+    """Labels and crowd flags, which are filtered together with the boxes of a sample."""
     return sample[1]["labels"], sample[1]["crowd"]
 
 

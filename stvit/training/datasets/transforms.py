@@ -86,7 +86,7 @@ class Crop(v2.Transform):
 
 
 class CropBetween(Crop):
-    """A crop with sides between two bounds, each drawn for itself.
+    """A crop with sides between two bounds, drawn independently.
 
     Args:
         shortest, longest: in pixels.

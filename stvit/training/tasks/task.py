@@ -1,4 +1,4 @@
-"""What the loop asks of a task: its model, its data, its loss and its metrics."""
+"""The base of all tasks: their model, data, loss and metrics, as the loop calls them."""
 
 from __future__ import annotations
 
@@ -41,8 +41,7 @@ class Task(ABC):
         self.data.check(share, workers)
 
     def build_model(self) -> nn.Module:
-        """The model at the start of the run: fresh, or with the weights of the trained model that the recipe names as
-        its ``start``.
+        """Build the model, and initialise it from the trained model that the recipe names as ``start``.
 
         Raises:
             RecipeError: there is no such model, or it has no such options, or the weights are of one of other sizes.
@@ -60,7 +59,7 @@ class Task(ABC):
         return model
 
     def start(self, model: nn.Module, trained: nn.Module) -> None:
-        """Give a fresh model, or the part that the recipe names, the weights of the trained one or of a part of that.
+        """Initialise a model, or the part ``into`` of the recipe, from the trained one, or from its part ``out_of``.
 
         Raises:
             ValueError: their sizes differ.

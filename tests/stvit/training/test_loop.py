@@ -342,6 +342,15 @@ def folder_run(folder: Path, recipe: list[str], *more: str) -> list[str]:
     ]
 
 
+def test_the_data_of_ones_own_in_the_documentation_can_be_trained_on(places, tmp_path, monkeypatch):
+    text = (Path(__file__).parents[3] / "docs" / "training.md").read_text()
+    (tmp_path / "squares.py").write_text(text.split("```python\n")[1].split("```")[0])
+    monkeypatch.syspath_prepend(tmp_path)
+    own = ["--set=data={kind='squares:Squares', size=32}", "--set=model_options.num_classes=2", "--set=augmentation={}"]
+    run(places, tmp_path / "run", *own, "--set=epochs=1")
+    assert [line["step"] for line in read_metrics(tmp_path / "run")] == [1, 1]  # a step, and its evaluation
+
+
 def test_training_samples_that_cannot_be_used_are_in_the_log(places, tmp_path, capsys):
     arguments = folder_run(tmp_path, places)
     for name in "abc":
