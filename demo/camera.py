@@ -25,6 +25,7 @@ from demo.registry import ModelSpec, Registry
 from demo.video import CLASSIFY, CLUSTERS, DETECT, BadChoice, ClipJob, frame_model, make_job
 from stvit.detection.preprocess import prepare
 from stvit.draw.canvas import rgb_canvas
+from stvit.errors import UserError
 from stvit.predict.detector import published_scale
 from stvit.predict.media import DECODE_ERRORS
 from stvit.video.annotate import Annotator
@@ -43,8 +44,8 @@ _MEMORY = 0.8  # of the running rate, from frame to frame
 Setting = tuple[ClipJob, tuple[int, int]]  # what a model does, and for frames of which size
 
 
-class FrameError(ValueError):
-    """A frame that cannot be used; the message is for the user."""
+class FrameError(UserError, ValueError):
+    """A frame that cannot be used."""
 
 
 def read_frame(text: object) -> np.ndarray:
@@ -98,8 +99,8 @@ def camera_job(registry: Registry, task: object, model: object, detector: object
     return make_job(registry, task, model, None, detector, short_side, False)
 
 
-class TooManyCameras(RuntimeError):
-    """All places are taken; the message is for the user."""
+class TooManyCameras(UserError, RuntimeError):
+    """All places are taken."""
 
 
 @dataclass

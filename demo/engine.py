@@ -1,4 +1,4 @@
-"""One run for each task: a file in, a frozen answer out. Nothing here knows of the page's layout."""
+"""The page's models on one device: a picture file in, a frozen answer out."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from demo.memory import first_that_fits
 from demo.model_cache import LoadedModel, ModelStore
 from demo.registry import ModelSpec
 from stvit.class_names import COCO_CLASSES
+from stvit.errors import UserError
 from stvit.measure.timing import best_precision, device_name
 from stvit.predict.classifier import Classifier, imagenet_classes
 from stvit.predict.detector import Detector, published_scale
@@ -32,8 +33,8 @@ WARMUP_SIDE = 64
 Answer = TypeVar("Answer")
 
 
-class BadSize(ValueError):
-    """An input size that is not offered; the message is for the user."""
+class BadSize(UserError, ValueError):
+    """An input size that is not offered."""
 
 
 @dataclass(frozen=True)
@@ -244,7 +245,7 @@ def check_short_side(value: object) -> int:
     if isinstance(value, int) and not isinstance(value, bool) and value in SHORT_SIDES:
         return value
     offered = ", ".join(map(str, SHORT_SIDES))
-    raise BadSize(f"An input size of {str(value)[:20]!r} is not offered. Choose one of {offered}.")
+    raise BadSize(f"An input size of {str(value)[:20]!r} is not offered.", f"Choose one of {offered}.")
 
 
 def input_side(detector: ModelSpec, short_side: int) -> int:
