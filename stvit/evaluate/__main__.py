@@ -22,6 +22,7 @@ from stvit.checkpoint import CheckpointError
 from stvit.errors import UserError, needs_extra
 from stvit.factory import create_model
 from stvit.predict.device import keep_freed_memory
+from stvit.predict.load import PRECISIONS, Source, test_scale
 from stvit.pretrained.model_cards import ModelCard, load_card
 from stvit.pretrained.records import record
 from stvit.pretrained.resolve import sha256_of
@@ -31,8 +32,6 @@ with needs_extra("train"):
     from .coco_annotations import category_ids, find_images, first_of, read_annotations
 from .errors import EvaluationError
 from .results import ResultsFile
-
-PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -105,7 +104,7 @@ def evaluate(options: argparse.Namespace) -> None:
     paths = find_images(options.images, images)
     detector, card = build(options)
     categories = category_ids(detector.num_classes, annotations.categories, card and card.classes)
-    scale = options.scale or test_scale(options.model, card)
+    scale = options.scale or list(test_scale(Source(card.model if card else options.model, card=card)))
     origin = {
         "model": card.name if card else options.model,
         "checkpoint": card.sha256 if card else options.checkpoint and sha256_of(options.checkpoint),
@@ -161,13 +160,6 @@ def _published(options: argparse.Namespace) -> Any:
         raise EvaluationError(
             f"The published weights of {options.model} cannot be loaded ({error}).", "Name a file with --checkpoint."
         ) from error
-
-
-def test_scale(model: str, card: ModelCard | None) -> list[int]:
-    """Bounds of the longest and the shortest side of a detector's input, pixels."""
-    long, short = record(card.model if card else model).test_scale
-    side = card.input_size if card else short
-    return [round(side * long / short), side]
 
 
 class Progress:

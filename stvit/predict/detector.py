@@ -9,6 +9,7 @@ import numpy as np
 
 from stvit.class_names import COCO_CLASSES
 from stvit.detection import CascadeMaskRCNN, Detections
+from stvit.detection.detector import TEST_SCALE, TEST_SCORE
 from stvit.detection.preprocess import PreparedImage
 
 from .classifier import Wanted, forward, regions_of_batch
@@ -16,9 +17,6 @@ from .device import Compute
 from .preprocess import InputGeometry
 from .results import DetectionResult
 from .timing import Lap, no_lap
-
-PUBLISHED_SCALE = (1333, 800)  # bounds of the long and the short side, pixels
-PUBLISHED_SCORE = 0.05
 
 
 class Detector:
@@ -42,8 +40,8 @@ class Detector:
         self,
         pixels: np.ndarray,
         *,
-        scale: tuple[int, int] = PUBLISHED_SCALE,
-        least_score: float = PUBLISHED_SCORE,
+        scale: tuple[int, int] = TEST_SCALE,
+        least_score: float = TEST_SCORE,
         regions: Wanted = "none",
         objects: bool = True,
         lap: Lap = no_lap,
@@ -101,5 +99,5 @@ def geometry_of(prepared: PreparedImage) -> InputGeometry:
 
 def published_scale(short_side: int) -> tuple[int, int]:
     """The longest and the shortest side that the resized picture may have, in the published proportion."""
-    long, short = PUBLISHED_SCALE
+    long, short = TEST_SCALE
     return round(short_side * long / short), short_side

@@ -16,6 +16,8 @@ from torch.nn import functional as F
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as tvf
 
+from stvit.pretrained.records import PUBLISHED_CROP
+
 
 @dataclass(frozen=True)
 class InputGeometry:
@@ -115,7 +117,7 @@ class Preprocessing:
     """
 
     input_size: int = 224
-    crop_pct: float = 0.875
+    crop_pct: float = PUBLISHED_CROP
     interpolation: str = "bicubic"
     mean: tuple[float, ...] = IMAGENET_DEFAULT_MEAN
     std: tuple[float, ...] = IMAGENET_DEFAULT_STD
