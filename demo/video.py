@@ -12,12 +12,10 @@ from stvit.class_names import KINETICS400_CLASSES
 from stvit.predict.clip_classifier import ClipClassifier
 from stvit.predict.clip_views import Sampling
 from stvit.predict.detector import published_scale
-from stvit.video.annotate_task import Single
 from stvit.video.frame_models import FrameClassifier, FrameDetector, WindowClassifier
 from stvit.video.pipeline import process
-from stvit.video.progress import Progress
-from stvit.video.side_by_side import Race
-from stvit.video.types import Model
+from stvit.video.tasks import AnnotateTask, SideBySideTask
+from stvit.video.types import Model, Progress
 
 CLASSIFY, CLUSTERS, DETECT, ACTION = "Classify frames", "Token regions", "Detect objects", "Clip action"
 TASKS = (CLASSIFY, CLUSTERS, DETECT, ACTION)
@@ -111,7 +109,7 @@ def process_clip(engine: Engine, path: str | Path, folder: str | Path, job: Clip
         OutOfMemory: the device has no room for a model.
     """
     models = [frame_model(engine, job, model) for model in job.models]
-    task = Single(models[0]) if job.baseline is None else Race(*models)
+    task = AnnotateTask(models[0]) if job.baseline is None else SideBySideTask(*models)
     folder = Path(folder)
     yield from process(path, folder / CLIP_NAME, task, records=folder / RECORDS_NAME)
 

@@ -16,8 +16,7 @@ from demo.runtime import VIDEO_QUEUE, Runtime
 from demo.tabs.inputs import uploaded_path
 from demo.tabs.video.handlers import new_folder
 from demo.video import CLASSIFY, CLIP_NAME, NO_BASELINE, RECORDS_NAME, TASKS, BadChoice, named_job
-from stvit.video.progress import Progress
-from stvit.video.types import VideoError
+from stvit.video.types import Progress, VideoError
 
 DESCRIPTION = (
     "A clip through a model (`task`: 'Classify frames', 'Token regions', 'Detect objects' or 'Clip action'; `model`: a "

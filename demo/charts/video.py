@@ -12,8 +12,7 @@ import numpy as np
 
 from demo.charts.bars import legend, notice, percent, stacked_bar
 from demo.export import jpeg_bytes
-from stvit.video.progress import STAGES, Progress
-from stvit.video.types import ClipInfo
+from stvit.video.types import STAGES, ClipInfo, Progress
 
 PREVIEW_SIDE = 720
 

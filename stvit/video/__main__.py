@@ -1,8 +1,8 @@
-"""A clip in, an annotated clip out: ``python -m stvit.video IN OUT --task classify|clusters|detect|action``
+"""Annotate a clip: ``python -m stvit.video IN OUT --task classify|clusters|detect|action``
 
 Weights are the published ones, or a file's; without any (``--random-weights``) the model predicts nothing, but the
 regions of its tokens, its speed and its cost are shown. A model that was trained with this project is named by its
-description, ``--record NAME.json``. With ``--baseline`` both models run side by side, each at its real pace; that of a
+card, ``--record NAME.json``. With ``--baseline`` both models run side by side, each at its real pace; that of a
 detector is its backbone's. A clip model (``action``) also answers for the whole clip: the mean over its windows, or
 with ``--views`` the papers' views.
 """
@@ -18,13 +18,10 @@ from stvit.predict.device import compute_in_one_place, keep_freed_memory
 with needs_extra("video"):
     import av
 
-    from .annotate_task import Single
-    from .arguments import VIEWS, parse
-    from .models import build_models
+    from .arguments import VIEWS, build_models, parse
     from .pipeline import process
-    from .progress import STAGES, Progress
-    from .side_by_side import Race
-    from .types import Limits, Model, VideoError
+    from .tasks import AnnotateTask, SideBySideTask
+    from .types import STAGES, Limits, Model, Progress
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -35,14 +32,14 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         limits = Limits(max_bytes=options.max_megabytes * 2**20, max_seconds=options.max_seconds)
         models = build_models(options)
-        task = Single(models[0]) if len(models) == 1 else Race(*models)
+        task = AnnotateTask(models[0]) if len(models) == 1 else SideBySideTask(*models)
         for progress in process(
             options.source, options.target, task, records=options.records, limits=limits, cancel=stop
         ):
             report(progress)
         if options.views:
             report_views(models, progress, options.views, limits)
-    except (UserError, VideoError) as error:
+    except UserError as error:
         print(f"\n{error}", file=sys.stderr)
         return 1
     except (OSError, av.FFmpegError) as error:
@@ -61,7 +58,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def report_views(models: list[Model], progress: Progress, views: str, limits: Limits) -> None:
-    """What each model says about the whole clip."""
+    """Print the classes of the whole clip by each model."""
     clips, crops = VIEWS[views]
     for model in models:
         print(f"{model.label}, {clips} x {crops} views of the whole clip:")
@@ -70,7 +67,7 @@ def report_views(models: list[Model], progress: Progress, views: str, limits: Li
 
 
 def report(progress: Progress) -> None:
-    """One line on the terminal, written over and over; at the end what each stage took."""
+    """Write one line on the terminal, over and over; at the end what each stage took."""
     part = "" if progress.part is None else f" of {100 * progress.part:.0f} %"
     left = "" if progress.eta_s is None or progress.done else f", {progress.eta_s:.0f} s left"
     line = f"{progress.frames} frames{part}, {progress.frames_per_second:.1f} frames/s{left}"

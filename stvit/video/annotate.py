@@ -1,4 +1,4 @@
-"""One model's results on the frames of a clip: followed over time, written on the picture, and as plain values."""
+"""Follows one model's results over the frames of a clip, draws them, and gives them as plain values."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import numpy as np
 
 from stvit.detection import Detections
 from stvit.draw.canvas import Canvas, put_text
-from stvit.draw.objects import draw_objects, object_names, track_colours
+from stvit.draw.objects import SHOWN_SCORE, draw_objects, object_names, track_colours
 from stvit.draw.regions import draw_regions
 
-from .tracks import SHOWN_SCORE, ObjectTracker, RegionTracker
+from .tracks import ObjectTracker, RegionTracker
 from .types import FrameResult, Labelled, Window
 
 _MEMORY = 0.9  # of the running speed, from frame to frame
@@ -36,14 +36,14 @@ class Followed:
     frames_per_second: float
 
     def only_drawn(self) -> Followed:
-        """The same picture from less memory: masks of half the precision, and of the regions only their identities."""
+        """Keep what the drawing needs alone: masks of half the precision, and of the regions the identities."""
         result, (found, numbers) = self.result, self.shown()
         if found is not None:
             found = replace(found, mask_probabilities=found.mask_probabilities.half())
         return replace(self, result=replace(result, found=found, regions=None), numbers=numbers)
 
     def shown(self) -> tuple[Detections | None, np.ndarray | None]:
-        """The objects that are sure enough to be drawn, and their numbers."""
+        """Return the objects that are sure enough to be drawn, and their numbers."""
         found = self.result.found
         if found is None:
             return None, None
@@ -99,14 +99,14 @@ class Annotator:
         put_text(canvas, lines, (0, 0))
 
     def _figures(self, followed: Followed) -> str:
-        """Speed and cost, with the part of the model that they are about."""
+        """Write speed and cost, with the part of the model that they count."""
         result = followed.result
         speed = f"{result.paced_part} {followed.frames_per_second:.1f} frames/s".lstrip()
         counted = f"{result.counted_part} " if result.counted_part != result.paced_part else ""
         return f"{speed}, {counted}{self._model.macs / 1e9:.3g} GMACs{' a window' if result.window else ''}"
 
     def record(self, followed: Followed) -> dict[str, Any]:
-        """A result as plain JSON values; boxes XYXY in pixels of the new clip's frame."""
+        """Return a result as plain JSON values; boxes XYXY in pixels of the new clip's frame."""
         result = followed.result
         values: dict[str, Any] = {"model": self._model.label, "model_ms": round(result.model_ms, 2)}
         if result.top1:
@@ -136,8 +136,8 @@ class Annotator:
         return values
 
     def conclude(self) -> dict[str, Any]:
-        """What a clip model says about the whole clip, the mean over its whole windows; about a clip that is shorter
-        than a window, what its last one says. Empty for other models, and without weights."""
+        """Return a clip model's classes of the whole clip: the mean over its whole windows, or the last one of a clip
+        that is shorter than a window. Empty for other models, and without weights."""
         if self._window is None or self._window.scores is None:
             return {}
         mean = replace(self._window, scores=self._scores / self._windows) if self._windows else self._window

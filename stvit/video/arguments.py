@@ -1,4 +1,4 @@
-"""What ``python -m stvit.video`` is told, checked before anything is loaded."""
+"""Options of ``python -m stvit.video``, checked before anything is loaded, and the models that they name."""
 
 from __future__ import annotations
 
@@ -10,9 +10,18 @@ from pathlib import Path
 
 import torch
 from timm.models import is_model
+from torch import nn
 
-from stvit.predict.load import PRECISIONS, Source
+from stvit.class_names import KINETICS400_CLASSES
+from stvit.predict.classifier import Classifier, imagenet_classes
+from stvit.predict.clip_classifier import ClipClassifier
+from stvit.predict.clip_views import Sampling
+from stvit.predict.detector import Detector
+from stvit.predict.load import PRECISIONS, BadClasses, Source, classes_of, load_network, test_scale
 from stvit.pretrained.model_cards import ModelCard, ModelCardError, read_card
+
+from .frame_models import FrameClassifier, FrameDetector, WindowClassifier
+from .types import Model
 
 MODELS = {
     "classify": "stvit_r_swin_small_224",
@@ -25,8 +34,8 @@ VIEWS = {"1x1": (1, 1), "4x3": (4, 3)}
 
 
 def parse(arguments: list[str] | None, description: str) -> argparse.Namespace:
-    """The options, with ``sides``: the model and, if there is one, the baseline. Leaves with a message where they do
-    not fit."""
+    """Parse the options and add ``sides``: the model and, if there is one, the baseline. Exits with a message where
+    they do not fit."""
     parser = _parser(description)
     options = parser.parse_args(arguments)
     if options.task is None:
@@ -59,7 +68,7 @@ def _parser(description: str) -> argparse.ArgumentParser:
     other.add_argument("--baseline", metavar="NAME", help="a model beside it, each at its real pace")
     other.add_argument("--baseline-record", type=_card, metavar="FILE", help="likewise a trained one")
     add("--baseline-checkpoint", type=Path, metavar="FILE")
-    add("--records", type=Path, metavar="FILE", help="what is known of each frame, as JSON lines")
+    add("--records", type=Path, metavar="FILE", help="results on each frame, as JSON lines")
     add("--scale", type=int, nargs=2, metavar=("LONG", "SHORT"), help="of a detector (default: as it was trained)")
     add(
         "--window",
@@ -69,7 +78,7 @@ def _parser(description: str) -> argparse.ArgumentParser:
         help="of a clip model: frames, frames of the clip from one to the next, side in pixels (default: as trained)",
     )
     add("--classes", type=Path, metavar="FILE", help="a clip model's (default: Kinetics-400), one a line")
-    add("--views", choices=VIEWS, help="judge the whole clip by clips x crops, too (action only)")
+    add("--views", choices=VIEWS, help="classify the whole clip by clips x crops, too (action only)")
     add("--device", default="cuda" if torch.cuda.is_available() else "cpu", choices=["cpu", "cuda"])
     add("--precision", choices=PRECISIONS, help="(default: the device's fastest)")
     add("--batch-size", type=int, metavar="N", help="of a classifier (default: what suits the device)")
@@ -86,7 +95,7 @@ def _card(path: str) -> ModelCard:
 
 
 def _problems(options: argparse.Namespace) -> Iterator[str]:
-    """What is wrong, a sentence each, with what to do."""
+    """Yield what is wrong, a sentence each, with what to do."""
     yield from _of_files(options)
     yield from _of_models(options)
     yield from _of_numbers(options)
@@ -145,3 +154,58 @@ def _of_numbers(options: argparse.Namespace) -> Iterator[str]:
         yield f"--batch-size takes a number from 1 on, not {options.batch_size}"
     if not options.max_seconds > 0 or options.max_megabytes < 1:
         yield "--max-seconds and --max-megabytes are limits: give them numbers above 0"
+
+
+def build_models(options: argparse.Namespace) -> list[Model]:
+    """Load the model, and the baseline if there is one.
+
+    Raises:
+        NoWeights, WeightsUnavailable, CheckpointError: the weights are missing, not those expected, or do not fit.
+        BadClasses: the names do not fit the model.
+        ModelCardError: its options do not.
+    """
+    return [_build(options, side) for side in options.sides]
+
+
+def _build(options: argparse.Namespace, side: Source) -> Model:
+    """Load one model, on its device and in its precision."""
+    card, predicts = side.card, not options.random_weights
+    precision = PRECISIONS[options.precision] if options.precision else None
+    network = load_network(side, torch.device(options.device), precision, random=options.random_weights)
+    if options.task == "detect":
+        scale = tuple(options.scale) if options.scale else test_scale(side)
+        return FrameDetector(
+            Detector(network, classes=classes_of(side, network)), side.label, scale=scale, predicts=predicts
+        )
+    if options.task == "action":
+        classes = card.classes if card else _names_in(options.classes, network)
+        window = ClipClassifier(network, sampling=_sampling(options, side), classes=classes)
+        return WindowClassifier(window, side.label, predicts=predicts)
+    classes = classes_of(side, network) if card else imagenet_classes(all_names=False)
+    regions = options.task == "clusters"
+    classifier = Classifier(network, classes=classes)
+    return FrameClassifier(classifier, side.label, predicts=predicts, regions=regions, batch_size=options.batch_size)
+
+
+def _names_in(file: Path | None, network: nn.Module) -> tuple[str, ...]:
+    """Return the names of a clip model's classes, from a file or those of Kinetics-400.
+
+    Raises:
+        BadClasses: it cannot be read, or the names do not fit the model.
+    """
+    try:
+        names = tuple(file.read_text(encoding="utf-8").splitlines()) if file else KINETICS400_CLASSES
+    except (OSError, UnicodeDecodeError) as error:
+        problem = f"The names in {file} cannot be read ({error})."
+        raise BadClasses(problem, "Give a text file with one name a line.") from error
+    if len(names) != network.num_classes:
+        problem = f"The model has {network.num_classes} classes, but there are {len(names)} names."
+        raise BadClasses(problem, "Name a file with one on each line by --classes.")
+    return names
+
+
+def _sampling(options: argparse.Namespace, side: Source) -> Sampling:
+    """Return the windows of a clip model."""
+    if options.window:
+        return Sampling(*options.window)
+    return Sampling(side.card.frames, side.card.stride, side.card.input_size) if side.card else Sampling()

@@ -25,14 +25,12 @@ from stvit.errors import UserError
 from stvit.measure.timing import device_name, quartiles
 from stvit.predict.device import Compute, compute_in_one_place, keep_freed_memory
 
-from .annotate_task import Single
-from .arguments import parse
+from .arguments import build_models, parse
 from .decode import ClipReader
-from .models import build_models
 from .pipeline import process
 from .probe import probe
-from .progress import STAGES
-from .types import ClipInfo, Limits, Model, VideoError
+from .tasks import AnnotateTask
+from .types import STAGES, ClipInfo, Limits, Model, VideoError
 
 READY_BATCHES = 4  # of different frames, that the model alone runs on again and again
 ALONE_S = 3.0  # at least, in every round
@@ -93,7 +91,7 @@ def measure(info: ClipInfo, models: Sequence[Model], rounds: int, limits: Limits
 
 def _ready(info: ClipInfo, model: Model, limits: Limits) -> list[list[Any]]:
     """Batches of the clip's first frames, prepared for the model."""
-    task = Single(model)
+    task = AnnotateTask(model)
     reader = ClipReader(info, task.max_side, limits)
     task.begin(info, limits, reader.output_hw)
     prepared = [task.prepare(frame.picture.rgb()) for frame in islice(iter(reader), READY_BATCHES * task.batch_size)]
@@ -111,7 +109,7 @@ def _alone(model: Model, batches: list[list[Any]]) -> float:
 
 def _end_to_end(source: Path, target: Path, model: Model, limits: Limits, rates: Rates) -> None:
     first = None
-    for progress in process(source, target, Single(model), limits=limits):
+    for progress in process(source, target, AnnotateTask(model), limits=limits):
         if first is None and progress.preview is not None:
             first = progress.elapsed_s
     rates.end_to_end.append(progress.frames_per_second)

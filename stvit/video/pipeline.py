@@ -22,8 +22,7 @@ from .decode import ClipReader
 from .encode import ClipWriter
 from .picture import Picture
 from .probe import probe
-from .progress import Progress
-from .types import ClipInfo, Frame, Limits, Task
+from .types import ClipInfo, Frame, Limits, Progress, Task
 
 Item = TypeVar("Item")
 REPORT_EVERY_S = 0.25
@@ -116,7 +115,7 @@ def process(
     Args:
         source: the clip.
         target: the new one, an MP4.
-        task: e.g. ``Single(model)``.
+        task: e.g. ``AnnotateTask(model)``.
         records: where to write the results on every frame, one JSON object a line, and last those on the clip as a
             whole, if there are any, as ``{"clip": ...}``.
         cancel: set it from any thread to stop within one batch; it is only looked at.

@@ -6,13 +6,13 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from stvit.detection import Detections
+from stvit.draw.objects import SHOWN_SCORE
 from stvit.draw.regions import region_colours
 from stvit.predict.regions import TokenRegions
 
 LOST_S = 1.0  # an object that is hidden for longer comes back as another one
 USUAL_FPS = 30.0
 TRACKED_SCORE = 0.3  # of objects that the tracker gets: less sure ones help it to keep an identity
-SHOWN_SCORE = 0.5  # of objects that are shown, and that begin a track
 SURE_SCORE = 0.6
 _SAME_NUMBER = 0.5  # in cells: what having the same number counts, where regions do not overlap
 
@@ -50,7 +50,7 @@ class ObjectTracker:
             self._trackers[label] = ByteTrackTracker(
                 lost_track_buffer=max(1, round(LOST_S * USUAL_FPS)),
                 frame_rate=self._fps,
-                track_activation_threshold=SHOWN_SCORE,
+                track_activation_threshold=SHOWN_SCORE,  # what is shown has a number
                 minimum_consecutive_frames=1,
                 high_conf_det_threshold=SURE_SCORE,
             )

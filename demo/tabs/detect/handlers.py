@@ -26,7 +26,7 @@ from demo.tabs.classify.handlers import RANDOM_WEIGHTS_NOTE
 from demo.tabs.loading import load_models, missing_weights
 from demo.tabs.parts import no_file, offered_file
 from demo.views.detect_view import detect_payload
-from stvit.draw.objects import SCORE_SHOWN
+from stvit.draw.objects import SHOWN_SCORE
 from stvit.predict.media import MediaError
 
 CHOOSE_FIRST = "Choose a picture first: both backbones are measured on it."
@@ -153,7 +153,7 @@ def _shown(detector: ModelSpec, run: DetectRun, message: str) -> tuple[Any, ...]
     coco = coco_json(found, "picture.jpg", classes) if found is not None else {"annotations": []}
     note = RANDOM_WEIGHTS_NOTE if found is None else ""
     payload = detect_payload(for_display(pixels), run.result, [entry["area"] for entry in coco["annotations"]], note)
-    picture = None if found is None else objects_picture(pixels, found.select(found.scores >= SCORE_SHOWN), classes)
+    picture = None if found is None else objects_picture(pixels, found.select(found.scores >= SHOWN_SCORE), classes)
     draw_ms = (time.perf_counter() - start) * 1e3
     result = replace(run.result, times=replace(run.result.times, draw_ms=draw_ms))
     return (

@@ -24,8 +24,7 @@ from demo.runtime import Runtime
 from demo.tabs.loading import labels, load_models, without_weights
 from demo.tabs.parts import no_file
 from demo.video import ACTION, CLASSIFY, CLIP_NAME, DETECT, RECORDS_NAME, BadChoice, ClipJob, make_job
-from stvit.video.progress import Progress
-from stvit.video.types import VideoError
+from stvit.video.types import Progress, VideoError
 
 EXAMPLE_CLIP = Path(__file__).resolve().parents[3] / "assets" / "clips" / "castle.mp4"
 CHOOSE_FIRST = "Choose a clip first."

@@ -6,8 +6,7 @@ from pathlib import Path
 
 from demo.api.video import DESCRIPTION
 from demo.charts.video import finished
-from stvit.video.progress import Progress
-from stvit.video.types import ClipInfo
+from stvit.video.types import ClipInfo, Progress
 
 INFO = ClipInfo(Path("a.mp4"), "mp4", "h264", (64, 128), 0, 10.0, 1.0, 10, 0.0, "")
 

@@ -14,14 +14,12 @@ from torch import Tensor, nn
 from stvit.predict.clip_classifier import ClipClassifier
 from stvit.predict.clip_views import DEVIATION, MEAN, Sampling, classify_views, clip_indices, make_views
 from stvit.video.__main__ import main, report_views
-from stvit.video.annotate_task import Single
 from stvit.video.decode import ClipReader
 from stvit.video.frame_models import WindowClassifier
 from stvit.video.pipeline import process
 from stvit.video.probe import probe
-from stvit.video.progress import Progress
-from stvit.video.side_by_side import Race
-from stvit.video.types import Limits, VideoError
+from stvit.video.tasks import AnnotateTask, SideBySideTask
+from stvit.video.types import Limits, Progress, VideoError
 from tests.stvit.models.clip_models import full_token, with_semantic_tokens
 from tests.stvit.video.clips import FIRST, STEP, make_clip, scene
 
@@ -68,7 +66,7 @@ def run(tmp_path: Path, task: Any, frames: int, size_hw: tuple[int, int] = (64, 
 
 def test_a_window_ends_with_its_batch_and_short_ones_are_played_in_a_loop(tmp_path: Path) -> None:
     network = Reader()
-    run(tmp_path, Single(window_classifier(network, "Reader", sampling=SAMPLING, classes=NAMES)), 12)
+    run(tmp_path, AnnotateTask(window_classifier(network, "Reader", sampling=SAMPLING, classes=NAMES)), 12)
     warm_up, *windows = network.windows
     assert warm_up == windows[0] == [0, 0, 0, 0]
     assert windows[1:3] == [[0, 2, 1, 0], [0, 2, 4, 1]]
@@ -77,7 +75,7 @@ def test_a_window_ends_with_its_batch_and_short_ones_are_played_in_a_loop(tmp_pa
 
 def test_every_frame_says_which_window_its_action_is_from(tmp_path: Path) -> None:
     model = window_classifier(Reader(), "Reader", sampling=SAMPLING, classes=NAMES)
-    _, (*frames, _) = run(tmp_path, Single(model), 12)
+    _, (*frames, _) = run(tmp_path, AnnotateTask(model), 12)
     assert [line["frame"] for line in frames] == list(range(12))
     assert [line["window"]["last_frame"] for line in frames] == [0, 2, 2, 4, 4, 6, 6, 8, 8, 10, 10, 11]
     assert frames[9]["window"] == {"first_frame": 3, "last_frame": 10, "whole": True}
@@ -87,7 +85,7 @@ def test_every_frame_says_which_window_its_action_is_from(tmp_path: Path) -> Non
 
 def test_the_whole_clip_is_the_mean_over_whole_windows(tmp_path: Path) -> None:
     model = window_classifier(Reader(), "Reader", sampling=SAMPLING, classes=NAMES)
-    last, lines = run(tmp_path, Single(model), 12)
+    last, lines = run(tmp_path, AnnotateTask(model), 12)
     assert lines[-1] == {"clip": last.conclusion}
     whole = last.conclusion["model"]
     assert whole["windows"] == 3
@@ -97,14 +95,14 @@ def test_the_whole_clip_is_the_mean_over_whole_windows(tmp_path: Path) -> None:
 
 def test_a_clip_shorter_than_a_window_is_judged_by_all_of_it(tmp_path: Path) -> None:
     model = window_classifier(Reader(), "Reader", sampling=SAMPLING, classes=NAMES)
-    last, _ = run(tmp_path, Single(model), 5)
+    last, _ = run(tmp_path, AnnotateTask(model), 5)
     assert last.conclusion["model"]["windows"] == 1
     assert last.conclusion["model"]["top5"][0]["label"] == "ends with 1"  # frames 0, 2, 4, and again 1
 
 
 def test_without_weights_nothing_is_said(tmp_path: Path) -> None:
     model = window_classifier(Reader(), "Reader", sampling=SAMPLING, classes=NAMES, predicts=False)
-    last, lines = run(tmp_path, Single(model), 6)
+    last, lines = run(tmp_path, AnnotateTask(model), 6)
     assert last.conclusion == {} and len(lines) == 6
     assert not any("top1" in line for line in lines) and all("window" in line for line in lines)
 
@@ -142,7 +140,7 @@ def test_regions_are_drawn_and_a_full_token_model_has_none(tmp_path: Path) -> No
     sampling = Sampling(4, 2, 112)
     model = window_classifier(with_semantic_tokens(), "STViT", sampling=sampling, classes=CLASSES)
     baseline = window_classifier(full_token(), "Swin", sampling=sampling, classes=CLASSES)
-    last, (*frames, _) = run(tmp_path, Race(model, baseline), 9, (96, 128))
+    last, (*frames, _) = run(tmp_path, SideBySideTask(model, baseline), 9, (96, 128))
     assert all("regions" in line["model"] and "regions" not in line["baseline"] for line in frames)
     assert set(last.conclusion) == {"model", "baseline"} and model.macs < baseline.macs
 
@@ -153,7 +151,7 @@ def test_side_by_side_each_model_has_windows_of_its_own(tmp_path: Path) -> None:
         window_classifier(network, "Reader", sampling=sampling, classes=NAMES)
         for network, sampling in ((left, SAMPLING), (right, Sampling(length=2, interval=4, size=48)))
     ]
-    _, (*frames, _) = run(tmp_path, Race(*models), 12)
+    _, (*frames, _) = run(tmp_path, SideBySideTask(*models), 12)
     assert all(line["model"]["window"] == line["baseline"]["window"] for line in frames)  # both reach over 8 frames
     assert [3, 5, 7, 9] in left.windows and [3, 7] in right.windows
 
@@ -202,7 +200,7 @@ def test_the_command_line_names_what_does_not_fit(tmp_path: Path, capsys: pytest
 
 def test_views_are_reported_by_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model = window_classifier(full_token(), "Swin", sampling=SAMPLING, classes=CLASSES)
-    last, _ = run(tmp_path, Single(model), 9)
+    last, _ = run(tmp_path, AnnotateTask(model), 9)
     report_views([model], last, "4x3", Limits())
     told = capsys.readouterr().out.splitlines()
     assert told[0].startswith("Swin, 4 x 3 views") and len(told) == 6 and told[1].split()[-1] in CLASSES

@@ -6,10 +6,10 @@ import av
 import numpy as np
 import pytest
 
-from stvit.video.annotate_task import Single
 from stvit.video.decode import ClipReader
 from stvit.video.pipeline import process
 from stvit.video.probe import probe
+from stvit.video.tasks import AnnotateTask
 from stvit.video.types import Limits, VideoError
 from tests.stvit.video.clips import Seer, frame_number, make_clip
 
@@ -41,7 +41,7 @@ def test_program_streams_are_joined_likewise(tmp_path: Path) -> None:
 @pytest.mark.parametrize("sound", ["aac", "mp2"])
 def test_the_sound_of_joined_parts_goes_on_with_the_picture(tmp_path: Path, sound: str) -> None:
     part = make_clip(tmp_path / "a.ts", 20, sound=sound)
-    *_, last = process(joined(tmp_path / "b.ts", part, part), tmp_path / "c.mp4", Single(Seer()))
+    *_, last = process(joined(tmp_path / "b.ts", part, part), tmp_path / "c.mp4", AnnotateTask(Seer()))
     assert last.note == ""
     with av.open(str(tmp_path / "c.mp4")) as container:
         heard = [packet.pts * packet.time_base for packet in container.demux(audio=0) if packet.pts is not None]

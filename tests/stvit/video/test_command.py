@@ -14,8 +14,7 @@ from safetensors.torch import save_file
 
 import stvit
 from stvit.video.__main__ import main
-from stvit.video.arguments import parse
-from stvit.video.models import build_models
+from stvit.video.arguments import build_models, parse
 from tests.narrow_models import DETECTOR, NARROW_DETECTOR
 from tests.stvit.video.clips import make_clip
 

@@ -12,8 +12,7 @@ import pytest
 import stvit.video.measure
 from stvit.video.measure import main, measure
 from stvit.video.probe import probe
-from stvit.video.progress import STAGES
-from stvit.video.types import FrameResult, Limits
+from stvit.video.types import STAGES, FrameResult, Limits
 from tests.stvit.video.clips import Seer, make_clip
 
 SLOWNESS_S = 0.02

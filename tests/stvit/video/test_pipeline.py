@@ -13,10 +13,9 @@ import numpy as np
 import pytest
 
 from stvit.draw.palette import MASK_OPACITY, PALETTE
-from stvit.video.annotate_task import Single
 from stvit.video.pipeline import Cancelled, process
-from stvit.video.progress import Progress
-from stvit.video.types import VideoError
+from stvit.video.tasks import AnnotateTask
+from stvit.video.types import Progress, VideoError
 from tests.stvit.video.clips import (
     ORIENTATIONS,
     SQUARE,
@@ -32,7 +31,7 @@ from tests.stvit.video.clips import (
 
 
 def run(source: Path, target: Path, model: Any = None, **more: Any) -> list[Progress]:
-    return list(process(source, target, Single(model or Seer()), **more))
+    return list(process(source, target, AnnotateTask(model or Seer()), **more))
 
 
 def left_over(folder: Path) -> set[str]:
@@ -138,7 +137,7 @@ def test_stages_work_at_the_same_time(tmp_path: Path) -> None:
                 meeting.wait()
             return super().infer(batch)
 
-    class Drawing(Single):
+    class Drawing(AnnotateTask):
         frames = 0
 
         def draw(self, frame: Any, result: Any) -> Any:
@@ -166,7 +165,7 @@ def test_cancel_stops_within_a_batch_and_leaves_no_file(tmp_path: Path) -> None:
     states = process(
         make_clip(tmp_path / "a.mp4", 20),
         tmp_path / "b.mp4",
-        Single(model),
+        AnnotateTask(model),
         records=tmp_path / "b.jsonl",
         cancel=cancel,
     )
@@ -192,7 +191,7 @@ def test_the_callers_event_is_left_as_it_is(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("threads_end")
 def test_letting_go_of_the_iterator_stops_everything(tmp_path: Path) -> None:
-    states = process(make_clip(tmp_path / "a.mp4", 20), tmp_path / "b.mp4", Single(Slow(0.1)))
+    states = process(make_clip(tmp_path / "a.mp4", 20), tmp_path / "b.mp4", AnnotateTask(Slow(0.1)))
     next(states)
     states.close()
     assert left_over(tmp_path) == set()
@@ -263,7 +262,7 @@ def test_few_frames_are_in_memory_at_once(tmp_path: Path, monkeypatch: pytest.Mo
             most = max(most, alive)
             return super().prepare(pixels)
 
-    class Counting(Single):
+    class Counting(AnnotateTask):
         def draw(self, frame: Any, result: Any) -> Any:
             nonlocal alive
             time.sleep(0.002)

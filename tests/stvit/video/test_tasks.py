@@ -18,7 +18,7 @@ from stvit.predict.regions import TokenRegions
 from stvit.video.annotate import Annotator
 from stvit.video.decode import ClipReader
 from stvit.video.pipeline import process
-from stvit.video.side_by_side import Race
+from stvit.video.tasks import SideBySideTask
 from stvit.video.types import Frame, FrameResult
 from tests.stvit.video.clips import Seer, frame_number, frames_of, make_clip, scene
 
@@ -30,7 +30,7 @@ def halves(path: Path) -> list[tuple[float, np.ndarray, np.ndarray]]:
 def race(tmp_path: Path, model_ms: float, baseline_ms: float, frames: int = 16) -> list[tuple[float, int, int]]:
     """Time, and the numbers of the frames on the left and on the right, over the new clip."""
     source = make_clip(tmp_path / "a.mp4", frames, (96, 160), sound="aac")
-    task = Race(Seer(model_ms), Seer(baseline_ms))
+    task = SideBySideTask(Seer(model_ms), Seer(baseline_ms))
     *_, last = process(source, tmp_path / "b.mp4", task, records=tmp_path / "b.jsonl")
     assert last.frames == frames
     return [(time, frame_number(left), frame_number(right)) for time, left, right in halves(tmp_path / "b.mp4")]
@@ -63,7 +63,7 @@ def test_a_second_reading_that_ends_early_leaves_its_last_frame(
         def __iter__(self) -> Iterator[Frame]:
             return islice(super().__iter__(), 3)
 
-    monkeypatch.setattr("stvit.video.side_by_side.ClipReader", Short)
+    monkeypatch.setattr("stvit.video.tasks.ClipReader", Short)
     shown = race(tmp_path, 10.0, 20.0)
     assert [left for _, left, _ in shown[:16]] == list(range(16))
     assert [right for *_, right in shown[6:]] == [2] * len(shown[6:])
@@ -95,11 +95,11 @@ class Unsure(Seer):
 
 
 def test_only_what_is_drawn_waits_for_the_slower_half(tmp_path: Path) -> None:
-    task = Race(Seer(10.0), Unsure(1000.0))
+    task = SideBySideTask(Seer(10.0), Unsure(1000.0))
     waiting = []
 
     def watched(frame: Frame, pair: Any) -> Any:
-        drawn = Race.draw(task, frame, pair)
+        drawn = SideBySideTask.draw(task, frame, pair)
         waiting.append([followed for *_, followed in task._waiting])
         return drawn
 

@@ -1,15 +1,4 @@
-"""Two models on the same clip, side by side, each at the pace that it really reaches.
-
-Both models run on every frame, one after the other on the same device, and who comes first alternates from batch to
-batch; what is timed is the bare pass, of detectors that of the backbone. From these times follows when each model would
-have finished each frame, had it been alone. The one that proves faster in a few trial passes sets the clock: its half
-shows every frame at the frame's own time. The other half shows the last frame that the slower model would have finished
-by then, and goes on when the faster one is done, so the new clip is longer than the old one by what the slower model
-takes longer. Where that order turns round within a clip, both halves show the same frame.
-
-The slower half's frames are read a second time; what waits for them in memory is only what is drawn: 2 KB for each
-object and two bytes for each image token, for every frame by which the slower model lags, at most all of the clip's.
-"""
+"""Tasks on clips: one model's results on every frame, or two models side by side."""
 
 from __future__ import annotations
 
@@ -29,16 +18,62 @@ from .decode import ClipReader
 from .picture import Picture
 from .types import ClipInfo, Frame, FrameResult, Limits, Model
 
-MAX_SIDE = 960  # of each half
 TRIALS = 3
 _DIVIDER = 4  # pixels, so that both halves get some of its colour
 Pair = tuple[FrameResult, FrameResult]
 
 
-class Race:
-    """A task: a model on the left, its baseline on the right."""
+class AnnotateTask:
+    """Draws one model's results on every frame."""
 
-    max_side = MAX_SIDE
+    max_side = 1920
+
+    def __init__(self, model: Model) -> None:
+        self._model = model
+        self.batch_size = model.batch_size
+
+    def begin(self, info: ClipInfo, limits: Limits, frame_hw: tuple[int, int]) -> None:
+        self._model.begin(frame_hw)
+        self._annotator = Annotator(self._model, info.fps)
+
+    def prepare(self, pixels: np.ndarray) -> Any:
+        return self._model.prepare(pixels)
+
+    def infer(self, batch: list[Any]) -> list[FrameResult]:
+        return self._model.infer(batch)
+
+    def draw(self, frame: Frame, result: FrameResult) -> tuple[Iterable[Frame], dict[str, Any]]:
+        followed = self._annotator.follow(result)
+        self._annotator.draw(frame.picture.canvas, followed)
+        record = {"frame": frame.index, "time_s": round(frame.time_s, 4), **self._annotator.record(followed)}
+        return [frame], record
+
+    def finish(self) -> Iterable[Frame]:
+        return []
+
+    def conclude(self) -> dict[str, Any]:
+        known = self._annotator.conclude()
+        return {"model": known} if known else {}
+
+    def close(self) -> None:
+        """Nothing to release."""
+
+
+class SideBySideTask:
+    """Shows a model on the left and its baseline on the right, each at the pace that it really reaches.
+
+    Both models run on every frame, one after the other on the same device, and who comes first alternates from batch to
+    batch; what is timed is the bare pass, of detectors that of the backbone. From these times follows when each model
+    would have finished each frame, had it been alone. The one that proves faster in a few trial passes sets the clock:
+    its half shows every frame at the frame's own time. The other half shows the last frame that the slower model would
+    have finished by then, and goes on when the faster one is done, so the new clip is longer than the old one by what
+    the slower model takes longer. Where that order turns round within a clip, both halves show the same frame.
+
+    The slower half's frames are read a second time; only what is drawn on them waits in memory: 2 KB for each object
+    and two bytes for each image token, for every frame by which the slower model lags, at most all of the clip's.
+    """
+
+    max_side = 960  # of each half
 
     def __init__(self, model: Model, baseline: Model) -> None:
         self._models = (model, baseline)
@@ -87,7 +122,7 @@ class Race:
         return [self._both(frame, f"frame {frame.index + 1}", f", {behind_s:.2f} s behind")], record
 
     def finish(self) -> Iterator[Frame]:
-        """The slower half, to its end; a second of the new clip stands for as long as before."""
+        """Yield the slower half to its end; a second of the new clip stands for as long as before."""
         last, total_ms = self._last, self._finished_ms[self._fast]
         if last is None:
             return
@@ -115,7 +150,7 @@ class Race:
         return results[0], results[1]
 
     def _advance(self) -> None:
-        """The slower half shows its next frame."""
+        """Draw the next frame of the slower half."""
         index, _, followed = self._waiting.popleft()
         frame = next(self._slow_frames, None)
         if frame is None:  # of a damaged file the second reading may give less

@@ -20,9 +20,9 @@ from stvit.predict.preprocess import Preprocessing
 from stvit.predict.regions import CLEAR, DROPPED
 from stvit.video.__main__ import main
 from stvit.video.annotate import Annotator
-from stvit.video.annotate_task import Single
 from stvit.video.frame_models import FrameClassifier, FrameDetector
 from stvit.video.pipeline import process
+from stvit.video.tasks import AnnotateTask
 from stvit.video.types import FrameResult
 from tests.narrow_models import DETECTOR, NARROW_DETECTOR
 from tests.stvit.video.clips import Seer, frames_of, make_clip, scene
@@ -187,7 +187,7 @@ def test_regions_cover_the_frame_and_stay_in_colour_while_nothing_moves(
             output.mux(stream.encode(av.VideoFrame.from_ndarray(scene(3, (128, 160)), "rgb24")))
         output.mux(stream.encode(None))
     model = classifier(semantic, "STViT", predicts=False, regions=True)
-    list(process(still, tmp_path / "b.mp4", Single(model), records=tmp_path / "b.jsonl"))
+    list(process(still, tmp_path / "b.mp4", AnnotateTask(model), records=tmp_path / "b.jsonl"))
     lines = [json.loads(line)["regions"]["identities"] for line in (tmp_path / "b.jsonl").read_text().splitlines()]
     same = np.mean([np.mean(np.array(line) == lines[0]) for line in lines[1:]])
     assert len(lines) == 6 and same > 0.95
