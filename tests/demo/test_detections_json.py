@@ -10,7 +10,7 @@ from pycocotools.coco import COCO
 
 from demo.detections_json import coco_json, run_lengths
 from stvit.class_names import COCO_CLASSES
-from tests.demo.detections import made_up
+from tests.detections import made_up
 
 
 @pytest.mark.parametrize("image_hw", [(37, 53), (200, 10)])

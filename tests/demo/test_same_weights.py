@@ -24,7 +24,6 @@ from stvit.pretrained.records import ModelRecord, catalogue, record
 from stvit.pretrained.resolve import resolve
 from tests.demo.conftest import OFFERED
 from tests.hub_server import HubServer
-from tests.stvit.pretrained.conftest import hub  # noqa: F401 - the local Hub
 from tests.sure_detector import PHOTO
 
 SWIN: dict[str, Any] = {"embed_dim": 16, "depths": (1, 1, 6, 1), "num_heads": (1, 2, 4, 8)}
@@ -50,7 +49,7 @@ def content_of(found: ModelRecord, seed: int) -> bytes:
 
 
 @pytest.fixture
-def published(hub: HubServer, request: pytest.FixtureRequest) -> Iterator[ModelRecord]:  # noqa: F811
+def published(hub: HubServer, request: pytest.FixtureRequest) -> Iterator[ModelRecord]:
     """The record, with its file on the Hub, and other weights where timm's default tag has them."""
     found = record(request.param)
     hub.add_file(found.repo, found.filename, content_of(found, seed=0))
@@ -87,7 +86,7 @@ def test_page_and_shell_run_the_same_weights(published: ModelRecord) -> None:
 
 
 @pytest.mark.parametrize("published", OURS, indirect=True)
-def test_timm_itself_runs_the_verified_weights_of_our_models(published: ModelRecord, hub: HubServer) -> None:  # noqa: F811
+def test_timm_itself_runs_the_verified_weights_of_our_models(published: ModelRecord, hub: HubServer) -> None:
     options = narrow(published.name)
     by_timm = timm.create_model(published.name, pretrained=True, **options).state_dict()
     shell = stvit.create_model(published.name, pretrained=True, **options).state_dict()

@@ -16,6 +16,8 @@ NAME = "stvit_r_swin_small_224.in1k"
 CONTENT = b"weights of STViT-R-Swin-S" * 1000
 ROOT = Path(__file__).parents[2]
 
+pytestmark = pytest.mark.slow  # every test starts the command
+
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
@@ -28,7 +30,7 @@ def hub() -> Iterator[HubServer]:
 
 @pytest.fixture
 def run(hub: HubServer, tmp_path: Path) -> Run:
-    environment = {**os.environ, "HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path), "HF_HUB_ETAG_TIMEOUT": "1"}
+    environment = {**os.environ, "HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path), "HF_HUB_ETAG_TIMEOUT": "20"}
     for name in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_HUB_OFFLINE", "HF_TOKEN"):
         environment.pop(name, None)
 

@@ -13,7 +13,7 @@ from stvit.draw.objects import draw_objects, label_map, object_colours, object_n
 from stvit.draw.palette import MASK_OPACITY, PALETTE, UNKNOWN
 from stvit.video.picture import Matrix
 from tests.cpu_time import cpu_seconds
-from tests.demo.detections import made_up
+from tests.detections import made_up
 from tests.stvit.draw.painting import GREY, WAYS, drawn, ground, mixed
 
 
