@@ -23,6 +23,7 @@ else:
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS = ("av", "cv2", "scipy", "supervision", "trackers", "accelerate", "pycocotools", "tensorboard", "webdataset")
+EXTRAS += ("openvino", "onnx", "onnxscript", "onnxruntime", "nncf")
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
@@ -89,7 +90,7 @@ def test_neither_the_page_nor_the_catalogue_are_installed(installed: Run) -> Non
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("command", ["video", "evaluate"])
+@pytest.mark.parametrize("command", ["video", "evaluate", "export"])
 def test_the_commands_run_from_another_folder(installed: Run, command: str) -> None:
     done = installed("-m", f"stvit.{command}", "--help")
     assert done.returncode == 0, done.stderr
@@ -109,6 +110,7 @@ def test_the_command_for_training_finds_its_recipes(installed: Run) -> None:
     ("package", "extra", "arguments"),
     [
         ("av", "video", ["video", "--help"]),
+        ("openvino", "fast", ["export", "stvit_deit_tiny_patch16_224", "model.xml", "--random-weights"]),
         ("pycocotools", "train", ["evaluate", "--help"]),
         ("accelerate", "train", ["training", "classify", "--recipe", "imagenet_stvit_deit_small", "--output", "run"]),
     ],
@@ -136,7 +138,8 @@ def test_what_spaces_installs_agrees_with_the_project() -> None:
     """Spaces installs requirements.txt before the code is there, so it cannot ask for the project itself."""
     lines = [line.split("#")[0].strip() for line in (ROOT / "requirements.txt").read_text().splitlines()]
     app = requirements([line for line in lines if line])
-    library = requirements(PROJECT["dependencies"] + PROJECT["optional-dependencies"]["video"])
+    extras = PROJECT["optional-dependencies"]
+    library = requirements(PROJECT["dependencies"] + extras["video"] + extras["fast"])
     train = requirements(PROJECT["optional-dependencies"]["train"])
     assert library.keys() <= app.keys()
     for name in app.keys() & (library | train).keys():

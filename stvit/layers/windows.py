@@ -97,8 +97,12 @@ def gather_by_rows(
     framed = halo.expand(B, height, width, C).clone()
     framed[:, before : before + H, before : before + W] = token_map
     squares = framed.unfold(1, neighbourhood, window_size).unfold(2, neighbourhood, window_size)
-    row_bytes = squares[:, 0].numel() * squares.element_size()
-    for rows in squares.split(max(max_bytes // row_bytes, 1) if max_bytes else squares.shape[1], dim=1):
+    at_once = squares.shape[1]
+    if max_bytes and not isinstance(B, int):  # exported for batches of any size, none of which can be measured
+        at_once = 1
+    elif max_bytes:
+        at_once = max(max_bytes // (squares[:, 0].numel() * squares.element_size()), 1)
+    for rows in squares.split(at_once, dim=1):
         yield rows.permute(0, 1, 2, 4, 5, 3).reshape(B, -1, neighbourhood**2, C)
 
 

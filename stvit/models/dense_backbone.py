@@ -69,7 +69,7 @@ class DenseSTGMLayer(CrossAttentionLayer):
         Returns:
             (B, nW, m*m, C) and, if asked for, the softmax weights (B, nW, m*m, K), head-averaged.
         """
-        heads, B, C = self.attn.num_heads, len(image_map), image_map.shape[-1]
+        heads, B, C = self.attn.num_heads, image_map.shape[0], image_map.shape[-1]
         outside = heads_first(self.keys_values(self.norm1(image_map.new_zeros(B, 1, 1, C))), 2 * heads)
         keys_values = heads_first(self.keys_values(self.norm1(image_map)), 2 * heads)
         queries = heads_first(self.attn.q(self.norm1(semantic_windows)), heads)
@@ -116,7 +116,7 @@ class DenseRecoveryLayer(CrossAttentionLayer):
         """(B, H, W, C) image and (B, h, w, C) semantic tokens -> (B, H, W, C) and, if asked for, the softmax weights
         (B, H*W, h*w), head-averaged, without those on tokens outside of the map."""
         queries, keys_values = self.norm1(image_map), self.keys_values(self.norm1(semantic_map))
-        outside = self.keys_values(self.norm1(image_map.new_zeros(len(image_map), 1, image_map.shape[-1])))
+        outside = self.keys_values(self.norm1(image_map.new_zeros(image_map.shape[0], 1, image_map.shape[-1])))
         rows, maps = [], []
         for strip in strips:
             attended, weights = self.attend_from(
