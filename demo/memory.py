@@ -1,4 +1,4 @@
-"""Running out of memory: told apart from other failures, and answered with less work."""
+"""Running out of memory: told apart from other failures, and met with less work."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def release_memory(device: torch.device) -> None:
-    """Give back what is not in use any more."""
+    """Free what is no longer used."""
     gc.collect()  # the frames of a failed run refer to each other
     if device.type == "cuda":
         torch.cuda.empty_cache()

@@ -1,4 +1,4 @@
-"""Models in memory: loaded at their first use, kept within a budget, each with an honest word on its weights."""
+"""Models in memory: loaded at their first use, kept within a budget, each with where its weights come from."""
 
 from __future__ import annotations
 

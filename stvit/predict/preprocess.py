@@ -18,6 +18,8 @@ from torchvision.transforms import functional as tvf
 
 from stvit.pretrained.records import PUBLISHED_CROP
 
+KERNEL_REACH = 2  # of the bicubic kernel on either side, in pixels of the coarser picture
+
 
 @dataclass(frozen=True)
 class InputGeometry:
@@ -160,12 +162,36 @@ class Preprocessing:
         geometry = self.geometry(pixels.shape[:2])
         top, left = geometry.crop_top_left
         if fast:
-            planes = torch.from_numpy(pixels).permute(2, 0, 1)[None]
-            whole = F.interpolate(planes, geometry.resized_hw, mode=self.interpolation, antialias=True)[0]
-            return tvf.crop(whole, top, left, *geometry.input_hw)
+            (rows, height, top), (columns, width, left) = (
+                _part(*of_axis, self.input_size)
+                for of_axis in zip(pixels.shape, geometry.resized_hw, geometry.crop_top_left, strict=False)
+            )
+            planes = torch.from_numpy(pixels[rows, columns]).permute(2, 0, 1)[None]
+            part = F.interpolate(planes, (height, width), mode=self.interpolation, antialias=True)[0]
+            return tvf.crop(part, top, left, *geometry.input_hw)
         resized = tvf.resize(Image.fromarray(pixels), list(geometry.resized_hw), InterpolationMode(self.interpolation))
         return tvf.pil_to_tensor(tvf.crop(resized, top, left, *geometry.input_hw))
 
     def normalise(self, images: Tensor) -> Tensor:
         """(..., 3, S, S) uint8 -> float32 with the mean and deviation that the network expects."""
         return tvf.normalize(images.float() / 255, list(self.mean), list(self.std))
+
+
+def _part(source: int, resized: int, start: int, length: int) -> tuple[slice, int, int]:
+    """What of one axis a crop of the resized picture depends on, cut where pixels of both pictures begin together.
+
+    Args:
+        source: length of the source picture.
+        resized: its length after resizing.
+        start: of the crop, in the resized picture.
+        length: of the crop.
+
+    Returns:
+        The part of the source, its length after resizing, and the start of the crop in that.
+    """
+    parts = math.gcd(source, resized)
+    reach = math.ceil(KERNEL_REACH * max(1.0, resized / source)) + 1
+    first = max(start - reach, 0) * parts // resized
+    last = -(-min(start + length + reach, resized) * parts // resized)
+    step = resized // parts
+    return slice(first * source // parts, last * source // parts), (last - first) * step, start - first * step

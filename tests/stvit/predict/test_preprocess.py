@@ -70,6 +70,20 @@ def test_the_fast_way_for_clips_differs_in_rounding_alone(size, interpolation):
     assert difference.max() <= 2 and (difference > 0).float().mean() < 0.01
 
 
+@pytest.mark.parametrize("size", [(720, 1280), (1080, 1920), (256, 512), (37, 2000), (300, 420), (97, 31)], ids=str)
+@pytest.mark.parametrize("crop_pct", [0.875, 1.0])
+def test_clips_resize_only_what_the_crop_depends_on(size, crop_pct):
+    pixels, preprocessing = picture(*size), Preprocessing(crop_pct=crop_pct)
+    geometry = preprocessing.geometry(size)
+    planes = torch.from_numpy(pixels).permute(2, 0, 1)[None]
+    whole = torch.nn.functional.interpolate(planes, geometry.resized_hw, mode="bicubic", antialias=True)[0]
+    top, left = geometry.crop_top_left
+    difference = (
+        preprocessing.resize(pixels, fast=True).int() - whole[:, top : top + 224, left : left + 224].int()
+    ).abs()
+    assert difference.max() <= 1 and (difference > 0).float().mean() < 1e-3
+
+
 def test_a_pretrained_config_says_how_pictures_are_prepared():
     config = {"input_size": (3, 96, 96), "crop_pct": 1.0, "interpolation": "bilinear", "mean": [0.5] * 3, "std": None}
     assert Preprocessing.of(config) == Preprocessing(96, 1.0, "bilinear", (0.5, 0.5, 0.5))
