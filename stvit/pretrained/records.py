@@ -7,7 +7,14 @@ from dataclasses import asdict, dataclass, field, fields
 from functools import cache
 from typing import Any
 
-from timm.models import PretrainedCfg, filter_pretrained_cfg, get_arch_pretrained_cfgs, get_pretrained_cfg, is_model
+from timm.models import (
+    PretrainedCfg,
+    filter_pretrained_cfg,
+    get_arch_pretrained_cfgs,
+    get_deprecated_models,
+    get_pretrained_cfg,
+    is_model,
+)
 
 from stvit.errors import UserError
 
@@ -90,7 +97,8 @@ def record(name: str) -> ModelRecord:
     if cfg is None and not is_model(name):
         raise UnknownModel(f"{name} is not registered with timm.", "List the names with `timm.list_models()`.")
     if cfg is None:
-        return ModelRecord(architecture=name)
+        current = get_deprecated_models().get(name)  # what timm calls it today
+        return record(current) if current else ModelRecord(architecture=name)
     if isinstance(cfg, ModelRecord):
         return cfg
     known = {one.name: getattr(cfg, one.name) for one in fields(PretrainedCfg)}

@@ -76,6 +76,10 @@ def test_every_registered_name_has_a_record(name: str) -> None:
     assert isinstance(found, ModelRecord) and (found.repo, found.crop_pct) == (cfg.hf_hub_id, cfg.crop_pct)
 
 
+def test_a_name_that_timm_gave_up_stands_for_the_current_one() -> None:
+    assert record("convnext_tiny_in22ft1k") == record("convnext_tiny.fb_in22k_ft_in1k")
+
+
 @pytest.mark.parametrize("name", ["resnet5000", "swin_base_patch4_window7_224.nobody", ""])
 def test_names_that_are_not_registered_are_refused(name: str) -> None:
     with pytest.raises(UnknownModel, match="is not registered"):
