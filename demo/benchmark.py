@@ -14,6 +14,7 @@ import stvit
 from demo.engine import Engine, check_short_side, input_side, sizes_from
 from demo.memory import first_that_fits
 from demo.registry import ModelSpec
+from stvit.errors import UserError
 from stvit.measure.memory import peak_memory_bytes
 from stvit.measure.timing import LatencySummary, Quartiles, interleave, speed_up, summarise
 from stvit.predict.detector import published_scale
@@ -29,11 +30,11 @@ WARMUP_ROUNDS = 1
 REPORT_EVERY_S = 0.4
 
 
-class BadBatchSize(ValueError):
+class BadBatchSize(UserError, ValueError):
     """A batch size that is not offered; the message is for the user."""
 
 
-class SameModel(ValueError):
+class SameModel(UserError, ValueError):
     """A model against itself; the message is for the user."""
 
 

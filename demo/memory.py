@@ -8,6 +8,8 @@ from typing import TypeVar
 
 import torch
 
+from stvit.errors import UserError
+
 Size = TypeVar("Size")
 Result = TypeVar("Result")
 
@@ -15,7 +17,7 @@ Result = TypeVar("Result")
 _CPU_WORDS = ("not enough memory", "can't allocate memory")
 
 
-class OutOfMemory(RuntimeError):
+class OutOfMemory(UserError, RuntimeError):
     """Nothing that was tried fits; the message is for the user."""
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from demo.engine import Engine, check_short_side, input_side
 from demo.registry import ModelSpec, Registry
 from stvit.class_names import KINETICS400_CLASSES
+from stvit.errors import UserError
 from stvit.predict.clip_classifier import ClipClassifier
 from stvit.predict.clip_views import Sampling
 from stvit.predict.detector import published_scale
@@ -23,7 +24,7 @@ NO_BASELINE = "none"
 CLIP_NAME, RECORDS_NAME = "stvit.mp4", "frames.jsonl"
 
 
-class BadChoice(ValueError):
+class BadChoice(UserError, ValueError):
     """A combination that is not offered; the message is for the user."""
 
 

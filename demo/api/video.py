@@ -8,15 +8,14 @@ from typing import Any
 
 import gradio as gr
 
-from demo.engine import SHORT_SIDES, BadSize
-from demo.memory import OutOfMemory, is_out_of_memory
-from demo.model_cache import NO_ROOM
-from demo.registry import UnknownModel
+from demo.engine import SHORT_SIDES
+from demo.errors import told
+from demo.page.gradio_private import hand_over_path
 from demo.runtime import VIDEO_QUEUE, Runtime
-from demo.tabs.inputs import uploaded_path
 from demo.tabs.video.handlers import new_folder
-from demo.video import CLASSIFY, CLIP_NAME, NO_BASELINE, RECORDS_NAME, TASKS, BadChoice, named_job
-from stvit.video.types import Progress, VideoError
+from demo.video import CLASSIFY, CLIP_NAME, NO_BASELINE, RECORDS_NAME, TASKS, named_job
+from stvit.errors import UserError
+from stvit.video.types import Progress
 
 DESCRIPTION = (
     "A clip through a model (`task`: 'Classify frames', 'Token regions', 'Detect objects' or 'Clip action'; `model`: a "
@@ -31,30 +30,22 @@ Answer = tuple[dict[str, Any], str | None, str | None]
 
 
 class VideoEndpoint:
-    """The function behind the endpoint; every fault of the caller becomes a ``gr.Error`` with the reason."""
+    """The function behind the endpoint."""
 
     def __init__(self, runtime: Runtime) -> None:
         self.runtime = runtime
 
+    @told
     def video(self, clip: str | None, task: str, model: str, baseline: str, short_side: int) -> Iterator[Answer]:
-        try:
-            if clip is None:
-                raise BadChoice("Send a clip: the parameter `clip` is empty.")
-            job = named_job(self.runtime.registry, task, model, baseline, short_side)
-            loaded = [self.runtime.engine.store.get(model) for model in job.models]
-            weights = {
-                entry.spec.name: f"{entry.problem} {entry.next_step}".strip() or entry.weights for entry in loaded
-            }
-            with new_folder() as folder, closing(self.runtime.process_clip(clip, folder, job)) as states:
-                for progress in states:
-                    files = [str(folder / name) if progress.done else None for name in (CLIP_NAME, RECORDS_NAME)]
-                    yield {**progress_json(progress), "weights": weights}, *files
-        except (UnknownModel, BadSize, BadChoice, VideoError, OutOfMemory) as error:
-            raise gr.Error(str(error), print_exception=False) from error
-        except RuntimeError as error:
-            if not is_out_of_memory(error):
-                raise
-            raise gr.Error(NO_ROOM, print_exception=False) from error
+        if clip is None:
+            raise UserError("Send a clip: the parameter `clip` is empty.")
+        job = named_job(self.runtime.registry, task, model, baseline, short_side)
+        loaded = [self.runtime.engine.store.get(spec) for spec in job.models]
+        weights = {entry.spec.name: f"{entry.problem} {entry.next_step}".strip() or entry.weights for entry in loaded}
+        with new_folder() as folder, closing(self.runtime.process_clip(clip, folder, job)) as states:
+            for progress in states:
+                files = [str(folder / name) if progress.done else None for name in (CLIP_NAME, RECORDS_NAME)]
+                yield {**progress_json(progress), "weights": weights}, *files
 
 
 def progress_json(progress: Progress) -> dict[str, Any]:
@@ -76,7 +67,7 @@ def progress_json(progress: Progress) -> dict[str, Any]:
 def build(runtime: Runtime) -> None:
     """Register the endpoint; call inside ``gr.Blocks``."""
     clip = gr.File(label="Clip", visible=False)
-    clip.preprocess = uploaded_path  # a message can leave out that it names a file
+    hand_over_path(clip)
     registry = runtime.registry
     names = [spec.name for task in ("classify", "detect", "video") for spec in registry.of_task(task)]
     inputs = [

@@ -15,6 +15,7 @@ import av
 import gradio as gr
 from PIL import Image, ImageOps
 
+from demo.page.gradio_private import sent_by_browser
 from demo.runtime import AT_ONCE
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "assets" / "examples"
@@ -94,7 +95,7 @@ class Gallery:
             gr.Error: there is no such example.
         """
         entries = self.photos + self.garments
-        index = event._data.get("index") if isinstance(event._data, dict) else None
+        index = sent_by_browser(event).get("index")
         if not isinstance(index, int) or isinstance(index, bool) or not 0 <= index < len(entries):
             raise gr.Error("There is no such example.", print_exception=False)
         return str(entries[index].path)

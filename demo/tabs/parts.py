@@ -1,18 +1,32 @@
-"""Small parts that every tab has."""
+"""Small parts that every tab has: headings, notices, events, downloads, and models on their way into memory."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import inspect
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from functools import wraps
 from html import escape
 from typing import Any
 
 import gradio as gr
 from gradio.components import Component
 from gradio.events import Dependency
-from gradio.processing_utils import save_bytes_to_cache
-from gradio.utils import get_upload_folder
 
-from demo.runtime import DEVICE_QUEUE, LOADING_QUEUE
+from demo.charts.bars import notice
+from demo.model_cache import LoadedModel, ModelStore
+from demo.registry import ModelSpec
+from demo.runtime import AT_ONCE
+
+POLL_S = 0.2
+SAVE = """(file) => {
+    const link = document.createElement("a");
+    link.href = file.url;
+    link.download = file.orig_name;
+    link.click();
+}"""
+
+Fields = dict[str, Any]  # new values of components by the names that a tab's ``Parts`` gives them; others stay
 
 
 def heading(title: str, subtitle: str) -> None:
@@ -27,14 +41,30 @@ def notices(elem_id: str | None = None, words: str | None = None) -> gr.HTML:
     return gr.HTML(words, elem_id=elem_id, elem_classes="notices", apply_default_css=False)
 
 
-def no_file() -> gr.DownloadButton:
-    """A button with nothing to download."""
-    return gr.DownloadButton(value=None, interactive=False)
+def by_name(parts: object, handler: Callable[..., Fields | Iterator[Fields]]) -> Callable[..., Any]:
+    """A handler that returns or yields ``Fields``, as Gradio calls it: with values by component.
 
+    Args:
+        parts: holds the components under the names of the fields.
+    """
 
-def offered_file(name: str, content: bytes) -> gr.DownloadButton:
-    """A button for a file in Gradio's cache, which is cleared on schedule."""
-    return gr.DownloadButton(value=save_bytes_to_cache(content, name, get_upload_folder()), interactive=True)
+    def of_components(fields: Mapping[str, Any]) -> dict[Component, Any]:
+        return {getattr(parts, name): value for name, value in fields.items()}
+
+    if inspect.isgeneratorfunction(handler):
+
+        @wraps(handler)
+        def generate(*arguments: Any) -> Iterator[dict[Component, Any]]:
+            for fields in handler(*arguments):
+                yield of_components(fields)
+
+        return generate
+
+    @wraps(handler)
+    def call(*arguments: Any) -> dict[Component, Any]:
+        return of_components(handler(*arguments))
+
+    return call
 
 
 def on_change(parts: Sequence[Component], handler: Callable[..., Any], *places: Any, **settings: Any) -> Dependency:
@@ -53,33 +83,68 @@ def on_change(parts: Sequence[Component], handler: Callable[..., Any], *places: 
     return changed.then(handler, *places, trigger_mode="always_last", **settings)
 
 
-def connect_run(
-    wishes: Sequence[Component],
-    button: gr.Button,
-    *,
-    load: Callable[..., Any],
-    load_again: Callable[..., Any],
-    notice: gr.HTML,
-    run: Callable[..., Any],
-    outputs: Sequence[Component],
-    progress_on: Component,
-) -> None:
-    """Bring models into memory, then run them: when a wish changes, or the button is pressed.
+def download_button(label: str) -> gr.Button:
+    """A button for a file that is made when it is pressed; see :func:`connect_download`."""
+    return gr.Button(label, size="sm", interactive=False)
+
+
+def connect_download(button: gr.Button, make: Callable[..., str], inputs: Sequence[Component]) -> None:
+    """Let a press make a file and the browser save it.
 
     Args:
-        wishes: inputs of all handlers.
-        button: the button.
-        load: handler that brings the models into memory, with notices on the way.
-        load_again: the same after the button, which tries anew to get what could not be had.
-        notice: where the notices go.
-        run: handler of the run.
-        outputs: its outputs.
-        progress_on: the output that shows that it is under way.
+        make: handler that returns the path of the file; its last part is the name under which it is saved.
+        inputs: of the handler.
     """
-    # Gradio drops a success event that falls into a run under way, and with it the wish that came last
-    running = {"api_visibility": "private", "show_progress_on": progress_on, "trigger_mode": "always_last"}
-    loading = {"inputs": list(wishes), "outputs": notice, "api_visibility": "private", "show_progress": "hidden"}
-    chosen = on_change(wishes, load, **loading, **LOADING_QUEUE)
-    pressed = button.click(load_again, **loading, **LOADING_QUEUE)
-    for event in (chosen, pressed):
-        event.success(run, list(wishes), list(outputs), **running, **DEVICE_QUEUE)
+    file = gr.File(visible="hidden")
+    made = button.click(make, list(inputs), file, **AT_ONCE)
+    made.success(None, file, None, js=SAVE, api_visibility="private")
+
+
+def load_models(store: ModelStore, specs: Sequence[ModelSpec], retry: bool = False) -> Iterator[str]:
+    """Bring models into memory; yields a notice on the progress every now and then, so that no download falls into a
+    timed request.
+
+    Raises:
+        OutOfMemory: the device has no room for one of them.
+    """
+    for spec in specs:
+        if store.is_ready(spec):
+            continue
+        done: list[tuple[int, int | None]] = []
+        with ThreadPoolExecutor(1) as pool:
+            loading = pool.submit(store.get, spec, lambda *progress, seen=done: seen.append(progress), retry=retry)
+            while not loading.done():
+                yield _loading_notice(spec.label, *(done[-1] if done else (0, None)))
+                wait([loading], POLL_S)
+            loading.result()
+
+
+def weights_notice(store: ModelStore, specs: Sequence[ModelSpec], what: str, without: str, missing: str) -> str:
+    """Why some models predict nothing, in one sentence for each reason; empty where all have their weights.
+
+    Args:
+        what: is not shown for want of weights, e.g. ``"predictions"``.
+        without: what is real all the same, where weights were never published.
+        missing: what can be done and what is real all the same, where weights are out of reach.
+    """
+    entries = [entry for entry in map(store.get, dict.fromkeys(specs)) if entry.problem]
+    never, gone = ([entry for entry in entries if entry.spec.has_weights is has] for has in (False, True))
+    return "".join(
+        notice(f"No {what} from {_labels(group)}: {group[0].problem}", kind, detail)
+        for group, kind, detail in (
+            (never, "info", without),
+            (gone, "warning", f"{gone[0].next_step} {missing}" if gone else ""),
+        )
+        if group
+    )
+
+
+def _labels(entries: Sequence[LoadedModel]) -> str:
+    return " and ".join(entry.spec.label for entry in entries)
+
+
+def _loading_notice(label: str, done: int, total: int | None) -> str:
+    if not done:
+        return notice(f"Loading {label}…", "busy")
+    megabytes = f"{done / 1e6:.0f} of {total / 1e6:.0f} MB" if total else f"{done / 1e6:.0f} MB"
+    return notice(f"Downloading the weights of {label}: {megabytes}", "busy", progress=done / total if total else None)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import gradio as gr
@@ -12,6 +11,7 @@ from demo.answers import DetectAnswer
 from demo.export import jpeg_bytes
 from demo.views.dense_view import TOKEN_STRIDE, dense_view
 from demo.views.token_view import base64, region_layer
+from stvit.detection.detections import mask_in_image
 from stvit.draw.objects import object_colours
 
 
@@ -19,7 +19,7 @@ def detect_view() -> gr.HTML:
     """The component; threshold, classes and highlighting act in the browser, without a request."""
     return dense_view(
         "detections",
-        "detect_controls.html",
+        "detect_view.html",
         ("detect_drawing.js", "detect_view.js"),
         shown="detected objects",
         empty="The objects that the detector finds appear here, with their boxes and masks.",
@@ -27,14 +27,13 @@ def detect_view() -> gr.HTML:
     )
 
 
-def detect_payload(pixels: np.ndarray, result: DetectAnswer, areas: Sequence[int], note: str = "") -> dict[str, Any]:
+def detect_payload(pixels: np.ndarray, result: DetectAnswer, note: str = "") -> dict[str, Any]:
     """All that the browser needs; masks as 28 x 28 bytes each and token maps as one number for each image token, so
     that even a hundred objects and nine layers of 4200 tokens make less than 400 KB beside the picture.
 
     Args:
         pixels: (H, W, 3) uint8 RGB, the picture as it is shown; it may be smaller than the source.
         result: boxes in source pixels.
-        areas: of each object's mask, in source pixels.
         note: shown beneath the picture.
     """
     found = result.found
@@ -45,7 +44,7 @@ def detect_payload(pixels: np.ndarray, result: DetectAnswer, areas: Sequence[int
         "source": list(found.image_hw if some else pixels.shape[:2]),
         "note": note,
         "reason": "" if some else f"No weights, so nothing is detected: {result.weights}",
-        "objects": _objects(result, areas) if some else [],
+        "objects": _objects(result) if some else [],
         "masks": base64(np.rint(found.mask_probabilities.numpy() * 255).astype(np.uint8).tobytes()) if some else "",
         "maskSide": found.mask_probabilities.shape[-1] if some else 0,
         "cells": [side / TOKEN_STRIDE for side in result.network_hw],
@@ -53,8 +52,12 @@ def detect_payload(pixels: np.ndarray, result: DetectAnswer, areas: Sequence[int
     }
 
 
-def _objects(result: DetectAnswer, areas: Sequence[int]) -> list[dict[str, Any]]:
+def _objects(result: DetectAnswer) -> list[dict[str, Any]]:
     found = result.found
+    masks = (
+        mask_in_image(*mask_and_box, found.image_hw)[0]
+        for mask_and_box in zip(found.mask_probabilities, found.boxes, strict=True)
+    )
     colours = object_colours(found.labels.numpy())
     return [
         {
@@ -62,14 +65,14 @@ def _objects(result: DetectAnswer, areas: Sequence[int]) -> list[dict[str, Any]]
             "score": round(score, 4),
             "box": [round(side, 2) for side in box],
             "colour": colour,
-            "covers": area / (found.image_hw[0] * found.image_hw[1]),
+            "covers": int(mask.sum()) / (found.image_hw[0] * found.image_hw[1]),
         }
-        for label, score, box, colour, area in zip(
+        for label, score, box, colour, mask in zip(
             found.labels.tolist(),
             found.scores.tolist(),
             found.boxes.tolist(),
             colours.tolist(),
-            areas,
+            masks,
             strict=True,
         )
     ]

@@ -20,7 +20,7 @@ def segment_view() -> gr.HTML:
     """The component; opacity and highlighting act in the browser, without a request."""
     return dense_view(
         "segmentation",
-        "segment_controls.html",
+        "segment_view.html",
         ("segment_view.js",),
         shown="labelled pixels",
         empty="The picture appears here with a colour for the class of every pixel.",

@@ -7,12 +7,12 @@ import tempfile
 from pathlib import Path
 
 import app
-import demo.page.published_weights
+import demo.page.first_models
 from demo.model_specs import build_registry
 from stvit.pretrained.model_cards import BundledModels
 from tests.bundled_stand_ins import write_stand_ins
 
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory(prefix="bundled-") as folder:
-        demo.page.published_weights.FRESH_S = 0.0
+        demo.page.first_models.FRESH_S = 0.0
         app.main(build_registry(BundledModels(write_stand_ins(Path(folder)))))

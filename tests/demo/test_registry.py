@@ -8,7 +8,7 @@ import torch
 import stvit
 from demo.model_specs import paper_tables
 from demo.registry import UnknownModel
-from demo.tabs.inputs import method_chosen, size_chosen
+from demo.tabs.pickers import method_chosen, size_chosen
 from stvit.pretrained.records import catalogue
 from tests.demo.conftest import OFFERED
 

@@ -9,27 +9,17 @@ from typing import Any
 import gradio as gr
 import numpy as np
 
-from demo.camera import (
-    MAX_SIDE,
-    FrameError,
-    Judged,
-    LiveRun,
-    LiveRuns,
-    TooManyCameras,
-    camera_job,
-    macs_on_frame,
-    read_frame,
-)
+from demo.camera import MAX_SIDE, Judged, LiveRun, LiveRuns, camera_job, macs_on_frame, read_frame
 from demo.charts.bars import notice
+from demo.errors import told, user_errors
 from demo.export import jpeg_bytes
-from demo.memory import OutOfMemory, is_out_of_memory
-from demo.model_cache import NO_ROOM
 from demo.page.about import about
 from demo.runtime import Runtime
-from demo.tabs.loading import load_models
-from demo.tabs.video.handlers import checked, weights_notice
+from demo.tabs.parts import Fields, load_models
+from demo.tabs.video.handlers import job_notice
 from demo.video import DETECT, ClipJob
 from demo.views.token_view import base64
+from stvit.errors import UserError
 
 BUSY = {"busy": True}  # an earlier frame of the same run is still under way
 GONE = {"gone": True}  # there is no such run, or none any more
@@ -37,57 +27,54 @@ Answer = dict[str, Any]
 
 
 class CameraHandlers:
-    """The event handlers of one page."""
+    """The event handlers of one page. ``chosen`` are the arguments of ``camera_job`` after the registry."""
 
     def __init__(self, runtime: Runtime) -> None:
-        self.runtime = runtime
-        self.registry = runtime.registry
-        self.store = runtime.engine.store
+        self.runtime, self.registry, self.store = runtime, runtime.registry, runtime.engine.store
         self.runs = LiveRuns()
 
     @staticmethod
-    def arrange(task: str) -> tuple[gr.Column, gr.Column]:
-        """Which pickers are to be seen: models, detectors."""
-        return gr.Column(visible=task != DETECT), gr.Column(visible=task == DETECT)
+    def arrange(task: str) -> Fields:
+        """Show the pickers that fit the task."""
+        return {
+            "model_column": gr.Column(visible=task != DETECT),
+            "detector_column": gr.Column(visible=task == DETECT),
+        }
 
-    def introduce(self, task: str, model: str, detector: str, short_side: int) -> tuple[str, gr.Dropdown]:
-        """What there is to say of the model, and the list of sizes where they are a choice."""
-        spec = checked(camera_job, self.registry, task, model, detector, short_side).model
-        return about([spec]), gr.Dropdown(visible=spec.bundled is None)
+    @told
+    def introduce(self, task: str, model: str, detector: str, short_side: int) -> Fields:
+        """The card of a bundled model, and the list of sizes where they are a choice."""
+        spec = camera_job(self.registry, task, model, detector, short_side).model
+        return {"about": about([spec]), "short_side": gr.Dropdown(visible=spec.bundled is None)}
 
-    def open(
-        self, task: str, model: str, detector: str, short_side: int, request: gr.Request
-    ) -> Iterator[tuple[Any, Any]]:
-        """Bring the model into memory, with notices on the progress; then the run that frames may be sent to, or why
-        there is none. The browser gets something each time, and so knows that it is not forgotten."""
+    def open(self, request: gr.Request, *chosen: Any) -> Iterator[Fields]:
+        """Bring the model into memory, with notices on the progress; then tell the run that frames may be sent to, or
+        why there is none. The browser gets something each time, and so knows that it is not forgotten."""
         try:
-            job = checked(camera_job, self.registry, task, model, detector, short_side)
-            for words in load_models(self.store, job.models, retry=True):
-                yield words, {"at": time.time()}
-            words = weights_notice(self.store, job)
-            key = self.runs.open(request.session_hash, job)
-        except gr.Error as error:
-            yield _refused(error.message)
-        except (TooManyCameras, OutOfMemory) as error:
-            yield _refused(str(error))
+            with user_errors():
+                job = camera_job(self.registry, *chosen)
+                for words in load_models(self.store, job.models, retry=True):
+                    yield {"notice": words, "view": {"at": time.time()}}
+                words = job_notice(self.store, job)
+                key = self.runs.open(request.session_hash, job)
+        except UserError as error:
+            yield {"notice": notice(str(error), "error"), "view": {"refused": str(error), "at": time.time()}}
         else:
-            yield words, {"run": key, "maxSide": MAX_SIDE}
+            yield {"notice": words, "view": {"run": key, "maxSide": MAX_SIDE}}
 
-    def change(
-        self, task: str, model: str, detector: str, short_side: int, request: gr.Request
-    ) -> Iterator[tuple[Any, Any]]:
+    def change(self, request: gr.Request, *chosen: Any) -> Iterator[Fields]:
         """As ``open``, for a visitor whose camera runs; for others, nothing."""
         if self.runs.is_open(request.session_hash):
-            yield from self.open(task, model, detector, short_side, request)
+            yield from self.open(request, *chosen)
         else:
-            yield gr.skip(), gr.skip()
+            yield {"notice": gr.skip()}
 
     def close(self, request: gr.Request) -> None:
         """The visitor stopped the camera, or left."""
         self.runs.close(request.session_hash)
 
     def answer(self, sent: object) -> Answer:
-        """What becomes of one frame.
+        """Answer one frame.
 
         Args:
             sent: from the browser, ``{"run": key, "jpeg": base64}``; anything else is refused.
@@ -103,15 +90,12 @@ class CameraHandlers:
         if not run.in_flight.acquire(blocking=False):
             return BUSY
         try:
-            return self._judged(run, message.get("jpeg"))
-        except (FrameError, OutOfMemory) as error:
+            with user_errors():
+                return self._judged(run, message.get("jpeg"))
+        except UserError as error:
             return {"error": str(error)}
         except gr.Error as error:  # no GPU is lent now
             return {"error": error.message}
-        except RuntimeError as error:
-            if not is_out_of_memory(error):
-                raise
-            return {"error": NO_ROOM}
         finally:
             run.in_flight.release()
 
@@ -136,7 +120,3 @@ class CameraHandlers:
             "fullTokenMacs": macs_on_frame(full, job.short_side, pixels.shape[:2]) if full else None,
             "ofBackbone": job.task == DETECT,
         }
-
-
-def _refused(words: str) -> tuple[str, Answer]:
-    return notice(words, "error"), {"refused": words, "at": time.time()}

@@ -4,130 +4,111 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
-from dataclasses import replace
-from typing import Any
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import gradio as gr
 
 from demo.benchmark import RaceState
-from demo.charts import detect as detect_charts
+from demo.charts import dense as charts
 from demo.charts.bars import notice
-from demo.detections_json import coco_json
-from demo.engine import BadSize, DetectRun, check_short_side
-from demo.export import for_display, objects_picture
-from demo.memory import OutOfMemory
-from demo.page.about import about, fallback_notice
-from demo.page.examples import Gallery
-from demo.page.published_weights import OfficialWeights
-from demo.registry import ModelSpec, Registry, UnknownModel
-from demo.runtime import Runtime
-from demo.tabs.classify.handlers import RANDOM_WEIGHTS_NOTE
-from demo.tabs.loading import load_models, missing_weights
-from demo.tabs.parts import no_file, offered_file
+from demo.engine import DetectRun, check_short_side
+from demo.errors import told
+from demo.export import coco_json, for_display, objects_picture
+from demo.page.about import about
+from demo.page.gradio_private import kept_file
+from demo.registry import ModelSpec
+from demo.tabs.image_tab import RANDOM_WEIGHTS_NOTE, ImageHandlers
+from demo.tabs.parts import Fields, weights_notice
 from demo.views.detect_view import detect_payload
+from stvit.detection import Detections
 from stvit.draw.objects import SHOWN_SCORE
-from stvit.predict.media import MediaError
+from stvit.predict.media import read_image
 
-CHOOSE_FIRST = "Choose a picture first: both backbones are measured on it."
 STILL_SHOWN = "Press Detect to try again. Token regions, timing and multiply-adds are still shown, with random weights."
 
 
-def detector_list(registry: Registry) -> list[tuple[str, str]]:
-    """Labels and names of the detectors on offer; of this project's own, with what they know."""
-    return [
-        (f"{spec.label} ({len(spec.classes)} garments)" if spec.classes else spec.label, spec.name)
-        for spec in registry.of_task("detect")
-    ]
+@dataclass(frozen=True)
+class Kept:
+    """What the downloads of one run are made of: the picture's path, the objects, and the names of their classes."""
+
+    path: str
+    found: Detections
+    classes: Sequence[str]
 
 
-class DetectHandlers:
+class DetectHandlers(ImageHandlers):
     """The event handlers of one page."""
 
-    def __init__(self, runtime: Runtime, gallery: Gallery, official: OfficialWeights) -> None:
-        self.runtime = runtime
-        self.registry = runtime.registry
-        self.store = runtime.engine.store
-        self.gallery = gallery
-        self.official = official
+    choose_first = "Choose a picture first: both backbones are measured on it."
 
-    def begin(self, detector: str) -> tuple[str, Any]:
-        """When the page opens: where the weights of its first detector cannot be had, one of this project's own takes
-        its place, with a notice; else everything stays."""
-        own = self.registry.first_bundled("detect")
-        if own is None or (detector,) != self.official.names or self.official.at_hand():
-            return "", gr.skip()
-        return fallback_notice([own]), gr.Dropdown(detector_list(self.registry), value=own.name)
+    def models(self, detector: str, short_side: int) -> tuple[ModelSpec]:
+        check_short_side(short_side)
+        return (self.registry.find(detector, "detect"),)
 
-    def introduce(self, detector: str) -> tuple[str, str, gr.Dropdown]:
-        """What there is to say of a detector, examples that fit it, and the list of sizes where they are a choice."""
-        choice = self._checked_detector(detector)
-        bundled = choice.bundled is not None
-        return about([choice]), self.gallery.shown(garments=bundled), gr.Dropdown(visible=not bundled)
+    def pair(self, detector: str, short_side: int) -> tuple[ModelSpec, ModelSpec]:
+        return self.registry.pair(*self.models(detector, short_side))
 
-    def load(self, path: str | None, detector: str, short_side: int, retry: bool = False) -> Iterator[str]:
-        """Bring the detector into memory, with a notice on the progress."""
-        choice, _ = self._checked(detector, short_side)
-        if path is None:
-            yield ""
-            return
-        yield from load_models(self.store, [choice], retry)
-        yield self._weights_notice(choice)
+    def run_file(self, path: str, detector: str, short_side: int) -> DetectRun:
+        return self.runtime.detect_file(path, *self.models(detector, short_side), short_side)
 
-    def load_again(self, path: str | None, detector: str, short_side: int) -> Iterator[str]:
-        """Like ``load``, and tries anew to get weights that were not to be had."""
-        yield from self.load(path, detector, short_side, retry=True)
+    def measure(self, path: str, detector: str, short_side: int) -> Iterator[RaceState]:
+        return self.runtime.race_backbones(path, *self.pair(detector, short_side), short_side)
 
-    def load_both(self, path: str | None, detector: str, short_side: int) -> Iterator[str]:
-        """Bring the detector and its full-token peer into memory."""
-        choice, _ = self._checked(detector, short_side)
-        if path is not None:
-            yield from load_models(self.store, self._checked_pair(choice))
-        yield self._weights_notice(choice) if path is not None else ""
+    def chart(self, state: RaceState) -> str:
+        return charts.backbones(state)
 
-    def detect(self, path: str | None, detector: str, short_side: int) -> tuple[Any, ...]:
-        """Everything that the tab shows about one picture."""
-        choice, short_side = self._checked(detector, short_side)
-        if path is None:
-            return _cleared()
-        try:
-            run = self.runtime.detect_file(path, choice, short_side)
-        except (MediaError, OutOfMemory) as error:
-            return _cleared(notice(str(error), "error"))
-        return _shown(choice, run, self._weights_notice(choice) + _run_notices(run))
+    def weights_notice(self, specs: Sequence[ModelSpec]) -> str:
+        return weights_notice(self.store, [spec for spec in specs if spec.has_weights], "detections", "", STILL_SHOWN)
 
-    def compare(self, path: str | None, detector: str, short_side: int) -> Iterator[tuple[str, RaceState | None]]:
-        """A comparison of both backbones under way, drawn anew at every step."""
-        choice, short_side = self._checked(detector, short_side)
-        if path is None:
-            yield notice(CHOOSE_FIRST, "warning"), None
-            return
-        try:
-            for state in self.runtime.race_backbones(path, *self._checked_pair(choice), short_side):
-                yield detect_charts.backbones(state), state
-        except (MediaError, OutOfMemory) as error:
-            yield notice(str(error), "error"), None
+    @told
+    def introduce(self, detector: str) -> Fields:
+        """The card of a bundled detector, examples that fit it, and the list of sizes where they are a choice."""
+        spec = self.registry.find(detector, "detect")
+        bundled = spec.bundled is not None
+        return {
+            "about": about([spec]),
+            "examples": self.gallery.shown(garments=bundled),
+            "short_side": gr.Dropdown(visible=not bundled),
+        }
 
-    def _weights_notice(self, choice: ModelSpec) -> str:
-        return missing_weights(self.store, choice, "detections", STILL_SHOWN)
+    def cleared(self, message: str = "") -> Fields:
+        return {
+            "notice": message,
+            "detections": None,
+            "steps": "",
+            "save_picture": gr.Button(interactive=False),
+            "save_coco": gr.Button(interactive=False),
+            "kept": None,
+        }
 
-    def _checked(self, detector: object, short_side: object) -> tuple[ModelSpec, int]:
-        try:
-            return self._checked_detector(detector), check_short_side(short_side)
-        except BadSize as error:
-            raise gr.Error(str(error), print_exception=False) from error
+    def shown(self, path: str, run: DetectRun, specs: Sequence[ModelSpec]) -> Fields:
+        start = time.perf_counter()
+        found = run.result.found
+        payload = detect_payload(for_display(run.source.pixels), run.result, "" if found else RANDOM_WEIGHTS_NOTE)
+        draw_ms = (time.perf_counter() - start) * 1e3
+        result = replace(run.result, times=replace(run.result.times, draw_ms=draw_ms))
+        return {
+            "notice": self.weights_notice(specs) + _run_notices(run),
+            "detections": payload,
+            "steps": charts.detection_steps(specs[0], result),
+            "save_picture": gr.Button(interactive=found is not None),
+            "save_coco": gr.Button(interactive=found is not None),
+            "kept": None if found is None else Kept(path, found, result.classes),
+        }
 
-    def _checked_detector(self, detector: object) -> ModelSpec:
-        try:
-            return self.registry.find(detector, "detect")
-        except UnknownModel as error:
-            raise gr.Error(str(error), print_exception=False) from error
+    @staticmethod
+    @told
+    def picture_file(kept: Kept) -> str:
+        """The picture with the likely objects on it, as JPEG."""
+        likely = kept.found.select(kept.found.scores >= SHOWN_SCORE)
+        return kept_file("objects.jpg", objects_picture(read_image(kept.path).pixels, likely, kept.classes))
 
-    def _checked_pair(self, detector: ModelSpec) -> tuple[ModelSpec, ModelSpec]:
-        try:
-            return self.registry.pair(detector)
-        except UnknownModel as error:
-            raise gr.Error(str(error), print_exception=False) from error
+    @staticmethod
+    def coco_file(kept: Kept) -> str:
+        """All objects in COCO's format."""
+        coco = coco_json(kept.found, "picture.jpg", kept.classes)
+        return kept_file("coco.json", json.dumps(coco, indent=1).encode())
 
 
 def _run_notices(run: DetectRun) -> str:
@@ -140,26 +121,3 @@ def _run_notices(run: DetectRun) -> str:
             "warning",
         )
     return notices
-
-
-def _cleared(message: str = "") -> tuple[Any, ...]:
-    return message, None, "", no_file(), no_file()
-
-
-def _shown(detector: ModelSpec, run: DetectRun, message: str) -> tuple[Any, ...]:
-    start = time.perf_counter()
-    found, pixels = run.result.found, run.source.pixels
-    classes = run.result.classes
-    coco = coco_json(found, "picture.jpg", classes) if found is not None else {"annotations": []}
-    note = RANDOM_WEIGHTS_NOTE if found is None else ""
-    payload = detect_payload(for_display(pixels), run.result, [entry["area"] for entry in coco["annotations"]], note)
-    picture = None if found is None else objects_picture(pixels, found.select(found.scores >= SHOWN_SCORE), classes)
-    draw_ms = (time.perf_counter() - start) * 1e3
-    result = replace(run.result, times=replace(run.result.times, draw_ms=draw_ms))
-    return (
-        message,
-        payload,
-        detect_charts.step_times(detector, result),
-        offered_file("objects.jpg", picture) if picture else no_file(),
-        offered_file("coco.json", json.dumps(coco, indent=1).encode()) if found is not None else no_file(),
-    )

@@ -5,21 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import gradio as gr
-from gradio.context import Context
 
-from demo.charts import detect as detect_charts
 from demo.engine import SHORT_SIDES
 from demo.page.examples import Gallery
-from demo.page.published_weights import OfficialWeights
-from demo.registry import Registry
+from demo.page.first_models import connect_first_models
+from demo.page.gradio_private import ModelList
 from demo.runtime import AT_ONCE, Runtime
-from demo.tabs.comparison import Comparison, connect_comparison
-from demo.tabs.detect.handlers import DetectHandlers, detector_list
-from demo.tabs.inputs import picture_input
-from demo.tabs.model_list import RosterList
-from demo.tabs.parts import connect_run, heading, notices, on_change
+from demo.tabs.detect.handlers import DetectHandlers
+from demo.tabs.image_tab import ImageParts, connect_image_tab
+from demo.tabs.parts import by_name, connect_download, download_button, heading, notices, on_change
+from demo.tabs.pickers import detector_pickers, picture_input
 from demo.views.detect_view import detect_view
-from stvit.predict.detector import published_scale
 
 SIZE_ON_CPU = 480
 EMPTY_RACE = (
@@ -30,77 +26,47 @@ EMPTY_RACE = (
 
 
 @dataclass(frozen=True)
-class Parts:
+class Parts(ImageParts):
     """The components that events connect."""
 
-    picture: gr.Image
-    examples: gr.HTML
     fallback: gr.HTML
-    about: gr.HTML
-    detector: RosterList
+    detector: ModelList
     short_side: gr.Dropdown
-    run: gr.Button
-    notice: gr.HTML
     detections: gr.HTML
     steps: gr.HTML
-    download_picture: gr.DownloadButton
-    download_coco: gr.DownloadButton
-    comparison: Comparison
-
-    @property
-    def pick(self) -> list[gr.Image | gr.Dropdown]:
-        """The picture, the detector and the size of its input."""
-        return [self.picture, self.detector, self.short_side]
+    save_picture: gr.Button
+    save_coco: gr.Button
+    kept: gr.State
 
 
 def build(runtime: Runtime) -> None:
     """Lay the tab out and connect it; call inside a ``gr.Tab``."""
-    gallery = Gallery.load("scene")
-    parts = _lay_out(runtime.engine.device.type == "cuda", runtime.registry, gallery)
-    handlers = DetectHandlers(runtime, gallery, OfficialWeights([runtime.registry.first("detect")]))
-    _connect_detection(parts, handlers)
-    _connect_choice(parts, handlers)
-    connect_comparison(
-        parts.comparison,
-        load=handlers.load_both,
-        loaded_from=parts.pick,
-        notice=parts.notice,
-        run=handlers.compare,
-        run_on=parts.pick,
-        draw=detect_charts.backbones,
-        other_wishes=[*(part.change for part in parts.pick), parts.run.click],
-    )
+    handlers = DetectHandlers(runtime, Gallery.load("scene"))
+    parts = _lay_out(runtime, handlers.gallery)
+    shown = ("detections", "steps", "save_picture", "save_coco", "kept")
+    connect_image_tab(parts, handlers, [parts.detector, parts.short_side], shown, parts.detections)
+    connect_download(parts.save_picture, handlers.picture_file, [parts.kept])
+    connect_download(parts.save_coco, handlers.coco_file, [parts.kept])
+    introduced = [parts.about, parts.examples, parts.short_side]
+    on_change([parts.detector], by_name(parts, handlers.introduce), parts.detector, introduced, **AT_ONCE)
+    connect_first_models(runtime.registry, parts.fallback, detector=parts.detector)
 
 
-def _lay_out(on_gpu: bool, registry: Registry, gallery: Gallery) -> Parts:
+def _lay_out(runtime: Runtime, gallery: Gallery) -> Parts:
+    size = SHORT_SIDES[0] if runtime.engine.device.type == "cuda" else SIZE_ON_CPU
     with gr.Row(elem_classes="workspace"):
         with gr.Column(elem_classes="inputs"):
             picture = picture_input("detect-picture")
             examples = gallery.component("detect-examples", picture)
-            detector = RosterList(
-                detector_list(registry),
-                value=registry.first("detect").name,
-                label="Detector (Cascade Mask R-CNN)",
-                elem_id="detector",
-                filterable=False,
-            )
-            short_side = gr.Dropdown(
-                [(_size_words(side), side) for side in SHORT_SIDES],
-                value=SHORT_SIDES[0] if on_gpu else SIZE_ON_CPU,
-                label="Input size: short and long side at most",
-                elem_id="short-side",
-                filterable=False,
-            )
+            detector, short_side = detector_pickers(runtime.registry, size, "")
             run = gr.Button("Detect", variant="primary", elem_id="detect")
         with gr.Column(elem_classes="results"):
             fallback = notices("detect-fallback")
             notice = notices("detect-notice")
             detections = detect_view()
             with gr.Row(elem_classes="downloads"):
-                download_picture = gr.DownloadButton(
-                    "Annotated picture, at least 50 % (JPEG)", size="sm", interactive=False
-                )
-                download_coco = gr.DownloadButton("All objects (COCO JSON)", size="sm", interactive=False)
+                save_picture = download_button("Annotated picture, at least 50 % (JPEG)")
+                save_coco = download_button("All objects (COCO JSON)")
             about = notices("detect-about")
             steps = notices("steps")
     heading("What it saves", "The two backbones, measured here and now on this picture")
@@ -111,41 +77,19 @@ def _lay_out(on_gpu: bool, registry: Registry, gallery: Gallery) -> Parts:
     return Parts(
         picture=picture,
         examples=examples,
-        fallback=fallback,
         about=about,
+        notice=notice,
+        run=run,
+        compare=compare,
+        cancel=cancel,
+        race=race,
+        race_state=gr.State(None),
+        fallback=fallback,
         detector=detector,
         short_side=short_side,
-        run=run,
-        notice=notice,
         detections=detections,
         steps=steps,
-        download_picture=download_picture,
-        download_coco=download_coco,
-        comparison=Comparison(compare, cancel, race, gr.State(None)),
+        save_picture=save_picture,
+        save_coco=save_coco,
+        kept=gr.State(None),
     )
-
-
-def _size_words(short_side: int) -> str:
-    long, short = published_scale(short_side)
-    return f"{short} × {long}, as published" if short_side == SHORT_SIDES[0] else f"{short} × {long}"
-
-
-def _connect_detection(parts: Parts, handlers: DetectHandlers) -> None:
-    outputs = [parts.notice, parts.detections, parts.steps, parts.download_picture, parts.download_coco]
-    connect_run(
-        parts.pick,
-        parts.run,
-        load=handlers.load,
-        load_again=handlers.load_again,
-        notice=parts.notice,
-        run=handlers.detect,
-        outputs=outputs,
-        progress_on=parts.detections,
-    )
-
-
-def _connect_choice(parts: Parts, handlers: DetectHandlers) -> None:
-    """What needs no picture: words on the detector, examples that fit it, and whether its input's size is a choice."""
-    shown = [parts.about, parts.examples, parts.short_side]
-    on_change([parts.detector], handlers.introduce, parts.detector, shown, **AT_ONCE)
-    Context.root_block.load(handlers.begin, parts.detector, [parts.fallback, parts.detector], **AT_ONCE)

@@ -5,20 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import gradio as gr
-from gradio.context import Context
 
 from demo.engine import SHORT_SIDES
-from demo.page.first_models import FirstModels
-from demo.registry import ModelSpec, Registry
+from demo.page.first_models import connect_first_models
+from demo.page.gradio_private import ModelList, current_page, hand_over_path
+from demo.registry import ModelSpec
 from demo.runtime import AT_ONCE, LOADING_QUEUE, VIDEO_QUEUE, Runtime
-from demo.tabs.detect.handlers import detector_list
-from demo.tabs.inputs import ModelPicker, model_picker, uploaded_path
-from demo.tabs.model_list import RosterList
-from demo.tabs.pairs import connect_pair
-from demo.tabs.parts import notices, on_change
-from demo.tabs.video.handlers import EMPTY, VideoHandlers
+from demo.tabs.parts import by_name, notices, on_change
+from demo.tabs.pickers import ModelPicker, connect_pair, detector_pickers, model_list, model_picker
+from demo.tabs.video.handlers import EMPTY, VideoHandlers, ended
 from demo.video import CLUSTERS, TASKS
-from stvit.predict.detector import published_scale
 
 SIZE_ON_CPU = 320
 FILE_TYPES = ["video", ".gif", ".mkv", ".mov", ".webm", ".avi", ".ts", ".m4v"]
@@ -39,10 +35,13 @@ class Parts:
     side_by_side: gr.Checkbox
     model: ModelPicker
     baseline: ModelPicker
-    detector: RosterList
+    detector: ModelList
     short_side: gr.Dropdown
-    clip_model: RosterList
-    pickers: tuple[gr.Column, ...]
+    clip_model: ModelList
+    model_column: gr.Column
+    baseline_column: gr.Column
+    detector_column: gr.Column
+    clip_model_column: gr.Column
     about: gr.HTML
     run: gr.Button
     cancel: gr.Button
@@ -54,28 +53,33 @@ class Parts:
     download_clip: gr.DownloadButton
     download_records: gr.DownloadButton
 
-    @property
-    def pick(self) -> list[gr.components.Component]:
-        """The clip and all that is chosen."""
-        chosen = [self.task, self.model.setting, self.baseline.setting, self.detector, self.short_side]
-        return [self.clip, *chosen, self.side_by_side, self.clip_model]
-
 
 def build(runtime: Runtime) -> None:
     """Lay the tab out and connect it; call inside a ``gr.Tab``."""
     handlers = VideoHandlers(runtime)
+    first = runtime.registry.pair(runtime.registry.first("classify"))
+    parts = _lay_out(runtime, first, handlers)
+    settings = [parts.model.setting, parts.baseline.setting, parts.detector, parts.short_side]
+    chosen = [parts.task, *settings, parts.side_by_side, parts.clip_model]
+    _connect_run(parts, handlers, [parts.clip, *chosen])
+    connect_pair(runtime.registry, parts.model, parts.baseline)
+    arranging = [parts.task, parts.side_by_side]
+    columns = [parts.model_column, parts.baseline_column, parts.detector_column, parts.clip_model_column]
+    on_change(arranging, by_name(parts, handlers.arrange), arranging, columns, **AT_ONCE)
+    introduced = [parts.about, parts.garments, parts.short_side]
+    causes = [part for part in chosen if part is not parts.short_side]
+    on_change(causes, by_name(parts, handlers.introduce), chosen, introduced, **AT_ONCE)
+    parts.example.click(handlers.choose_example, None, parts.clip, **AT_ONCE)
+    connect_first_models(runtime.registry, parts.fallback, first, (parts.model, parts.baseline), parts.detector)
+
+
+def _lay_out(runtime: Runtime, first: tuple[ModelSpec, ModelSpec], handlers: VideoHandlers) -> Parts:
     registry = runtime.registry
-    first = registry.pair(registry.first("classify"))
-    parts = _lay_out(runtime.engine.device.type == "cuda", registry, first, handlers)
-    _connect_run(parts, handlers)
-    _connect_choice(parts, handlers, FirstModels(registry, first))
-
-
-def _lay_out(on_gpu: bool, registry: Registry, first: tuple[ModelSpec, ModelSpec], handlers: VideoHandlers) -> Parts:
+    size = SHORT_SIDES[0] if runtime.engine.device.type == "cuda" else SIZE_ON_CPU
     with gr.Row(elem_classes="workspace"):
         with gr.Column(elem_classes="inputs"):
             clip = gr.File(label="Clip", file_types=FILE_TYPES, height=130, elem_id="clip")
-            clip.preprocess = uploaded_path  # a message can leave out that it names a file
+            hand_over_path(clip)
             gr.HTML(LIMITS, apply_default_css=False)
             example = gr.Button("Take the example clip", size="sm", elem_id="example-clip")
             garments = handlers.gallery.component("garment-clips", clip)
@@ -85,20 +89,15 @@ def _lay_out(on_gpu: bool, registry: Registry, first: tuple[ModelSpec, ModelSpec
                 label="Side by side with a baseline, each at its real pace",
                 info="The pace of a detector is its backbone's: all that comes after is the same on both sides.",
             )
-            with gr.Column() as of_model:
+            with gr.Column() as model_column:
                 model = model_picker(registry, "Model", first[0], "video-model")
-            with gr.Column(visible=False) as of_baseline:
+            with gr.Column(visible=False) as baseline_column:
                 baseline = model_picker(registry, "On the right", first[1], "video-baseline")
-            with gr.Column(visible=False) as of_detector:
-                detector, short_side = detector_pickers(registry, on_gpu, "video")
-            with gr.Column(visible=False) as of_clip_model:
-                clip_model = RosterList(
-                    [(spec.label, spec.name) for spec in registry.of_task("video")],
-                    value=registry.first("video").name,
-                    label="Clip model, on a sliding window of frames",
-                    elem_id="video-clip-model",
-                    filterable=False,
-                )
+            with gr.Column(visible=False) as detector_column:
+                detector, short_side = detector_pickers(registry, size, "video-")
+            with gr.Column(visible=False) as clip_model_column:
+                words = "Clip model, on a sliding window of frames"
+                clip_model = model_list(registry, "video", words, "video-clip-model")
             about = notices("video-about")
             with gr.Row():
                 run = gr.Button("Process the clip", variant="primary", elem_id="process")
@@ -123,7 +122,10 @@ def _lay_out(on_gpu: bool, registry: Registry, first: tuple[ModelSpec, ModelSpec
         detector=detector,
         short_side=short_side,
         clip_model=clip_model,
-        pickers=(of_model, of_baseline, of_detector, of_clip_model),
+        model_column=model_column,
+        baseline_column=baseline_column,
+        detector_column=detector_column,
+        clip_model_column=clip_model_column,
         about=about,
         run=run,
         cancel=cancel,
@@ -137,58 +139,15 @@ def _lay_out(on_gpu: bool, registry: Registry, first: tuple[ModelSpec, ModelSpec
     )
 
 
-def detector_pickers(registry: Registry, on_gpu: bool, prefix: str) -> tuple[RosterList, gr.Dropdown]:
-    """Lists of detectors and of their input sizes; ``prefix`` begins the names of both in the page."""
-    detector = RosterList(
-        detector_list(registry),
-        value=registry.first("detect").name,
-        label="Detector (Cascade Mask R-CNN)",
-        elem_id=f"{prefix}-detector",
-        filterable=False,
-    )
-    short_side = gr.Dropdown(
-        [("{1} × {0}".format(*published_scale(side)), side) for side in SHORT_SIDES],
-        value=SHORT_SIDES[0] if on_gpu else SIZE_ON_CPU,
-        label="Input size: short and long side at most",
-        elem_id=f"{prefix}-short-side",
-        filterable=False,
-    )
-    return detector, short_side
-
-
-def _connect_run(parts: Parts, handlers: VideoHandlers) -> None:
+def _connect_run(parts: Parts, handlers: VideoHandlers, inputs: list[gr.components.Component]) -> None:
     quiet = {"api_visibility": "private", "show_progress": "hidden"}
-    outputs = [
-        parts.notice,
-        parts.live,
-        parts.video,
-        parts.stages,
-        parts.download_clip,
-        parts.download_records,
-    ]
+    files = [parts.download_clip, parts.download_records]
+    outputs = [parts.notice, parts.live, parts.video, parts.stages, *files]
     buttons = [parts.run, parts.cancel]
-    started = parts.run.click(handlers.start, None, buttons, **AT_ONCE)
-    loaded = started.then(handlers.load, parts.pick, parts.notice, **quiet, **LOADING_QUEUE)
-    running = loaded.success(handlers.process, parts.pick, outputs, **quiet, **VIDEO_QUEUE)
+    started = parts.run.click(by_name(parts, handlers.start), None, buttons, **AT_ONCE)
+    loaded = started.then(by_name(parts, handlers.load), inputs, parts.notice, **quiet, **LOADING_QUEUE)
+    running = loaded.success(by_name(parts, handlers.process), inputs, outputs, **quiet, **VIDEO_QUEUE)
     parts.cancel.click(handlers.cancel, None, None, **AT_ONCE)
     for over in (running.then, running.failure, loaded.failure):
-        over(_ended, None, buttons, **AT_ONCE)
-    Context.root_block.unload(handlers.forget)
-
-
-def _ended() -> tuple[gr.Button, gr.Button]:
-    return gr.Button(interactive=True), gr.Button(interactive=False)
-
-
-def _connect_choice(parts: Parts, handlers: VideoHandlers, first: FirstModels) -> None:
-    """What starts no run: pickers that follow each other and the task, words on the models, clips that fit them."""
-    connect_pair(handlers.registry, parts.model, parts.baseline)
-    choosing = [parts.task, parts.side_by_side]
-    on_change(choosing, handlers.arrange, choosing, list(parts.pickers), **AT_ONCE)
-    chosen, shown = parts.pick[1:], [parts.about, parts.garments, parts.short_side]
-    told = [part for part in chosen if part is not parts.short_side]
-    on_change(told, handlers.introduce, chosen, shown, **AT_ONCE)
-    parts.example.click(handlers.choose_example, None, parts.clip, **AT_ONCE)
-    begun = [parts.model.setting, parts.baseline.setting, parts.detector]
-    lists = [*parts.model.lists, *parts.baseline.lists, parts.detector]
-    Context.root_block.load(first.begin, begun, [parts.fallback, *lists], **AT_ONCE)
+        over(by_name(parts, ended), None, buttons, **AT_ONCE)
+    current_page().unload(handlers.forget)

@@ -6,8 +6,8 @@ from threading import Event
 
 import pytest
 
-import demo.page.published_weights
-from demo.page.published_weights import OfficialWeights
+import demo.page.first_models
+from demo.page.first_models import OfficialWeights
 from stvit.pretrained.records import ModelRecord
 from tests.demo.conftest import OFFERED
 
@@ -35,7 +35,7 @@ def test_an_answer_serves_many_visitors_and_is_asked_for_anew_when_it_is_old(mon
     official = OfficialWeights(SPECS, hub)
     assert [official.at_hand() for _ in range(3)] == [False] * 3
     assert hub.asked == [SPECS[0].name]
-    monkeypatch.setattr(demo.page.published_weights, "FRESH_S", -1.0)
+    monkeypatch.setattr(demo.page.first_models, "FRESH_S", -1.0)
     hub.missing.clear()
     assert official.at_hand()
 
@@ -47,7 +47,7 @@ def test_only_its_own_models_are_ever_out_of_reach() -> None:
 
 
 def test_a_silent_hub_counts_as_out_of_reach_after_a_short_while(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(demo.page.published_weights, "PATIENCE_S", 0.05)
+    monkeypatch.setattr(demo.page.first_models, "PATIENCE_S", 0.05)
     speaks, spoke = Event(), Event()
 
     def ask(record: ModelRecord, timeout_s: float) -> bool:
@@ -58,5 +58,5 @@ def test_a_silent_hub_counts_as_out_of_reach_after_a_short_while(monkeypatch: py
     official = OfficialWeights(SPECS, ask)
     assert not official.at_hand() and not spoke.is_set()
     speaks.set()
-    monkeypatch.setattr(demo.page.published_weights, "PATIENCE_S", 20.0)
+    monkeypatch.setattr(demo.page.first_models, "PATIENCE_S", 20.0)
     assert official.at_hand()

@@ -36,8 +36,8 @@ def handlers(no_weights: Mock, garments: Registry) -> CameraHandlers:
 
 def opened(handlers: CameraHandlers, task: str = CLUSTERS, request: Any = REQUEST) -> tuple[str, dict[str, Any]]:
     """The notice and what the browser gets."""
-    *_, last = handlers.open(task, MODEL, DETECTOR, 320, request)
-    return last
+    *_, last = handlers.open(request, task, MODEL, DETECTOR, 320)
+    return last["notice"], last["view"]
 
 
 def frame(key: str, pixels: np.ndarray | None = None) -> dict[str, str]:
@@ -164,37 +164,37 @@ def test_a_defect_is_not_swallowed(handlers: CameraHandlers) -> None:
 def test_what_is_not_on_offer_is_refused_and_the_browser_learns_of_it(
     handlers: CameraHandlers, choice: tuple[Any, ...], words: str
 ) -> None:
-    ((told, value),) = handlers.open(*choice, REQUEST)
+    (fields,) = handlers.open(REQUEST, *choice)
+    told, value = fields["notice"], fields["view"]
     assert 'role="alert"' in told and words in value["refused"] and len(handlers.runs) == 0
 
 
-@pytest.mark.parametrize("where", ["load_models", "weights_notice"])
+@pytest.mark.parametrize("where", ["load_models", "job_notice"])
 def test_no_memory_for_a_model_is_told_to_the_browser_that_waits_for_it(
     handlers: CameraHandlers, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
-    error = gr.Error(NO_ROOM) if where == "load_models" else OutOfMemory(NO_ROOM)
-    monkeypatch.setattr(f"demo.tabs.camera.handlers.{where}", Mock(side_effect=error))
+    monkeypatch.setattr(f"demo.tabs.camera.handlers.{where}", Mock(side_effect=OutOfMemory(NO_ROOM)))
     told, value = opened(handlers)
     assert 'role="alert"' in told and value["refused"] == NO_ROOM and len(handlers.runs) == 0
 
 
 def test_the_browser_hears_of_a_model_on_its_way(handlers: CameraHandlers) -> None:
-    first, *_ = handlers.open(CLUSTERS, MODEL, DETECTOR, 320, REQUEST)
+    first, *_ = (tuple(fields.values()) for fields in handlers.open(REQUEST, CLUSTERS, MODEL, DETECTOR, 320))
     assert "Loading STViT-R-Swin-S" in first[0] and "run" not in first[1] and first[1]["at"] > 0
 
 
 def test_a_model_of_this_project_introduces_itself(handlers: CameraHandlers) -> None:
-    words, size = handlers.introduce(DETECT, MODEL, "garments_detect_stvit_r", 320)
+    words, size = handlers.introduce(DETECT, MODEL, "garments_detect_stvit_r", 320).values()
     assert "41.5 % box AP" in words and not size.visible
-    words, size = handlers.introduce(DETECT, MODEL, DETECTOR, 320)
+    words, size = handlers.introduce(DETECT, MODEL, DETECTOR, 320).values()
     assert words == "" and size.visible
     with pytest.raises(gr.Error, match="not offered"):
         handlers.introduce(CLUSTERS, "resnet50", DETECTOR, 320)
 
 
 def test_a_full_token_model_costs_as_much_as_itself(handlers: CameraHandlers) -> None:
-    *_, (_, value) = handlers.open(CLASSIFY, "garments_swin", DETECTOR, 320, REQUEST)
-    answer = handlers.answer(frame(value["run"]))
+    *_, last = handlers.open(REQUEST, CLASSIFY, "garments_swin", DETECTOR, 320)
+    answer = handlers.answer(frame(last["view"]["run"]))
     assert answer["fullTokenMacs"] == answer["macs"]
 
 
@@ -206,16 +206,17 @@ def test_one_camera_too_many_is_refused_in_words(handlers: CameraHandlers) -> No
 
 def test_another_choice_replaces_a_running_camera_and_starts_none(handlers: CameraHandlers) -> None:
     choice = (CLASSIFY, MODEL, DETECTOR, 320)
-    assert len(list(handlers.change(*choice, REQUEST))) == 1 and len(handlers.runs) == 0
+    assert len(list(handlers.change(REQUEST, *choice))) == 1 and len(handlers.runs) == 0
     key = opened(handlers)[1]["run"]
-    *_, (_, value) = handlers.change(*choice, REQUEST)
+    *_, last = handlers.change(REQUEST, *choice)
+    value = last["view"]
     assert value["run"] != key and handlers.answer(frame(key)) == GONE
     assert handlers.runs.find(value["run"]).job.task == CLASSIFY
 
 
 def test_the_pickers_follow_the_task(handlers: CameraHandlers) -> None:
     for task, expected in ((CLUSTERS, [True, False]), (DETECT, [False, True])):
-        assert [column.visible for column in handlers.arrange(task)] == expected
+        assert [column.visible for column in handlers.arrange(task).values()] == expected
 
 
 def test_nothing_is_kept_of_a_visitor_who_left_however_often_they_came(handlers: CameraHandlers) -> None:

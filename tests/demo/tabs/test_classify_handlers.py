@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import re
 import sys
 import time
@@ -19,13 +20,12 @@ import demo.model_cache
 from demo import runtime
 from demo.engine import Engine
 from demo.export import display_copy
-from demo.model_specs import build_registry
 from demo.page.examples import Gallery
+from demo.page.gradio_private import uploaded_path
 from demo.registry import Registry
 from demo.runtime import Runtime
 from demo.tabs.classify.handlers import ClassifyHandlers
-from demo.tabs.inputs import uploaded_path
-from demo.tabs.pairs import follow
+from demo.tabs.pickers import follow
 from demo.views.token_view import cluster_payload
 from stvit.predict.regions import last_region_layer
 from stvit.pretrained.records import ModelRecord
@@ -36,21 +36,9 @@ OWN, OWN_BASELINE = "garments_stvit_r_swin", "garments_swin"
 GALLERY = Gallery.load("classify")
 
 
-class Official:
-    """Published weights that are at hand, or are not."""
-
-    names = (MODEL, BASELINE)
-
-    def __init__(self, at_hand: bool) -> None:
-        self.at_hand = lambda: at_hand
-
-
-OFFICIAL = Official(at_hand=True)
-
-
 @pytest.fixture
 def handlers(engine: Engine, garments: Registry) -> ClassifyHandlers:
-    return ClassifyHandlers(Runtime(engine, garments), GALLERY, OFFICIAL)
+    return ClassifyHandlers(Runtime(engine, garments), GALLERY)
 
 
 @pytest.mark.slow
@@ -66,8 +54,8 @@ def test_loading_reports_the_download_and_ends_without_a_notice(
         return ResolvedWeights(weight_files[record.architecture], "Hub", "")
 
     monkeypatch.setattr(demo.model_cache, "resolve", resolve)
-    for notice in handlers.load(str(photo), MODEL, BASELINE):
-        notices.append(notice)
+    for fields in handlers.load(str(photo), MODEL, BASELINE):
+        notices.append(fields["notice"])
     assert re.search(r"Downloading the weights of STViT-R-Swin-S: 50 of 200 MB.*value=\"0.250\"", "".join(notices))
     assert notices[-1] == ""
 
@@ -85,7 +73,7 @@ def test_an_example_is_chosen_by_its_index(handlers: ClassifyHandlers) -> None:
 @pytest.mark.parametrize("pair", [("resnet50", BASELINE), (None, BASELINE), (MODEL, ["x"])])
 def test_a_model_that_is_not_on_offer_is_refused(handlers: ClassifyHandlers, photo: Path, pair: tuple) -> None:
     with pytest.raises(gr.Error, match="is not offered here"):
-        handlers.classify(str(photo), *pair)
+        handlers.run(str(photo), *pair)
 
 
 @pytest.mark.parametrize("path", ["/etc/passwd", "../secret.png", None, f"{get_upload_folder()}/../other.png"])
@@ -148,25 +136,44 @@ def test_the_browser_gets_what_became_of_every_image_token(engine: Engine, photo
 def test_a_model_without_published_weights_is_said_to_have_none_and_not_offered_to_try_again(
     handlers: ClassifyHandlers, photo: Path
 ) -> None:
-    *_, notice = handlers.load(str(photo), SEMANTIC, BASELINE)
+    notice = list(handlers.load(str(photo), SEMANTIC, BASELINE))[-1]["notice"]
     assert "No predictions from STViT-DeiT-T, 16 tokens: Its weights were never published." in notice
     assert "try again" not in notice
-    shown = handlers.classify(str(photo), SEMANTIC, BASELINE)
-    assert shown[0] == notice
-    assert shown[1].count("<ol") == 1 and "Its weights were never published." in shown[1]
-    assert [layer["name"] for layer in shown[2]["layers"]] == ["STGM 1", "STGM 2"]
-    assert "Random weights" in shown[2]["note"]
+    shown = handlers.run(str(photo), SEMANTIC, BASELINE)
+    assert shown["notice"] == notice
+    assert shown["predictions"].count("<ol") == 1 and "Its weights were never published." in shown["predictions"]
+    assert [layer["name"] for layer in shown["clusters"]["layers"]] == ["STGM 1", "STGM 2"]
+    assert "Random weights" in shown["clusters"]["note"]
 
 
 def test_the_other_side_is_drawn_where_the_model_keeps_all_tokens(handlers: ClassifyHandlers, photo: Path) -> None:
-    assert handlers.classify(str(photo), BASELINE, EVIT)[2]["title"] == "EViT-DeiT-T, keep 0.7"
-    *_, payload, _, picture, _ = handlers.classify(str(photo), BASELINE, BASELINE)
-    assert payload is None and not picture.interactive
+    assert handlers.run(str(photo), BASELINE, EVIT)["clusters"]["title"] == "EViT-DeiT-T, keep 0.7"
+    shown = handlers.run(str(photo), BASELINE, BASELINE)
+    assert shown["clusters"] is None and not shown["save_picture"].interactive
+
+
+def test_the_files_are_made_when_they_are_asked_for(handlers: ClassifyHandlers, photo: Path) -> None:
+    before = set(Path(get_upload_folder()).rglob("*"))
+    shown = handlers.run(str(photo), MODEL, BASELINE)
+    assert set(Path(get_upload_folder()).rglob("*")) == before
+    assert shown["save_picture"].interactive and shown["save_json"].interactive
+    picture, result = Path(handlers.picture_file(shown["kept"])), Path(handlers.json_file(shown["kept"]))
+    assert (picture.name, result.name) == ("tokens.jpg", "result.json")
+    assert (
+        picture.read_bytes().startswith(b"\xff\xd8") and len(json.loads(result.read_text())["model"]["clusters"]) == 9
+    )
+
+
+def test_a_picture_that_has_gone_meanwhile_is_told(handlers: ClassifyHandlers, photo: Path) -> None:
+    kept = handlers.run(str(photo), MODEL, BASELINE)["kept"]
+    photo.unlink()
+    with pytest.raises(gr.Error, match="no longer on the server"):
+        handlers.picture_file(kept)
 
 
 def test_a_model_against_itself_is_no_comparison(handlers: ClassifyHandlers, photo: Path) -> None:
-    notice, state = list(handlers.compare(str(photo), BASELINE, BASELINE, 1))[-1]
-    assert "choose two different ones" in notice and state is None
+    last = list(handlers.compare(str(photo), BASELINE, BASELINE, 1))[-1]
+    assert "choose two different ones" in last["race"] and last["race_state"] is None
 
 
 def test_on_zero_gpu_every_run_borrows_a_gpu(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -178,26 +185,6 @@ def test_on_zero_gpu_every_run_borrows_a_gpu(engine: Engine, monkeypatch: pytest
     monkeypatch.setenv("SPACES_ZERO_GPU", "1")
     assert Runtime(engine, OFFERED).device_words.startswith("ZeroGPU")
     assert borrowed == [runtime.GPU_SECONDS] * 7 + [runtime.GPU_SECONDS_FOR_CLIP, runtime.GPU_SECONDS_FOR_FRAME]
-
-
-def test_the_page_starts_with_the_published_models_while_their_weights_can_be_had(handlers: ClassifyHandlers) -> None:
-    note, *lists = handlers.begin(MODEL, BASELINE)
-    assert note == "" and all("value" not in update for update in lists)
-
-
-def test_where_the_hub_cannot_be_reached_the_page_starts_with_this_projects_pair_and_says_so(
-    garments: Registry, engine: Engine
-) -> None:
-    handlers = ClassifyHandlers(Runtime(engine, garments), GALLERY, Official(at_hand=False))
-    note, *lists = handlers.begin(MODEL, BASELINE)
-    assert "cannot be reached" in note and "ten kinds of garments" in note and "ankle boot" in note
-    assert [entry.value for entry in lists] == ["STViT-R-Swin", "narrow", OWN, "Swin", "narrow", OWN_BASELINE]
-    assert handlers.begin(MODEL, "deit_base_patch16_224")[0] == ""  # somebody has chosen already
-
-
-def test_a_copy_without_models_of_its_own_starts_as_ever(engine: Engine) -> None:
-    handlers = ClassifyHandlers(Runtime(engine, build_registry({})), GALLERY, Official(at_hand=False))
-    assert handlers.begin(MODEL, BASELINE)[0] == ""
 
 
 def test_choosing_a_model_of_this_project_moves_the_other_side_to_its_peer(garments: Registry) -> None:
@@ -218,21 +205,21 @@ def test_the_other_side_stays_where_both_know_garments_or_a_published_model_is_c
 
 
 def test_garment_models_come_with_words_and_examples_of_their_own(handlers: ClassifyHandlers) -> None:
-    words, examples = handlers.introduce(OWN, OWN_BASELINE)
+    words, examples = handlers.introduce(OWN, OWN_BASELINE).values()
     assert words.count("<details") == 2 and "91.2 % top-1" in words and "measured by this project" in words
     assert "test split" in examples and "ankle boot" in examples
-    words, examples = handlers.introduce(MODEL, BASELINE)
+    words, examples = handlers.introduce(MODEL, BASELINE).values()
     assert words == "" and "American bison" in examples
 
 
 def test_models_of_different_classes_are_said_to_be_no_match(handlers: ClassifyHandlers, photo: Path) -> None:
-    words, _ = handlers.introduce(OWN, BASELINE)
+    words = handlers.introduce(OWN, BASELINE)["about"]
     assert "knows ten kinds of garments, DeiT-T knows the 1000 classes of ImageNet" in words
-    predictions = handlers.classify(str(photo), OWN, BASELINE)[1]
+    predictions = handlers.run(str(photo), OWN, BASELINE)["predictions"]
     assert predictions.count("<ol") == 2 and "agreement" not in predictions
-    assert "agreement" in handlers.classify(str(photo), OWN, OWN_BASELINE)[1]
+    assert "agreement" in handlers.run(str(photo), OWN, OWN_BASELINE)["predictions"]
 
 
 def test_the_costs_are_those_of_the_models_own_input(handlers: ClassifyHandlers) -> None:
     millions = handlers.registry.find("garments_stvit_deit").bundled.macs / 1e9
-    assert f"{millions:.2f} G" in handlers.break_down("garments_stvit_deit", "garments_deit")
+    assert f"{millions:.2f} G" in handlers.break_down("garments_stvit_deit", "garments_deit")["breakdown"]

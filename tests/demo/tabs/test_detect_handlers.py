@@ -24,23 +24,23 @@ from tests.sure_detector import PHOTO
 from weights.garments.sources import CLASS_NAMES
 
 GALLERY = Gallery.load("scene")
-OFFICIAL = Mock(names=(DETECTOR,), at_hand=Mock(return_value=True))
 OWN, OWN_PEER = "garments_detect_stvit_r", "garments_detect_swin"
 
 
 @pytest.fixture
 def handlers(engine: Engine, garments: Registry) -> DetectHandlers:
-    return DetectHandlers(Runtime(engine, garments), GALLERY, OFFICIAL)
+    return DetectHandlers(Runtime(engine, garments), GALLERY)
 
 
 @pytest.fixture
 def without_weights(no_weights: Mock, garments: Registry) -> DetectHandlers:
-    return DetectHandlers(Runtime(Engine(), garments), GALLERY, OFFICIAL)
+    return DetectHandlers(Runtime(Engine(), garments), GALLERY)
 
 
 def test_the_browser_gets_boxes_masks_and_token_maps_that_equal_the_results(handlers: DetectHandlers) -> None:
     run = handlers.runtime.detect_file(PHOTO, handlers.registry.find(DETECTOR), 320)
-    notice, payload, steps, picture, coco = handlers.detect(str(PHOTO), DETECTOR, 320)
+    shown = handlers.run(str(PHOTO), DETECTOR, 320)
+    notice, payload = shown["notice"], shown["detections"]
     found, side = run.result.found, payload["maskSide"]
     assert notice == "" and payload["reason"] == payload["note"] == ""
     assert len(payload["objects"]) == len(found) and payload["source"] == [675, 900]
@@ -54,12 +54,14 @@ def test_the_browser_gets_boxes_masks_and_token_maps_that_equal_the_results(hand
         np.testing.assert_array_equal(assignment, regions.assignment)
         assert len(b64decode(layer["colours"])) == 3 * regions.num_tokens
     assert payload["cells"] == [20, 427 / 16]
-    assert len(json.loads(Path(coco.value["path"] if isinstance(coco.value, dict) else coco.value).read_text())) == 3
-    assert picture.interactive and "backbone + FPN" in steps
+    coco, picture = Path(handlers.coco_file(shown["kept"])), Path(handlers.picture_file(shown["kept"]))
+    assert (coco.name, picture.name) == ("coco.json", "objects.jpg") and len(json.loads(coco.read_text())) == 3
+    assert picture.read_bytes().startswith(b"\xff\xd8") and "backbone + FPN" in shown["steps"]
+    assert shown["save_picture"].interactive and shown["save_coco"].interactive
 
 
 def test_what_is_sent_beside_the_picture_stays_small(handlers: DetectHandlers) -> None:
-    payload = handlers.detect(str(PHOTO), DETECTOR, 800)[1]
+    payload = handlers.run(str(PHOTO), DETECTOR, 800)["detections"]
     assert len(payload["objects"]) > 50
     assert len(json.dumps({key: value for key, value in payload.items() if key != "image"})) < 400_000
 
@@ -67,21 +69,21 @@ def test_what_is_sent_beside_the_picture_stays_small(handlers: DetectHandlers) -
 def test_a_large_picture_is_shown_smaller_with_boxes_in_source_pixels(handlers: DetectHandlers, tmp_path: Path) -> None:
     large = cv2.resize(cv2.imread(str(PHOTO)), (2700, 2025))
     cv2.imwrite(str(tmp_path / "large.jpg"), large)
-    payload = handlers.detect(str(tmp_path / "large.jpg"), DETECTOR, 320)[1]
+    payload = handlers.run(str(tmp_path / "large.jpg"), DETECTOR, 320)["detections"]
     assert (payload["size"], payload["source"]) == ([960, 1280], [2025, 2700])
     assert max(entry["box"][2] for entry in payload["objects"]) > 1280
 
 
 def test_without_weights_random_objects_are_never_shown(without_weights: DetectHandlers) -> None:
-    *_, notice = without_weights.load(str(PHOTO), DETECTOR, 320)
+    notice = list(without_weights.load(str(PHOTO), DETECTOR, 320))[-1]["notice"]
     assert "No detections from STViT-R-Swin-S: The Hub is out of order." in notice
-    shown = without_weights.detect(str(PHOTO), DETECTOR, 320)
-    assert shown[0] == notice
-    assert shown[1]["objects"] == [] and shown[1]["masks"] == ""
-    assert shown[1]["reason"].endswith("The Hub is out of order. Wait a minute.")
-    assert len(shown[1]["layers"]) == 3 and "Random weights" in shown[1]["note"]
-    assert "Random heads" in shown[2]
-    assert not shown[3].interactive and not shown[4].interactive
+    shown = without_weights.run(str(PHOTO), DETECTOR, 320)
+    assert shown["notice"] == notice
+    assert shown["detections"]["objects"] == [] and shown["detections"]["masks"] == ""
+    assert shown["detections"]["reason"].endswith("The Hub is out of order. Wait a minute.")
+    assert len(shown["detections"]["layers"]) == 3 and "Random weights" in shown["detections"]["note"]
+    assert "Random heads" in shown["steps"]
+    assert not shown["save_picture"].interactive and not shown["save_coco"].interactive
 
 
 def test_a_smaller_size_than_asked_for_is_said(handlers: DetectHandlers) -> None:
@@ -94,36 +96,36 @@ def test_a_smaller_size_than_asked_for_is_said(handlers: DetectHandlers) -> None
         return extract(images)
 
     detector.extract_features = fail_if_large
-    notice = handlers.detect(str(PHOTO), DETECTOR, 480)[0]
+    notice = handlers.run(str(PHOTO), DETECTOR, 480)["notice"]
     assert "not enough memory for a short side of 480: this was found at 320" in notice
 
 
 def test_no_memory_at_all_is_a_message_and_no_crash(handlers: DetectHandlers) -> None:
     handlers.runtime.detect_file = Mock(side_effect=OutOfMemory("The device is full."))
     handlers.runtime.race_backbones = Mock(side_effect=OutOfMemory("The device is full."))
-    shown = handlers.detect(str(PHOTO), DETECTOR, 480)
-    assert "The device is full." in shown[0] and shown[1] is None
-    assert "The device is full." in next(handlers.compare(str(PHOTO), DETECTOR, 480))[0]
+    shown = handlers.run(str(PHOTO), DETECTOR, 480)
+    assert "The device is full." in shown["notice"] and shown["detections"] is None
+    assert "The device is full." in next(handlers.compare(str(PHOTO), DETECTOR, 480))["race"]
 
 
 @pytest.mark.parametrize(("detector", "size"), [(MODEL, 320), (None, 320), (DETECTOR, 333), (DETECTOR, "320")])
 def test_what_is_not_on_offer_is_refused(handlers: DetectHandlers, detector: Any, size: Any) -> None:
     with pytest.raises(gr.Error, match="is not offered"):
-        handlers.detect(str(PHOTO), detector, size)
+        handlers.run(str(PHOTO), detector, size)
 
 
 def test_without_a_picture_there_is_nothing_to_show_or_compare(handlers: DetectHandlers) -> None:
-    assert list(handlers.load(None, DETECTOR, 320)) == [""]
-    assert handlers.detect(None, DETECTOR, 320)[1] is None
-    ((notice, state),) = handlers.compare(None, DETECTOR, 320)
-    assert "Choose a picture first" in notice and state is None
+    assert list(handlers.load(None, DETECTOR, 320)) == [{"notice": ""}]
+    assert handlers.run(None, DETECTOR, 320)["detections"] is None
+    (fields,) = handlers.compare(None, DETECTOR, 320)
+    assert "Choose a picture first" in fields["race"] and fields["race_state"] is None
 
 
 def test_a_comparison_shows_published_figures_apart_from_measured_ones(
     handlers: DetectHandlers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(demo.benchmark, "DENSE_SECONDS", 1e-6)
-    *_, (chart, state) = handlers.compare(str(PHOTO), DETECTOR, 320)
+    chart, state = list(handlers.compare(str(PHOTO), DETECTOR, 320))[-1].values()
     assert state.done
     measured, _, published = chart.partition("Published (paper, Table 5), not measured here")
     assert "multiply-adds would allow" in measured
@@ -138,26 +140,20 @@ def test_both_sizes_of_the_published_detector_are_known() -> None:
 
 
 def test_a_detector_of_this_project_names_garments_at_the_size_that_it_was_trained_on(handlers: DetectHandlers) -> None:
-    _, payload, steps, picture, coco = handlers.detect(str(GALLERY.garments[0].path), OWN, 800)
+    shown = handlers.run(str(GALLERY.garments[0].path), OWN, 800)
+    payload = shown["detections"]
     assert {entry["name"] for entry in payload["objects"]} <= set(CLASS_NAMES) and payload["objects"]
-    assert "The network saw the picture at 224 × 224" in steps and picture.interactive
-    written = json.loads(Path(coco.value["path"] if isinstance(coco.value, dict) else coco.value).read_text())
+    assert "The network saw the picture at 224 × 224" in shown["steps"] and shown["save_picture"].interactive
+    written = json.loads(Path(handlers.coco_file(shown["kept"])).read_text())
     named = {category["id"]: category["name"] for category in written["categories"]}
     assert all(CLASS_NAMES[number - 1] == name for number, name in named.items())
 
 
 def test_a_detector_of_this_project_comes_with_words_examples_and_no_choice_of_size(handlers: DetectHandlers) -> None:
-    words, examples, size = handlers.introduce(OWN)
+    words, examples, size = handlers.introduce(OWN).values()
     assert "41.5 % box AP, 72.2 % box AP50, 38.0 % mask AP" in words and "test split" in examples and not size.visible
-    words, examples, size = handlers.introduce(DETECTOR)
+    words, examples, size = handlers.introduce(DETECTOR).values()
     assert words == "" and "American bison" in examples and size.visible
-
-
-def test_where_the_hub_cannot_be_reached_a_detector_of_this_project_comes_first(handlers: DetectHandlers) -> None:
-    assert handlers.begin(DETECTOR)[0] == ""
-    handlers.official = Mock(names=(DETECTOR,), at_hand=Mock(return_value=False))
-    note, detector = handlers.begin(DETECTOR)
-    assert "ten kinds of garments" in note and detector.value == OWN
 
 
 @pytest.mark.parametrize(("detector", "peer"), [(OWN, OWN_PEER), (OWN_PEER, OWN)])
@@ -166,7 +162,7 @@ def test_backbones_of_this_project_are_measured_against_each_other(
 ) -> None:
     monkeypatch.setattr(demo.benchmark, "DENSE_SECONDS", 1e-6)
     scene = str(GALLERY.garments[0].path)
-    assert list(handlers.load_both(scene, detector, 800))[-1] == ""
-    chart, state = list(handlers.compare(scene, detector, 800))[-1]
+    assert list(handlers.load_pair(scene, detector, 800))[-1] == {"notice": ""}
+    chart, state = list(handlers.compare(scene, detector, 800))[-1].values()
     assert (state.model.spec.name, state.baseline.spec.name) == (detector, peer)
     assert "no public weights" not in chart and "Published" not in chart

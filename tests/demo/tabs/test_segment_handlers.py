@@ -41,10 +41,6 @@ def handlers(garments: Registry) -> SegmentHandlers:
     return SegmentHandlers(Runtime(Engine(torch.device("cpu")), garments), GALLERY)
 
 
-def read(button: gr.DownloadButton) -> Path:
-    return Path(button.value["path"] if isinstance(button.value, dict) else button.value)
-
-
 def map_of(payload: dict[str, Any]) -> np.ndarray:
     """The map of classes as the browser unpacks it."""
     starts, labels = np.frombuffer(b64decode(payload["starts"]), "<i4"), b64decode(payload["labels"])
@@ -58,7 +54,8 @@ def test_the_browser_gets_the_map_the_classes_and_the_regions_of_the_result(
     handlers: SegmentHandlers, path: str
 ) -> None:
     run = handlers.runtime.segment_file(path, handlers.registry.find(OURS))
-    notice, payload, steps, *_ = handlers.segment(path, OURS)
+    shown = handlers.run(path, OURS)
+    notice, payload, steps = shown["notice"], shown["segmentation"], shown["steps"]
     assert notice == "" and payload["reason"] == payload["note"] == ""
     np.testing.assert_array_equal(map_of(payload), run.result.labels)
     shares = {entry["name"]: entry["share"] for entry in payload["classes"]}
@@ -75,8 +72,8 @@ def test_the_browser_gets_the_map_the_classes_and_the_regions_of_the_result(
 
 
 def test_both_files_have_the_pictures_own_size(handlers: SegmentHandlers) -> None:
-    *_, picture, labels = handlers.segment(str(PHOTO), FULL)
-    with Image.open(read(picture)) as drawn, Image.open(read(labels)) as indexed:
+    kept = handlers.run(str(PHOTO), FULL)["kept"]
+    with Image.open(handlers.picture_file(kept)) as drawn, Image.open(handlers.labels_file(kept)) as indexed:
         assert drawn.size == indexed.size == (900, 675)
         assert (drawn.format, indexed.format, indexed.mode) == ("JPEG", "PNG", "P")
         expected = handlers.runtime.segment_file(str(PHOTO), handlers.registry.find(FULL)).result.labels
@@ -85,15 +82,17 @@ def test_both_files_have_the_pictures_own_size(handlers: SegmentHandlers) -> Non
 
 def test_a_large_picture_is_shown_smaller_and_little_is_sent(handlers: SegmentHandlers, tmp_path: Path) -> None:
     cv2.imwrite(str(tmp_path / "large.jpg"), cv2.resize(cv2.imread(str(PHOTO)), (2700, 2025)))
-    _, payload, _, _, labels = handlers.segment(str(tmp_path / "large.jpg"), OURS)
+    shown = handlers.run(str(tmp_path / "large.jpg"), OURS)
+    payload = shown["segmentation"]
     assert payload["size"] == [960, 1280] and map_of(payload).shape == (960, 1280)
     assert len(json.dumps({key: value for key, value in payload.items() if key != "image"})) < 400_000
-    with Image.open(read(labels)) as indexed:
+    with Image.open(handlers.labels_file(shown["kept"])) as indexed:
         assert indexed.size == (2700, 2025)
 
 
 def test_of_a_model_with_all_tokens_there_are_no_layers_to_show(handlers: SegmentHandlers) -> None:
-    _, payload, steps, *_ = handlers.segment(SCENE, FULL)
+    shown = handlers.run(SCENE, FULL)
+    payload, steps = shown["segmentation"], shown["steps"]
     assert payload["layers"] == [] and payload["classes"] and "once more" not in steps
 
 
@@ -102,13 +101,15 @@ def test_without_weights_random_classes_are_never_shown(
 ) -> None:
     unavailable = Mock(side_effect=WeightsUnavailable("damaged", "Its file is damaged.", "Install the page anew."))
     monkeypatch.setattr(demo.model_cache, "resolve_card", unavailable)
-    *_, notice = handlers.load(SCENE, OURS)
+    notice = list(handlers.load(SCENE, OURS))[-1]["notice"]
     assert "No classes from STViT-R-Swin, narrow: Its file is damaged." in notice
-    shown = handlers.segment(SCENE, OURS)
-    assert shown[0] == notice and shown[1]["classes"] == [] and shown[1]["starts"] == ""
-    assert shown[1]["reason"].endswith("Its file is damaged. Install the page anew.")
-    assert len(shown[1]["layers"]) == 3 and "Random weights" in shown[1]["note"]
-    assert not shown[3].interactive and not shown[4].interactive
+    shown = handlers.run(SCENE, OURS)
+    assert (
+        shown["notice"] == notice and shown["segmentation"]["classes"] == [] and shown["segmentation"]["starts"] == ""
+    )
+    assert shown["segmentation"]["reason"].endswith("Its file is damaged. Install the page anew.")
+    assert len(shown["segmentation"]["layers"]) == 3 and "Random weights" in shown["segmentation"]["note"]
+    assert not shown["save_picture"].interactive and not shown["save_labels"].interactive
 
 
 def test_a_coarser_map_than_the_picture_is_said(handlers: SegmentHandlers, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -120,36 +121,37 @@ def test_a_coarser_map_than_the_picture_is_said(handlers: SegmentHandlers, monke
         return make(scores, hw)
 
     monkeypatch.setattr(stvit.predict.segmenter, "label_map", make_if_it_fits)
-    notice = handlers.segment(str(PHOTO), OURS)[0]
+    notice = handlers.run(str(PHOTO), OURS)["notice"]
     assert "not enough memory for a map of 900 pixels: classes were found in one of 512" in notice
 
 
 def test_no_memory_at_all_is_a_message_and_no_crash(handlers: SegmentHandlers) -> None:
     handlers.runtime.segment_file = Mock(side_effect=OutOfMemory("The device is full."))
     handlers.runtime.race_segmenters = Mock(side_effect=OutOfMemory("The device is full."))
-    shown = handlers.segment(SCENE, OURS)
-    assert "The device is full." in shown[0] and shown[1] is None
-    assert "The device is full." in next(handlers.compare(SCENE, OURS))[0]
+    shown = handlers.run(SCENE, OURS)
+    assert "The device is full." in shown["notice"] and shown["segmentation"] is None
+    assert "The device is full." in next(handlers.compare(SCENE, OURS))["race"]
 
 
 def test_a_file_that_is_no_picture_gets_its_message(handlers: SegmentHandlers, tmp_path: Path) -> None:
     (tmp_path / "words.jpg").write_text("these are words")
-    shown = handlers.segment(str(tmp_path / "words.jpg"), OURS)
-    assert "not an image" in shown[0] and shown[1] is None and not shown[3].interactive
+    shown = handlers.run(str(tmp_path / "words.jpg"), OURS)
+    assert "not an image" in shown["notice"] and shown["segmentation"] is None
+    assert not shown["save_picture"].interactive
 
 
 @pytest.mark.parametrize("segmenter", [MODEL, "garments_detect_stvit_r", None, ["x"]])
 def test_what_is_not_on_offer_is_refused(handlers: SegmentHandlers, segmenter: Any) -> None:
-    for handler in (handlers.segment, lambda *given: list(handlers.compare(*given))):
+    for handler in (handlers.run, lambda *given: list(handlers.compare(*given))):
         with pytest.raises(gr.Error, match="is not offered"):
             handler(SCENE, segmenter)
 
 
 def test_without_a_picture_there_is_nothing_to_show_or_compare(handlers: SegmentHandlers) -> None:
-    assert list(handlers.load(None, OURS)) == list(handlers.load_both(None, OURS)) == [""]
-    assert handlers.segment(None, OURS)[1] is None
-    ((notice, state),) = handlers.compare(None, OURS)
-    assert "Choose a picture first" in notice and state is None
+    assert list(handlers.load(None, OURS)) == list(handlers.load_pair(None, OURS)) == [{"notice": ""}]
+    assert handlers.run(None, OURS)["segmentation"] is None
+    (fields,) = handlers.compare(None, OURS)
+    assert "Choose a picture first" in fields["race"] and fields["race_state"] is None
 
 
 @pytest.mark.parametrize(("segmenter", "peer"), [(OURS, FULL), (FULL, OURS)])
@@ -157,8 +159,8 @@ def test_segmenters_are_measured_against_each_other(
     handlers: SegmentHandlers, monkeypatch: pytest.MonkeyPatch, segmenter: str, peer: str
 ) -> None:
     monkeypatch.setattr(demo.benchmark, "DENSE_SECONDS", 1e-6)
-    assert list(handlers.load_both(SCENE, segmenter))[-1] == ""
-    chart, state = list(handlers.compare(SCENE, segmenter))[-1]
+    assert list(handlers.load_pair(SCENE, segmenter))[-1] == {"notice": ""}
+    chart, state = list(handlers.compare(SCENE, segmenter))[-1].values()
     assert (state.model.spec.name, state.baseline.spec.name) == (segmenter, peer) and state.done
     assert "Segmenter multiply-adds" in chart and "multiply-adds would allow" in chart
 
@@ -166,11 +168,11 @@ def test_segmenters_are_measured_against_each_other(
 def test_a_segmenter_without_its_counterpart_cannot_be_compared(handlers: SegmentHandlers) -> None:
     handlers.registry = Registry([handlers.registry.find(OURS)])
     with pytest.raises(gr.Error, match="nothing to compare"):
-        list(handlers.load_both(SCENE, OURS))
+        list(handlers.load_pair(SCENE, OURS))
 
 
 def test_a_segmenter_is_introduced_with_data_metrics_and_command(handlers: SegmentHandlers) -> None:
-    words = handlers.introduce(OURS)
+    words = handlers.introduce(OURS)["about"]
     for expected in (
         "61.5 % mIoU, 93.2 % pixel accuracy, measured by this project",
         "On the test split",

@@ -26,7 +26,6 @@ from weights.garments.datasets import MOTIONS
 
 REQUEST = SimpleNamespace(session_hash="visitor")
 CLIP_MODEL = "stvit_video_swin_tiny"
-TOLD, LIVE, VIDEO, STAGES, CLIP_FILE, RECORDS_FILE = range(6)
 
 
 @pytest.fixture
@@ -52,14 +51,14 @@ def chosen(task: str = CLUSTERS, model: str = MODEL, side_by_side: bool = False)
     return task, model, "swin_small_patch4_window7_224", DETECTOR, 320, side_by_side, CLIP_MODEL
 
 
-def run(handlers: VideoHandlers, path: str | None, *choice: Any) -> list[tuple[Any, ...]]:
+def run(handlers: VideoHandlers, path: str | None, *choice: Any) -> list[dict[str, Any]]:
     handlers.start(REQUEST)
-    list(handlers.load(path, *choice, REQUEST))
-    return list(handlers.process(path, *choice, REQUEST))
+    list(handlers.load(REQUEST, path, *choice))
+    return list(handlers.process(REQUEST, path, *choice))
 
 
-def records_of(shown: tuple[Any, ...]) -> list[dict[str, Any]]:
-    value = shown[RECORDS_FILE].value
+def records_of(shown: dict[str, Any]) -> list[dict[str, Any]]:
+    value = shown["download_records"].value
     return [
         json.loads(line) for line in Path(value["path"] if isinstance(value, dict) else value).read_text().splitlines()
     ]
@@ -70,18 +69,18 @@ def test_a_clip_becomes_a_clip_and_records_and_nothing_is_predicted_without_weig
     handlers: VideoHandlers, clip: str, task: str
 ) -> None:
     *_, last = run(handlers, clip, *chosen(task))
-    with av.open(last[VIDEO]) as container:
+    with av.open(last["video"]) as container:
         assert container.streams.video[0].frames == 12 and container.streams.audio
     lines = records_of(last)
     assert len(lines) == 12 and not any("top1" in line or "objects" in line for line in lines)
     assert all("regions" in line for line in lines) == (task != CLASSIFY)
-    assert "No predictions from STViT-R-Swin-S: The Hub is out of order." in last[TOLD]
-    assert "12 frames in" in last[STAGES] and last[CLIP_FILE].interactive
+    assert "No predictions from STViT-R-Swin-S: The Hub is out of order." in last["notice"]
+    assert "12 frames in" in last["stages"] and last["download_clip"].interactive
 
 
 def test_side_by_side_both_models_are_recorded(handlers: VideoHandlers, clip: str) -> None:
     *_, last = run(handlers, clip, *chosen(side_by_side=True))
-    with av.open(last[VIDEO]) as container:
+    with av.open(last["video"]) as container:
         assert container.streams.video[0].width == 256
     assert all({"model", "baseline"} <= line.keys() for line in records_of(last))
 
@@ -95,8 +94,8 @@ def test_an_action_is_told_of_windows_and_the_page_says_that_there_are_no_weight
     assert len(lines) == 12 and all("top1" not in line["model"] for line in lines)
     assert lines[11]["model"]["window"] == {"first_frame": 0, "last_frame": 11, "whole": False}
     assert "regions" in lines[0]["model"] and "regions" not in lines[0]["baseline"]
-    assert "No weights of STViT on Video Swin were ever published" in last[TOLD]
-    assert "STViT-Video-Swin-T and Video-Swin-T" in last[TOLD]
+    assert "No weights of STViT on Video Swin were ever published" in last["notice"]
+    assert "STViT-Video-Swin-T and Video-Swin-T" in last["notice"]
 
 
 def test_the_answer_for_the_whole_clip_is_shown() -> None:
@@ -106,18 +105,18 @@ def test_the_answer_for_the_whole_clip_is_shown() -> None:
 
 
 def test_cancel_leaves_no_file_and_says_so(handlers: VideoHandlers, clip: str, uploads: Path) -> None:
-    list(handlers.load(clip, *chosen(), REQUEST))
-    shown = handlers.process(clip, *chosen(), REQUEST)
+    list(handlers.load(REQUEST, clip, *chosen()))
+    shown = handlers.process(REQUEST, clip, *chosen())
     next(shown)
     handlers.cancel(REQUEST)
     *_, last = shown
-    assert "Stopped" in last[TOLD] and last[VIDEO] is None and not last[CLIP_FILE].interactive
+    assert "Stopped" in last["notice"] and last["video"] is None and not last["download_clip"].interactive
     assert not [path for path in uploads.rglob("*") if path.is_file()]
 
 
 def test_a_cancel_ends_with_its_run(handlers: VideoHandlers, clip: str) -> None:
     handlers.cancel(REQUEST)
-    assert run(handlers, clip, *chosen())[-1][VIDEO]
+    assert run(handlers, clip, *chosen())[-1]["video"]
 
 
 def test_a_cancel_is_heard_before_the_models_are_loaded_and_no_folder_is_made(
@@ -125,11 +124,13 @@ def test_a_cancel_is_heard_before_the_models_are_loaded_and_no_folder_is_made(
 ) -> None:
     handlers.start(REQUEST)
     handlers.cancel(REQUEST)
-    told = list(handlers.load(clip, *chosen(), REQUEST))
-    assert len(told) == 1 and "Stopped" in told[0] and not handlers.store.is_ready(handlers.registry.find(MODEL))
+    told = list(handlers.load(REQUEST, clip, *chosen()))
+    assert (
+        len(told) == 1 and "Stopped" in told[0]["notice"] and not handlers.store.is_ready(handlers.registry.find(MODEL))
+    )
     handlers.runtime.process_clip = Mock()
-    (shown,) = handlers.process(clip, *chosen(), REQUEST)
-    assert "Stopped" in shown[TOLD] and not uploads.exists()
+    (shown,) = handlers.process(REQUEST, clip, *chosen())
+    assert "Stopped" in shown["notice"] and not uploads.exists()
     handlers.runtime.process_clip.assert_not_called()
 
 
@@ -137,14 +138,14 @@ def test_nothing_is_kept_of_visitors_who_cancelled_and_left(handlers: VideoHandl
     handlers.cancel(REQUEST)
     handlers.forget(REQUEST)
     handlers.cancel(REQUEST)
-    list(handlers.process(clip, *chosen(), REQUEST))
+    list(handlers.process(REQUEST, clip, *chosen()))
     assert handlers._cancelled == set()
 
 
 def test_a_bad_file_gets_its_message_and_leaves_nothing(handlers: VideoHandlers, tmp_path: Path, uploads: Path) -> None:
     (tmp_path / "words.mp4").write_text("these are words")
     *_, last = run(handlers, str(tmp_path / "words.mp4"), *chosen())
-    assert "holds text, not a clip" in last[TOLD] and last[VIDEO] is None
+    assert "holds text, not a clip" in last["notice"] and last["video"] is None
     assert not list(uploads.glob("clip-*"))
 
 
@@ -162,12 +163,12 @@ def test_what_goes_wrong_under_way_is_told(handlers: VideoHandlers, clip: str, e
         yield
 
     handlers.runtime.process_clip = failing
-    assert message in run(handlers, clip, *chosen())[-1][TOLD]
+    assert message in run(handlers, clip, *chosen())[-1]["notice"]
 
 
 def test_without_a_clip_nothing_runs(handlers: VideoHandlers) -> None:
-    assert "Choose a clip first" in list(handlers.load(None, *chosen(), REQUEST))[-1]
-    assert len(list(handlers.process(None, *chosen(), REQUEST))) == 1
+    assert "Choose a clip first" in list(handlers.load(REQUEST, None, *chosen()))[-1]["notice"]
+    assert len(list(handlers.process(REQUEST, None, *chosen()))) == 1
 
 
 @pytest.mark.parametrize(
@@ -183,7 +184,7 @@ def test_without_a_clip_nothing_runs(handlers: VideoHandlers) -> None:
 )
 def test_what_is_not_on_offer_is_refused(handlers: VideoHandlers, clip: str, choice: tuple[Any, ...]) -> None:
     with pytest.raises(gr.Error):
-        list(handlers.process(clip, *choice, REQUEST))
+        list(handlers.process(REQUEST, clip, *choice))
 
 
 def test_a_detector_is_compared_with_the_full_token_one_of_its_size() -> None:
@@ -194,7 +195,7 @@ def test_a_detector_is_compared_with_the_full_token_one_of_its_size() -> None:
 
 def test_the_pickers_follow_the_task(handlers: VideoHandlers) -> None:
     def visible(task: str, side_by_side: bool) -> list[bool]:
-        return [column.visible for column in handlers.arrange(task, side_by_side)]
+        return [column.visible for column in handlers.arrange(task, side_by_side).values()]
 
     assert visible(CLUSTERS, False) == [True, False, False, False]
     assert visible(CLASSIFY, True) == [True, True, False, False]
@@ -207,13 +208,13 @@ def test_models_of_this_project_introduce_themselves_with_clips_that_they_know(
 ) -> None:
     clips, full = "garments_clips_stvit_swin", "garments_clips_swin"
     choice = (ACTION, MODEL, BASELINE, DETECTOR, 320, True, clips)
-    words, examples, size = handlers.introduce(*choice)
+    words, examples, size = handlers.introduce(*choice).values()
     assert words.count("<details") == 2 and "88.2 % top-1" in words and "cannot be compared" not in words
     assert "shirt, right" in examples and "pullover, clockwise" in examples and not size.visible
     assert handlers.gallery.chosen(SimpleNamespace(_data={"index": 0})).endswith("right.mp4")
-    words, examples, size = handlers.introduce(DETECT, *choice[1:-1], CLIP_MODEL)
+    words, examples, size = handlers.introduce(DETECT, *choice[1:-1], CLIP_MODEL).values()
     assert words == examples == "" and size.visible
-    assert handlers.introduce(CLASSIFY, MODEL, MODEL, *choice[3:])[0] == ""  # a list that has not followed yet
+    assert handlers.introduce(CLASSIFY, MODEL, MODEL, *choice[3:])["about"] == ""  # a list that has not followed yet
     assert [spec.name for spec in handlers.registry.pair(handlers.registry.first("video"))] == [clips, full]
 
 
@@ -222,7 +223,7 @@ def test_a_clip_model_of_this_project_says_what_it_sees(handlers: VideoHandlers)
     *_, last = run(
         handlers, str(garment_clip), ACTION, MODEL, BASELINE, DETECTOR, 320, False, "garments_clips_stvit_swin"
     )
-    assert "No predictions" not in last[TOLD]
+    assert "No predictions" not in last["notice"]
     assert {label for line in records_of(last) if "top1" in line for label in [line["top1"]["label"]]} <= set(MOTIONS)
     assert any("top1" in line for line in records_of(last))
 

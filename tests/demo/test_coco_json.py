@@ -8,7 +8,7 @@ import pytest
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
-from demo.detections_json import coco_json, run_lengths
+from demo.export import coco_json, run_lengths
 from stvit.class_names import COCO_CLASSES
 from tests.detections import made_up
 

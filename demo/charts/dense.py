@@ -1,10 +1,10 @@
-"""Pictures of what a detector takes, as HTML: the steps of one detection, and two backbones side by side."""
+"""Pictures of what detectors and segmenters take, as HTML: the steps of one run, and two of them measured in turns."""
 
 from __future__ import annotations
 
 from html import escape
 
-from demo.answers import DetectAnswer
+from demo.answers import DetectAnswer, SegmentAnswer
 from demo.benchmark import Racer, RaceState
 from demo.charts.bars import steps_card, turns_chart
 from demo.registry import ModelSpec
@@ -14,7 +14,7 @@ ONLY_BACKBONES = (
     "The full-token Swin detector has no public weights, so only its backbone stands beside STViT-R's, with random "
     "weights: its time and its multiply-adds do not depend on them. What follows the backbone is the same in both."
 )
-STEPS = {
+DETECTION_STEPS = {
     "decode": "decode_ms",
     "prepare": "prepare_ms",
     "backbone + FPN": "backbone_ms",
@@ -25,11 +25,24 @@ STEPS = {
 }
 NOT_TIMED = "The backbone runs once more for the regions of the semantic tokens; that pass is not counted."
 UNTRAINED = "Random heads find other numbers of objects than trained ones: take proposals, heads and masks as a sketch."
+SEGMENTATION_STEPS = {
+    "decode": "decode_ms",
+    "prepare": "prepare_ms",
+    "backbone": "backbone_ms",
+    "head": "head_ms",
+    "labels": "labels_ms",
+    "drawing": "draw_ms",
+}
+REGIONS_NOT_TIMED = "For semantic tokens the backbone runs once more, to see their regions; that pass is not counted."
+WHOLE = (
+    "Both networks as wholes, from the picture's pixels to the scores of all classes. Backbones differ in the tokens "
+    "of their third stage alone, and the head is the same, so less is saved of the whole than of that stage."
+)
 
 
-def step_times(detector: ModelSpec, result: DetectAnswer) -> str:
+def detection_steps(detector: ModelSpec, result: DetectAnswer) -> str:
     """Where the time of one detection went."""
-    parts = {step: getattr(result.times, field) for step, field in STEPS.items()}
+    parts = {step: getattr(result.times, field) for step, field in DETECTION_STEPS.items()}
     (height, width), (padded_h, padded_w) = result.network_hw, result.padded_hw
     size = f"The network saw the picture at {height} × {width}, filled up to {padded_h} × {padded_w}."
     note = " ".join(filter(None, (size, NOT_TIMED, UNTRAINED if result.found is None else "")))
@@ -59,3 +72,17 @@ def _published(both: tuple[Racer, Racer]) -> str:
         f'<section class="tile published"><h4>Published (paper, Table 5), not measured here</h4>'
         f"<table><thead><tr><td></td>{heads}</tr></thead><tbody>{rows}</tbody></table></section>"
     )
+
+
+def segmentation_steps(segmenter: ModelSpec, result: SegmentAnswer) -> str:
+    """Where the time of one segmentation went."""
+    parts = {step: getattr(result.times, field) for step, field in SEGMENTATION_STEPS.items()}
+    height, width = result.network_hw
+    not_timed = REGIONS_NOT_TIMED if result.regions else ""
+    note = f"{result.device}. The network saw the picture at {height} × {width}. {not_timed}"
+    return steps_card("This segmentation, step by step", segmenter.label, parts, note.strip())
+
+
+def segmenters(state: RaceState) -> str:
+    """Everything that a comparison of two segmenters has measured so far."""
+    return turns_chart(state, "Segmenter", WHOLE)

@@ -1,0 +1,66 @@
+"""All that this page uses of Gradio beside its documented interface; read in Gradio 6.31.0."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+from gradio.context import Context
+from gradio.data_classes import FileData, ImageData
+from gradio.processing_utils import save_bytes_to_cache
+from gradio.utils import get_upload_folder
+
+
+class ModelList(gr.Dropdown):
+    """A list whose value the handlers check against the registry.
+
+    Gradio would check it against the choices of the moment. Where one list follows another, or a run had to wait its
+    turn, those are no longer the choices that the value was taken from.
+    """
+
+    is_template = True  # to the browser, the dropdown that it is
+
+    def preprocess(self, payload: str | None) -> str | None:
+        """The value as the browser sent it."""
+        return payload
+
+
+def hand_over_path(component: gr.Image | gr.File) -> None:
+    """Let a component hand the path of an upload to handlers, unopened: gr.Image opens the file, and fails in its own
+    words."""
+    component.preprocess = uploaded_path
+
+
+def uploaded_path(payload: ImageData | FileData | None) -> str | None:
+    """The path of an uploaded file. Gradio checks paths only in messages that are marked as files, and a message can
+    leave the mark out; so it is checked here.
+
+    Raises:
+        gr.Error: anything but a file in Gradio's upload folder.
+    """
+    if payload is None:
+        return None
+    if not payload.path or not Path(payload.path).resolve().is_relative_to(upload_folder().resolve()):
+        raise gr.Error("Upload the picture or clip: send it as an uploaded file.", print_exception=False)
+    return payload.path
+
+
+def upload_folder() -> Path:
+    """Gradio's folder of uploads, which the page empties on schedule."""
+    return Path(get_upload_folder())
+
+
+def kept_file(name: str, content: bytes) -> str:
+    """Write a file for a visitor to the folder of uploads; returns its path, which ends with ``name``."""
+    return save_bytes_to_cache(content, name, get_upload_folder())
+
+
+def current_page() -> gr.Blocks:
+    """The page under construction, for its ``load`` and ``unload`` events; call inside ``gr.Blocks``."""
+    return Context.root_block
+
+
+def sent_by_browser(event: gr.EventData) -> dict[str, Any]:
+    """What the page's own JavaScript sent with an event; empty where it is nothing of the kind."""
+    return event._data if isinstance(event._data, dict) else {}

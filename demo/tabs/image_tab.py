@@ -1,0 +1,195 @@
+"""What the three tabs for pictures share: they load models, run them on a picture, and measure two in turns."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import gradio as gr
+from gradio.components import Component
+
+from demo.benchmark import RaceState
+from demo.charts.bars import notice
+from demo.errors import told, user_errors
+from demo.page.examples import Gallery
+from demo.registry import ModelSpec
+from demo.runtime import AT_ONCE, DEVICE_QUEUE, LOADING_QUEUE, Runtime
+from demo.tabs.parts import Fields, by_name, load_models, on_change
+from stvit.errors import UserError
+
+RANDOM_WEIGHTS_NOTE = "Random weights: the regions show how the mechanism works, not what training taught it."
+
+
+@dataclass(frozen=True)
+class ImageParts:
+    """The components that such a tab has beside its own: ``run`` starts a run, ``compare`` a measurement."""
+
+    picture: gr.Image
+    examples: gr.HTML
+    about: gr.HTML
+    notice: gr.HTML
+    run: gr.Button
+    compare: gr.Button
+    cancel: gr.Button
+    race: gr.HTML
+    race_state: gr.State
+
+
+class ImageHandlers:
+    """The event handlers that such a tab has beside its own. Values of a tab's inputs are the path of the picture, then
+    ``chosen``: what was chosen beside it.
+
+    Attributes:
+        choose_first: what is said when a comparison is asked for without a picture.
+    """
+
+    choose_first: str
+
+    def __init__(self, runtime: Runtime, gallery: Gallery) -> None:
+        self.runtime, self.gallery = runtime, gallery
+        self.registry, self.store = runtime.registry, runtime.engine.store
+
+    # What each tab defines
+
+    def models(self, *chosen: Any) -> Sequence[ModelSpec]:
+        """The models that a run needs.
+
+        Raises:
+            UserError: something that is not offered was chosen.
+        """
+        raise NotImplementedError
+
+    def pair(self, *chosen: Any) -> tuple[ModelSpec, ModelSpec]:
+        """The models that are compared; raises as ``models`` does, or where there is nothing to compare with."""
+        raise NotImplementedError
+
+    def run_file(self, path: str, *chosen: Any) -> Any:
+        """The run on a picture.
+
+        Raises:
+            UserError: the picture cannot be read, or the device has no room.
+        """
+        raise NotImplementedError
+
+    def shown(self, path: str, run: Any, specs: Sequence[ModelSpec]) -> Fields:
+        """All that the tab shows of a run."""
+        raise NotImplementedError
+
+    def cleared(self, message: str = "") -> Fields:
+        """The tab without a result."""
+        raise NotImplementedError
+
+    def measure(self, path: str, *chosen: Any) -> Iterator[RaceState]:
+        """The measurement of a pair on a picture; raises as ``run_file`` does."""
+        raise NotImplementedError
+
+    def chart(self, state: RaceState) -> str:
+        """A measurement under way or done, as HTML."""
+        raise NotImplementedError
+
+    def weights_notice(self, specs: Sequence[ModelSpec]) -> str:
+        """Why some models predict nothing, as HTML."""
+        raise NotImplementedError
+
+    # What is the same in all
+
+    @told
+    def load(self, path: str | None, *chosen: Any, retry: bool = False) -> Iterator[Fields]:
+        """Bring the models of a run into memory, with notices on the progress."""
+        yield from self._load(path, self.models(*chosen), retry)
+
+    @told
+    def load_again(self, path: str | None, *chosen: Any) -> Iterator[Fields]:
+        """Like ``load``, and try again to get weights that were out of reach."""
+        yield from self._load(path, self.models(*chosen), retry=True)
+
+    @told
+    def load_pair(self, path: str | None, *chosen: Any) -> Iterator[Fields]:
+        """Bring both models of a comparison into memory, with notices on the progress."""
+        yield from self._load(path, self.pair(*chosen), retry=False)
+
+    def _load(self, path: str | None, specs: Sequence[ModelSpec], retry: bool) -> Iterator[Fields]:
+        if path is not None:
+            for words in load_models(self.store, specs, retry):
+                yield {"notice": words}
+        yield {"notice": self.weights_notice(specs) if path is not None else ""}
+
+    @told
+    def run(self, path: str | None, *chosen: Any) -> Fields:
+        """Run the models on the picture, and show all that came of it; what went wrong is said in the tab."""
+        specs = self.models(*chosen)
+        if path is None:
+            return self.cleared()
+        try:
+            with user_errors():
+                run = self.run_file(path, *chosen)
+        except UserError as error:
+            return self.cleared(notice(str(error), "error"))
+        return self.shown(path, run, specs)
+
+    @told
+    def compare(self, path: str | None, *chosen: Any) -> Iterator[Fields]:
+        """Measure both models, drawn again at every step."""
+        self.pair(*chosen)
+        if path is None:
+            yield {"race": notice(self.choose_first, "warning"), "race_state": None}
+            return
+        try:
+            with user_errors():
+                for state in self.measure(path, *chosen):
+                    yield {"race": self.chart(state), "race_state": state}
+        except UserError as error:
+            yield {"race": notice(str(error), "error"), "race_state": None}
+
+    def ended(self, state: RaceState | None) -> Fields:
+        """Buttons back; what was measured before a stop stays, and is called incomplete."""
+        fields = {"compare": gr.Button(interactive=True), "cancel": gr.Button(interactive=False)}
+        if state is not None and not state.done:
+            fields["race"] = self.chart(replace(state, stage="Stopped: incomplete"))
+        return fields
+
+
+def started() -> Fields:
+    """Buttons while a comparison is under way."""
+    return {"compare": gr.Button(interactive=False), "cancel": gr.Button(interactive=True)}
+
+
+def connect_image_tab(
+    parts: ImageParts,
+    handlers: ImageHandlers,
+    chosen: Sequence[Component],
+    outputs: Sequence[str],
+    progress_on: Component,
+    compared: Sequence[Component] = (),
+) -> None:
+    """Connect all that the tabs for pictures have in common: models are loaded, then run, when the picture or a choice
+    changes or the button is pressed; and compared until that is done, cancelled, or overtaken by another wish.
+
+    Args:
+        chosen: inputs of the handlers after the picture.
+        outputs: names of the parts that a run changes, beside the notice.
+        progress_on: the part that shows that a run is under way.
+        compared: further inputs of a comparison.
+    """
+    wishes = [parts.picture, *chosen]
+    quiet = {"api_visibility": "private", "show_progress": "hidden"}
+    loading = {"inputs": wishes, "outputs": parts.notice, **quiet, **LOADING_QUEUE}
+    # Gradio drops a success event that falls into a run under way, and with it the wish that came last
+    running = {"api_visibility": "private", "show_progress_on": progress_on, "trigger_mode": "always_last"}
+    shown = [parts.notice, *(getattr(parts, name) for name in outputs)]
+    loaded = on_change(wishes, by_name(parts, handlers.load), **loading)
+    pressed = parts.run.click(by_name(parts, handlers.load_again), **loading)
+    for event in (loaded, pressed):
+        event.success(by_name(parts, handlers.run), wishes, shown, **running, **DEVICE_QUEUE)
+
+    buttons = [parts.compare, parts.cancel]
+    begun = parts.compare.click(by_name(parts, started), None, buttons, **AT_ONCE)
+    loaded = begun.then(by_name(parts, handlers.load_pair), **loading)
+    race = [parts.race, parts.race_state]
+    measured = loaded.success(by_name(parts, handlers.compare), [*wishes, *compared], race, **quiet, **DEVICE_QUEUE)
+    others = [*(part.change for part in wishes), parts.run.click]
+    stopped = gr.on([parts.cancel.click, *others], None, cancels=[loaded, measured], api_visibility="private")
+    ended = by_name(parts, handlers.ended)
+    for over in (measured.then, measured.failure, loaded.failure, stopped.then):  # a failure does not count as an end
+        over(ended, parts.race_state, [*buttons, parts.race], **AT_ONCE)

@@ -1,0 +1,169 @@
+"""What a visitor chooses: a picture, classifiers by method, size and setting, and models from a single list."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from html import escape
+from typing import Any
+
+import gradio as gr
+from gradio.events import Dependency
+
+from demo.engine import SHORT_SIDES
+from demo.errors import told
+from demo.page.gradio_private import ModelList, hand_over_path
+from demo.registry import SIZE_NAMES, ModelSpec, Registry, Task, UnknownModel
+from demo.runtime import AT_ONCE
+from stvit.predict.detector import published_scale
+
+Lists = tuple[gr.Dropdown, gr.Dropdown, gr.Dropdown]
+
+
+def picture_input(elem_id: str) -> gr.Image:
+    """Upload, paste or webcam; hands over the path of the file as it was sent."""
+    picture = gr.Image(
+        label="Picture",
+        type="filepath",
+        image_mode=None,
+        sources=["upload", "clipboard", "webcam"],
+        buttons=["fullscreen"],
+        height=280,
+        elem_id=elem_id,
+        placeholder="Drop a photo here\n- or -\nClick to choose one",
+        webcam_options=gr.WebcamOptions(mirror=False),
+    )
+    hand_over_path(picture)
+    return picture
+
+
+def model_list(registry: Registry, task: Task, label: str, elem_id: str) -> ModelList:
+    """One list of all models for a task."""
+    first = registry.first(task).name
+    return ModelList(list_entries(registry, task), value=first, label=label, elem_id=elem_id, filterable=False)
+
+
+def list_entries(registry: Registry, task: Task) -> list[tuple[str, str]]:
+    """Labels and names of the models for a task; of bundled detectors, with what they know."""
+    return [
+        (f"{spec.label} ({len(spec.classes)} garments)" if task == "detect" and spec.classes else spec.label, spec.name)
+        for spec in registry.of_task(task)
+    ]
+
+
+def detector_pickers(registry: Registry, chosen_side: int, prefix: str) -> tuple[ModelList, gr.Dropdown]:
+    """Lists of detectors and of their input sizes; ``prefix`` begins the names of both in the page."""
+    detector = model_list(registry, "detect", "Detector (Cascade Mask R-CNN)", f"{prefix}detector")
+    short_side = gr.Dropdown(
+        [(_size_words(side), side) for side in SHORT_SIDES],
+        value=chosen_side,
+        label="Input size: short and long side at most",
+        elem_id=f"{prefix}short-side",
+        filterable=False,
+    )
+    return detector, short_side
+
+
+def _size_words(short_side: int) -> str:
+    long, short = published_scale(short_side)
+    return f"{short} × {long}, as published" if short_side == SHORT_SIDES[0] else f"{short} × {long}"
+
+
+@dataclass(frozen=True)
+class ModelPicker:
+    """Method, size and setting of one side; the value of ``setting`` is the name of the chosen model."""
+
+    method: ModelList
+    size: ModelList
+    setting: ModelList
+
+    @property
+    def lists(self) -> tuple[ModelList, ModelList, ModelList]:
+        """All three."""
+        return self.method, self.size, self.setting
+
+
+def model_picker(registry: Registry, label: str, chosen: ModelSpec, elem_id: str) -> ModelPicker:
+    """Three lists that lead to one classifier; the second and third follow from the ones before."""
+    parts = ("method", "size", "setting")
+    with gr.Group(elem_id=elem_id, elem_classes="picker"):
+        gr.HTML(f"<h3>{escape(label)}</h3>", apply_default_css=False)
+        lists = [
+            ModelList(**values, elem_id=f"{elem_id}-{part}", filterable=False)
+            for part, values in zip(parts, _list_values(registry, chosen), strict=True)
+        ]
+    return ModelPicker(*lists)
+
+
+def lists_of(registry: Registry, spec: ModelSpec) -> Lists:
+    """The three lists when they lead to a model."""
+    return tuple(gr.Dropdown(**values) for values in _list_values(registry, spec))
+
+
+def connect_picker(registry: Registry, picker: ModelPicker) -> tuple[Dependency, Dependency]:
+    """Let later lists follow earlier ones; whatever is chosen, ``setting`` changes. Returns the events."""
+    later, settings = [picker.size, picker.setting], {"trigger_mode": "always_last", **AT_ONCE}
+    by_method, by_size = partial(method_chosen, registry), partial(size_chosen, registry)
+    return (
+        picker.method.input(by_method, [picker.method, picker.setting], later, **settings),
+        picker.size.input(by_size, list(picker.lists), later, **settings),
+    )
+
+
+def connect_pair(registry: Registry, model: ModelPicker, baseline: ModelPicker) -> None:
+    """Let later lists of each side follow its earlier ones, and a side follow the other to garments."""
+    for mine, other in ((model, baseline), (baseline, model)):
+        events = connect_picker(registry, mine)
+        settings = [mine.setting, other.setting]
+        for chosen in (*(event.then for event in events), mine.setting.input):
+            chosen(partial(follow, registry), settings, list(other.lists), trigger_mode="always_last", **AT_ONCE)
+
+
+@told
+def method_chosen(registry: Registry, method: str, model: str) -> tuple[gr.Dropdown, gr.Dropdown]:
+    """Sizes and settings of a method; the size stays as it was where the method comes in it."""
+    chosen, before = registry.method(method), registry.find(model, "classify")
+    sizes = registry.sizes(chosen)
+    return lists_of(registry, registry.settings(chosen, before.size if before.size in sizes else sizes[0])[0])[1:]
+
+
+@told
+def size_chosen(registry: Registry, method: str, size: str, model: str) -> tuple[gr.Dropdown, gr.Dropdown]:
+    """The size as it was chosen, and its settings; the setting stays as it was. Who is quick chooses a size before the
+    lists have followed the method, so ``model`` may still be of another one."""
+    chosen, before = registry.method(method), registry.find(model, "classify")
+    offered = registry.settings(chosen, size)
+    if not offered:
+        raise UnknownModel(f"There is no {chosen.name} of the size {str(size)[:20]!r}.")
+    alike = [spec for spec in offered if spec.setting == before.setting]
+    return lists_of(registry, (alike or offered)[0])[1:]
+
+
+@told
+def follow(registry: Registry, chosen: str, other: str) -> Lists | tuple[dict, dict, dict]:
+    """The lists of the other side after one side was chosen; they change where only the chosen model is a bundled one,
+    to its counterpart. Whoever then chooses another model there keeps it."""
+    mine, theirs = registry.find(chosen, "classify"), registry.find(other, "classify")
+    counterpart = registry.counterpart(mine) if mine.bundled and mine.classes != theirs.classes else None
+    return (gr.skip(),) * 3 if counterpart is None else lists_of(registry, counterpart)
+
+
+def _list_values(registry: Registry, chosen: ModelSpec) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+    """Arguments of the lists of methods, sizes and settings."""
+    methods, sizes = registry.methods(), registry.sizes(chosen.method)
+    settings = registry.settings(chosen.method, chosen.size)
+    return (
+        {"choices": [method.name for method in methods], "value": chosen.method.name, "label": "Method"},
+        {
+            "choices": [(SIZE_NAMES[size], size) for size in sizes],
+            "value": chosen.size,
+            "label": "Size",
+            "interactive": len(sizes) > 1,
+        },
+        {
+            "choices": [(spec.setting, spec.name) for spec in settings],
+            "value": chosen.name,
+            "label": chosen.method.setting,
+            "interactive": len(settings) > 1,
+        },
+    )
