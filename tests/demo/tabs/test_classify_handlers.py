@@ -167,7 +167,7 @@ def test_the_files_are_made_when_they_are_asked_for(handlers: ClassifyHandlers, 
 def test_a_picture_that_has_gone_meanwhile_is_told(handlers: ClassifyHandlers, photo: Path) -> None:
     kept = handlers.run(str(photo), MODEL, BASELINE)["kept"]
     photo.unlink()
-    with pytest.raises(gr.Error, match="no longer on the server"):
+    with pytest.raises(gr.Error, match="no longer there"):
         handlers.picture_file(kept)
 
 
