@@ -115,6 +115,7 @@ def test_recovery_row_by_row_is_recovery_window_by_window(grid_hw, strict):
         torch.testing.assert_close(found, layer.feed_forward(expected), atol=2e-5, rtol=0)
 
 
+@pytest.mark.slow
 def test_released_names_cover_every_parameter():
     for size in ("small", "base"):
         with torch.device("meta"):

@@ -239,6 +239,7 @@ def test_how_a_recipe_is_run_does_not_change_its_samples(places, tmp_path, more)
     assert same(run(places, tmp_path / "other", *plain, *more), expected, atol=2e-4)
 
 
+@pytest.mark.slow
 def test_two_processes_train_as_one_does(places, tmp_path):
     """With repeated samples, whose copies are flipped each for itself and go to different processes."""
     plain = [
