@@ -1,9 +1,9 @@
-"""How fast a clip is made, beside the model alone: ``python -m stvit.video.measure IN --task clusters --output FILE``
+"""Measure how fast a clip is made, beside the model alone.
 
-Takes the clip, the models and the options of ``python -m stvit.video``; a baseline is measured like the model, not
-beside it in one picture. In every round each model first runs alone on frames that are ready, then the whole pipeline
-runs, so that whatever else the machine does falls on both. Their quotient is what decoding, drawing and encoding leave
-of the model's pace.
+``python -m stvit.video.measure IN --task clusters --output FILE`` takes the clip, the models and the options of
+``python -m stvit.video``; a baseline is measured like the model, not beside it in one picture. In every round each
+model first runs alone on frames that are ready, then the whole pipeline runs, so that whatever else the machine does
+falls on both. Their quotient is what decoding, drawing and encoding leave of the model's pace.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from .decode import ClipReader
 from .pipeline import process
 from .probe import probe
 from .tasks import AnnotateTask
-from .types import STAGES, ClipInfo, Limits, Model, VideoError
+from .types import STAGES, ClipInfo, Limits, Model
 
 READY_BATCHES = 4  # of different frames, that the model alone runs on again and again
 ALONE_S = 3.0  # at least, in every round
@@ -72,8 +72,8 @@ def measure(info: ClipInfo, models: Sequence[Model], rounds: int, limits: Limits
 
     Args:
         info: of the clip.
-        rounds: how often; one more that goes before them is not counted.
-        target: where the new clip is written, again and again.
+        rounds: number of rounds, after one for warming up.
+        target: the new clip, overwritten each time.
 
     Raises:
         VideoError: the file cannot be used.
@@ -90,7 +90,7 @@ def measure(info: ClipInfo, models: Sequence[Model], rounds: int, limits: Limits
 
 
 def _ready(info: ClipInfo, model: Model, limits: Limits) -> list[list[Any]]:
-    """Batches of the clip's first frames, prepared for the model."""
+    """Prepare batches of the clip's first frames for the model."""
     task = AnnotateTask(model)
     reader = ClipReader(info, task.max_side, limits)
     task.begin(info, limits, reader.output_hw)
@@ -143,7 +143,7 @@ def main(arguments: list[str] | None = None) -> int:
             limits = Limits(max_bytes=options.max_megabytes * 2**20, max_seconds=options.max_seconds)
             models, info = build_models(options), probe(options.source, limits)
             measured = measure(info, models, own.rounds, limits, target)
-        except (UserError, VideoError) as error:
+        except UserError as error:
             print(error, file=sys.stderr)
             return 1
     device = torch.device(options.device)
