@@ -1,1 +1,1 @@
-"""Accuracy on public benchmarks: ``python -m stvit.evaluate coco`` for detection and instance segmentation."""
+"""Accuracy on public benchmarks: ``python -m stvit.evaluate classify | coco | segment | video``."""

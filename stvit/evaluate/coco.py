@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import argparse
 import io
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,49 +16,80 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from stvit.detection.detections import Detections
+from stvit.predict.load import Source, test_scale
 
-from .coco_annotations import Annotations, CocoImage, Id, index
+from .coco_annotations import Annotations, CocoImage, category_ids, find_images, index
+from .errors import EvaluationError
 from .images import read_image
-from .results import Result, ResultsFile
+from .results import Id
+from .run import EvaluatedModel, positive
+
+Result = dict[str, Any]
 
 METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
 MASKS_AT_ONCE = 16  # pasted masks of large photographs are what takes memory
 
 
-class Detector(Protocol):
-    """What is evaluated."""
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--images", type=Path, required=True, metavar="DIR", help="folder of the images")
+    add("--annotations", type=Path, required=True, metavar="FILE", help="instances_*.json")
+    scale = "bounds of the input's sides (default: as it was tested or trained)"
+    add("--scale", type=positive, nargs=2, metavar=("LONG", "SHORT"), help=scale)
+    add("--mask-area-from-box", action="store_true", help="sort masks by their box's size, as published")
 
-    num_classes: int
 
-    def predict(self, image: np.ndarray, scale: tuple[int, int]) -> Detections: ...
-
-
-def detect(
-    detector: Detector,
-    images: Iterable[tuple[CocoImage, Path]],
-    categories: Sequence[Id | None],
-    results: ResultsFile,
-    *,
-    scale: tuple[int, int],
-    progress: Callable[[], Any] = lambda: None,
-) -> None:
-    """Run the detector on the images that have no results yet.
+class CocoBenchmark:
+    """A detector on a set in COCO's format.
 
     Args:
-        images: those that are wanted, with their files.
-        categories: id of each class's category; objects of classes without one are left out.
-        results: where the results go, image by image.
-        scale: bounds of the long and the short side of the network's input.
-        progress: told after every image that was not finished before.
+        options: ``images``, ``annotations``, ``scale``, ``mask_area_from_box``, ``skip_invalid``, ``limit``.
+        annotations: as :func:`read_annotations` gives them.
 
     Raises:
-        EvaluationError: an image is missing or damaged.
+        EvaluationError: the categories are not the model's classes, or images are missing.
     """
-    for image, path in images:
-        if image.id not in results.finished:
-            detections = detector.predict(read_image(path, image.size_hw), scale=scale)
-            results.append(image.id, as_results(image.id, detections, categories))
-            progress()
+
+    noun = "images"
+
+    def __init__(self, model: EvaluatedModel, options: argparse.Namespace, annotations: Annotations) -> None:
+        self.model, self.options, self.annotations = model, options, annotations
+        self.images = {image.id: image for image in annotations.images[: options.limit]}
+        self.ids = list(self.images)
+        self.paths = dict(zip(self.ids, find_images(options.images, self.images.values()), strict=True))
+        self.categories = category_ids(model.network.num_classes, annotations.categories, model.class_names)
+        self.scale = options.scale or list(test_scale(Source(model.architecture, card=model.card)))
+        self.origin = {**model.origin, "scale": self.scale}
+        self.origin |= {"annotations": annotations.sha256, "categories": self.categories}
+
+    def results(self, todo: Sequence[Id]) -> Iterator[tuple[Id, Any]]:
+        """The detections of each image in COCO's format."""
+        for image in (self.images[one] for one in todo):
+            try:
+                pixels = read_image(self.paths[image.id], image.size_hw)
+            except EvaluationError as error:
+                yield image.id, error
+                continue
+            detections = self.model.network.predict(pixels, scale=tuple(self.scale))
+            yield image.id, as_results(image.id, detections, self.categories)
+
+    def metrics(self, finished: Mapping[Id, list[Result]]) -> dict[str, Any]:
+        """See :func:`average_precision`."""
+        by_box = self.options.mask_area_from_box
+        images = [self.images[one] for one in finished]
+        figures = average_precision(self.annotations, images, finished, mask_area_from_box=by_box)
+        return {"skipped_objects": len(self.annotations.skipped), "mask_area_from_box": by_box, **figures}
+
+    def table(self, metrics: Mapping[str, Any]) -> str:
+        """The metrics in percent."""
+        lines = [f"{'':5}" + "".join(f"{name:>7}" for name in METRICS)]
+        for kind in ("box", "mask"):
+            if metrics[kind] is None:
+                lines.append(f"{kind:5}  the ground truth has no masks")
+            else:
+                cells = ("    n/a" if value is None else f"{100 * value:7.2f}" for value in metrics[kind].values())
+                lines.append(f"{kind:5}" + "".join(cells))
+        return "\n".join(lines)
 
 
 def as_results(image_id: Id, detections: Detections, categories: Sequence[Id | None]) -> list[Result]:
@@ -88,7 +120,7 @@ def encode_mask(mask: np.ndarray) -> dict[str, Any]:
 def average_precision(
     annotations: Annotations,
     images: Sequence[CocoImage],
-    finished: dict[Id, list[Result]],
+    finished: Mapping[Id, list[Result]],
     *,
     mask_area_from_box: bool = False,
 ) -> dict[str, dict[str, float | None] | None]:

@@ -21,19 +21,17 @@ from pycocotools.coco import COCO
 
 from stvit.class_names import COCO_CLASSES
 
-from .errors import EvaluationError
+from .errors import SHOWN, EvaluationError, first_of
+from .results import Id
 
 FIELDS = {
     "images": ("id", "file_name", "height", "width"),
     "annotations": ("image_id", "category_id", "bbox", "area"),
     "categories": ("id", "name"),
 }
-SHOWN = 4  # problems that a message names
 MAX_COORDINATE = 1e5  # pixels; pycocotools' memory grows with the length of a polygon's outline
 MAX_NUMBER = 1e12
 MAX_CHARACTERS = 7  # of one compressed run length, 5 bits each
-
-Id = int | str
 
 
 @dataclass(frozen=True)
@@ -274,12 +272,6 @@ def shortened(value: Any) -> str:
     """The value for a message."""
     text = json.dumps(value)
     return text if len(text) <= 40 else text[:37] + "..."
-
-
-def first_of(problems: Sequence[str]) -> str:
-    """The first few problems, and how many more there are."""
-    more = f"; and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
-    return "; ".join(problems[:SHOWN]) + more
 
 
 def index(data: dict[str, Any]) -> COCO:

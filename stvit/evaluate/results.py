@@ -1,4 +1,4 @@
-"""Results on disk, one line of JSON for every finished image, so that a run that was stopped goes on where it was."""
+"""Results on disk, one line of JSON for every finished sample, so that a run that was stopped goes on where it was."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 
 from .errors import EvaluationError
 
-FORMAT = "stvit.evaluate 1"
-Result = dict[str, Any]
+FORMAT = "stvit.evaluate 2"
+Id = int | str
 
 
 def encode(entry: dict[str, Any]) -> bytes:
@@ -27,7 +27,7 @@ class ResultsFile:
     A last line that was only half written is dropped. Use as a context manager.
 
     Attributes:
-        finished: the results by image.
+        finished: the results by sample.
     """
 
     def __init__(self, path: Path, origin: dict[str, Any]) -> None:
@@ -39,7 +39,7 @@ class ResultsFile:
         Raises:
             EvaluationError: the file holds results of something else, is no file of results, or cannot be used.
         """
-        self.finished: dict[int, list[Result]] = {}
+        self.finished: dict[Id, Any] = {}
         header = {"format": FORMAT, **json.loads(json.dumps(origin))}
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -63,17 +63,17 @@ class ResultsFile:
             raise not_ours(path)
         for number, line in enumerate(lines[1:], start=2):
             entry = parse_line(path, number, line)
-            if not entry.keys() >= {"image_id", "detections"}:
+            if not entry.keys() >= {"id", "result"}:
                 raise damaged(path, number)
-            self.finished[entry["image_id"]] = entry["detections"]
+            self.finished[entry["id"]] = entry["result"]
         self._file.truncate(len(whole))
         if not lines:
             self._write(header)
 
-    def append(self, image_id: int, detections: list[Result]) -> None:
-        """Add a finished image; its line is on disk, for other processes too, when this returns."""
-        self._write({"image_id": image_id, "detections": detections})
-        self.finished[image_id] = detections
+    def append(self, sample: Id, result: Any) -> None:
+        """Add a finished sample; its line is on disk, for other processes too, when this returns."""
+        self._write({"id": sample, "result": result})
+        self.finished[sample] = result
 
     def _write(self, entry: dict[str, Any]) -> None:
         self._file.write(encode(entry) + b"\n")
@@ -121,4 +121,4 @@ def not_ours(path: Path) -> EvaluationError:
 
 
 def damaged(path: Path, number: int) -> EvaluationError:
-    return EvaluationError(f"{path} is damaged at line {number}. Delete that line, or the whole file to begin anew.")
+    return EvaluationError(f"{path} is damaged at line {number}. Delete that line, or the whole file to begin again.")

@@ -20,16 +20,16 @@ def test_results_are_on_disk_as_soon_as_an_image_is_finished(tmp_path: Path) -> 
     path = tmp_path / "new" / "results.jsonl"
     with ResultsFile(path, {"model": "a"}) as results:
         results.append(5, [])
-        assert path.read_text().splitlines()[1:] == ['{"image_id":5,"detections":[]}']
+        assert path.read_text().splitlines()[1:] == ['{"id":5,"result":[]}']
 
 
-@pytest.mark.parametrize("left", ["", '{"form', '{"format":"stvit.evaluate 1","mod'])
+@pytest.mark.parametrize("left", ["", '{"form', '{"format":"stvit.evaluate 2","mod'])
 def test_a_file_that_ends_within_its_first_line_is_begun_anew(tmp_path: Path, left: str) -> None:
     path = tmp_path / "results.jsonl"
     path.write_text(left)
     with ResultsFile(path, {"model": "a"}) as results:
         assert results.finished == {}
-    assert path.read_text() == '{"format":"stvit.evaluate 1","model":"a"}\n'
+    assert path.read_text() == '{"format":"stvit.evaluate 2","model":"a"}\n'
 
 
 @pytest.mark.parametrize(
@@ -39,9 +39,9 @@ def test_a_file_that_ends_within_its_first_line_is_begun_anew(tmp_path: Path, le
         ("holiday notes\n", "not a file of results"),
         ("[1, 2]\n", "not a file of results"),
         ('{"images": []}\n', "not a file of results"),
-        ('{"format":"stvit.evaluate 1","model":"b"}\n', "model b there, a here"),
-        ('{"format":"stvit.evaluate 1","model":"a"}\n{"image_id"\n', "damaged at line 2"),
-        ('{"format":"stvit.evaluate 1","model":"a"}\n{"image_id":5}\n', "damaged at line 2"),
+        ('{"format":"stvit.evaluate 2","model":"b"}\n', "model b there, a here"),
+        ('{"format":"stvit.evaluate 2","model":"a"}\n{"id"\n', "damaged at line 2"),
+        ('{"format":"stvit.evaluate 2","model":"a"}\n{"id":5}\n', "damaged at line 2"),
     ],
 )
 def test_a_file_of_something_else_is_refused_and_left_as_it_is(tmp_path: Path, content: str, message: str) -> None:

@@ -1,0 +1,275 @@
+"""What all evaluations share: arguments, the model, results that survive a kill, progress, and the report."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from timm.models import is_model
+from torch import nn
+
+from stvit.checkpoint import CheckpointError
+from stvit.factory import create_model
+from stvit.predict.load import PRECISIONS
+from stvit.pretrained.model_cards import BundledCard, CardTask, ModelCard, ModelCardError, load_card, read_card
+from stvit.pretrained.records import record
+from stvit.pretrained.resolve import sha256_of
+
+from .errors import EvaluationError, first_of
+from .results import Id, ResultsFile
+
+
+class Benchmark(Protocol):
+    """One model on one set.
+
+    Attributes:
+        origin: what the results depend on, as plain data.
+        noun: of the samples, plural.
+        ids: of all samples, each once.
+    """
+
+    origin: dict[str, Any]
+    noun: str
+    ids: Sequence[Id]
+
+    def results(self, todo: Sequence[Id]) -> Iterator[tuple[Id, Any]]:
+        """Run the model on samples; yields the result of each as plain data, or the EvaluationError or UserError that
+        says why a sample cannot be read."""
+        ...
+
+    def metrics(self, finished: Mapping[Id, Any]) -> dict[str, Any]:
+        """The figures of the samples that have results."""
+        ...
+
+    def table(self, metrics: Mapping[str, Any]) -> str:
+        """The figures as text."""
+        ...
+
+
+@dataclass(frozen=True)
+class EvaluatedModel:
+    """A model with its weights, on its device and in its precision.
+
+    Attributes:
+        network: in evaluation mode.
+        name: what results are filed under.
+        card: of a trained model.
+        origin: name, options and weights, as plain data.
+        published: what its record or card says that it reaches, one line.
+    """
+
+    network: Any
+    name: str
+    card: ModelCard | None
+    origin: dict[str, Any]
+    published: str
+
+    @property
+    def architecture(self) -> str:
+        """Registered name."""
+        return self.card.model if self.card else self.name
+
+    @property
+    def class_names(self) -> tuple[str, ...] | None:
+        """In the order of the outputs, where they are known."""
+        return self.card.classes if self.card else None
+
+
+def add_common_arguments(parser: argparse.ArgumentParser, default_precision: str = "float32") -> None:
+    """The arguments that every evaluation takes beside its data."""
+    add = parser.add_argument
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--model", metavar="NAME", help="name of a registered model")
+    which.add_argument("--record", type=Path, metavar="FILE", help="a trained model by its card, a .json")
+    add("--checkpoint", type=Path, metavar="FILE", help="weights of --model (default: the published ones)")
+    ema = parser.add_mutually_exclusive_group()
+    ema.add_argument(
+        "--use-ema", dest="use_ema", action="store_true", default=None, help="averaged weights of the file"
+    )
+    ema.add_argument("--no-ema", dest="use_ema", action="store_false", help="the others, where it holds both")
+    add("--option", type=key_value, action="append", default=[], metavar="KEY=VALUE", help="argument of the model")
+    add("--num-classes", type=positive, metavar="N", help="classes of the checkpoint (default: the model's)")
+    add("--device", default="cuda" if torch.cuda.is_available() else "cpu", choices=["cpu", "cuda"])
+    add("--precision", default=default_precision, choices=PRECISIONS)
+    add("--results", "--resume", type=Path, metavar="FILE", help="results by sample (MODEL.BENCHMARK.jsonl)")
+    add("--output", type=Path, metavar="FILE", help="figures as JSON (the results' name with .metrics.json)")
+    add("--limit", type=positive, metavar="N", help="the first N samples alone")
+    add("--skip-invalid", action="store_true", help="leave out what cannot be used")
+
+
+def check_common_arguments(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    """Leave with a message where the common arguments do not fit; fill in the names of the files."""
+    if options.model and not is_model(options.model.partition(".")[0]):
+        parser.error(f"unknown model: {options.model}")
+    if options.record and (options.checkpoint or options.num_classes or options.option):
+        parser.error(
+            "--record names weights and classes: give it without --checkpoint and --num-classes, and without --option"
+        )
+    if options.device == "cuda" and not torch.cuda.is_available():
+        parser.error("no CUDA device is available")
+    if options.num_classes:
+        options.option.append(("num_classes", options.num_classes))
+    if name := options.model or (options.record and options.record.stem):
+        options.results = options.results or Path(f"{name}.{options.benchmark}.jsonl")
+        options.output = options.output or options.results.with_suffix(".metrics.json")
+
+
+def positive(text: str) -> int:
+    """A whole number from 1 on."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 on")
+    return int(text)
+
+
+def key_value(text: str) -> tuple[str, Any]:
+    """``KEY=VALUE``; the value is JSON where it can be, else a text."""
+    key, equals, value = text.partition("=")
+    if not equals or not key.isidentifier():
+        raise argparse.ArgumentTypeError(f"{text!r} is not of the form KEY=VALUE")
+    try:
+        return key, json.loads(value)
+    except ValueError:
+        return key, value
+
+
+def load_model(options: argparse.Namespace, task: CardTask) -> EvaluatedModel:
+    """The model that the arguments name.
+
+    Raises:
+        EvaluationError: it is of another task, or cannot be made with its options, or has no published weights.
+        ModelCardError, WeightsUnavailable, CheckpointError: see :mod:`stvit.pretrained` and :mod:`stvit.checkpoint`.
+    """
+    if options.record:
+        network, card = load_card(options.record)
+        origin, name, published = {"checkpoint": card.sha256}, card.name, measured_by_card(options.record)
+    else:
+        network, card, name = _registered(options), None, options.model
+        origin = {"checkpoint": options.checkpoint and sha256_of(options.checkpoint)}
+        figures = record(name).published
+        published = (
+            f"The paper has {in_words(figures)}." if figures else f"The record of {name} has no published figure."
+        )
+    found = task_of(network)
+    if (card.task if card else found) != task or found != task:
+        kind, advice = KINDS[task]
+        raise EvaluationError(f"{card.model if card else name} is no {kind}.", advice)
+    network = network.to(options.device, PRECISIONS[options.precision]).requires_grad_(False)
+    origin = {"model": name, **origin, "precision": options.precision, **dict(options.option)}
+    return EvaluatedModel(network, name, card, origin, published)
+
+
+KINDS: dict[CardTask, tuple[str, str]] = {
+    "classify": ("classifier of pictures", "Choose another command: coco, segment or video."),
+    "detect": ("detector", "Choose a model whose name ends in _cascade_mask_rcnn."),
+    "segment": ("segmenter", "Choose a model whose name ends in _upernet."),
+    "video": ("classifier of clips", "Choose a model with video_swin in its name."),
+}
+
+
+def task_of(network: nn.Module) -> CardTask:
+    """What a network does."""
+    if getattr(network, "output_fmt", "") == "NTHWC":
+        return "video"
+    if hasattr(network, "auxiliary_head") and hasattr(network, "predict"):
+        return "segment"
+    return "detect" if hasattr(network, "predict") else "classify"
+
+
+def _registered(options: argparse.Namespace) -> nn.Module:
+    """The registered model with the weights of a file, else with the published ones."""
+    try:
+        return create_model(
+            options.model,
+            options.checkpoint,
+            pretrained=options.checkpoint is None,
+            use_ema=options.use_ema,
+            **dict(options.option),
+        )
+    except CheckpointError:
+        raise
+    except TypeError as error:
+        raise EvaluationError(
+            f"{options.model} cannot be made with these options ({error}).", "Check --option."
+        ) from error
+    except (RuntimeError, ValueError, OSError) as error:  # WeightsUnavailable, and what timm raises
+        raise EvaluationError(
+            f"The published weights of {options.model} cannot be loaded ({error}).", "Name a file with --checkpoint."
+        ) from error
+
+
+def measured_by_card(path: Path) -> str:
+    """What a bundled model's card says that it reaches."""
+    try:
+        card = read_card(path, BundledCard)
+    except ModelCardError:
+        return "The card has no figures."
+    return f"The card has {in_words(card.metrics)} on {card.split} ({card.num_samples} samples)."
+
+
+def in_words(figures: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} {value:g}" for name, value in figures.items())
+
+
+def run(benchmark: Benchmark, options: argparse.Namespace, published: str) -> bool:
+    """Run what has no result yet, then print and save the figures.
+
+    A sample that cannot be read is named and counted, never replaced; the figures are those of the others, and the same
+    command tries it again.
+
+    Returns:
+        Whether the figures are of all samples, or ``--skip-invalid`` allows that they are not.
+
+    Raises:
+        EvaluationError: not one sample can be used, or the results cannot be written.
+    """
+    with ResultsFile(options.results, benchmark.origin) as results:
+        todo = [one for one in benchmark.ids if one not in results.finished]
+        progress = Progress(len(benchmark.ids) - len(todo), len(benchmark.ids), benchmark.noun)
+        unusable = []
+        for sample, result in benchmark.results(todo):
+            if isinstance(result, Exception):
+                unusable.append(str(result))
+            else:
+                results.append(sample, result)
+            progress()
+        finished = {one: results.finished[one] for one in benchmark.ids if one in results.finished}
+    left_out = f"{len(unusable)} of {len(benchmark.ids)} {benchmark.noun} cannot be used: {first_of(unusable)}"
+    if not finished:
+        raise EvaluationError(left_out)
+    metrics = benchmark.metrics(finished)
+    report = {**benchmark.origin, benchmark.noun: len(finished), "unusable": unusable, **metrics}
+    options.output.parent.mkdir(parents=True, exist_ok=True)
+    options.output.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    print(f"\n{benchmark.table(metrics)}\n\n{published}\nSaved in {options.output}.")
+    if unusable:
+        print(f"{left_out}\nThe figures are of the other {len(finished)}.", file=sys.stderr)
+    return not unusable or options.skip_invalid
+
+
+class Progress:
+    """Counts finished samples on standard error, with the time that the rest will take."""
+
+    def __init__(self, already: int, total: int, noun: str = "images") -> None:
+        self.already, self.total, self.noun, self.done, self.start = already, total, noun, 0, time.monotonic()
+        if already:
+            print(f"{already} of {total} {noun} are finished already.", file=sys.stderr)
+
+    def __call__(self) -> None:
+        self.done += 1
+        seconds_each = (time.monotonic() - self.start) / self.done
+        finished = self.already + self.done
+        left = round(seconds_each * (self.total - finished))
+        text = f"{finished}/{self.total} {self.noun}, {1 / seconds_each:.2f} a second, {duration(left)} left"
+        print(f"\r{text:60}", end="", file=sys.stderr, flush=True)
+
+
+def duration(seconds: int) -> str:
+    """Hours, minutes and seconds, e.g. ``1:02:03``."""
+    return f"{seconds // 3600}:{seconds // 60 % 60:02}:{seconds % 60:02}"
