@@ -57,9 +57,15 @@ def main(arguments: list[str] | None = None) -> int:
         compute_in_one_place()
     try:
         pictures, missing = find_pictures(options.pictures)
+        for name in missing:
+            print(f"{name}: there is no picture of this name. Check the path, or quote the pattern.", file=sys.stderr)
+        if not pictures:
+            return 1
         overlays = overlay_paths(options.overlay, pictures) if options.overlay else [None] * len(pictures)
-        predict = build_predictor(options)
-        return report(options, predict, pictures, overlays, missing)
+        failed = len(missing) + report(options, build_predictor(options), pictures, overlays)
+        if failed:
+            print(f"{failed} of {len(pictures) + len(missing)} passed over.", file=sys.stderr)
+        return 1 if failed else 0
     except UserError as error:
         print(error, file=sys.stderr)
         return 1
@@ -275,16 +281,13 @@ def report(
     predict: Predictor,
     pictures: Sequence[Path],
     overlays: Sequence[Path | None],
-    missing: Sequence[str],
 ) -> int:
-    """Predict on all pictures and print the answers; 1 where something was passed over, else 0.
+    """Predict on all pictures and print the answers; returns how many were passed over.
 
     Raises:
         BadOutput: an overlay cannot be written.
     """
-    for name in missing:
-        print(f"{name}: there is no picture of this name. Check the path, or quote the pattern.", file=sys.stderr)
-    failed = len(missing)
+    failed = 0
     steps = tqdm(total=len(pictures), unit="picture", file=sys.stderr, disable=len(pictures) < 2, leave=False)
     with steps:
         for path, overlay in zip(pictures, overlays, strict=True):
@@ -296,9 +299,7 @@ def report(
             else:
                 _answer(options, predict, path, source, overlay)
             steps.update()
-    if failed:
-        print(f"{failed} of {len(pictures) + len(missing)} passed over.", file=sys.stderr)
-    return 1 if failed else 0
+    return failed
 
 
 def _answer(

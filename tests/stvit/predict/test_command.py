@@ -159,3 +159,9 @@ def test_neither_answers_nor_help_need_what_only_extras_bring(photos: Path) -> N
     assert subprocess.run(command, capture_output=True, check=False).returncode == 0
     refused = subprocess.run([*command, "--overlay", "x.jpg"], capture_output=True, text=True, check=False)
     assert refused.returncode != 0 and "stvit-studio[video]" in refused.stderr and "Traceback" not in refused.stderr
+
+
+def test_without_any_picture_no_model_is_loaded(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(tmp_path / "*.jpg"), "--checkpoint", "none.pth", "--device", "cpu"]) == 1
+    printed = capsys.readouterr()
+    assert "there is no picture of this name" in printed.err and len(printed.err.splitlines()) == 1
