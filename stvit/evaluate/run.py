@@ -161,7 +161,7 @@ def load_model(options: argparse.Namespace, task: CardTask) -> EvaluatedModel:
         kind, advice = KINDS[task]
         raise EvaluationError(f"{card.model if card else name} is no {kind}.", advice)
     network = network.to(options.device, PRECISIONS[options.precision]).requires_grad_(False)
-    origin = {"model": name, **origin, "precision": options.precision, **dict(options.option)}
+    origin = {"model": name, **origin, "precision": options.precision, "options": dict(options.option)}
     return EvaluatedModel(network, name, card, origin, published)
 
 

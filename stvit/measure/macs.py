@@ -86,7 +86,7 @@ def count_macs(model: nn.Module, input_shape: tuple[int, ...] = (3, 224, 224), *
         model: any model; it is left as it is.
         input_shape: (C, H, W) of one input.
         as_published: count as the papers did, for comparison with their tables: BatchNorm in training mode, every
-            overlapping copy of an image token projected anew, and weighted sums in the pooling free. What this
+            overlapping copy of an image token projected again, and weighted sums in the pooling free. What this
             implementation computes is less.
     """
     return sum(call.macs for call in trace_calls(model, input_shape, as_published=as_published))
