@@ -113,7 +113,7 @@ class Caption:
 
 
 @dataclass(frozen=True)
-class Judged:
+class FramePrediction:
     """What a model says about a frame, in plain values that can go from one process to another."""
 
     result: FrameResult
@@ -129,7 +129,7 @@ class LiveModels:
         self._ready: WeakKeyDictionary[LoadedModel, OrderedDict[Setting, Model]] = WeakKeyDictionary()
         self._lock = Lock()
 
-    def judge(self, job: ClipJob, pixels: np.ndarray) -> Judged:
+    def predict(self, job: ClipJob, pixels: np.ndarray) -> FramePrediction:
         """What the model of a job says about a frame, (H, W, 3) uint8 RGB. The device is held for this frame alone.
 
         Raises:
@@ -137,7 +137,7 @@ class LiveModels:
         """
         model = self._model(job, pixels.shape[:2])
         (result,) = model.infer([model.prepare(pixels)])
-        return Judged(result, Caption(model.label, model.note, model.macs))
+        return FramePrediction(result, Caption(model.label, model.note, model.macs))
 
     def _model(self, job: ClipJob, frame_hw: tuple[int, int]) -> Model:
         loaded, setting = self._engine.store.get(job.model), (job, frame_hw)
@@ -187,11 +187,11 @@ class LiveRun:
         self._drawn_s: float | None = None
         self._interval_s: float | None = None
 
-    def draw(self, pixels: np.ndarray, judged: Judged) -> None:
+    def draw(self, pixels: np.ndarray, predicted: FramePrediction) -> None:
         """Draw on a frame (H, W, 3), with the rate at which frames are really drawn."""
-        if self._annotator is None or self._caption != judged.caption:
-            self._annotator, self._caption = Annotator(judged.caption, USUAL_FPS), judged.caption
-        followed = self._annotator.follow(judged.result)
+        if self._annotator is None or self._caption != predicted.caption:
+            self._annotator, self._caption = Annotator(predicted.caption, USUAL_FPS), predicted.caption
+        followed = self._annotator.follow(predicted.result)
         self._tick()
         if self._interval_s:
             followed = replace(followed, frames_per_second=1 / self._interval_s)
@@ -208,8 +208,8 @@ class LiveRuns:
     """The runs under way, found by a key that nobody can guess; at most one of each visitor.
 
     Attributes:
-        turn: held by the run whose frame is judged and drawn. Other visitors' cameras wait for it, not for the device;
-            and as it outlasts the use of the device, whoever else waits for that comes in between two frames.
+        turn: held by the run whose frame is under way. Other visitors' cameras wait for it, not for the device; and as
+            it outlasts the use of the device, whoever else waits for that comes in between two frames.
     """
 
     def __init__(self) -> None:

@@ -46,7 +46,7 @@ class Runtime:
         race_backbones: (path, model, baseline, short_side) -> iterator of ``RaceState``, see ``demo.benchmark``.
         race_segmenters: (path, model, baseline) -> iterator of ``RaceState``, see there.
         process_clip: (path, folder, job) -> iterator of ``stvit.video.Progress``, see ``demo.video``.
-        judge_frame: (job, pixels) -> ``demo.camera.Judged``, see there.
+        predict_frame: (job, pixels) -> ``demo.camera.FramePrediction``, see there.
         race_file: (path, model, baseline, batch_size) -> iterator of ``RaceState``, see ``demo.benchmark.race``.
     """
 
@@ -73,7 +73,7 @@ class Runtime:
         self.segment_file = _with_device(engine.segment_file)
         self.race_segmenters = _with_device(race_wholes)
         self.process_clip = _with_device(partial(process_clip, engine), GPU_SECONDS_FOR_CLIP)
-        self.judge_frame = _with_device(LiveModels(engine).judge, GPU_SECONDS_FOR_FRAME)
+        self.predict_frame = _with_device(LiveModels(engine).predict, GPU_SECONDS_FOR_FRAME)
 
     @property
     def device_words(self) -> str:

@@ -82,8 +82,8 @@ def test_what_is_no_frame_gets_a_message_of_its_own(sent: object, words: str) ->
 
 
 @pytest.mark.parametrize("task", [CLASSIFY, CLUSTERS, DETECT])
-def test_a_model_judges_a_frame_and_its_network_is_asked_for_once(models: LiveModels, task: str) -> None:
-    first, second = (models.judge(job(task), scene(shift=shift)) for shift in (0, 4))
+def test_a_model_predicts_on_a_frame_and_its_network_is_asked_for_once(models: LiveModels, task: str) -> None:
+    first, second = (models.predict(job(task), scene(shift=shift)) for shift in (0, 4))
     assert first.caption == second.caption and first.caption.note.startswith("no weights")
     assert first.caption.label == "STViT-R-Swin-S" and first.caption.macs > 1e6
     assert (first.result.regions is not None) == (task != CLASSIFY)
@@ -93,7 +93,7 @@ def test_a_model_judges_a_frame_and_its_network_is_asked_for_once(models: LiveMo
 
 def test_few_models_are_kept_ready_however_many_sizes_of_frames_come(models: LiveModels) -> None:
     for height in range(32, 32 + 2 * READY_MODELS):
-        models.judge(job(), scene(height))
+        models.predict(job(), scene(height))
     assert [len(ready) for ready in models._ready.values()] == [READY_MODELS]
 
 
@@ -102,28 +102,28 @@ def test_a_network_that_the_store_gives_up_is_not_held(models: LiveModels, no_we
         raise WeightsUnavailable("hub down", "The Hub is out of order.", "Wait a minute.")
 
     no_weights.side_effect = resolve
-    models.judge(job(), scene())
+    models.predict(job(), scene())
     store = models._engine.store
     network = ref(store.get(NARROW.find(MODEL)).network)
     store.budget_bytes = 0
     store.get(OFFERED.find(BASELINE))
     gc.collect()
     assert network() is None and len(models._ready) == 0
-    models.judge(job(), scene())
+    models.predict(job(), scene())
     assert list(models._ready) == [store.get(NARROW.find(MODEL))]
 
 
 def test_a_network_that_came_anew_is_asked_from_then_on(models: LiveModels) -> None:
-    models.judge(job(), scene())
+    models.predict(job(), scene())
     store = models._engine.store
     store._keep(replace(store.get(NARROW.find(MODEL)), network=copy.deepcopy(store.get(NARROW.find(MODEL)).network)))
-    models.judge(job(), scene())
+    models.predict(job(), scene())
     assert store.get(NARROW.find(MODEL)) in models._ready
 
 
 @pytest.mark.parametrize("task", [CLUSTERS, DETECT])
 def test_the_full_token_model_of_the_same_size_costs_more(models: LiveModels, task: str) -> None:
-    macs = models.judge(job(task), scene()).caption.macs
+    macs = models.predict(job(task), scene()).caption.macs
     full = macs_on_frame(NARROW.counterpart(job(task).model), 320, (96, 128))
     assert 1.02 < full / macs < 3
 
@@ -131,24 +131,24 @@ def test_the_full_token_model_of_the_same_size_costs_more(models: LiveModels, ta
 def test_regions_keep_their_colours_from_frame_to_frame(models: LiveModels, monkeypatch: pytest.MonkeyPatch) -> None:
     drawn = Mock()
     monkeypatch.setattr(stvit.video.annotate, "draw_regions", drawn)
-    judged = models.judge(job(), scene())
-    regions = judged.result.regions
+    predicted = models.predict(job(), scene())
+    regions = predicted.result.regions
     renumbered = replace(regions, assignment=regions.num_tokens - 1 - regions.assignment)
     run = LiveRun("visitor", job())
     for own in (regions, renumbered):
-        run.draw(scene(), replace(judged, result=replace(judged.result, regions=own)))
+        run.draw(scene(), replace(predicted, result=replace(predicted.result, regions=own)))
     first, second = (call.args[1] for call in drawn.call_args_list)
     np.testing.assert_array_equal(first, second)
 
 
 def test_the_rate_on_the_picture_is_that_of_the_frames(models: LiveModels, monkeypatch: pytest.MonkeyPatch) -> None:
     written, clock = Mock(), SimpleNamespace(perf_counter=iter([1.0, 1.25, 1.5]).__next__, monotonic=time.monotonic)
-    judged = models.judge(job(), scene())
+    predicted = models.predict(job(), scene())
     monkeypatch.setattr(stvit.video.annotate, "put_text", written)
     monkeypatch.setattr(demo.camera, "time", clock)
     run, pixels = LiveRun("visitor", job()), scene()
     for _ in range(3):
-        run.draw(pixels, judged)
+        run.draw(pixels, predicted)
     assert [call.args[1][1].split(",")[0] for call in written.call_args_list[1:]] == ["4.0 frames/s"] * 2
     assert (pixels != scene()).any()
 

@@ -9,7 +9,7 @@ from typing import Any
 import gradio as gr
 import numpy as np
 
-from demo.camera import MAX_SIDE, Judged, LiveRun, LiveRuns, camera_job, macs_on_frame, read_frame
+from demo.camera import MAX_SIDE, FramePrediction, LiveRun, LiveRuns, camera_job, macs_on_frame, read_frame
 from demo.charts.bars import notice
 from demo.errors import told, user_errors
 from demo.export import jpeg_bytes
@@ -91,7 +91,7 @@ class CameraHandlers:
             return BUSY
         try:
             with user_errors():
-                return self._judged(run, message.get("jpeg"))
+                return self._predicted(run, message.get("jpeg"))
         except UserError as error:
             return {"error": str(error)}
         except gr.Error as error:  # no GPU is lent now
@@ -99,24 +99,24 @@ class CameraHandlers:
         finally:
             run.in_flight.release()
 
-    def _judged(self, run: LiveRun, jpeg: object) -> Answer:
+    def _predicted(self, run: LiveRun, jpeg: object) -> Answer:
         start = time.perf_counter()
         pixels = read_frame(jpeg)
         with self.runs.turn:
-            judged = self.runtime.judge_frame(run.job, pixels)
-            run.draw(pixels, judged)
+            predicted = self.runtime.predict_frame(run.job, pixels)
+            run.draw(pixels, predicted)
         return {
             "jpeg": base64(jpeg_bytes(pixels)),
-            "modelMs": round(judged.result.model_ms, 2),
+            "modelMs": round(predicted.result.model_ms, 2),
             "serverMs": round((time.perf_counter() - start) * 1e3, 2),
-            **self._cost(run.job, pixels, judged),
+            **self._cost(run.job, pixels, predicted),
         }
 
-    def _cost(self, job: ClipJob, pixels: np.ndarray, judged: Judged) -> Answer:
+    def _cost(self, job: ClipJob, pixels: np.ndarray, predicted: FramePrediction) -> Answer:
         full = job.model if job.model.method.full_tokens else self.registry.counterpart(job.model)
         return {
-            "label": judged.caption.label,
-            "macs": judged.caption.macs,
+            "label": predicted.caption.label,
+            "macs": predicted.caption.macs,
             "fullTokenMacs": macs_on_frame(full, job.short_side, pixels.shape[:2]) if full else None,
             "ofBackbone": job.task == DETECT,
         }

@@ -77,14 +77,14 @@ def test_after_a_stop_frames_find_no_run(handlers: CameraHandlers) -> None:
 
 def held_up(handlers: CameraHandlers) -> tuple[Event, Event]:
     """Let the model wait: events that it was asked, and that it may go on."""
-    asked, go_on, judge = Event(), Event(), handlers.runtime.judge_frame
+    asked, go_on, predict = Event(), Event(), handlers.runtime.predict_frame
 
     def slow(*arguments: Any) -> Any:
         asked.set()
         assert go_on.wait(60)
-        return judge(*arguments)
+        return predict(*arguments)
 
-    handlers.runtime.judge_frame = slow
+    handlers.runtime.predict_frame = slow
     return asked, go_on
 
 
@@ -139,14 +139,14 @@ def test_what_goes_wrong_in_the_model_is_told_and_the_run_is_free_again(
     handlers: CameraHandlers, error: Exception, message: str
 ) -> None:
     key = opened(handlers)[1]["run"]
-    handlers.runtime.judge_frame = Mock(side_effect=error)
+    handlers.runtime.predict_frame = Mock(side_effect=error)
     for _ in range(2):
         assert message in handlers.answer(frame(key))["error"]
 
 
 def test_a_defect_is_not_swallowed(handlers: CameraHandlers) -> None:
     key = opened(handlers)[1]["run"]
-    handlers.runtime.judge_frame = Mock(side_effect=RuntimeError("a defect"))
+    handlers.runtime.predict_frame = Mock(side_effect=RuntimeError("a defect"))
     with pytest.raises(RuntimeError, match="a defect"):
         handlers.answer(frame(key))
 
