@@ -70,17 +70,18 @@ def test_the_wheel_holds_the_library_with_its_data_and_nothing_else(wheel: Path)
 
 
 @pytest.mark.slow
-def test_the_core_needs_no_package_of_an_extra(installed: Run) -> None:
+@pytest.mark.parametrize("command", ["measure", "predict"])
+def test_the_core_needs_no_package_of_an_extra(installed: Run, command: str) -> None:
     program = (
         f"import runpy, sys; sys.modules.update(dict.fromkeys({EXTRAS!r})); import stvit, timm; "
         "print(stvit.__file__, timm.is_model('stvit_deit_tiny_patch16_224')); "
-        "sys.argv[1:] = ['--help']; runpy.run_module('stvit.measure', run_name='__main__')"
+        f"sys.argv[1:] = ['--help']; runpy.run_module('stvit.{command}', run_name='__main__')"
     )
     done = installed("-c", program)
     assert done.returncode == 0, done.stderr
     path, registered = done.stdout.splitlines()[0].split()
     assert "site-packages" in path and not path.startswith(str(ROOT)) and registered == "True"
-    assert "python -m stvit.measure" in done.stdout
+    assert f"python -m stvit.{command}" in done.stdout
 
 
 @pytest.mark.slow
