@@ -21,6 +21,7 @@ from stvit.predict.load import PRECISIONS
 from stvit.pretrained.model_cards import BundledCard, CardTask, ModelCard, ModelCardError, load_card, read_card
 from stvit.pretrained.records import record
 from stvit.pretrained.resolve import sha256_of
+from stvit.training.runs import ORIGIN_FILE, Origin
 
 from .errors import EvaluationError, first_of
 from .results import Id, ResultsFile
@@ -61,6 +62,7 @@ class EvaluatedModel:
         network: in evaluation mode.
         name: what results are filed under.
         card: of a trained model.
+        class_names: in the order of the outputs, where they are known.
         origin: name, options and weights, as plain data.
         published: what its record or card says that it reaches, one line.
     """
@@ -68,6 +70,7 @@ class EvaluatedModel:
     network: Any
     name: str
     card: ModelCard | None
+    class_names: tuple[str, ...] | None
     origin: dict[str, Any]
     published: str
 
@@ -75,11 +78,6 @@ class EvaluatedModel:
     def architecture(self) -> str:
         """Registered name."""
         return self.card.model if self.card else self.name
-
-    @property
-    def class_names(self) -> tuple[str, ...] | None:
-        """In the order of the outputs, where they are known."""
-        return self.card.classes if self.card else None
 
 
 def add_common_arguments(parser: argparse.ArgumentParser, default_precision: str = "float32") -> None:
@@ -162,7 +160,15 @@ def load_model(options: argparse.Namespace, task: CardTask) -> EvaluatedModel:
         raise EvaluationError(f"{card.model if card else name} is no {kind}.", advice)
     network = network.to(options.device, PRECISIONS[options.precision]).requires_grad_(False)
     origin = {"model": name, **origin, "precision": options.precision, "options": dict(options.option)}
-    return EvaluatedModel(network, name, card, origin, published)
+    class_names = card.classes if card else trained_classes(options.checkpoint)
+    return EvaluatedModel(network, name, card, class_names, origin, published)
+
+
+def trained_classes(checkpoint: Path | None) -> tuple[str, ...] | None:
+    """The classes that ``python -m stvit.training`` noted beside the weights of a run, if these are of one."""
+    if checkpoint is None or not (checkpoint.parent / ORIGIN_FILE).is_file():
+        return None
+    return Origin.read(checkpoint.parent).classes or None
 
 
 KINDS: dict[CardTask, tuple[str, str]] = {

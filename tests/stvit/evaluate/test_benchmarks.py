@@ -21,6 +21,7 @@ from stvit.evaluate import __main__ as command
 from stvit.evaluate import run as run_module
 from stvit.evaluate.classify import labelled_folder
 from stvit.evaluate.errors import EvaluationError
+from stvit.training.runs import Origin
 from tests.stvit.video.clips import make_clip
 
 CLASSES = 6
@@ -156,6 +157,16 @@ def test_classes_of_a_card_are_matched_by_name(folder: Path) -> None:
     assert dict(samples)["n000/a.png"] == 5 and dict(samples)["n004/b.webp"] == 1
     with pytest.raises(EvaluationError, match="2 of 6 classes that a does not know: n004, n005"):
         labelled_folder(folder, SimpleNamespace(class_names=names[2:], name="a", network=ByRed()))
+
+
+def test_classes_are_those_that_training_noted_beside_the_weights(tmp_path: Path) -> None:
+    origin = Origin(
+        recipe="a", changes=(), entries={}, precision="no", device="cpu", torch="2", classes=("bag", "coat")
+    )
+    weights = tmp_path / "model.safetensors"
+    assert run_module.trained_classes(weights) is None and run_module.trained_classes(None) is None
+    origin.write(tmp_path)
+    assert run_module.trained_classes(weights) == ("bag", "coat")
 
 
 @pytest.fixture
