@@ -12,7 +12,6 @@ import cv2
 import numpy as np
 import torch
 from PIL import Image
-from pycocotools import mask as coco_mask
 
 from demo.answers import ClassifyAnswer, DetectAnswer, StageTimes
 from demo.benchmark import Racer, RaceState
@@ -24,6 +23,7 @@ from stvit.draw.canvas import rgb_canvas
 from stvit.draw.classes import draw_classes
 from stvit.draw.objects import draw_objects, object_colours, object_names
 from stvit.draw.regions import draw_attention, draw_regions, grid_box, region_colours
+from stvit.evaluate.coco import encode_mask
 from stvit.predict.preprocess import InputGeometry
 from stvit.predict.regions import TokenRegions
 
@@ -259,27 +259,5 @@ def _annotation(found: Detections, number: int, ids: Sequence[int]) -> dict[str,
         "score": round(float(found.scores[number]), 5),
         "area": int(mask.sum()),
         "iscrowd": 0,
-        "segmentation": run_lengths(mask.numpy(), corner, found.image_hw),
+        "segmentation": encode_mask(mask.numpy(), corner, found.image_hw),
     }
-
-
-def run_lengths(mask: np.ndarray, corner: tuple[int, int], image_hw: tuple[int, int]) -> dict[str, Any]:
-    """A mask as COCO's compressed run lengths of the whole image, which never has to exist.
-
-    Args:
-        mask: (h, w) bool, a part of the image.
-        corner: row and column of its first pixel.
-        image_hw: size of the image.
-    """
-    height, width = image_hw
-    columns = np.pad(mask.T.astype(np.int8), ((0, 0), (1, 1)))  # COCO counts down the columns
-    column, row = np.diff(columns, axis=1).nonzero()  # where runs begin and, in turn, end
-    places = (column + corner[1]) * height + row + corner[0]
-    begins, ends = places[::2], places[1::2]
-    apart = begins[1:] > ends[:-1]  # a run that goes over the edge into the next column is one run
-    edges = np.stack([begins[np.r_[True, apart]], ends[np.r_[apart, True]]], axis=1) if len(places) else places
-    counts = np.diff(np.r_[0, edges.ravel(), height * width]).tolist()
-    if counts[-1] == 0:  # the last run reaches the end
-        counts.pop()
-    packed = coco_mask.frPyObjects({"size": [height, width], "counts": counts}, height, width)
-    return {"size": [height, width], "counts": packed["counts"].decode("ascii")}

@@ -175,7 +175,7 @@ def measured(folder: Path, registry: Registry) -> str:
     if not groups:
         return (
             '<div class="card accuracy"><h4>Measured with this code</h4><p class="none">Nothing is recorded yet. To '
-            f"measure every method on this machine, run <code>{MEASURE}</code>, then start the page anew.</p></div>"
+            f"measure every method on this machine, run <code>{MEASURE}</code>, then start the page again.</p></div>"
         )
     tables = "".join(_measured_table(title, group) for title, group in groups)
     return (

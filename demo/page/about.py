@@ -1,4 +1,4 @@
-"""Models that this project trained, in their own words: what they know, how well, and where they come from; as HTML."""
+"""Cards of bundled models, as HTML: what they know, how well, and where they come from."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ NO_PERCENTAGES = ("cross entropy", "loss")
 
 
 def about(specs: Sequence[ModelSpec]) -> str:
-    """What there is to say of those of the chosen models that this project trained; nothing for others."""
+    """The cards of the bundled models among the chosen ones; a note where their classes differ."""
     bundled = {spec.name: spec for spec in specs if spec.bundled}
     return _different_classes(specs) + "".join(map(_card, bundled.values()))
 
 
 def fallback_notice(specs: Sequence[ModelSpec]) -> str:
-    """That small models stand in for the published ones, and what they know; nothing where none do."""
+    """Say that bundled models stand in for the published ones, and what they know; empty where none do."""
     if not specs:
         return ""
     known = dict.fromkeys(name for spec in specs for name in spec.classes or ())
@@ -46,8 +46,8 @@ def fallback_notice(specs: Sequence[ModelSpec]) -> str:
         "The published weights cannot be reached on the Hugging Face Hub, so the page starts with small models that "
         "this project trained. They know ten kinds of garments and nothing else.",
         "warning",
-        f"These are: {', '.join(known)}. The published models can still be chosen; open the page anew when the Hub can "
-        "be reached to start with them.",
+        f"These are: {', '.join(known)}. The published models can still be chosen; open the page again when the Hub "
+        "can be reached to start with them.",
     )
 
 

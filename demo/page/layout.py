@@ -8,21 +8,11 @@ from pathlib import Path
 import gradio as gr
 
 from demo.runtime import Runtime
-from demo.tabs.camera import (
-    tab as camera,
-)
-from demo.tabs.classify import (
-    tab as classify,
-)
-from demo.tabs.detect import (
-    tab as detect,
-)
-from demo.tabs.segment import (
-    tab as segment,
-)
-from demo.tabs.video import (
-    tab as video,
-)
+from demo.tabs.camera import tab as camera
+from demo.tabs.classify import tab as classify
+from demo.tabs.detect import tab as detect
+from demo.tabs.segment import tab as segment
+from demo.tabs.video import tab as video
 
 HERE = Path(__file__).resolve().parent
 TITLE = "STViT: semantic tokens, live"

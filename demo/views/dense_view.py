@@ -2,29 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from string import Template
 
 import gradio as gr
 
 from demo.views.token_view import HERE, script
 
-SCRIPTS = ("view_parts.js", "dense_tokens.js", "dense_view.js")
+SCRIPTS = ("view_parts.js", "dense_view.js")
 TOKEN_STRIDE = 16  # network pixels between image tokens of stage 3
 
 
-def dense_view(elem_id: str, controls: str, scripts: Sequence[str], **words: str) -> gr.HTML:
+def dense_view(elem_id: str, controls: str, own_script: str, **words: str) -> gr.HTML:
     """The component of one kind of picture.
 
     Args:
         controls: file of its own ones, which stand beside the picture while it shows no tokens.
-        scripts: its own files of JavaScript, which come after those that both share.
+        own_script: its own file of JavaScript, which comes after those that both share.
         words: ``shown``, what the picture is of; ``empty`` and ``hint``, sentences for before and after there is one.
     """
     frame = Template((HERE / "dense_view.html").read_text(encoding="utf-8"))
     return gr.HTML(
         html_template=frame.substitute(controls=(HERE / controls).read_text(encoding="utf-8"), **words),
-        js_on_load=script(*SCRIPTS, *scripts),
+        js_on_load=script(*SCRIPTS, own_script),
         apply_default_css=False,
         elem_id=elem_id,
     )

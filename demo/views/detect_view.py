@@ -20,7 +20,7 @@ def detect_view() -> gr.HTML:
     return dense_view(
         "detections",
         "detect_view.html",
-        ("detect_drawing.js", "detect_view.js"),
+        "detect_view.js",
         shown="detected objects",
         empty="The objects that the detector finds appear here, with their boxes and masks.",
         hint="Point at an object, or focus the picture and use the arrow keys, to single it out.",

@@ -1,5 +1,5 @@
 // Draws the class of every pixel; opacity and highlighting act here, without a request. Runs once for the component, after
-// view_parts.js, dense_tokens.js and dense_view.js.
+// view_parts.js and dense_view.js.
 
 const CLASSES = "Classes", BACKGROUND = 0;
 const view = { ...START, mode: CLASSES, lines: true, names: true };

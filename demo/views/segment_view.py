@@ -21,7 +21,7 @@ def segment_view() -> gr.HTML:
     return dense_view(
         "segmentation",
         "segment_view.html",
-        ("segment_view.js",),
+        "segment_view.js",
         shown="labelled pixels",
         empty="The picture appears here with a colour for the class of every pixel.",
         hint="Point at the picture or at a class, or focus the picture and use the arrow keys, to single a class out.",

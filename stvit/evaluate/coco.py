@@ -111,10 +111,28 @@ def as_results(image_id: Id, detections: Detections, categories: Sequence[Id | N
     return results
 
 
-def encode_mask(mask: np.ndarray) -> dict[str, Any]:
-    """A mask (H, W) bool as COCO's compressed run lengths, ready for JSON."""
-    encoded = rle.encode(np.asfortranarray(mask, dtype=np.uint8))
-    return {"size": list(mask.shape), "counts": encoded["counts"].decode("ascii")}
+def encode_mask(
+    mask: np.ndarray, corner: tuple[int, int] = (0, 0), image_hw: tuple[int, int] | None = None
+) -> dict[str, Any]:
+    """A mask as COCO's compressed run lengths, ready for JSON. The mask of the whole image never has to exist.
+
+    Args:
+        mask: (h, w) bool, the image's or that of a part of it; all else is background.
+        corner: row and column of its first pixel.
+        image_hw: size of the image; by default that of the mask.
+    """
+    height, width = image_hw or mask.shape
+    columns = np.pad(mask.T.astype(np.int8), ((0, 0), (1, 1)))  # COCO counts down the columns
+    column, row = np.diff(columns, axis=1).nonzero()  # where runs begin and, in turn, end
+    places = (column + corner[1]) * height + row + corner[0]
+    begins, ends = places[::2], places[1::2]
+    apart = begins[1:] > ends[:-1]  # a run that goes over the edge into the next column is one run
+    edges = np.stack([begins[np.r_[True, apart]], ends[np.r_[apart, True]]], axis=1) if len(places) else places
+    counts = np.diff(np.r_[0, edges.ravel(), height * width]).tolist()
+    if counts[-1] == 0:  # the last run reaches the end
+        counts.pop()
+    packed = rle.frPyObjects({"size": [height, width], "counts": counts}, height, width)
+    return {"size": [height, width], "counts": packed["counts"].decode("ascii")}
 
 
 def average_precision(
