@@ -33,14 +33,15 @@ IMAGE_ID = 1  # of the one image in a COCO data set
 
 
 def display_copy(run: ClassifyRun) -> tuple[np.ndarray, InputGeometry]:
-    """The source picture, at most ``DISPLAY_SIDE`` on its long side, and what the drawn model saw of the copy."""
+    """Scale the source picture down to ``DISPLAY_SIDE`` on its long side; also return what the drawn model saw of
+    it."""
     picture, _ = run.drawn
     pixels = for_display(picture.source.pixels)
     return pixels, replace(picture.prepared.geometry, source_hw=pixels.shape[:2])
 
 
 def for_display(pixels: np.ndarray) -> np.ndarray:
-    """A picture (H, W, 3), at most ``DISPLAY_SIDE`` on its long side; itself if it is not larger."""
+    """Scale a picture (H, W, 3) down to ``DISPLAY_SIDE`` on its long side; return itself if it is not larger."""
     height, width = pixels.shape[:2]
     scale = DISPLAY_SIDE / max(height, width)
     if scale >= 1:
@@ -50,7 +51,7 @@ def for_display(pixels: np.ndarray) -> np.ndarray:
 
 
 def jpeg_bytes(pixels: np.ndarray) -> bytes:
-    """(H, W, 3) uint8 RGB as JPEG."""
+    """Encode (H, W, 3) uint8 RGB as JPEG."""
     done, encoded = cv2.imencode(".jpg", pixels[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
     if not done:
         raise ValueError(f"cannot encode a picture of shape {pixels.shape}")
@@ -60,7 +61,7 @@ def jpeg_bytes(pixels: np.ndarray) -> bytes:
 def annotated_picture(
     pixels: np.ndarray, geometry: InputGeometry, regions: TokenRegions, token: int | None = None
 ) -> bytes:
-    """The picture with what one layer did drawn on it, or with where one of its semantic tokens looks, as JPEG."""
+    """Draw on a picture what one layer did, or where one of its semantic tokens looks; returns a JPEG."""
     canvas = rgb_canvas(pixels.copy())
     box_xyxy = grid_box(canvas, geometry)
     if token is None:
@@ -71,21 +72,22 @@ def annotated_picture(
 
 
 def classes_picture(pixels: np.ndarray, labels: np.ndarray, classes: Sequence[str]) -> bytes:
-    """The picture with every class but background in its colour, as JPEG."""
+    """Draw every class but background in its colour; returns a JPEG."""
     canvas = rgb_canvas(pixels.copy())
     draw_classes(canvas, labels, classes)
     return jpeg_bytes(canvas[0].values)
 
 
 def objects_picture(pixels: np.ndarray, found: Detections, classes: Sequence[str]) -> bytes:
-    """The picture with every object's mask, box, name and score, as JPEG."""
+    """Draw every object's mask, box, name and score; returns a JPEG."""
     canvas = rgb_canvas(pixels.copy())
     draw_objects(canvas, found, object_colours(found.labels.numpy()), object_names(found, classes))
     return jpeg_bytes(canvas[0].values)
 
 
 def classification_json(run: ClassifyRun, times: tuple[StageTimes, StageTimes]) -> dict[str, Any]:
-    """A whole request as plain JSON values; times in milliseconds, pixels as (height, width) or (row, column)."""
+    """Describe a whole request in plain JSON values; times in milliseconds, pixels as (height, width) or (row,
+    column)."""
     source, geometry = run.picture.source, _geometry(run.picture.prepared.geometry)
     of_baseline = _geometry(run.baseline_picture.prepared.geometry)
     return {
@@ -97,7 +99,7 @@ def classification_json(run: ClassifyRun, times: tuple[StageTimes, StageTimes]) 
 
 
 def race_json(state: RaceState) -> dict[str, Any]:
-    """A comparison as plain JSON values; ``null`` where nothing is measured yet."""
+    """Describe a comparison in plain JSON values; ``null`` where nothing is measured yet."""
     return {
         "stage": state.stage,
         "progress": round(state.progress, 3),
@@ -114,7 +116,7 @@ def race_json(state: RaceState) -> dict[str, Any]:
 
 
 def detection_json(run: DetectRun) -> dict[str, Any]:
-    """A detection as plain JSON values: boxes XYXY in source pixels, masks as COCO's run lengths, times in ms.
+    """Describe a detection in plain JSON values: boxes XYXY in source pixels, masks as COCO's run lengths, times in ms.
 
     ``objects`` is ``null`` without weights.
     """
@@ -138,7 +140,7 @@ def detection_json(run: DetectRun) -> dict[str, Any]:
 
 
 def segmentation_json(run: SegmentRun) -> dict[str, Any]:
-    """A segmentation as plain JSON values, but for the map of classes, see :func:`indexed_png`; times in ms.
+    """Describe a segmentation in plain JSON values, but for the map of classes, see :func:`indexed_png`; times in ms.
 
     ``present`` are the classes in the picture, largest first; it is ``null`` without weights.
     """
@@ -158,7 +160,8 @@ def segmentation_json(run: SegmentRun) -> dict[str, Any]:
 
 
 def indexed_png(labels: np.ndarray, colours: np.ndarray) -> bytes:
-    """A map of classes (H, W) uint8 as PNG with a palette: pixel values are the classes, shown in their colours."""
+    """Encode a map of classes (H, W) uint8 as PNG with a palette: pixel values are the classes, shown in their
+    colours."""
     image = Image.fromarray(labels)
     image.putpalette(colours.tobytes())
     buffer = BytesIO()
@@ -231,7 +234,7 @@ def _clusters(clusters: TokenRegions) -> dict[str, Any]:
 
 
 def coco_json(found: Detections, file_name: str = "", classes: Sequence[str] = COCO_CLASSES) -> dict[str, Any]:
-    """The objects of one picture as a COCO data set of one image; ``annotations`` are COCO results as well.
+    """Describe the objects of one picture as a COCO data set of one image; ``annotations`` are COCO results as well.
 
     Args:
         found: the objects.

@@ -124,7 +124,7 @@ class Endpoints:
 
     @told
     def segment(self, image: str | None, segmenter: str) -> tuple[Document, str | None, str | None]:
-        """What a segmenter says about a picture, the map of classes, and the annotated picture."""
+        """Return the answer of a segmenter, the map of classes, and the annotated picture."""
         run = self.runtime.segment_file(_sent(image), *self._loaded("segment", segmenter))
         labels, classes = run.result.labels, run.result.classes
         if labels is None:
@@ -139,7 +139,7 @@ class Endpoints:
         yield from map(race_json, self.runtime.race_segmenters(_sent(image), *pair))
 
     def _loaded(self, task: Task, *names: object) -> list[ModelSpec]:
-        """Models by name, in memory: a first download is no part of a timed run."""
+        """Load models by name: a first download is no part of a timed run."""
         specs = [self.registry.find(name, task) for name in names]
         for spec in specs:
             self.runtime.engine.store.get(spec)

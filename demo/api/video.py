@@ -49,7 +49,7 @@ class VideoEndpoint:
 
 
 def progress_json(progress: Progress) -> dict[str, Any]:
-    """A run under way, or its end, as plain values."""
+    """Describe a run under way, or its end, in plain values."""
     return {
         "done": progress.done,
         "progress": progress.part,

@@ -13,7 +13,7 @@ from stvit.measure.timing import LatencySummary
 
 
 def notice(text: str, kind: str = "info", detail: str = "", progress: float | None = None) -> str:
-    """A message across the page: ``kind`` is info, busy, warning or error; ``progress`` in [0, 1] adds a bar."""
+    """Write a message across the page: ``kind`` is info, busy, warning or error; ``progress`` in [0, 1] adds a bar."""
     if not text:
         return ""
     role = "alert" if kind in ("warning", "error") else "status"
@@ -23,7 +23,7 @@ def notice(text: str, kind: str = "info", detail: str = "", progress: float | No
 
 
 def stage_line(state: RaceState) -> str:
-    """What a comparison is doing, where, and how much of it is done."""
+    """Show what a comparison is doing, on which device, and how much of it is done."""
     heading = "Measured" if state.done else state.stage
     return (
         f'<p class="stage-line" role="status"><span>{escape(heading)}</span><span>{escape(state.device)}</span>'
@@ -32,7 +32,7 @@ def stage_line(state: RaceState) -> str:
 
 
 def speed_tile(state: RaceState, batched: bool) -> str:
-    """How many times as fast, in large figures, beside what the multiply-adds would allow."""
+    """Show a speed-up in large figures, beside what the multiply-adds would allow."""
     title = f"Batches of {state.batch_size}" if batched else "One image at a time"
     measured, allowed = state.speedup(batched), state.allowed_speedup
     if measured is None:
@@ -49,7 +49,7 @@ def speed_tile(state: RaceState, batched: bool) -> str:
 
 
 def turns_chart(state: RaceState, what: str, note: str, beside: str = "") -> str:
-    """Everything that a comparison of single inputs has measured so far.
+    """Draw what a comparison of single inputs has measured so far.
 
     Args:
         state: the comparison.
@@ -79,7 +79,7 @@ def _digits(values: Sequence[float]) -> str:
 def bar_chart(
     title: str, unit: str, racers: Sequence[Racer], values: Sequence[float | None], form: str, notes: Sequence[str] = ()
 ) -> str:
-    """One bar for each side; ``None`` where nothing is measured yet."""
+    """Draw one bar for each side; ``None`` where nothing is measured yet."""
     longest = max((value for value in values if value), default=1.0)
     rows = "".join(
         _bar_row(
@@ -95,7 +95,7 @@ def bar_chart(
 
 
 def latency_chart(title: str, unit: str, racers: Sequence[Racer]) -> str:
-    """Median times with the middle half as whiskers."""
+    """Draw median times with the middle half as whiskers."""
     longest = max((racer.latency.q3_ms for racer in racers if racer.latency), default=1.0)
     rows = "".join(
         _bar_row(racer, side, *_latency_bar(racer.latency, side, longest))
@@ -122,7 +122,7 @@ def _bar_row(racer: Racer, side: str, bars: str, value: str, note: str = "") -> 
 
 
 def peak_memory_chart(title: str, racers: Sequence[Racer]) -> str:
-    """Peak memory of both sides; nothing where it is not known."""
+    """Draw the peak memory of both sides; nothing where it is not known."""
     peaks = [racer.peak_memory_bytes / 2**20 if racer.peak_memory_bytes else None for racer in racers]
     return (
         bar_chart(title, "MiB held at once, beside weights and input", racers, peaks, "{:,.0f}") if any(peaks) else ""
@@ -134,7 +134,7 @@ def _chart(title: str, unit: str, rows: str) -> str:
 
 
 def stacked_bar(label: str, parts_ms: Mapping[str, float], longest_ms: float) -> str:
-    """A row of a chart: a label, one bar of consecutive parts (class name: milliseconds), and the sum."""
+    """Draw a row of a chart: a label, one bar of consecutive parts (class name: milliseconds), and the sum."""
     parts = "".join(
         f'<i class="stage {part}" style="--part:{value / longest_ms:.4f}" title="{part} {milliseconds(value)}"></i>'
         for part, value in parts_ms.items()
@@ -147,7 +147,7 @@ def stacked_bar(label: str, parts_ms: Mapping[str, float], longest_ms: float) ->
 
 
 def steps_card(title: str, label: str, parts_ms: Mapping[str, float], note: str) -> str:
-    """Where the time of one request went, step by step (class name: milliseconds)."""
+    """Draw where the time of one request went, step by step (class name: milliseconds)."""
     return (
         f'<div class="card request"><h4>{escape(title)}</h4>'
         f"{stacked_bar(label, parts_ms, sum(parts_ms.values()))}{legend(parts_ms)}"
@@ -156,12 +156,12 @@ def steps_card(title: str, label: str, parts_ms: Mapping[str, float], note: str)
 
 
 def legend(parts: Iterable[str]) -> str:
-    """The colours of the parts of stacked bars."""
+    """Name the colours of stacked bars."""
     return '<p class="legend">' + "".join(f'<span><i class="stage {part}"></i>{part}</span>' for part in parts) + "</p>"
 
 
 def speed_words(speedup: float, baseline_label: str) -> str:
-    """A speed-up in plain words; slower is called slower."""
+    """Say a speed-up in plain words; slower is called slower."""
     if speedup > 1.03:
         return f"faster: {1 / speedup:.0%} of the time of {baseline_label}"
     if speedup < 0.97:
@@ -170,7 +170,7 @@ def speed_words(speedup: float, baseline_label: str) -> str:
 
 
 def percent(probability: float) -> str:
-    """A probability for people: one decimal, and never a false 0 or 100."""
+    """Write a probability with one decimal, and never a false 0 or 100."""
     if 0 < probability < 0.001:
         return "< 0.1 %"
     if 0.999 < probability < 1:
@@ -179,5 +179,5 @@ def percent(probability: float) -> str:
 
 
 def milliseconds(value: float) -> str:
-    """A duration with a sensible number of digits."""
+    """Write a duration with a sensible number of digits."""
     return f"{value:.0f} ms" if value >= 100 else f"{value:.1f} ms"

@@ -18,7 +18,7 @@ from stvit.measure.macs import LayerCost, Part, macs_by_layer, macs_by_part
 
 @dataclass(frozen=True)
 class CostOfModel:
-    """What one image costs.
+    """Multiply-adds of a model for one image.
 
     Attributes:
         layers: what each layer spends, in order of execution.
@@ -49,14 +49,15 @@ def cost_of(spec: ModelSpec) -> CostOfModel:
 
 
 def merge_head(layers: Sequence[LayerCost]) -> tuple[LayerCost, ...]:
-    """Norm and classifiers as one entry: apart they are too small to see."""
+    """Make one entry of norm and classifiers: apart they are too small to see."""
     body = tuple(layer for layer in layers if layer.part != "head")
     head = sum(layer.macs for layer in layers if layer.part == "head")
     return (*body, LayerCost("head", "head", head, None))
 
 
 def breakdown(model: ModelSpec, baseline: ModelSpec) -> str:
-    """Both models on one scale: a column for each layer, the tokens that it works on beneath, a table of the parts."""
+    """Draw both models on one scale: a column for each layer, the tokens that it works on beneath, a table of the
+    parts."""
     costs = cost_of(model), cost_of(baseline)
     tallest = max(layer.macs for cost in costs for layer in cost.layers)
     most = max(max(cost.token_counts()) for cost in costs)
@@ -136,5 +137,5 @@ def _slug(part: str) -> str:
 
 
 def giga(macs: int) -> str:
-    """Multiply-adds in units of 10^9, without a false 0."""
+    """Write multiply-adds in units of 10^9, without a false 0."""
     return f"{macs / 1e9:.2f}" if macs >= 5e6 else "< 0.01"

@@ -1,4 +1,4 @@
-"""Pictures of what detectors and segmenters take, as HTML: the steps of one run, and two of them measured in turns."""
+"""Costs of detectors and segmenters as HTML: the steps of one run, and two models measured in turns."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ WHOLE = (
 
 
 def detection_steps(detector: ModelSpec, result: DetectAnswer) -> str:
-    """Where the time of one detection went."""
+    """Draw where the time of one detection went."""
     parts = {step: getattr(result.times, field) for step, field in DETECTION_STEPS.items()}
     (height, width), (padded_h, padded_w) = result.network_hw, result.padded_hw
     size = f"The network saw the picture at {height} × {width}, filled up to {padded_h} × {padded_w}."
@@ -50,7 +50,7 @@ def detection_steps(detector: ModelSpec, result: DetectAnswer) -> str:
 
 
 def backbones(state: RaceState) -> str:
-    """Everything that a comparison of two backbones has measured so far, and what the paper prints for both."""
+    """Draw what a comparison of two backbones has measured so far, and the paper's figures of both."""
     note = SAME_HEADS if state.model.spec.bundled else ONLY_BACKBONES
     return turns_chart(state, "Backbone", note, _published((state.model, state.baseline)))
 
@@ -75,7 +75,7 @@ def _published(both: tuple[Racer, Racer]) -> str:
 
 
 def segmentation_steps(segmenter: ModelSpec, result: SegmentAnswer) -> str:
-    """Where the time of one segmentation went."""
+    """Draw where the time of one segmentation went."""
     parts = {step: getattr(result.times, field) for step, field in SEGMENTATION_STEPS.items()}
     height, width = result.network_hw
     not_timed = REGIONS_NOT_TIMED if result.regions else ""
@@ -84,5 +84,5 @@ def segmentation_steps(segmenter: ModelSpec, result: SegmentAnswer) -> str:
 
 
 def segmenters(state: RaceState) -> str:
-    """Everything that a comparison of two segmenters has measured so far."""
+    """Draw what a comparison of two segmenters has measured so far."""
     return turns_chart(state, "Segmenter", WHOLE)

@@ -31,7 +31,7 @@ class Point:
 
 
 def published_points(size: str) -> tuple[Point, ...]:
-    """Every method of the STViT paper's Table 4 for one size of DeiT, and DeiT and STViT of its Table 1."""
+    """Collect every method of the STViT paper's Table 4 for one size of DeiT, and DeiT and STViT of its Table 1."""
     tables = paper_tables()
     own = tables["table1_stvit_deit"][size]
     base = own["base"]
@@ -49,7 +49,7 @@ def published_points(size: str) -> tuple[Point, ...]:
 
 
 def section(registry: Registry) -> str:
-    """The whole section: three panels, the table behind them, and what was measured here."""
+    """Draw the whole section: three panels, the table behind them, and what was measured here."""
     panels = "".join(_panel(size, published_points(size)) for size in ("small", "base", "tiny"))
     return (
         f'<div class="card accuracy"><h4>As published: top-1 on ImageNet against multiply-adds</h4>'
@@ -128,7 +128,7 @@ def _axes(xs: tuple[float, float, float], ys: tuple[float, float, float]) -> str
 
 
 def place_labels(labels: Sequence[str], points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    """Where each label starts (left end of its base line), so that it covers no point and no other label if possible.
+    """Place labels (left end of the base line) so that they cover no point and no other label, if possible.
 
     Args:
         labels: texts.
@@ -170,7 +170,8 @@ def _published_table() -> str:
 
 
 def measured(folder: Path, registry: Registry) -> str:
-    """The speed of this code, from the files that the suite of ``stvit.measure`` wrote; or how to measure it."""
+    """Draw the speed of this code, from the files that the suite of ``stvit.measure`` wrote; or say how to measure
+    it."""
     groups = [group for path in sorted(folder.glob("*.json")) for group in _groups(path, registry)]
     if not groups:
         return (

@@ -1,4 +1,4 @@
-"""What a clip under way and a finished one are shown as: pure functions from progress to HTML."""
+"""Clips under way and finished ones as HTML: pure functions from progress to markup."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PREVIEW_SIDE = 720
 
 
 def live(progress: Progress, words: str) -> str:
-    """The newest frame, how far the work is, and how long it will take."""
+    """Show the newest frame, how far the work is, and how long it will take."""
     image = ""
     if progress.preview is not None:
         data = b64encode(jpeg_bytes(_small(progress.preview.rgb()))).decode("ascii")
@@ -35,7 +35,7 @@ def live(progress: Progress, words: str) -> str:
 
 
 def finished(progress: Progress) -> str:
-    """What was made, and where the time went."""
+    """Show what was made, and where the time went."""
     info, busy_ms = progress.info, {name: 1e3 * progress.busy_s.get(name, 0.0) for name in STAGES}
     longest = max(busy_ms.values()) or 1.0
     rows = "".join(stacked_bar(name, {name: value}, longest) for name, value in busy_ms.items())
@@ -52,7 +52,7 @@ def finished(progress: Progress) -> str:
 
 
 def whole_clip(conclusion: Mapping[str, Any]) -> str:
-    """What a clip model says about the clip as a whole."""
+    """Show the answer of a clip model for the whole clip."""
     classes = "".join(
         f"<li>{escape(entry['label'])} <b>{escape(percent(entry['probability']))}</b></li>"
         for entry in conclusion["top5"]
@@ -66,7 +66,7 @@ def whole_clip(conclusion: Mapping[str, Any]) -> str:
 
 
 def clip_words(info: ClipInfo) -> str:
-    """A clip in a few words."""
+    """Describe a clip in a few words."""
     height, width = info.source_hw
     turned = (f", turned by {info.rotation}°" if info.rotation else "") + (", mirrored" if info.mirrored else "")
     sound = f"sound {info.sound}" if info.sound else "no sound"
@@ -74,14 +74,14 @@ def clip_words(info: ClipInfo) -> str:
 
 
 def duration(seconds: float) -> str:
-    """A time span for people."""
+    """Write a time span for people."""
     if seconds >= 90:
         return f"{seconds / 60:.1f} min"
     return f"{seconds:.0f} s" if seconds >= 9.5 else f"{seconds:.1f} s"
 
 
 def stopped() -> str:
-    """After a cancel."""
+    """Say that a run was cancelled."""
     return notice("Stopped. Nothing is left of the new clip.")
 
 

@@ -32,7 +32,7 @@ NO_PERCENTAGES = ("cross entropy", "loss")
 
 
 def about(specs: Sequence[ModelSpec]) -> str:
-    """The cards of the bundled models among the chosen ones; a note where their classes differ."""
+    """Write the cards of the bundled models among the chosen ones, and a note where their classes differ."""
     bundled = {spec.name: spec for spec in specs if spec.bundled}
     return _different_classes(specs) + "".join(map(_card, bundled.values()))
 

@@ -1,4 +1,4 @@
-"""Pictures that a visitor may take: photographs, and for models that know garments, pictures of their test split."""
+"""Example pictures and clips: photographs, and for models that know garments, samples of their test split."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ class Example:
 
 
 def load_examples(folder: Path = EXAMPLES) -> tuple[Example, ...]:
-    """The example photographs in the order of ``licences.json``."""
+    """Read the example photographs in the order of ``licences.json``."""
     return _listed(folder, None)
 
 
 def garment_examples(kind: Kind, folder: Path = GARMENTS) -> tuple[Example, ...]:
-    """Examples of the garments' test split: pictures of one garment each, scenes, or clips."""
+    """Read examples of the garments' test split: pictures of one garment each, scenes, or clips."""
     return _listed(folder, kind)
 
 
@@ -66,11 +66,12 @@ class Gallery:
 
     @classmethod
     def load(cls, kind: Picture) -> Gallery:
-        """The photographs, and one kind of garment examples."""
+        """Read the photographs, and one kind of garment examples."""
         return cls(load_examples(), garment_examples(kind))
 
     def component(self, elem_id: str, target: gr.Image | gr.Video, garments: bool = False) -> gr.HTML:
-        """Thumbnails, of garments or photographs to begin with; the one that is clicked becomes the target's value."""
+        """Make the thumbnails, of garments or photographs at first; the one that is clicked becomes the target's
+        value."""
         thumbnails = gr.HTML(
             self.shown(garments),
             js_on_load=(HERE / "examples.js").read_text(encoding="utf-8"),
@@ -82,14 +83,14 @@ class Gallery:
         return thumbnails
 
     def shown(self, garments: bool) -> str:
-        """Thumbnails with titles and licences, as HTML, of a clip's first frame. Photographs are numbered first, then
-        garments."""
+        """Write thumbnails with titles and licences, as HTML, of a clip's first frame. Photographs are numbered first,
+        then garments."""
         if garments:
             return _thumbnails("Examples from the test split", self.garments, len(self.photos))
         return _thumbnails("Examples", self.photos, 0)
 
     def chosen(self, event: gr.EventData) -> str:
-        """The path of the example of the number that the browser sent.
+        """Find the path of the example whose number the browser sent.
 
         Raises:
             gr.Error: there is no such example.

@@ -30,7 +30,7 @@ class OfficialWeights:
 
     Args:
         specs: published models with weights.
-        ask: whether a record's file can be had, within a number of seconds.
+        ask: whether a record's file is within reach, answered within a number of seconds.
     """
 
     def __init__(self, specs: Sequence[ModelSpec], ask: Callable[[ModelRecord, float], bool] = within_reach) -> None:

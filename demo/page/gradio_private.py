@@ -33,8 +33,8 @@ def hand_over_path(component: gr.Image | gr.File) -> None:
 
 
 def uploaded_path(payload: ImageData | FileData | None) -> str | None:
-    """The path of an uploaded file. Gradio checks paths only in messages that are marked as files, and a message can
-    leave the mark out; so it is checked here.
+    """Check the path of an uploaded file. Gradio checks paths only in messages that are marked as files, and a message
+    can leave the mark out; so it is checked here.
 
     Raises:
         gr.Error: anything but a file in Gradio's upload folder.
@@ -47,7 +47,7 @@ def uploaded_path(payload: ImageData | FileData | None) -> str | None:
 
 
 def upload_folder() -> Path:
-    """Gradio's folder of uploads, which the page empties on schedule."""
+    """Return Gradio's folder of uploads, which the page empties on schedule."""
     return Path(get_upload_folder())
 
 
@@ -57,10 +57,10 @@ def kept_file(name: str, content: bytes) -> str:
 
 
 def current_page() -> gr.Blocks:
-    """The page under construction, for its ``load`` and ``unload`` events; call inside ``gr.Blocks``."""
+    """Return the page under construction, for its ``load`` and ``unload`` events; call inside ``gr.Blocks``."""
     return Context.root_block
 
 
 def sent_by_browser(event: gr.EventData) -> dict[str, Any]:
-    """What the page's own JavaScript sent with an event; empty where it is nothing of the kind."""
+    """Read what the page's own JavaScript sent with an event; empty where it is no object."""
     return event._data if isinstance(event._data, dict) else {}

@@ -31,7 +31,7 @@ PAPER_URL = "https://arxiv.org/abs/2303.08685"
 
 
 def build(runtime: Runtime) -> gr.Blocks:
-    """The whole page, ready to launch."""
+    """Build the whole page, ready to launch."""
     with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(3600, 3600)) as page:
         gr.HTML(_header(runtime.device_words), apply_default_css=False)
         with gr.Tabs(elem_id="tabs"):
@@ -44,12 +44,12 @@ def build(runtime: Runtime) -> gr.Blocks:
 
 
 def head() -> str:
-    """What goes into the document's head: the style sheet as it is (Gradio's own ``css=`` rewrites and drops rules)."""
+    """Write the document's head: the style sheet as it is (Gradio's own ``css=`` rewrites and drops rules)."""
     return f"<style>{(HERE / 'style.css').read_text(encoding='utf-8')}</style>"
 
 
 def theme() -> gr.themes.Base:
-    """Quiet surfaces, one accent colour, the fonts of the reader's own system."""
+    """Set quiet surfaces, one accent colour, the fonts of the reader's own system."""
     return gr.themes.Default(
         primary_hue="teal",
         secondary_hue="teal",

@@ -30,19 +30,19 @@ Fields = dict[str, Any]  # new values of components by the names that a tab's ``
 
 
 def heading(title: str, subtitle: str) -> None:
-    """A heading across the page, with a line beneath it."""
+    """Write a heading across the page, with a line beneath it."""
     gr.HTML(
         f'<div class="section-head"><h2>{escape(title)}</h2><p>{escape(subtitle)}</p></div>', apply_default_css=False
     )
 
 
 def notices(elem_id: str | None = None, words: str | None = None) -> gr.HTML:
-    """A place for a few words, as HTML; it takes no room while it is empty."""
+    """Make a place for a few words, as HTML; it takes no room while it is empty."""
     return gr.HTML(words, elem_id=elem_id, elem_classes="notices", apply_default_css=False)
 
 
 def by_name(parts: object, handler: Callable[..., Fields | Iterator[Fields]]) -> Callable[..., Any]:
-    """A handler that returns or yields ``Fields``, as Gradio calls it: with values by component.
+    """Let a handler that returns or yields ``Fields`` give Gradio values by component.
 
     Args:
         parts: holds the components under the names of the fields.
@@ -84,7 +84,7 @@ def on_change(parts: Sequence[Component], handler: Callable[..., Any], *places: 
 
 
 def download_button(label: str) -> gr.Button:
-    """A button for a file that is made when it is pressed; see :func:`connect_download`."""
+    """Make a button for a file that is written when it is pressed; see :func:`connect_download`."""
     return gr.Button(label, size="sm", interactive=False)
 
 
@@ -120,7 +120,7 @@ def load_models(store: ModelStore, specs: Sequence[ModelSpec], retry: bool = Fal
 
 
 def weights_notice(store: ModelStore, specs: Sequence[ModelSpec], what: str, without: str, missing: str) -> str:
-    """Why some models predict nothing, in one sentence for each reason; empty where all have their weights.
+    """Say why some models predict nothing, in one sentence for each reason; empty where all have their weights.
 
     Args:
         what: is not shown for want of weights, e.g. ``"predictions"``.

@@ -21,7 +21,7 @@ Lists = tuple[gr.Dropdown, gr.Dropdown, gr.Dropdown]
 
 
 def picture_input(elem_id: str) -> gr.Image:
-    """Upload, paste or webcam; hands over the path of the file as it was sent."""
+    """Make an input for uploads, pastes and the webcam, which hands over the path of the file as it was sent."""
     picture = gr.Image(
         label="Picture",
         type="filepath",
@@ -38,13 +38,13 @@ def picture_input(elem_id: str) -> gr.Image:
 
 
 def model_list(registry: Registry, task: Task, label: str, elem_id: str) -> ModelList:
-    """One list of all models for a task."""
+    """Make one list of all models for a task."""
     first = registry.first(task).name
     return ModelList(list_entries(registry, task), value=first, label=label, elem_id=elem_id, filterable=False)
 
 
 def list_entries(registry: Registry, task: Task) -> list[tuple[str, str]]:
-    """Labels and names of the models for a task; of bundled detectors, with what they know."""
+    """Return labels and names of the models for a task; labels of bundled detectors say what they know."""
     return [
         (f"{spec.label} ({len(spec.classes)} garments)" if task == "detect" and spec.classes else spec.label, spec.name)
         for spec in registry.of_task(task)
@@ -52,7 +52,7 @@ def list_entries(registry: Registry, task: Task) -> list[tuple[str, str]]:
 
 
 def detector_pickers(registry: Registry, chosen_side: int, prefix: str) -> tuple[ModelList, gr.Dropdown]:
-    """Lists of detectors and of their input sizes; ``prefix`` begins the names of both in the page."""
+    """Make lists of detectors and of their input sizes; ``prefix`` begins the names of both in the page."""
     detector = model_list(registry, "detect", "Detector (Cascade Mask R-CNN)", f"{prefix}detector")
     short_side = gr.Dropdown(
         [(_size_words(side), side) for side in SHORT_SIDES],
@@ -84,7 +84,7 @@ class ModelPicker:
 
 
 def model_picker(registry: Registry, label: str, chosen: ModelSpec, elem_id: str) -> ModelPicker:
-    """Three lists that lead to one classifier; the second and third follow from the ones before."""
+    """Make three lists that lead to one classifier; the second and third follow from the ones before."""
     parts = ("method", "size", "setting")
     with gr.Group(elem_id=elem_id, elem_classes="picker"):
         gr.HTML(f"<h3>{escape(label)}</h3>", apply_default_css=False)
@@ -96,7 +96,7 @@ def model_picker(registry: Registry, label: str, chosen: ModelSpec, elem_id: str
 
 
 def lists_of(registry: Registry, spec: ModelSpec) -> Lists:
-    """The three lists when they lead to a model."""
+    """Set the three lists to a model."""
     return tuple(gr.Dropdown(**values) for values in _list_values(registry, spec))
 
 
@@ -121,7 +121,7 @@ def connect_pair(registry: Registry, model: ModelPicker, baseline: ModelPicker) 
 
 @told
 def method_chosen(registry: Registry, method: str, model: str) -> tuple[gr.Dropdown, gr.Dropdown]:
-    """Sizes and settings of a method; the size stays as it was where the method comes in it."""
+    """Set the sizes and settings of a method; the size stays as it was where the method comes in it."""
     chosen, before = registry.method(method), registry.find(model, "classify")
     sizes = registry.sizes(chosen)
     return lists_of(registry, registry.settings(chosen, before.size if before.size in sizes else sizes[0])[0])[1:]
@@ -129,8 +129,8 @@ def method_chosen(registry: Registry, method: str, model: str) -> tuple[gr.Dropd
 
 @told
 def size_chosen(registry: Registry, method: str, size: str, model: str) -> tuple[gr.Dropdown, gr.Dropdown]:
-    """The size as it was chosen, and its settings; the setting stays as it was. Who is quick chooses a size before the
-    lists have followed the method, so ``model`` may still be of another one."""
+    """Set the size as it was chosen, and its settings; the setting stays as it was. Who is quick chooses a size before
+    the lists have followed the method, so ``model`` may still be of another one."""
     chosen, before = registry.method(method), registry.find(model, "classify")
     offered = registry.settings(chosen, size)
     if not offered:
@@ -141,8 +141,8 @@ def size_chosen(registry: Registry, method: str, size: str, model: str) -> tuple
 
 @told
 def follow(registry: Registry, chosen: str, other: str) -> Lists | tuple[dict, dict, dict]:
-    """The lists of the other side after one side was chosen; they change where only the chosen model is a bundled one,
-    to its counterpart. Whoever then chooses another model there keeps it."""
+    """Set the lists of the other side after one side was chosen; they change where only the chosen model is a bundled
+    one, to its counterpart. Whoever then chooses another model there keeps it."""
     mine, theirs = registry.find(chosen, "classify"), registry.find(other, "classify")
     counterpart = registry.counterpart(mine) if mine.bundled and mine.classes != theirs.classes else None
     return (gr.skip(),) * 3 if counterpart is None else lists_of(registry, counterpart)

@@ -11,7 +11,7 @@ from demo.views.token_view import HERE, script
 
 
 def camera_view(answer: Callable[[object], dict[str, Any]]) -> gr.HTML:
-    """The component; ``answer`` makes a drawn frame, or a reason why there is none, of each frame that it sends."""
+    """Make the component; ``answer`` turns each frame that it sends into a drawn one, or a reason why there is none."""
 
     def camera_frame(sent: dict) -> dict[str, Any]:
         return answer(sent)

@@ -1,4 +1,4 @@
-"""What the interactive pictures of objects and of labelled pixels share."""
+"""The frame that the interactive pictures of objects and of labelled pixels share."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ TOKEN_STRIDE = 16  # network pixels between image tokens of stage 3
 
 
 def dense_view(elem_id: str, controls: str, own_script: str, **words: str) -> gr.HTML:
-    """The component of one kind of picture.
+    """Make the component of one kind of picture.
 
     Args:
         controls: file of its own ones, which stand beside the picture while it shows no tokens.

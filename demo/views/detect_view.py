@@ -16,7 +16,7 @@ from stvit.draw.objects import object_colours
 
 
 def detect_view() -> gr.HTML:
-    """The component; threshold, classes and highlighting act in the browser, without a request."""
+    """Make the component; threshold, classes and highlighting act in the browser, without a request."""
     return dense_view(
         "detections",
         "detect_view.html",
@@ -28,8 +28,8 @@ def detect_view() -> gr.HTML:
 
 
 def detect_payload(pixels: np.ndarray, result: DetectAnswer, note: str = "") -> dict[str, Any]:
-    """All that the browser needs; masks as 28 x 28 bytes each and token maps as one number for each image token, so
-    that even a hundred objects and nine layers of 4200 tokens make less than 400 KB beside the picture.
+    """Collect all that the browser needs; masks as 28 x 28 bytes each and token maps as one number for each image
+    token, so that even a hundred objects and nine layers of 4200 tokens make less than 400 KB beside the picture.
 
     Args:
         pixels: (H, W, 3) uint8 RGB, the picture as it is shown; it may be smaller than the source.

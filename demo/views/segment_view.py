@@ -17,7 +17,7 @@ from stvit.draw.classes import class_colours, name_tags
 
 
 def segment_view() -> gr.HTML:
-    """The component; opacity and highlighting act in the browser, without a request."""
+    """Make the component; opacity and highlighting act in the browser, without a request."""
     return dense_view(
         "segmentation",
         "segment_view.html",
@@ -29,7 +29,7 @@ def segment_view() -> gr.HTML:
 
 
 def segment_payload(pixels: np.ndarray, result: SegmentAnswer, note: str = "") -> dict[str, Any]:
-    """All that the browser needs; the map of classes as runs of equal pixels in raster order.
+    """Collect all that the browser needs; the map of classes as runs of equal pixels in raster order.
 
     Args:
         pixels: (H, W, 3) uint8 RGB, the picture as it is shown; it may be smaller than the source.

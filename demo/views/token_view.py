@@ -19,7 +19,7 @@ HERE = Path(__file__).resolve().parent
 
 
 def cluster_view() -> gr.HTML:
-    """The component; it draws in the browser, so that every choice acts at once, without a request."""
+    """Make the component; it draws in the browser, so that every choice acts at once, without a request."""
     return gr.HTML(
         html_template=(HERE / "token_view.html").read_text(encoding="utf-8"),
         js_on_load=script("view_parts.js", "token_view.js"),
@@ -29,7 +29,7 @@ def cluster_view() -> gr.HTML:
 
 
 def script(*parts: str) -> str:
-    """Files of JavaScript beside this one as one script: a component takes a single text."""
+    """Join files of JavaScript beside this one to one script: a component takes a single text."""
     return "\n".join((HERE / part).read_text(encoding="utf-8") for part in parts)
 
 
@@ -40,7 +40,7 @@ def cluster_payload(
     title: str,
     note: str = "",
 ) -> dict[str, Any] | None:
-    """All that the browser needs to draw every unit and layer; ``None`` when a model keeps all its tokens.
+    """Collect all that the browser needs to draw every unit and layer; ``None`` when a model keeps all its tokens.
 
     The crop that the model saw is given by its edges in pixels of ``pixels``, as real numbers; the token grid divides
     it evenly. Maps are bytes in base64: for each token its attention, scaled to its own maximum, which goes along.
@@ -104,5 +104,5 @@ def _reduction(reduction: TokenRegions) -> dict[str, Any]:
 
 
 def base64(data: bytes) -> str:
-    """Bytes as text."""
+    """Write bytes as text."""
     return b64encode(data).decode("ascii")

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 import demo.benchmark
 from demo.benchmark import BadBatchSize, Racer, RaceState, check_batch_size, race
 from demo.charts import bars
-from demo.charts import comparison as charts
+from demo.charts import classify as charts
 from demo.engine import Engine
 from demo.export import race_json
 from demo.model_cache import LoadedModel

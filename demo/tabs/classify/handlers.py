@@ -11,7 +11,7 @@ import gradio as gr
 
 from demo.answers import StageTimes
 from demo.benchmark import RaceState
-from demo.charts import comparison as charts
+from demo.charts import classify as charts
 from demo.charts import costs as cost_charts
 from demo.charts.bars import notice
 from demo.engine import ClassifyRun

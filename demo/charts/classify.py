@@ -1,4 +1,4 @@
-"""Pictures of what classifiers say and take, as HTML: pure functions from a result to markup that style.css colours.
+"""Answers and costs of classifiers as HTML: pure functions from a result to markup that style.css colours.
 
 Every text that is put in is escaped here; every bar has its number beside it as text.
 """
@@ -28,7 +28,7 @@ STAGES = {"decode": "decode_ms", "preprocess": "preprocess_ms", "model": "model_
 
 
 def predictions(specs: Sequence[ModelSpec], results: Sequence[ClassifyAnswer]) -> str:
-    """The top classes of both models side by side."""
+    """Show the top classes of both models side by side."""
     columns = "".join(map(_prediction_column, specs, results, ("ours", "base")))
     return f'<div class="predictions">{columns}</div>{_agreement(specs, results)}'
 
@@ -58,7 +58,7 @@ def _agreement(specs: Sequence[ModelSpec], results: Sequence[ClassifyAnswer]) ->
 
 
 def request_times(specs: Sequence[ModelSpec], times: Sequence[StageTimes]) -> str:
-    """Where the time of one request went, one stacked bar for each model on a common scale."""
+    """Draw where the time of one request went, one stacked bar for each model on a common scale."""
     longest = max(entry.total_ms for entry in times)
     parts = [{stage: getattr(entry, field) for stage, field in STAGES.items()} for entry in times]
     rows = "".join(stacked_bar(spec.label, entry, longest) for spec, entry in zip(specs, parts, strict=True))
@@ -72,7 +72,7 @@ def request_times(specs: Sequence[ModelSpec], times: Sequence[StageTimes]) -> st
 
 
 def comparison(state: RaceState) -> str:
-    """All that a comparison has measured so far."""
+    """Draw what a comparison has measured so far."""
     tiles = speed_tile(state, batched=False) + speed_tile(state, batched=True)
     return (
         f'<div class="race" data-done="{str(state.done).lower()}">'
@@ -142,5 +142,5 @@ def _rate_spread(batch_size: int, latency: LatencySummary | None) -> str:
 
 
 def short_label(label: str) -> str:
-    """The first of a class's names."""
+    """Return the first of a class's names."""
     return label.split(",")[0]
