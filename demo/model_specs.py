@@ -1,4 +1,4 @@
-"""What the page offers: the published models of the papers, and those that this project trained."""
+"""The models that the page offers: the published ones of the papers, and those that this project trained."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ COUNT_WORDS = {8: "eight", 10: "ten"}
 
 
 def build_registry(bundled: Mapping[str, BundledCard] = BUNDLED_MODELS) -> Registry:
-    """All that the page offers, published models before bundled ones of the same task.
+    """Build the registry of all that the page offers, published models before bundled ones of the same task.
 
     Raises:
         ModelCardError: the card of a bundled model is damaged or incomplete.
@@ -70,7 +70,7 @@ def build_registry(bundled: Mapping[str, BundledCard] = BUNDLED_MODELS) -> Regis
 
 @cache
 def paper_tables() -> dict[str, Any]:
-    """The tables of the papers, from ``assets/paper_tables.json``."""
+    """Read the tables of the papers from ``assets/paper_tables.json``."""
     return json.loads(PAPER_TABLES.read_text(encoding="utf-8"))
 
 
@@ -280,14 +280,14 @@ def _clip_models() -> Iterator[ModelSpec]:
 
 
 def bundled_specs(cards: Iterable[BundledCard]) -> list[ModelSpec]:
-    """Models that this project trained, by method; those of families that the page has no method for are left out."""
+    """Describe models that this project trained, by method; families that the page has no method for are left out."""
     order = list(METHOD_OF.values())
     found = [_bundled(card, method) for card in cards if (method := _method_of(card.model))]
     return sorted(found, key=lambda spec: order.index(spec.method))
 
 
 def known_classes(card: BundledCard) -> str:
-    """What a bundled model knows, in a few words; a segmenter's background is not counted."""
+    """Say what a bundled model knows, in a few words; a segmenter's background is not counted."""
     what = "motions" if set(card.classes) <= set(MOTIONS) else "kinds"
     number = len(set(card.classes) - {"background"})
     return f"{COUNT_WORDS.get(number, number)} {what} of garments"

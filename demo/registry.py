@@ -114,11 +114,11 @@ class Registry:
         return iter(self._specs.values())
 
     def of_task(self, task: Task) -> tuple[ModelSpec, ...]:
-        """The models offered for a task."""
+        """List the models offered for a task."""
         return tuple(spec for spec in self if spec.task == task and spec.offered)
 
     def find(self, name: object, task: Task | None = None) -> ModelSpec:
-        """The spec of this name.
+        """Find the spec of this name.
 
         Args:
             task: what it has to do; by default, any model of any task will do, offered or not.
@@ -133,21 +133,21 @@ class Registry:
         raise UnknownModel(f"{str(name)[:60]!r} is not offered here.", f"Choose one of: {known}.")
 
     def first(self, task: Task) -> ModelSpec:
-        """The model that the page begins with: the first that is offered; of clip models the first with weights."""
+        """Choose the model that the page begins with: the first on offer; of clip models the first with weights."""
         offered = self.of_task(task)
         if task == "video":
             return next((spec for spec in offered if spec.has_weights), offered[0])
         return offered[0]
 
     def first_bundled(self, task: Task) -> ModelSpec | None:
-        """The bundled model to begin with where the Hub is out of reach, preferably one with fewer tokens and a
+        """Choose the bundled model to begin with where the Hub is out of reach, preferably one with fewer tokens and a
         counterpart; ``None`` where nothing is bundled."""
         bundled = [spec for spec in self.of_task(task) if spec.bundled]
         paired = (spec for spec in bundled if not spec.method.full_tokens and self.counterpart(spec))
         return next(paired, next(iter(bundled), None))
 
     def counterpart(self, spec: ModelSpec) -> ModelSpec | None:
-        """What a model is compared with: the full-token network that it is made from, in its size; of a full-token
+        """Find what a model is compared with: the full-token network that it is made from, in its size; of a full-token
         one, the first of its network and size that uses fewer tokens. ``None`` where there is none.
 
         Bundled models are compared with bundled ones, published with published ones.
@@ -162,7 +162,7 @@ class Registry:
         return next(alike, None)
 
     def pair(self, spec: ModelSpec) -> tuple[ModelSpec, ModelSpec]:
-        """A model and its counterpart.
+        """Return a model and its counterpart.
 
         Raises:
             UnknownModel: it has none.
@@ -173,11 +173,11 @@ class Registry:
         return spec, counterpart
 
     def methods(self) -> tuple[Method, ...]:
-        """The methods that classifiers are offered for."""
+        """List the methods of the classifiers on offer."""
         return tuple(dict.fromkeys(spec.method for spec in self.of_task("classify")))
 
     def method(self, name: object) -> Method:
-        """The method of this name.
+        """Find the method of this name.
 
         Raises:
             UnknownModel: there is none.
@@ -190,10 +190,10 @@ class Registry:
         raise UnknownModel(f"There is no method {str(name)[:60]!r}.", f"Choose one of: {known}.")
 
     def sizes(self, method: Method) -> tuple[str, ...]:
-        """The sizes that a method's classifiers come in: published ones first, small before large."""
+        """List the sizes of a method's classifiers: published ones first, small before large."""
         offered = {spec.size for spec in self.of_task("classify") if spec.method == method}
         return tuple(size for size in SIZE_NAMES if size in offered)
 
     def settings(self, method: Method, size: str) -> tuple[ModelSpec, ...]:
-        """The classifiers of one method and size; the first is the default."""
+        """List the classifiers of one method and size; the first is the default."""
         return tuple(spec for spec in self.of_task("classify") if (spec.method, spec.size) == (method, size))

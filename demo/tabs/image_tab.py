@@ -1,7 +1,8 @@
-"""What the three tabs for pictures share: they load models, run them on a picture, and measure two in turns."""
+"""The part that the three tabs for pictures share: load models, run them on a picture, measure two in turns."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -36,7 +37,7 @@ class ImageParts:
     race_state: gr.State
 
 
-class ImageHandlers:
+class ImageHandlers(ABC):
     """The event handlers that such a tab has beside its own. Values of a tab's inputs are the path of the picture, then
     ``chosen``: what was chosen beside it.
 
@@ -52,52 +53,52 @@ class ImageHandlers:
 
     # What each tab defines
 
+    @abstractmethod
     def models(self, *chosen: Any) -> Sequence[ModelSpec]:
-        """The models that a run needs.
+        """Find the models that a run needs.
 
         Raises:
             UserError: something that is not offered was chosen.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def pair(self, *chosen: Any) -> tuple[ModelSpec, ModelSpec]:
-        """The models that are compared; raises as ``models`` does, or where there is nothing to compare with."""
-        raise NotImplementedError
+        """Find the models to compare; raises as ``models`` does, and where there is nothing to compare with."""
 
+    @abstractmethod
     def run_file(self, path: str, *chosen: Any) -> Any:
-        """The run on a picture.
+        """Run the models on a picture.
 
         Raises:
             UserError: the picture cannot be read, or the device has no room.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def shown(self, path: str, run: Any, specs: Sequence[ModelSpec]) -> Fields:
-        """All that the tab shows of a run."""
-        raise NotImplementedError
+        """Show a run: values of all parts that it changes."""
 
+    @abstractmethod
     def cleared(self, message: str = "") -> Fields:
-        """The tab without a result."""
-        raise NotImplementedError
+        """Show no result."""
 
+    @abstractmethod
     def measure(self, path: str, *chosen: Any) -> Iterator[RaceState]:
-        """The measurement of a pair on a picture; raises as ``run_file`` does."""
-        raise NotImplementedError
+        """Measure a pair on a picture; raises as ``run_file`` does."""
 
+    @abstractmethod
     def chart(self, state: RaceState) -> str:
-        """A measurement under way or done, as HTML."""
-        raise NotImplementedError
+        """Draw a measurement, as HTML."""
 
+    @abstractmethod
     def weights_notice(self, specs: Sequence[ModelSpec]) -> str:
-        """Why some models predict nothing, as HTML."""
-        raise NotImplementedError
+        """Say why some models predict nothing, as HTML; empty where all have their weights."""
 
     # What is the same in all
 
     @told
-    def load(self, path: str | None, *chosen: Any, retry: bool = False) -> Iterator[Fields]:
+    def load(self, path: str | None, *chosen: Any) -> Iterator[Fields]:
         """Bring the models of a run into memory, with notices on the progress."""
-        yield from self._load(path, self.models(*chosen), retry)
+        yield from self._load(path, self.models(*chosen), retry=False)
 
     @told
     def load_again(self, path: str | None, *chosen: Any) -> Iterator[Fields]:
@@ -163,7 +164,7 @@ def connect_image_tab(
     progress_on: Component,
     compared: Sequence[Component] = (),
 ) -> None:
-    """Connect all that the tabs for pictures have in common: models are loaded, then run, when the picture or a choice
+    """Connect what the tabs for pictures have in common: models are loaded, then run, when the picture or a choice
     changes or the button is pressed; and compared until that is done, cancelled, or overtaken by another wish.
 
     Args:
