@@ -51,10 +51,6 @@ class LoadedModel:
     loaded_at: float
 
     @property
-    def num_parameters(self) -> int:
-        return sum(parameter.numel() for parameter in self.network.parameters())
-
-    @property
     def num_bytes(self) -> int:
         return sum(parameter.numel() * parameter.element_size() for parameter in self.network.parameters())
 
