@@ -156,7 +156,7 @@ def write_aot(traced: Traced, path: Path) -> None:
     settings = {"aot_inductor.metadata": {METADATA: traced.metadata_json}}
     program = traced.program()
     try:
-        torch._inductor.aoti_compile_and_package(program, package_path=path, inductor_configs=settings)
+        torch._inductor.aoti_compile_and_package(program, package_path=str(path), inductor_configs=settings)
     except Exception as error:  # torch wraps what compilers say in many classes
         raise UserError(
             f"AOTInductor failed: {first_line(error)}", "It needs a C++ compiler, for example the package g++."
@@ -164,7 +164,7 @@ def write_aot(traced: Traced, path: Path) -> None:
 
 
 def run_aot(path: Path) -> Runner:
-    package = torch._inductor.aoti_load_package(path)
+    package = torch._inductor.aoti_load_package(str(path))
     return lambda images: tuple(package(images))
 
 

@@ -1,0 +1,226 @@
+"""What runs a graph: each backend makes a runner for images of one shape, some by way of files that can be kept."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+import shutil
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from threading import Lock
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from stvit.errors import UserError
+from stvit.export.formats import Traced, convert_openvino, import_openvino, run_aot, tensors, write_aot
+from stvit.export.graph import InferenceGraph, example_images
+
+Runner = Callable[[Tensor], tuple[Tensor, ...]]
+Shape = tuple[int, ...]
+MODEL = "model"  # stem of the files
+WARM_UPS = 3
+
+
+class Backend(ABC):
+    """Makes runners of a graph. A runner takes (B, ...) float32 images on the network's device and returns what the
+    graph does; several threads may call it.
+
+    Attributes:
+        name: for people and for ``--engine``.
+    """
+
+    name: ClassVar[str]
+
+    def refusal(self, device: torch.device) -> str | None:
+        """Why it cannot run here, ``None`` if it can."""
+        return None
+
+    def key(self, shape: Shape) -> Shape:
+        """Shapes (B, ...) of one key share a runner; by default, batches of any size."""
+        return shape[1:]
+
+    @abstractmethod
+    def runner(self, graph: InferenceGraph, shape: Shape) -> Runner:
+        """Make a runner in this process, for images of that shape; fails in any way that PyTorch does."""
+
+
+class FileBackend(Backend):
+    """A backend whose graphs are files, which another process can make."""
+
+    def depends_on(self) -> dict[str, str]:
+        """What its files depend on beside the network; plain data."""
+        return {}
+
+    @abstractmethod
+    def write(self, graph: InferenceGraph, shape: Shape, folder: Path) -> None:
+        """Make the files."""
+
+    @abstractmethod
+    def read(self, folder: Path, dtype: torch.dtype) -> Runner:
+        """A runner of the files.
+
+        Args:
+            dtype: precision of the network that the graph was made of.
+        """
+
+    def runner(self, graph: InferenceGraph, shape: Shape) -> Runner:
+        raise NotImplementedError("graphs of files are read with read()")
+
+
+class OpenVINO(FileBackend):
+    """OpenVINO on CPUs, in fp32, or in bf16 where the network is in half precision."""
+
+    name = "openvino"
+
+    def __init__(self, threads: int | None = None) -> None:
+        self.threads = threads or available_cores()
+
+    def refusal(self, device: torch.device) -> str | None:
+        if device.type != "cpu":
+            return f"OpenVINO runs on CPUs, and the model is on {device.type}."
+        try:
+            import_openvino()
+        except UserError as error:
+            return str(error)
+        return None
+
+    def depends_on(self) -> dict[str, str]:
+        return {"openvino": _version("openvino")}
+
+    def write(self, graph: InferenceGraph, shape: Shape, folder: Path) -> None:
+        images = example_images(shape[1:])
+        full = InferenceGraph(graph.network, graph.regions).float()  # exact; OpenVINO knows where fp32 matters
+        full.dtype = torch.float32
+        with torch.inference_mode():
+            names = [f"output_{i}" for i in range(len(full(images)))]
+        model = convert_openvino(Traced(full, images, True, names, {}))
+        import_openvino().save_model(model, folder / f"{MODEL}.xml", compress_to_fp16=False)
+
+    def read(self, folder: Path, dtype: torch.dtype) -> Runner:
+        settings = {
+            "INFERENCE_PRECISION_HINT": "f32" if dtype == torch.float32 else "bf16",
+            "INFERENCE_NUM_THREADS": self.threads,
+            "PERFORMANCE_HINT": "LATENCY",
+            "NUM_STREAMS": 1,
+        }
+        compiled = import_openvino().Core().compile_model(folder / f"{MODEL}.xml", "CPU", settings)
+        idle: list[Any] = []  # requests; one serves one thread at a time
+
+        def run(images: Tensor) -> tuple[Tensor, ...]:
+            try:
+                request = idle.pop()
+            except IndexError:
+                request = compiled.create_infer_request()
+            try:
+                return tensors(request.infer({0: images.contiguous().numpy()}, share_inputs=True).values())
+            finally:
+                idle.append(request)
+
+        return run
+
+
+class AheadOfTime(FileBackend):
+    """AOTInductor packages: compiled once, loaded in a moment; what Spaces' ZeroGPU documents."""
+
+    name = "aot"
+
+    def refusal(self, device: torch.device) -> str | None:
+        return _without_compiler(device)
+
+    def depends_on(self) -> dict[str, str]:
+        device = torch.cuda.get_device_name() if torch.cuda.is_available() else torch.backends.cpu.get_cpu_capability()
+        return {"device": device, "system": platform.platform()}
+
+    def write(self, graph: InferenceGraph, shape: Shape, folder: Path) -> None:
+        device = next(graph.parameters()).device
+        write_aot(Traced(graph, example_images(shape[1:]).to(device), True, (), {}), folder / f"{MODEL}.pt2")
+
+    def read(self, folder: Path, dtype: torch.dtype) -> Runner:
+        return run_aot(folder / f"{MODEL}.pt2")
+
+
+class Compiled(Backend):
+    """``torch.compile``, whose own cache keeps what it makes; batches of one image are compiled apart from others."""
+
+    name = "compiled"
+
+    def refusal(self, device: torch.device) -> str | None:
+        return _without_compiler(device)
+
+    def key(self, shape: Shape) -> Shape:
+        return (min(shape[0], 2), *shape[1:])
+
+    def runner(self, graph: InferenceGraph, shape: Shape) -> Runner:
+        compiled = torch.compile(graph)
+
+        def run(images: Tensor) -> tuple[Tensor, ...]:
+            with torch.inference_mode():  # always, as compiled code is of one mode
+                return compiled(images)
+
+        device = next(graph.parameters()).device
+        images = example_images(shape[1:], min(shape[0], 2)).to(device)
+        if len(images) > 1:
+            torch._dynamo.mark_dynamic(images, 0)
+        run(images)
+        return run
+
+
+class CudaGraphs(Backend):
+    """CUDA graphs: the launches of one forward pass, recorded once for each shape and replayed as one."""
+
+    name = "cuda_graphs"
+
+    def refusal(self, device: torch.device) -> str | None:
+        return None if device.type == "cuda" else f"CUDA graphs need a CUDA device, and the model is on {device.type}."
+
+    def key(self, shape: Shape) -> Shape:
+        return shape
+
+    def runner(self, graph: InferenceGraph, shape: Shape) -> Runner:
+        device = next(graph.parameters()).device
+        taken = torch.zeros(shape, device=device)
+        stream, recorded, busy = torch.cuda.Stream(device), torch.cuda.CUDAGraph(), Lock()
+        stream.wait_stream(torch.cuda.current_stream(device))
+        with torch.inference_mode():
+            with torch.cuda.stream(stream):
+                for _ in range(WARM_UPS):  # libraries allocate and choose kernels at first, which cannot be recorded
+                    graph(taken)
+            stream.synchronize()
+            with torch.cuda.graph(recorded, stream=stream, capture_error_mode="thread_local"):
+                results = graph(taken)
+
+        def run(images: Tensor) -> tuple[Tensor, ...]:
+            with busy, torch.inference_mode():
+                taken.copy_(images)
+                recorded.replay()
+                return tuple(result.clone() for result in results)
+
+        return run
+
+
+BACKENDS: dict[str, type[Backend]] = {one.name: one for one in (OpenVINO, CudaGraphs, Compiled, AheadOfTime)}
+
+
+def available_cores() -> int:
+    """Cores that this process may use."""
+    with contextlib.suppress(AttributeError):  # not on every system
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _without_compiler(device: torch.device) -> str | None:
+    if device.type == "cpu" and not any(map(shutil.which, (os.environ.get("CXX", "c++"), "g++", "clang++"))):
+        return "torch's compiler needs a C++ compiler, and there is none; install one, for example the package g++."
+    return None
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "none"

@@ -1,0 +1,338 @@
+"""Engines answer as eager does, at once, whatever becomes of their graphs."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from stvit.errors import UserError
+from stvit.export.graph import InferenceGraph, assignment_of, example_images, exportable, layers_with_regions
+from stvit.predict.engines import ENGINES, Engine
+from stvit.predict.engines import engine as engine_module
+from stvit.predict.engines.backends import AheadOfTime, Compiled, CudaGraphs, FileBackend, OpenVINO
+from stvit.predict.engines.cache import MANIFEST, GraphCache
+from stvit.predict.engines.fingerprint import fingerprint
+from tests.stvit.export.small_models import FRAMES, FULL_TOKEN, SMALL, build
+
+EVERY = [
+    "stvit_deit",
+    "tome_deit",
+    pytest.param("stvit_swin", marks=pytest.mark.slow),
+    pytest.param("detector", marks=pytest.mark.slow),
+]
+SHAPE = (1, 3, 8, 8)
+
+
+class Halves(nn.Module):
+    """A network that takes no time."""
+
+    def __init__(self, weight: float = 0.5) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.tensor([weight]))
+        self.offset = 1.0
+
+    def forward(self, images: Tensor) -> Tensor:
+        return images.mean((2, 3)) * self.weight + self.offset
+
+
+class Stub(FileBackend):
+    """Makes a file in no time, and counts how often."""
+
+    name = "openvino"
+    made = 0
+
+    def write(self, graph: InferenceGraph, shape: tuple[int, ...], folder: Path) -> None:
+        type(self).made += 1
+        (folder / "model.txt").write_text("graph")
+
+    def read(self, folder: Path, dtype: torch.dtype):
+        assert (folder / "model.txt").read_text() == "graph"
+        return lambda images: (images.mean((2, 3)) * 0.5 + 1.0,)
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> GraphCache:
+    return GraphCache(tmp_path)
+
+
+@pytest.fixture
+def stub(monkeypatch: pytest.MonkeyPatch) -> type[Stub]:
+    monkeypatch.setitem(engine_module.BACKENDS, "openvino", Stub)
+    monkeypatch.setattr(Stub, "made", 0)
+    return Stub
+
+
+def images_for(name: str, batch: int) -> Tensor:
+    size = SMALL[name][1]
+    return example_images((3, FRAMES, *size) if "video" in name else (3, *size), batch)
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_openvino_answers_as_eager_does_for_every_family(name: str, cache: GraphCache) -> None:
+    network, regions = exportable(build(name)), name not in FULL_TOKEN
+    own = Engine(network, "openvino", regions=regions, cache=cache, wait=True)
+    eager = Engine(network, "eager", regions=regions)
+    for batch in (2, 1):
+        images = images_for(name, batch)
+        answer, expected = own(images), eager(images)
+        assert (answer.engine, expected.engine, own.notes) == ("openvino", "eager", [])
+        torch.testing.assert_close(answer.outputs, expected.outputs, atol=1e-4, rtol=1e-4)
+        if regions:
+            agreement = [(a == b).float().mean() for a, b in zip(answer.regions, expected.regions, strict=True)]
+            assert len(agreement) == len(answer.layers) and min(agreement) > 0.99
+        else:
+            assert answer.regions is None and expected.regions is None
+
+
+def test_half_precision_is_as_near_to_fp32_as_eager_is(cache: GraphCache) -> None:
+    exact = build("stvit_deit")
+    images = images_for("stvit_deit", 2)
+    network = build("stvit_deit").bfloat16()
+    answer = Engine(network, "openvino", cache=cache, wait=True)(images)
+    with torch.inference_mode():
+        wanted, own = exact(images), network(images.bfloat16()).float()
+    assert answer.engine == "openvino" and answer.outputs.dtype == torch.float32
+    assert (answer.outputs - wanted).abs().max() < 2 * (own - wanted).abs().max() + 1e-3
+
+
+def test_eager_returns_the_assignments_of_the_trace() -> None:
+    network, images = build("stvit_deit"), images_for("stvit_deit", 2)
+    answer = Engine(network, "eager", regions=True)(images)
+    logits, trace = network(images, return_trace=True)
+    torch.testing.assert_close(answer.outputs, logits.detach())
+    for own, layer in zip(answer.regions, layers_with_regions(trace), strict=True):
+        assert torch.equal(own, assignment_of(layer))
+
+
+def test_eager_answers_until_another_process_has_made_the_graph(cache: GraphCache) -> None:
+    network, images = Halves(), torch.rand(SHAPE)
+    own = Engine(network, "openvino", cache=cache)
+    first = own(images)
+    assert first.engine == "eager"
+    own.settle()
+    second = own(images)
+    assert (second.engine, own.notes) == ("openvino", [])
+    torch.testing.assert_close(second.outputs, first.outputs, atol=1e-4, rtol=1e-4)
+
+
+def test_a_graph_is_made_once_for_all_batches_and_starts(cache: GraphCache, stub: type[Stub]) -> None:
+    for _ in range(2):  # starts of a program
+        own = Engine(Halves(), "openvino", cache=cache, wait=True)
+        for batch in (1, 3):
+            assert own(torch.rand(batch, *SHAPE[1:])).engine == "openvino"
+    assert stub.made == 1
+    Engine(Halves(0.25), "openvino", cache=cache, wait=True)(torch.rand(SHAPE))
+    assert stub.made == 2
+
+
+@pytest.mark.parametrize("damage", [b"", b"other", None])
+def test_a_damaged_entry_is_made_again(damage: bytes | None, cache: GraphCache, stub: type[Stub]) -> None:
+    Engine(Halves(), "openvino", cache=cache, wait=True)(torch.rand(SHAPE))
+    (file,) = cache.folder.glob("*/model.txt")
+    if damage is None:
+        file.with_name(MANIFEST).write_text("[1]")
+    else:
+        file.write_bytes(damage)
+    own = Engine(Halves(), "openvino", cache=cache, wait=True)
+    assert own(torch.rand(SHAPE)).engine == "openvino" and stub.made == 2
+    assert file.read_text() == "graph" and set(json.loads(file.with_name(MANIFEST).read_text())) == {"model.txt"}
+
+
+def test_a_folder_that_others_may_write_to_is_not_trusted(
+    cache: GraphCache, stub: type[Stub], caplog: pytest.LogCaptureFixture
+) -> None:
+    Engine(Halves(), "openvino", cache=cache, wait=True)(torch.rand(SHAPE))
+    cache.folder.chmod(0o777)
+    for _ in range(2):
+        assert Engine(Halves(), "openvino", cache=cache, wait=True)(torch.rand(SHAPE)).engine == "openvino"
+    assert stub.made == 3
+    assert [record.levelno for record in caplog.records] == [logging.WARNING]
+    assert "others may write" in caplog.text
+
+
+def test_where_nothing_can_be_written_graphs_are_made_without_a_cache(
+    tmp_path: Path, stub: type[Stub], caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "file").touch()
+    cache = GraphCache(tmp_path / "file")
+    for _ in range(2):
+        assert Engine(Halves(), "openvino", cache=cache, wait=True)(torch.rand(SHAPE)).engine == "openvino"
+    assert len(caplog.records) == 1 and "made at every start" in caplog.text
+
+
+def test_the_cache_is_bounded_and_keeps_what_was_used_last(tmp_path: Path) -> None:
+    cache = GraphCache(tmp_path, limit_bytes=2500)
+    for i, key in enumerate("abc"):
+        with cache.written(key, lambda folder: (folder / "file").write_bytes(bytes(1000))):
+            pass
+        os.utime(cache.folder / key / MANIFEST, (1000 + i, 1000 + i))
+        if key == "b":
+            assert cache.find("a")  # is now the one that was used last
+    assert sorted(path.name for path in cache.folder.iterdir()) == ["a", "c"]
+
+
+def test_drafts_of_processes_that_ended_are_removed(cache: GraphCache) -> None:
+    cache.folder.mkdir(mode=0o700)
+    left, current = cache.folder / ".draft-left", cache.folder / ".draft-current"
+    for folder in (left, current):
+        folder.mkdir()
+    os.utime(left, (time.time() - 7200,) * 2)
+    with cache.written("key", lambda folder: None):
+        pass
+    assert not left.exists() and current.exists()
+
+
+def test_a_conversion_that_fails_leaves_eager_and_one_line(
+    cache: GraphCache, stub: type[Stub], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*arguments: object) -> None:
+        raise RuntimeError("no such operator\nand a long trace")
+
+    monkeypatch.setattr(stub, "write", fails)
+    own = Engine(Halves(), "openvino", cache=cache, wait=True)
+    images = torch.rand(SHAPE)
+    for _ in range(2):
+        answer = own(images)
+        assert answer.engine == "eager" and torch.equal(answer.outputs, Halves()(images).detach())
+    (note,) = own.notes
+    assert "no such operator" in note and "\n" not in note
+    assert not list(cache.folder.iterdir())
+
+
+def test_a_graph_that_fails_later_leaves_eager_and_one_line(
+    cache: GraphCache, stub: type[Stub], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(images: Tensor) -> tuple[Tensor, ...]:
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(stub, "read", lambda *arguments: fails)
+    own = Engine(Halves(), "openvino", cache=cache, wait=True)
+    assert [own(torch.rand(SHAPE)).engine for _ in range(3)] == ["eager"] * 3
+    assert len(own.notes) == 1 and "out of memory" in own.notes[0]
+
+
+def test_a_process_that_fails_is_told_in_its_last_line(cache: GraphCache) -> None:
+    own = Engine(Halves(), "openvino", cache=cache)
+    own._graph.network.register_forward_hook(_Stops())  # runs here, and not where it is traced
+    assert own(torch.rand(SHAPE)).engine == "eager"
+    own.settle()
+    assert own(torch.rand(SHAPE)).engine == "eager"
+    assert len(own.notes) == 1 and "not in that process" in own.notes[0]
+
+
+class _Stops:
+    def __init__(self) -> None:
+        self.home = os.getpid()
+
+    def __call__(self, *arguments: object) -> None:
+        if os.getpid() != self.home:
+            raise RuntimeError("not in that process")
+
+
+def test_images_that_the_network_refuses_are_refused_in_its_words(cache: GraphCache) -> None:
+    own = Engine(build("stvit_deit"), "openvino", cache=cache)
+    with pytest.raises(ValueError, match="made for 112x112"):
+        own(torch.rand(1, 3, 96, 96))
+
+
+def test_only_so_many_shapes_get_a_graph(cache: GraphCache, stub: type[Stub]) -> None:
+    own = Engine(Halves(), "openvino", cache=cache, wait=True)
+    engines = [own(torch.rand(1, 3, side, 8)).engine for side in range(1, engine_module.MOST_SHAPES + 3)]
+    assert engines == ["openvino"] * engine_module.MOST_SHAPES + ["eager"] * 2
+
+
+@pytest.mark.parametrize(("faster", "expected"), [(True, "openvino"), (False, "eager")])
+def test_auto_takes_what_is_measured_to_be_fastest_and_remembers_it(
+    faster: bool, expected: str, cache: GraphCache, stub: type[Stub], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = stub.read
+
+    def slow_read(self: Stub, *arguments: object):
+        run = read(self, *arguments)
+
+        def run_slowly(images: Tensor) -> tuple[Tensor, ...]:
+            time.sleep(0 if faster else 0.02)
+            return run(images)
+
+        return run_slowly
+
+    class Slow(Halves):
+        def forward(self, images: Tensor) -> Tensor:
+            time.sleep(0.02 if faster else 0)
+            return super().forward(images)
+
+    monkeypatch.setattr(stub, "read", slow_read)
+    own = Engine(Slow(), "auto", cache=cache, wait=True)
+    assert own(torch.rand(SHAPE)).engine == own.serving(SHAPE) == expected
+    monkeypatch.setattr(engine_module, "_times", lambda *arguments: pytest.fail("measured again"))
+    assert Engine(Slow(), "auto", cache=cache, wait=True)(torch.rand(SHAPE)).engine == expected
+
+
+def test_no_engine_of_that_name() -> None:
+    with pytest.raises(UserError, match="auto, eager, openvino, cuda_graphs, compiled, aot"):
+        Engine(Halves(), "tensorrt")
+    assert ENGINES[0] == "auto"
+
+
+def test_an_engine_that_is_not_at_hand_leaves_eager_and_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    own = Engine(Halves(), "openvino")
+    assert own(torch.rand(SHAPE)).engine == "eager"
+    assert len(own.notes) == 1 and "pip install 'stvit-studio[fast]'" in own.notes[0]
+
+
+def test_cuda_graphs_are_of_one_shape_and_refused_on_a_cpu() -> None:
+    backend = CudaGraphs()
+    assert backend.key((2, 3, 8, 8)) == (2, 3, 8, 8) and backend.refusal(torch.device("cuda")) is None
+    own = Engine(Halves(), "cuda_graphs")
+    assert own(torch.rand(SHAPE)).engine == "eager"
+    assert own.notes == ["CUDA graphs need a CUDA device, and the model is on cpu."]
+
+
+def test_shapes_that_share_a_graph() -> None:
+    assert OpenVINO().key((5, 3, 8, 8)) == AheadOfTime().key((1, 3, 8, 8)) == (3, 8, 8)
+    assert Compiled().key((1, 3, 8, 8)) == (1, 3, 8, 8) != Compiled().key((2, 3, 8, 8)) == Compiled().key((9, 3, 8, 8))
+    assert OpenVINO().refusal(torch.device("cuda", 0)) == "OpenVINO runs on CPUs, and the model is on cuda."
+
+
+@pytest.mark.parametrize("name", ["compiled", "aot"])
+def test_torch_compiler_is_refused_where_there_is_no_compiler(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.setenv("CXX", "none")
+    own = Engine(Halves(), name)
+    assert own(torch.rand(SHAPE)).engine == "eager" and "install one" in own.notes[0]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["compiled", "aot"])
+def test_torch_compiler_answers_as_eager_does(name: str, cache: GraphCache) -> None:
+    network = build("stvit_deit")
+    own = Engine(network, name, regions=True, cache=cache, wait=True)
+    for batch in (1, 3, 2):
+        images = images_for("stvit_deit", batch)
+        answer, expected = own(images), Engine(network, "eager", regions=True)(images)
+        assert (answer.engine, own.notes) == (name, [])
+        torch.testing.assert_close(answer.outputs, expected.outputs, atol=1e-4, rtol=1e-4)
+
+
+def test_the_fingerprint_is_of_options_and_weights_and_the_same_in_every_process() -> None:
+    assert fingerprint(Halves()) == fingerprint(Halves()) != fingerprint(Halves(0.25))
+    changed = Halves()
+    changed.offset = 2.0
+    assert fingerprint(changed) != fingerprint(Halves())
+    assert len({fingerprint(build("evit_deit")), fingerprint(build("tome_deit"))}) == 2
+    program = (
+        "from tests.stvit.export.small_models import build; from stvit.predict.engines.fingerprint import fingerprint; "
+        "print(fingerprint(build('tome_deit')))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.split()[-1] == fingerprint(build("tome_deit"))
