@@ -12,12 +12,19 @@ from torch import nn
 
 from stvit.detection import detector  # noqa: F401 - this and the next two imports register all models
 from stvit.models import (  # noqa: F401
+    atc,
+    avit,
+    diffrate,
+    dynamicswin,
+    dynamicvit,
     evit,
+    evo_vit,
     lvvit,
     stvit_deit,
     stvit_r_swin,
     stvit_swin,
     stvit_video_swin,
+    tokenlearner,
     tome,
     video_swin,
 )

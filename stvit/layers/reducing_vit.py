@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any, NoReturn
 
-from timm.models.vision_transformer import VisionTransformer, checkpoint_filter_fn
+import torch
+from timm.models.vision_transformer import Attention, VisionTransformer, checkpoint_filter_fn
 from torch import Tensor, nn
 
+from stvit.layers.attention import attend, merge_heads, split_heads
 from stvit.pretrained.build import build_model
 from stvit.trace import LayerTrace, TokenTrace
 
@@ -78,6 +80,46 @@ class FullTokenWeights:
     def convert_released_state_dict(self, state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
         """Published names are ours; a position table made for another image size is resampled, as timm does it."""
         return checkpoint_filter_fn(state_dict, self)
+
+
+def self_attention(
+    attention: Attention, normalised: Tensor, bias: Tensor | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Self-attention of one of timm's layers, with what a choice among the tokens may need.
+
+    Args:
+        attention: of the layer.
+        normalised: (B, T, C).
+        bias: added to the scaled logits; broadcasts to (B, heads, T, T).
+
+    Returns:
+        (B, T, C), and the queries and keys, (B, heads, T, d) each.
+    """
+    q, k, v = split_heads(attention.qkv(normalised), attention.num_heads, parts=3)
+    dropout = attention.attn_drop.p if attention.training else 0.0
+    attended, _ = attend(q, k, v, bias=bias, dropout=dropout, fused=attention.fused_attn)
+    return attention.proj_drop(attention.proj(merge_heads(attended))), q, k
+
+
+def attend_and_score(attention: Attention, normalised: Tensor, bias: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Self-attention, and how strongly the class token attends to every other token.
+
+    The one row that the scores need is computed apart, so that all the rest can stay in the fused kernel.
+
+    Args:
+        attention, bias: as of :func:`self_attention`.
+        normalised: (B, 1 + T, C), class token first.
+
+    Returns:
+        (B, 1 + T, C), and (B, T) softmax weights, averaged over the heads.
+    """
+    attended, q, k = self_attention(attention, normalised, bias)
+    logits = q[:, :, :1] * attention.scale @ k.transpose(-2, -1)
+    if bias is not None:
+        logits = logits + bias[:, :, :1]
+    exact = torch.promote_types(logits.dtype, torch.float32)  # half precision would make many scores equal
+    class_weights = logits.softmax(dim=-1, dtype=exact)
+    return attended, class_weights[:, :, 0, 1:].mean(dim=1)
 
 
 def build_reducing_model(model: type[nn.Module], variant: str, pretrained: bool, **kwargs: Any) -> nn.Module:

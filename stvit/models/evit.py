@@ -15,8 +15,12 @@ from timm.models import generate_default_cfgs, register_model
 from timm.models.vision_transformer import Block, checkpoint_filter_fn
 from torch import Tensor
 
-from stvit.layers.attention import attend, merge_heads, split_heads
-from stvit.layers.reducing_vit import FullTokenWeights, ReducingVisionTransformer, build_reducing_model
+from stvit.layers.reducing_vit import (
+    FullTokenWeights,
+    ReducingVisionTransformer,
+    attend_and_score,
+    build_reducing_model,
+)
 from stvit.trace import LayerTrace, follow
 
 from .stvit_deit import DEIT_PREPROCESSING, DEIT_SIZES
@@ -60,25 +64,11 @@ class EViTBlock(Block):
         num_kept = math.ceil(keep_rate * (tokens.shape[1] - 1))
         if num_kept == tokens.shape[1] - 1:
             return super().forward(tokens), None
-        attended, scores = self._attend(self.norm1(tokens))
+        attended, scores = attend_and_score(self.attn, self.norm1(tokens))
         tokens = tokens + self.drop_path1(self.ls1(attended))
         selection = Selection(scores.topk(num_kept, dim=1).indices, scores, fuse)
         tokens = reorganise(tokens, selection)
         return tokens + self.drop_path2(self.ls2(self.mlp(self.norm2(tokens)))), selection
-
-    def _attend(self, normalised: Tensor) -> tuple[Tensor, Tensor]:
-        """Self-attention (B, 1 + T, C), and the class token's head-averaged weight on every other token (B, T).
-
-        The one row that the scores need is computed apart, so that all the rest can stay in the fused kernel.
-        """
-        q, k, v = split_heads(self.attn.qkv(normalised), self.attn.num_heads, parts=3)
-        dropout = self.attn.attn_drop.p if self.training else 0.0
-        attended, _ = attend(q, k, v, dropout=dropout, fused=self.attn.fused_attn)
-        logits = q[:, :, :1] * self.attn.scale @ k.transpose(-2, -1)
-        exact = torch.promote_types(logits.dtype, torch.float32)  # half precision would make many scores equal
-        class_weights = logits.softmax(dim=-1, dtype=exact)
-        attended = self.attn.proj_drop(self.attn.proj(merge_heads(attended)))
-        return attended, class_weights[:, :, 0, 1:].mean(dim=1)
 
 
 def reorganise(tokens: Tensor, selection: Selection) -> Tensor:

@@ -15,8 +15,7 @@ from timm.models.vision_transformer import Block, checkpoint_filter_fn
 from torch import Tensor
 from torch.nn import functional as F
 
-from stvit.layers.attention import attend, merge_heads, split_heads
-from stvit.layers.reducing_vit import FullTokenWeights, ReducingVisionTransformer, build_reducing_model
+from stvit.layers.reducing_vit import FullTokenWeights, ReducingVisionTransformer, build_reducing_model, self_attention
 from stvit.trace import LayerTrace, follow
 
 from .evit import full_token_cfg
@@ -93,23 +92,18 @@ class ToMeBlock(Block):
         r = min(r, (tokens.shape[1] - 1) // 2)
         if r <= 0 and sizes is None:
             return super().forward(tokens), None, None
-        attended, keys = self._attend(self.norm1(tokens), sizes)
+        bias = (
+            None if sizes is None else sizes.log().to(tokens.dtype)[:, None, None, :, 0]
+        )  # a token counts by its size
+        attended, _, keys = self_attention(self.attn, self.norm1(tokens), bias)
         tokens = tokens + self.drop_path1(self.ls1(attended))
         matching = None
         if r > 0:
-            matching = match_tokens(keys, r)
+            matching = match_tokens(keys.mean(dim=1), r)
             sizes = tokens.new_ones(*tokens.shape[:2], 1) if sizes is None else sizes
             summed, sizes = merge_sum(tokens * sizes, matching), merge_sum(sizes, matching)
             tokens = summed / sizes
         return tokens + self.drop_path2(self.ls2(self.mlp(self.norm2(tokens)))), sizes, matching
-
-    def _attend(self, normalised: Tensor, sizes: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Proportional self-attention, where a token of size s counts s times, and head-averaged keys (B, T, d)."""
-        q, k, v = split_heads(self.attn.qkv(normalised), self.attn.num_heads, parts=3)
-        bias = None if sizes is None else sizes.log().to(q.dtype)[:, None, None, :, 0]
-        dropout = self.attn.attn_drop.p if self.training else 0.0
-        attended, _ = attend(q, k, v, bias=bias, dropout=dropout, fused=self.attn.fused_attn)
-        return self.attn.proj_drop(self.attn.proj(merge_heads(attended))), k.mean(dim=1)
 
 
 class ToMe(FullTokenWeights, ReducingVisionTransformer):

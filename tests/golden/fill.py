@@ -18,15 +18,15 @@ from torch import Tensor
 NOT_FILLED = ("relative_position_index", "attn_mask", "num_batches_tracked")
 
 
-def draw(name: str, shape: tuple[int, ...]) -> np.ndarray:
+def draw(name: str, shape: tuple[int, ...], seed: int = 0) -> np.ndarray:
     """Standard normal float32 array, the same on every machine."""
-    generator = np.random.RandomState(zlib.crc32(name.encode()) % 2**32)
+    generator = np.random.RandomState((zlib.crc32(name.encode()) + seed) % 2**32)
     return np.asarray(generator.standard_normal(shape)).astype(np.float32)
 
 
-def fill_value(name: str, shape: tuple[int, ...], attention_gain: float = 1.5) -> np.ndarray:
+def fill_value(name: str, shape: tuple[int, ...], attention_gain: float = 1.5, seed: int = 0) -> np.ndarray:
     """The values of one parameter or running statistic; the gain sharpens attention, the detectors' set has none."""
-    noise = draw(name, shape)
+    noise = draw(name, shape, seed)
     owner, _, last = name.rpartition(".")
     owner = owner.rpartition(".")[2]
     if last == "running_var":
@@ -43,10 +43,10 @@ def fill_value(name: str, shape: tuple[int, ...], attention_gain: float = 1.5) -
     return 0.5 * noise
 
 
-def fill(shapes: dict[str, tuple[int, ...]], attention_gain: float = 1.5) -> dict[str, Tensor]:
+def fill(shapes: dict[str, tuple[int, ...]], attention_gain: float = 1.5, seed: int = 0) -> dict[str, Tensor]:
     """A state dict of these names and shapes."""
     return {
-        name: torch.from_numpy(np.ascontiguousarray(fill_value(name, tuple(shape), attention_gain)))
+        name: torch.from_numpy(np.ascontiguousarray(fill_value(name, tuple(shape), attention_gain, seed)))
         for name, shape in shapes.items()
         if name.rpartition(".")[2] not in NOT_FILLED
     }

@@ -8,11 +8,18 @@ from typing import Any
 import torch
 from torch import nn
 
+from stvit.models.atc import ATC
+from stvit.models.avit import AViT
+from stvit.models.diffrate import DiffRate
+from stvit.models.dynamicswin import DynamicSwin
+from stvit.models.dynamicvit import DynamicViT
 from stvit.models.evit import EViT
+from stvit.models.evo_vit import EvoViT
 from stvit.models.lvvit import LVVIT_SMALL, EViTLVViT, LVViT, STViTLVViT
 from stvit.models.stvit_deit import SemanticTokenViT
 from stvit.models.stvit_r_swin import STViTRSwin
 from stvit.models.stvit_swin import STViTSwin
+from stvit.models.tokenlearner import TokenLearnerViT
 from stvit.models.tome import ToMe
 
 VIT = {"img_size": 112, "patch_size": 8, "embed_dim": 24, "depth": 6, "num_heads": 3, "num_classes": 7}
@@ -28,6 +35,13 @@ FAMILIES: dict[str, Callable[..., nn.Module]] = {
     "evit_lvvit": lambda **k: EViTLVViT(**{**LVVIT, "reduction_layers": (1, 3), **k}),
     "stvit_swin": lambda **k: STViTSwin(**{**SWIN, "stgm_position": 2, **k}),
     "stvit_r_swin": lambda **k: STViTRSwin(**{**SWIN, **k}),
+    "dynamicvit_deit": lambda **k: DynamicViT(**{**VIT, "reduction_layers": (1, 3), **k}),
+    "dynamicswin": lambda **k: DynamicSwin(**{**SWIN, **k}),
+    "evo_vit_deit": lambda **k: EvoViT(**{**VIT, "global_pool": "avg", "selection_layers": (2, 4), **k}),
+    "avit": lambda **k: AViT(**{**VIT, "gate_scale": 1.0, "gate_centre": 2.0, **k}),
+    "atc_deit": lambda **k: ATC(**{**VIT, "reduction_layers": (1, 3), **k}),
+    "diffrate_deit": lambda **k: DiffRate(**{**VIT, "schedule": "0.004G", **k}),
+    "tokenlearner_deit": lambda **k: TokenLearnerViT(**{**VIT, **k}),
 }
 
 
@@ -44,5 +58,5 @@ def narrow(family: str, **options: Any) -> nn.Module:
 def images_for(model: nn.Module, batch: int = 2) -> torch.Tensor:
     """Random images of the size that a narrow model takes."""
     torch.manual_seed(1)
-    size = 224 if isinstance(model, STViTSwin | STViTRSwin) else 112
+    size = 224 if isinstance(model, STViTSwin | STViTRSwin | DynamicSwin) else 112
     return torch.randn(batch, 3, size, size)

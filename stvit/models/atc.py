@@ -1,0 +1,149 @@
+"""ATC (Haurum et al., ECCV 2024, arXiv 2409.11923): agglomerative clustering merges image tokens in three layers.
+
+Written after the paper and the behaviour of the released models. It adds no parameters: weights of timm's or Meta's
+DeiT run as they are, and the authors' trained checkpoints load under the same names.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from timm.models import generate_default_cfgs, register_model
+from timm.models.vision_transformer import Block
+from torch import Tensor
+from torch.nn import functional as F
+
+from stvit.layers.agglomerative import Linkage, agglomerate
+from stvit.layers.reducing_vit import (
+    FullTokenWeights,
+    ReducingVisionTransformer,
+    build_reducing_model,
+    self_attention,
+)
+from stvit.trace import LayerTrace, follow
+
+from .dynamicvit import keep_counts
+from .stvit_deit import DEIT_PREPROCESSING, DEIT_SIZES
+
+
+class ATCBlock(Block):
+    """timm's transformer layer; between attention and feed-forward network it can cluster the tokens."""
+
+    def forward(
+        self, tokens: Tensor, sizes: Tensor | None, num_clusters: int | None, linkage: Linkage
+    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """Run the layer.
+
+        Args:
+            tokens: (B, 1 + T, C), class token first.
+            sizes: (B, 1 + T, 1), how often each counts as a key and in means; ``None`` while all count once.
+            num_clusters: tokens that are left, the class token left out; ``None`` to merge none.
+            linkage: see :func:`stvit.layers.agglomerative.agglomerate`.
+
+        Returns:
+            Tokens (B, 1 + K, C), their sizes, and the cluster (B, T) of every token, ``None`` if none were merged.
+        """
+        bias = None if sizes is None else sizes.log().to(tokens.dtype)[:, None, None, :, 0]
+        attended, _, k = self_attention(self.attn, self.norm1(tokens), bias)
+        tokens = tokens + self.drop_path1(self.ls1(attended))
+        clusters = None
+        if num_clusters is not None:
+            keys = F.normalize(k[:, :, 1:].mean(dim=1), dim=-1)
+            exact = keys.to(torch.promote_types(keys.dtype, torch.float32))  # bfloat16 would make distances equal
+            clusters = agglomerate(1 - exact @ exact.transpose(1, 2), num_clusters, linkage)
+            sizes = tokens.new_ones(*tokens.shape[:2], 1) if sizes is None else sizes
+            tokens, sizes = merge_clusters(tokens, sizes, clusters, num_clusters)
+        return tokens + self.drop_path2(self.ls2(self.mlp(self.norm2(tokens)))), sizes, clusters
+
+
+def merge_clusters(tokens: Tensor, sizes: Tensor, clusters: Tensor, num_clusters: int) -> tuple[Tensor, Tensor]:
+    """(B, 1 + T, C) tokens -> (B, 1 + K, C) means of each cluster, weighted by their sizes, and the added-up sizes."""
+    B, _, C = tokens.shape
+    index = F.pad(clusters + 1, (1, 0))[..., None]  # the class token is a cluster of its own
+    summed = tokens.new_zeros(B, 1 + num_clusters, C).scatter_add(1, index.expand(-1, -1, C), tokens * sizes)
+    total = sizes.new_zeros(B, 1 + num_clusters, 1).scatter_add(1, index, sizes)
+    return summed / total, total
+
+
+class ATC(FullTokenWeights, ReducingVisionTransformer):
+    """A vision transformer with class token that clusters its image tokens by their keys in some layers.
+
+    Args:
+        keep_rate: the k-th of these layers leaves ``keep_rate ** k`` of the image tokens, rounded down; in (0, 1].
+        linkage: of the clustering.
+        proportional_attention: let a token count as often as the image tokens that it stands for, in attention and in
+            later means; the authors' recipe does.
+        reduction_layers: these layers, counted from 0; the paper's for 12 layers.
+        vit: arguments of timm's ``VisionTransformer``, e.g. ``img_size``.
+
+    Raises:
+        ValueError: the keep rate is no such share, or there is no such linkage.
+    """
+
+    def __init__(
+        self,
+        *,
+        keep_rate: float = 0.7,
+        linkage: Linkage = "average",
+        proportional_attention: bool = True,
+        reduction_layers: tuple[int, ...] = (3, 6, 9),
+        **vit: Any,
+    ) -> None:
+        if not 0 < keep_rate <= 1:
+            raise ValueError(f"keep_rate={keep_rate}: choose a share above 0 and at most 1; the paper uses 0.25 to 0.9")
+        if linkage not in ("average", "complete", "single"):
+            raise ValueError(f"linkage={linkage!r}: choose average, complete or single")
+        super().__init__(block_fn=ATCBlock, **vit)
+        self.keep_rate, self.linkage, self.reduction_layers = keep_rate, linkage, reduction_layers
+        self.proportional_attention = proportional_attention
+
+    def run_layers(
+        self, tokens: Tensor, grid_hw: tuple[int, int], return_trace: bool = False
+    ) -> tuple[Tensor, tuple[LayerTrace, ...]]:
+        """(B, 1 + N, C) -> the tokens that are left, and what every layer did if asked for."""
+        trace, sizes = [], None
+        counts = keep_counts(tokens.shape[1] - 1, self.keep_rate, len(self.reduction_layers))
+        assignment = torch.arange(tokens.shape[1] - 1, device=tokens.device).expand(tokens.shape[0], -1)
+        for i, block in enumerate(self.blocks):
+            left = counts[self.reduction_layers.index(i)] if i in self.reduction_layers else None
+            tokens, sizes, clusters = self.run_layer(block, tokens, sizes, left, self.linkage)
+            sizes = sizes if self.proportional_attention else None
+            if return_trace:
+                kind = "image" if clusters is None else "reduction"
+                assignment = assignment if clusters is None else follow(assignment, clusters)
+                trace.append(LayerTrace(f"Layer {i + 1}", kind, tokens[:, 1:], grid_hw, assignment=assignment))
+        return tokens, tuple(trace)
+
+
+PAPER = {
+    "paper_ids": "arXiv:2409.11923",
+    "paper_name": "Agglomerative Token Clustering",
+    "origin_url": "https://github.com/JoakimHaurum/ATC",
+    "license": "mit",
+}
+default_cfgs = generate_default_cfgs(
+    {f"atc_deit_{size}_patch16_224": {**DEIT_PREPROCESSING, **PAPER} for size in DEIT_SIZES}
+)
+
+
+def _create(size: str, pretrained: bool, **kwargs: Any) -> ATC:
+    return build_reducing_model(ATC, f"atc_deit_{size}_patch16_224", pretrained, **{**DEIT_SIZES[size], **kwargs})
+
+
+@register_model
+def atc_deit_tiny_patch16_224(pretrained: bool = False, **kwargs: Any) -> ATC:
+    """ATC on DeiT-T."""
+    return _create("tiny", pretrained, **kwargs)
+
+
+@register_model
+def atc_deit_small_patch16_224(pretrained: bool = False, **kwargs: Any) -> ATC:
+    """ATC on DeiT-S: 2.98 G multiply-adds at keep rate 0.7, clustering not counted."""
+    return _create("small", pretrained, **kwargs)
+
+
+@register_model
+def atc_deit_base_patch16_224(pretrained: bool = False, **kwargs: Any) -> ATC:
+    """ATC on DeiT-B."""
+    return _create("base", pretrained, **kwargs)

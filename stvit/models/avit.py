@@ -1,0 +1,190 @@
+"""A-ViT (Yin et al., CVPR 2022, arXiv 2112.07658): every token decides for itself after which layer it halts.
+
+Written after the paper and the behaviour of the released models. Where the released code masks halted tokens and
+computes them all the same, here they are really dropped. It adds no parameters: DeiT's names and shapes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from timm.models import generate_default_cfgs, register_model
+from timm.models.vision_transformer import Block
+from torch import Tensor
+
+from stvit.layers.attention import attend, merge_heads, split_heads
+from stvit.layers.reducing_vit import (
+    FullTokenWeights,
+    ReducingVisionTransformer,
+    build_reducing_model,
+    self_attention,
+)
+from stvit.trace import LayerTrace
+
+from .stvit_deit import DEIT_PREPROCESSING, DEIT_SIZES
+
+EPS = 0.01  # a token halts when its scores add up to more than one minus this
+HALTED_KEY = -1000.0  # added to the logits of halted keys where they are masked and not dropped
+
+
+@dataclass(frozen=True)
+class Halting:
+    """When the tokens of a batch halted, the class token first.
+
+    Attributes:
+        scores: (B, layers, 1 + N) in [0, 1], the gate after every layer; 0 for halted tokens, 1 in the last layer.
+        alive: (B, layers, 1 + N) bool, the tokens that enter each layer.
+        remainders: (B, 1 + N), one minus the scores before the layer at which a token halted.
+    """
+
+    scores: Tensor
+    alive: Tensor
+    remainders: Tensor
+
+    @property
+    def depths(self) -> Tensor:
+        """(B, 1 + N) int64, the number of layers that each token goes through."""
+        return self.alive.sum(dim=1)
+
+
+class AViT(FullTokenWeights, ReducingVisionTransformer):
+    """A vision transformer with class token whose tokens halt by a gate on their first channel (paper, Eq. 4 to 9).
+
+    A token's output is the sum of its states after the layers that it went through, weighted by their scores. Tokens
+    that go on are packed over the whole batch, so a picture costs what its own tokens need; attention alone is padded
+    to the picture with the most. In training, on the meta device and in exported graphs, where shapes may not depend on
+    values, halted tokens are masked instead: the same outputs to rounding, at full cost.
+
+    Args:
+        gate_scale, gate_centre: the score is ``sigmoid(gate_scale * channel - gate_centre)``.
+        vit: arguments of timm's ``VisionTransformer``, e.g. ``img_size``.
+    """
+
+    def __init__(self, *, gate_scale: float = 10.0, gate_centre: float = 75.0, **vit: Any) -> None:
+        super().__init__(**vit)
+        self.gate_scale, self.gate_centre = gate_scale, gate_centre
+
+    def halting(self, images: Tensor) -> Halting:
+        """When every token of the images (B, 3, H, W) halts; differentiable in the scores, for a ponder loss."""
+        return self.run_masked(self.embed(images))[1]
+
+    def run_layers(
+        self, tokens: Tensor, grid_hw: tuple[int, int], return_trace: bool = False
+    ) -> tuple[Tensor, tuple[LayerTrace, ...]]:
+        """(B, 1 + N, C) -> the tokens' weighted states (B, 1 + N, C), and what every layer did if asked for."""
+        if return_trace:
+            output, halting, states = self.run_masked(tokens)
+            return output, self._trace(halting, states, grid_hw)
+        if self.training or tokens.is_meta or torch.compiler.is_exporting():
+            return self.run_masked(tokens)[0], ()
+        return self.run_packed(tokens), ()
+
+    def run_packed(self, tokens: Tensor) -> Tensor:
+        """(B, 1 + N, C) -> weighted states (B, 1 + N, C); layers run on the tokens that have not halted."""
+        B, T, C = tokens.shape
+        output = torch.zeros_like(tokens).flatten(0, 1)
+        packed, places = tokens.flatten(0, 1), torch.arange(B * T, device=tokens.device)
+        total = packed.new_zeros(B * T)
+        for i, block in enumerate(self.blocks):
+            packed = packed_block(block, packed, places // T, B)
+            score = self._score(packed, last=i == len(self.blocks) - 1)
+            halts = total + score > 1 - EPS
+            output[places] += torch.where(halts, 1 - total, score)[:, None] * packed
+            packed, places, total = packed[~halts], places[~halts], (total + score)[~halts]
+            if not len(places):
+                break
+        return output.view(B, T, C)
+
+    def run_masked(self, tokens: Tensor) -> tuple[Tensor, Halting, tuple[Tensor, ...]]:
+        """The same with shapes that do not depend on values; also when tokens halt, and all states of each layer."""
+        alive = torch.ones_like(tokens[..., 0], dtype=torch.bool)
+        total, remainders, output = torch.zeros_like(tokens[..., 0]), torch.zeros_like(tokens[..., 0]), 0.0
+        scores, entering, states = [], [], []
+        for i, block in enumerate(self.blocks):
+            entering.append(alive)
+            tokens = self.run_layer(masked_block, block, tokens, alive)
+            score = self._score(tokens, last=i == len(self.blocks) - 1) * alive
+            halts = alive & (total + score > 1 - EPS)
+            remainders = torch.where(halts, 1 - total, remainders)
+            output = output + torch.where(halts, 1 - total, score)[..., None] * tokens
+            total, alive = total + score, alive & ~halts
+            scores.append(score)
+            states.append(tokens)
+        return output, Halting(torch.stack(scores, 1), torch.stack(entering, 1), remainders), tuple(states)
+
+    def _score(self, tokens: Tensor, last: bool) -> Tensor:
+        if last:
+            return torch.ones_like(tokens[..., 0])
+        return torch.sigmoid(tokens[..., 0] * self.gate_scale - self.gate_centre)
+
+    def _trace(self, halting: Halting, states: tuple[Tensor, ...], grid_hw: tuple[int, int]) -> tuple[LayerTrace, ...]:
+        """Halted tokens count as dropped from the next layer on; tokens that go on come first, others fill up."""
+        layers = []
+        for i, tokens in enumerate(states):
+            alive = halting.alive[:, i, 1:]
+            longest = int(alive.sum(dim=1).max()) if not alive.is_meta else alive.shape[1]
+            order = (~alive).long().argsort(dim=1, stable=True)[:, :longest]
+            going_on = tokens[:, 1:].gather(1, order[..., None].expand(-1, -1, tokens.shape[2]))
+            assignment = torch.where(alive, alive.cumsum(dim=1) - 1, -1)
+            layers.append(LayerTrace(f"Layer {i + 1}", "reduction", going_on, grid_hw, assignment=assignment))
+        return tuple(layers)
+
+
+def masked_block(block: Block, tokens: Tensor, alive: Tensor) -> Tensor:
+    """timm's transformer layer on (B, T, C), where nothing attends to tokens that are not alive (B, T)."""
+    bias = torch.zeros_like(tokens[..., 0]).masked_fill(~alive, HALTED_KEY)[:, None, None]
+    attended, _, _ = self_attention(block.attn, block.norm1(tokens), bias)
+    tokens = tokens + block.drop_path1(block.ls1(attended))
+    return tokens + block.drop_path2(block.ls2(block.mlp(block.norm2(tokens))))
+
+
+def packed_block(block: Block, packed: Tensor, pictures: Tensor, batch: int) -> Tensor:
+    """timm's transformer layer on the tokens (P, C) of several pictures, of different numbers.
+
+    Args:
+        pictures: (P,) int64, ascending: which picture each token belongs to.
+        batch: number of pictures.
+    """
+    counts = torch.bincount(pictures, minlength=batch)
+    starts = counts.cumsum(0) - counts
+    slots = torch.arange(len(packed), device=packed.device) - starts[pictures]
+    longest = int(counts.max())
+    qkv = block.attn.qkv(block.norm1(packed))
+    padded = qkv.new_zeros(batch, longest, qkv.shape[-1]).index_put((pictures, slots), qkv)
+    q, k, v = split_heads(padded, block.attn.num_heads, parts=3)
+    filled = torch.arange(longest, device=counts.device) < counts[:, None]
+    bias = None if bool(filled.all()) else torch.zeros_like(filled, dtype=q.dtype).masked_fill(~filled, HALTED_KEY)
+    attended, _ = attend(q, k, v, bias=None if bias is None else bias[:, None, None], fused=block.attn.fused_attn)
+    packed = packed + block.ls1(block.attn.proj(merge_heads(attended)[pictures, slots]))
+    return packed + block.ls2(block.mlp(block.norm2(packed)))
+
+
+PAPER = {
+    "paper_ids": "arXiv:2112.07658",
+    "paper_name": "A-ViT: Adaptive Tokens for Efficient Vision Transformer",
+    "origin_url": "https://github.com/NVlabs/A-ViT",
+    "license": "cc-by-nc-sa-4.0",
+}
+GATE_CENTRES = {"tiny": 30.0, "small": 75.0}
+default_cfgs = generate_default_cfgs(
+    {f"avit_{size}_patch16_224": {**DEIT_PREPROCESSING, **PAPER} for size in GATE_CENTRES}
+)
+
+
+def _create(size: str, pretrained: bool, **kwargs: Any) -> AViT:
+    arguments = {"gate_centre": GATE_CENTRES[size], **DEIT_SIZES[size], **kwargs}
+    return build_reducing_model(AViT, f"avit_{size}_patch16_224", pretrained, **arguments)
+
+
+@register_model
+def avit_tiny_patch16_224(pretrained: bool = False, **kwargs: Any) -> AViT:
+    """A-ViT on DeiT-T."""
+    return _create("tiny", pretrained, **kwargs)
+
+
+@register_model
+def avit_small_patch16_224(pretrained: bool = False, **kwargs: Any) -> AViT:
+    """A-ViT on DeiT-S: published 78.6 % top-1 at 3.6 G multiply-adds on average."""
+    return _create("small", pretrained, **kwargs)

@@ -1,0 +1,231 @@
+"""DynamicSwin (Rao et al., TPAMI 2023, arXiv 2207.01580): in Swin's third stage most tokens take a linear fast path.
+
+Written after the paper and the behaviour of the released models; the authors' checkpoints load under their own names.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from timm.models import generate_default_cfgs, register_model
+from timm.models.swin_transformer import (
+    SwinTransformer,
+    SwinTransformerBlock,
+    SwinTransformerStage,
+    checkpoint_filter_fn,
+)
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from stvit.layers.recompute import RecomputedLayers
+from stvit.pretrained.build import build_model
+from stvit.trace import LayerTrace, TokenTrace
+
+from .dynamicvit import KEEP, TokenPredictor, moved_by_keeping
+
+DYNAMIC_STAGE = 2
+DECISIONS = (2, 4, 6)  # blocks of that stage at whose entrance tokens are scored
+RATE_STEP = 0.2  # each decision keeps this much less than the one before
+
+
+class FastPath(nn.Module):
+    """What a fast token gets in place of the feed-forward network: LayerNorm and one linear layer."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.fc1 = nn.Sequential(nn.LayerNorm(dim), nn.Linear(dim, dim))
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """(B, T, C) -> (B, T, C)."""
+        return self.fc1(tokens)
+
+
+class DynamicStage(RecomputedLayers, SwinTransformerStage):
+    """Swin's third stage with predictors, and a fast path in every block from the first decision on.
+
+    Args:
+        stage: of timm's Swin, whose layers it takes.
+        keep_rate: share of slow tokens at the first decision.
+
+    Raises:
+        ValueError: the stage has too few blocks.
+    """
+
+    def __init__(self, stage: SwinTransformerStage, keep_rate: float) -> None:
+        nn.Module.__init__(self)  # the layers are there already
+        if len(stage.blocks) <= DECISIONS[0]:
+            raise ValueError(f"the third stage has {len(stage.blocks)} blocks; at least {DECISIONS[0] + 1} are needed")
+        self.dim, self.depth, self.keep_rate = stage.dim, stage.depth, keep_rate
+        self.input_resolution, self.output_resolution = stage.input_resolution, stage.output_resolution
+        self.downsample, self.blocks = stage.downsample, stage.blocks
+        width = stage.blocks[0].norm1.normalized_shape[0]
+        self.score_predictor = nn.ModuleList(TokenPredictor(width) for block in DECISIONS if block < len(stage.blocks))
+        self.fast_paths = nn.ModuleList(FastPath(width) for _ in range(DECISIONS[0], len(stage.blocks)))
+
+    def slow_counts(self, num_tokens: int) -> tuple[int, ...]:
+        """Tokens that take the full feed-forward network after each decision, rounded down."""
+        rates = (self.keep_rate - RATE_STEP * k for k in range(len(self.score_predictor)))
+        return tuple(int(num_tokens * rate) for rate in rates)
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """(B, H, W, C) -> (B, H / 2, W / 2, 2C)."""
+        return self.run(maps)[0]
+
+    def run(self, maps: Tensor) -> tuple[Tensor, tuple[LayerTrace, ...]]:
+        """The same, and which tokens took the full feed-forward network in every block."""
+        maps = self.downsample(maps)
+        B, H, W, C = maps.shape
+        counts, trace = self.slow_counts(H * W), []
+        order = torch.arange(H * W, device=maps.device).expand(B, -1)
+        num_slow, decision = H * W, None
+        for i, block in enumerate(self.blocks):
+            if i in DECISIONS:
+                scores = self.score_predictor[DECISIONS.index(i)](maps.flatten(1, 2))
+                order = scores[..., KEEP].argsort(dim=1, descending=True)
+                num_slow = counts[DECISIONS.index(i)]
+                decision = F.gumbel_softmax(scores, hard=True)[..., KEEP] if self.training else None
+            if i < DECISIONS[0]:
+                maps = self.run_layer(block, maps)
+            else:
+                chosen = (order, num_slow, decision)
+                maps = self.run_layer(two_paths, block, self.fast_paths[i - DECISIONS[0]], maps, *chosen)
+            kind, slow = "image" if num_slow == H * W else "reduction", order[:, :num_slow]
+            going = maps.flatten(1, 2).gather(1, slow[..., None].expand(-1, -1, C))
+            trace.append(LayerTrace(f"Layer {i + 1}", kind, going, (H, W), assignment=moved_by_keeping(slow, H * W)))
+        return maps, tuple(trace)
+
+
+def two_paths(
+    block: SwinTransformerBlock,
+    fast_path: FastPath,
+    maps: Tensor,
+    order: Tensor,
+    num_slow: int,
+    decision: Tensor | None,
+) -> Tensor:
+    """timm's Swin layer on (B, H, W, C) whose feed-forward network only some tokens pass.
+
+    Args:
+        order: (B, H * W), the best first; the first ``num_slow`` are slow.
+        decision: (B, H * W), drawn in training, one for slow tokens; then both paths run for all, so that gradients
+            reach both.
+    """
+    B, H, W, C = maps.shape
+    tokens = (maps + block.drop_path1(block._attn(block.norm1(maps)))).flatten(1, 2)
+    if decision is not None:
+        slow, fast = block.mlp(block.norm2(tokens)), fast_path(tokens)
+        return (tokens + block.drop_path2(torch.lerp(fast, slow, decision[..., None]))).view(B, H, W, C)
+    index = order[..., None].expand(-1, -1, C)
+    slow, fast = tokens.gather(1, index).tensor_split([num_slow], dim=1)
+    slow = slow + block.drop_path2(block.mlp(block.norm2(slow)))
+    fast = fast + block.drop_path2(fast_path(fast))
+    return torch.empty_like(tokens).scatter(1, index, torch.cat([slow, fast], dim=1)).view(B, H, W, C)
+
+
+class DynamicSwin(SwinTransformer):
+    """Swin whose third stage gives the full feed-forward network only to the tokens with the highest scores.
+
+    No token is dropped: all take part in window attention and stay on the map, so a token may be slow again later. The
+    three decisions keep ``keep_rate``, ``keep_rate - 0.2`` and ``keep_rate - 0.4`` of the tokens; the last one holds
+    for the rest of the stage. In training the decisions are drawn with straight-through Gumbel noise, and both paths
+    run for all tokens.
+
+    Args:
+        keep_rate: share of slow tokens at the first decision, in (0.4, 1].
+        swin: arguments of timm's ``SwinTransformer``.
+
+    Raises:
+        ValueError: the rate is no such share, or the third stage has too few blocks.
+    """
+
+    def __init__(self, *, keep_rate: float = 0.7, **swin: Any) -> None:
+        if not RATE_STEP * (len(DECISIONS) - 1) < keep_rate <= 1:
+            raise ValueError(f"keep_rate={keep_rate}: choose a share above 0.4 and at most 1; the paper uses 0.7")
+        super().__init__(**swin)
+        self.layers[DYNAMIC_STAGE] = DynamicStage(self.layers[DYNAMIC_STAGE], keep_rate)
+
+    def forward(self, images: Tensor, return_trace: bool = False) -> Tensor | tuple[Tensor, TokenTrace]:
+        """Classify normalised images.
+
+        Args:
+            images: (B, 3, H, W) of the size that the model was made for.
+            return_trace: also return which tokens took the full feed-forward network in the third stage.
+
+        Returns:
+            Logits (B, num_classes), and the :class:`TokenTrace` if asked for.
+        """
+        if not return_trace:
+            return super().forward(images)
+        maps, layers = self.patch_embed(images), ()
+        for i, stage in enumerate(self.layers):
+            if i == DYNAMIC_STAGE:
+                maps, layers = stage.run(maps)
+            else:
+                maps = stage(maps)
+        return self.forward_head(self.norm(maps)), TokenTrace(layers)
+
+    def convert_released_state_dict(self, state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The authors' names -> timm's, with the fast paths beside the blocks."""
+        return {fast_path_name(n): tensor for n, tensor in checkpoint_filter_fn(state_dict, self).items()}
+
+
+def fast_path_name(name: str) -> str:
+    """``layers.2.blocks.I.fastmlp.REST`` -> ``layers.2.fast_paths.I-2.REST``; other names stay."""
+    owner, found, rest = name.partition(".fastmlp.")
+    if not found:
+        return name
+    stage, block = owner.split(".blocks.")
+    return f"{stage}.fast_paths.{int(block) - DECISIONS[0]}.{rest}"
+
+
+SIZES = {
+    "tiny": {"embed_dim": 96, "depths": (2, 2, 6, 2), "num_heads": (3, 6, 12, 24)},
+    "small": {"embed_dim": 96, "depths": (2, 2, 18, 2), "num_heads": (3, 6, 12, 24)},
+    "base": {"embed_dim": 128, "depths": (2, 2, 18, 2), "num_heads": (4, 8, 16, 32)},
+}
+_cfg = {
+    "num_classes": 1000,
+    "input_size": (3, 224, 224),
+    "pool_size": (7, 7),
+    "crop_pct": 0.875,
+    "interpolation": "bicubic",
+    "mean": (0.485, 0.456, 0.406),
+    "std": (0.229, 0.224, 0.225),
+    "first_conv": "patch_embed.proj",
+    "classifier": "head.fc",
+    "license": "mit",
+    "paper_ids": "arXiv:2207.01580",
+    "paper_name": "Dynamic Spatial Sparsification for Efficient Vision Transformers and CNNs",
+    "origin_url": "https://github.com/raoyongming/DynamicViT",
+}
+default_cfgs = generate_default_cfgs({f"dynamicswin_{size}_224": _cfg for size in SIZES})
+
+
+def _create(size: str, pretrained: bool, **kwargs: Any) -> DynamicSwin:
+    return build_model(
+        DynamicSwin,
+        f"dynamicswin_{size}_224",
+        pretrained,
+        pretrained_filter_fn=checkpoint_filter_fn,
+        feature_cfg={"flatten_sequential": True, "out_indices": (0, 1, 2, 3)},
+        **{**SIZES[size], **kwargs},
+    )
+
+
+@register_model
+def dynamicswin_tiny_224(pretrained: bool = False, **kwargs: Any) -> DynamicSwin:
+    """DynamicSwin-T."""
+    return _create("tiny", pretrained, **kwargs)
+
+
+@register_model
+def dynamicswin_small_224(pretrained: bool = False, **kwargs: Any) -> DynamicSwin:
+    """DynamicSwin-S: published 83.2 % top-1 at keep rate 0.7, 6.9 G multiply-adds."""
+    return _create("small", pretrained, **kwargs)
+
+
+@register_model
+def dynamicswin_base_224(pretrained: bool = False, **kwargs: Any) -> DynamicSwin:
+    """DynamicSwin-B."""
+    return _create("base", pretrained, **kwargs)
