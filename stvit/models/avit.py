@@ -49,6 +49,37 @@ class Halting:
         return self.alive.sum(dim=1)
 
 
+class HaltingBlock(Block):
+    """timm's transformer layer where halted tokens are not attended to, or not there."""
+
+    def forward(self, tokens: Tensor, alive: Tensor) -> Tensor:
+        """(B, T, C) -> (B, T, C); nothing attends to tokens that are not alive (B, T)."""
+        bias = torch.zeros_like(tokens[..., 0]).masked_fill(~alive, HALTED_KEY)[:, None, None]
+        attended, _, _ = self_attention(self.attn, self.norm1(tokens), bias)
+        tokens = tokens + self.drop_path1(self.ls1(attended))
+        return tokens + self.drop_path2(self.ls2(self.mlp(self.norm2(tokens))))
+
+    def forward_packed(self, packed: Tensor, pictures: Tensor, batch: int) -> Tensor:
+        """(P, C) -> (P, C): the tokens of several pictures, of different numbers, one picture after the other.
+
+        Args:
+            pictures: (P,) int64, ascending: which picture each token belongs to.
+            batch: number of pictures.
+        """
+        counts = torch.bincount(pictures, minlength=batch)
+        slots = torch.arange(len(packed), device=packed.device) - (counts.cumsum(0) - counts)[pictures]
+        qkv = self.attn.qkv(self.norm1(packed))
+        padded = qkv.new_zeros(batch, int(counts.max()), qkv.shape[-1]).index_put((pictures, slots), qkv)
+        filled = torch.arange(padded.shape[1], device=counts.device) < counts[:, None]
+        bias = None
+        if not filled.all():
+            bias = torch.zeros_like(filled, dtype=qkv.dtype).masked_fill(~filled, HALTED_KEY)[:, None, None]
+        q, k, v = split_heads(padded, self.attn.num_heads, parts=3)
+        attended, _ = attend(q, k, v, bias=bias, fused=self.attn.fused_attn)
+        packed = packed + self.ls1(self.attn.proj(merge_heads(attended)[pictures, slots]))
+        return packed + self.ls2(self.mlp(self.norm2(packed)))
+
+
 class AViT(FullTokenWeights, ReducingVisionTransformer):
     """A vision transformer with class token whose tokens halt by a gate on their first channel (paper, Eq. 4 to 9).
 
@@ -63,7 +94,7 @@ class AViT(FullTokenWeights, ReducingVisionTransformer):
     """
 
     def __init__(self, *, gate_scale: float = 10.0, gate_centre: float = 75.0, **vit: Any) -> None:
-        super().__init__(**vit)
+        super().__init__(block_fn=HaltingBlock, **vit)
         self.gate_scale, self.gate_centre = gate_scale, gate_centre
 
     def halting(self, images: Tensor) -> Halting:
@@ -88,7 +119,7 @@ class AViT(FullTokenWeights, ReducingVisionTransformer):
         packed, places = tokens.flatten(0, 1), torch.arange(B * T, device=tokens.device)
         total = packed.new_zeros(B * T)
         for i, block in enumerate(self.blocks):
-            packed = packed_block(block, packed, places // T, B)
+            packed = block.forward_packed(packed, places // T, B)
             score = self._score(packed, last=i == len(self.blocks) - 1)
             halts = total + score > 1 - EPS
             output[places] += torch.where(halts, 1 - total, score)[:, None] * packed
@@ -104,7 +135,7 @@ class AViT(FullTokenWeights, ReducingVisionTransformer):
         scores, entering, states = [], [], []
         for i, block in enumerate(self.blocks):
             entering.append(alive)
-            tokens = self.run_layer(masked_block, block, tokens, alive)
+            tokens = self.run_layer(block, tokens, alive)
             score = self._score(tokens, last=i == len(self.blocks) - 1) * alive
             halts = alive & (total + score > 1 - EPS)
             remainders = torch.where(halts, 1 - total, remainders)
@@ -130,35 +161,6 @@ class AViT(FullTokenWeights, ReducingVisionTransformer):
             assignment = torch.where(alive, alive.cumsum(dim=1) - 1, -1)
             layers.append(LayerTrace(f"Layer {i + 1}", "reduction", going_on, grid_hw, assignment=assignment))
         return tuple(layers)
-
-
-def masked_block(block: Block, tokens: Tensor, alive: Tensor) -> Tensor:
-    """timm's transformer layer on (B, T, C), where nothing attends to tokens that are not alive (B, T)."""
-    bias = torch.zeros_like(tokens[..., 0]).masked_fill(~alive, HALTED_KEY)[:, None, None]
-    attended, _, _ = self_attention(block.attn, block.norm1(tokens), bias)
-    tokens = tokens + block.drop_path1(block.ls1(attended))
-    return tokens + block.drop_path2(block.ls2(block.mlp(block.norm2(tokens))))
-
-
-def packed_block(block: Block, packed: Tensor, pictures: Tensor, batch: int) -> Tensor:
-    """timm's transformer layer on the tokens (P, C) of several pictures, of different numbers.
-
-    Args:
-        pictures: (P,) int64, ascending: which picture each token belongs to.
-        batch: number of pictures.
-    """
-    counts = torch.bincount(pictures, minlength=batch)
-    starts = counts.cumsum(0) - counts
-    slots = torch.arange(len(packed), device=packed.device) - starts[pictures]
-    longest = int(counts.max())
-    qkv = block.attn.qkv(block.norm1(packed))
-    padded = qkv.new_zeros(batch, longest, qkv.shape[-1]).index_put((pictures, slots), qkv)
-    q, k, v = split_heads(padded, block.attn.num_heads, parts=3)
-    filled = torch.arange(longest, device=counts.device) < counts[:, None]
-    bias = None if bool(filled.all()) else torch.zeros_like(filled, dtype=q.dtype).masked_fill(~filled, HALTED_KEY)
-    attended, _ = attend(q, k, v, bias=None if bias is None else bias[:, None, None], fused=block.attn.fused_attn)
-    packed = packed + block.ls1(block.attn.proj(merge_heads(attended)[pictures, slots]))
-    return packed + block.ls2(block.mlp(block.norm2(packed)))
 
 
 PAPER = {

@@ -41,8 +41,40 @@ class FastPath(nn.Module):
         return self.fc1(tokens)
 
 
+class TwoPathBlock(SwinTransformerBlock):
+    """timm's Swin layer whose feed-forward network only some tokens pass; the others take a fast path.
+
+    Args:
+        block: of timm's Swin, whose parts it takes.
+    """
+
+    def __init__(self, block: SwinTransformerBlock) -> None:
+        nn.Module.__init__(self)
+        self.__dict__.update(block.__dict__)
+        self.fastmlp = FastPath(self.norm1.normalized_shape[0])
+
+    def forward(self, maps: Tensor, order: Tensor, num_slow: int, decision: Tensor | None = None) -> Tensor:
+        """(B, H, W, C) -> (B, H, W, C).
+
+        Args:
+            order: (B, H * W), the best tokens first; the first ``num_slow`` are slow.
+            decision: (B, H * W), drawn in training, one for slow tokens; then both paths run for all, so that
+                gradients reach both.
+        """
+        B, H, W, C = maps.shape
+        tokens = (maps + self.drop_path1(self._attn(self.norm1(maps)))).flatten(1, 2)
+        if decision is not None:
+            mixed = torch.lerp(self.fastmlp(tokens), self.mlp(self.norm2(tokens)), decision[..., None])
+            return (tokens + self.drop_path2(mixed)).view(B, H, W, C)
+        index = order[..., None].expand(-1, -1, C)
+        slow, fast = tokens.gather(1, index).tensor_split([num_slow], dim=1)
+        slow = slow + self.drop_path2(self.mlp(self.norm2(slow)))
+        fast = fast + self.drop_path2(self.fastmlp(fast))
+        return torch.empty_like(tokens).scatter(1, index, torch.cat([slow, fast], dim=1)).view(B, H, W, C)
+
+
 class DynamicStage(RecomputedLayers, SwinTransformerStage):
-    """Swin's third stage with predictors, and a fast path in every block from the first decision on.
+    """Swin's third stage with predictors, and two paths in every block from the first decision on.
 
     Args:
         stage: of timm's Swin, whose layers it takes.
@@ -53,15 +85,15 @@ class DynamicStage(RecomputedLayers, SwinTransformerStage):
     """
 
     def __init__(self, stage: SwinTransformerStage, keep_rate: float) -> None:
-        nn.Module.__init__(self)  # the layers are there already
-        if len(stage.blocks) <= DECISIONS[0]:
-            raise ValueError(f"the third stage has {len(stage.blocks)} blocks; at least {DECISIONS[0] + 1} are needed")
-        self.dim, self.depth, self.keep_rate = stage.dim, stage.depth, keep_rate
-        self.input_resolution, self.output_resolution = stage.input_resolution, stage.output_resolution
-        self.downsample, self.blocks = stage.downsample, stage.blocks
-        width = stage.blocks[0].norm1.normalized_shape[0]
-        self.score_predictor = nn.ModuleList(TokenPredictor(width) for block in DECISIONS if block < len(stage.blocks))
-        self.fast_paths = nn.ModuleList(FastPath(width) for _ in range(DECISIONS[0], len(stage.blocks)))
+        nn.Module.__init__(self)
+        self.__dict__.update(stage.__dict__)
+        if len(self.blocks) <= DECISIONS[0]:
+            raise ValueError(f"the third stage has {len(self.blocks)} blocks; at least {DECISIONS[0] + 1} are needed")
+        self.keep_rate = keep_rate
+        for i in range(DECISIONS[0], len(self.blocks)):
+            self.blocks[i] = TwoPathBlock(self.blocks[i])
+        width = self.blocks[0].norm1.normalized_shape[0]
+        self.score_predictor = nn.ModuleList(TokenPredictor(width) for block in DECISIONS if block < len(self.blocks))
 
     def slow_counts(self, num_tokens: int) -> tuple[int, ...]:
         """Tokens that take the full feed-forward network after each decision, rounded down."""
@@ -85,42 +117,12 @@ class DynamicStage(RecomputedLayers, SwinTransformerStage):
                 order = scores[..., KEEP].argsort(dim=1, descending=True)
                 num_slow = counts[DECISIONS.index(i)]
                 decision = F.gumbel_softmax(scores, hard=True)[..., KEEP] if self.training else None
-            if i < DECISIONS[0]:
-                maps = self.run_layer(block, maps)
-            else:
-                chosen = (order, num_slow, decision)
-                maps = self.run_layer(two_paths, block, self.fast_paths[i - DECISIONS[0]], maps, *chosen)
+            chosen = () if i < DECISIONS[0] else (order, num_slow, decision)
+            maps = self.run_layer(block, maps, *chosen)
             kind, slow = "image" if num_slow == H * W else "reduction", order[:, :num_slow]
             going = maps.flatten(1, 2).gather(1, slow[..., None].expand(-1, -1, C))
             trace.append(LayerTrace(f"Layer {i + 1}", kind, going, (H, W), assignment=moved_by_keeping(slow, H * W)))
         return maps, tuple(trace)
-
-
-def two_paths(
-    block: SwinTransformerBlock,
-    fast_path: FastPath,
-    maps: Tensor,
-    order: Tensor,
-    num_slow: int,
-    decision: Tensor | None,
-) -> Tensor:
-    """timm's Swin layer on (B, H, W, C) whose feed-forward network only some tokens pass.
-
-    Args:
-        order: (B, H * W), the best first; the first ``num_slow`` are slow.
-        decision: (B, H * W), drawn in training, one for slow tokens; then both paths run for all, so that gradients
-            reach both.
-    """
-    B, H, W, C = maps.shape
-    tokens = (maps + block.drop_path1(block._attn(block.norm1(maps)))).flatten(1, 2)
-    if decision is not None:
-        slow, fast = block.mlp(block.norm2(tokens)), fast_path(tokens)
-        return (tokens + block.drop_path2(torch.lerp(fast, slow, decision[..., None]))).view(B, H, W, C)
-    index = order[..., None].expand(-1, -1, C)
-    slow, fast = tokens.gather(1, index).tensor_split([num_slow], dim=1)
-    slow = slow + block.drop_path2(block.mlp(block.norm2(slow)))
-    fast = fast + block.drop_path2(fast_path(fast))
-    return torch.empty_like(tokens).scatter(1, index, torch.cat([slow, fast], dim=1)).view(B, H, W, C)
 
 
 class DynamicSwin(SwinTransformer):
@@ -166,17 +168,8 @@ class DynamicSwin(SwinTransformer):
         return self.forward_head(self.norm(maps)), TokenTrace(layers)
 
     def convert_released_state_dict(self, state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
-        """The authors' names -> timm's, with the fast paths beside the blocks."""
-        return {fast_path_name(n): tensor for n, tensor in checkpoint_filter_fn(state_dict, self).items()}
-
-
-def fast_path_name(name: str) -> str:
-    """``layers.2.blocks.I.fastmlp.REST`` -> ``layers.2.fast_paths.I-2.REST``; other names stay."""
-    owner, found, rest = name.partition(".fastmlp.")
-    if not found:
-        return name
-    stage, block = owner.split(".blocks.")
-    return f"{stage}.fast_paths.{int(block) - DECISIONS[0]}.{rest}"
+        """The authors' names -> timm's; patch merging comes before its stage there."""
+        return checkpoint_filter_fn(state_dict, self)
 
 
 SIZES = {

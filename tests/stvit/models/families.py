@@ -38,7 +38,7 @@ FAMILIES: dict[str, Callable[..., nn.Module]] = {
     "dynamicvit_deit": lambda **k: DynamicViT(**{**VIT, "reduction_layers": (1, 3), **k}),
     "dynamicswin": lambda **k: DynamicSwin(**{**SWIN, **k}),
     "evo_vit_deit": lambda **k: EvoViT(**{**VIT, "global_pool": "avg", "selection_layers": (2, 4), **k}),
-    "avit": lambda **k: AViT(**{**VIT, "gate_scale": 1.0, "gate_centre": 2.0, **k}),
+    "avit": lambda **k: AViT(**{**VIT, **k}),
     "atc_deit": lambda **k: ATC(**{**VIT, "reduction_layers": (1, 3), **k}),
     "diffrate_deit": lambda **k: DiffRate(**{**VIT, "schedule": "0.004G", **k}),
     "tokenlearner_deit": lambda **k: TokenLearnerViT(**{**VIT, **k}),

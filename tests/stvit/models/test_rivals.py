@@ -22,6 +22,8 @@ from stvit.models.dynamicvit import TokenPredictor
 from stvit.trace import TokenTrace
 from tests.golden.fill import fill, structured_images
 
+pytestmark = pytest.mark.slow  # full-size models
+
 GOLDEN = Path(__file__).resolve().parents[2] / "golden" / "rivals"
 MANIFEST = json.loads((GOLDEN / "manifest.json").read_text(encoding="utf-8"))
 CASES = MANIFEST["cases"]
