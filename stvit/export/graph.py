@@ -94,6 +94,25 @@ class InferenceGraph(nn.Module):
             raise _without_regions(self.network)
         return tuple(map(_described, layers_with_regions(trace)))
 
+    def agreement(self, images: Tensor, owners: Sequence[Tensor], slack: float) -> list[float]:
+        """For every layer, the share of image tokens whose token is theirs here too, or one that they are tied to as
+        strongly: rounding decides between tokens that are alike, as those of an untrained network are.
+
+        Args:
+            owners: assignments (B, N) that something else made of the images.
+            slack: by how much of itself a weight may be weaker and still counts as equal.
+        """
+        _, trace = self.network(images.to(self.dtype), return_trace=True)
+        shares = []
+        for layer, owner in zip(layers_with_regions(trace), owners, strict=True):
+            same = owner == assignment_of(layer)
+            if layer.assignment is None:
+                weights = layer.semantic_to_image().float()
+                own = owner.clamp(0, weights.shape[1] - 1).unsqueeze(1)
+                same |= weights.gather(1, own).squeeze(1) >= (1 - slack) * weights.amax(dim=1)
+            shares.append(same.float().mean().item())
+        return shares
+
 
 def layers_with_regions(trace: TokenTrace) -> tuple[LayerTrace, ...]:
     """The layers that make semantic tokens of image tokens, or drop, fuse or merge these, in order."""

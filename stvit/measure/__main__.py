@@ -1,6 +1,7 @@
 """Interleaved comparisons, printed and saved as JSON.
 
 ``python -m stvit.measure MODEL BASELINE [BASELINE ...]`` measures the first model against the others;
+``--engines eager openvino`` every model under every engine, each against the last model under the same engine;
 ``python -m stvit.measure --suite paper`` every method of the papers against its full-token model.
 """
 
@@ -21,9 +22,11 @@ from torch import nn
 from stvit.errors import UserError
 from stvit.factory import create_model
 from stvit.predict.device import keep_freed_memory
+from stvit.predict.engines import ENGINES
 
 from . import suite
 from .compare import Comparison, SpeedUp, compare
+from .engines import EngineComparison, compare_engines, engines_table
 from .macs import count_macs
 from .timing import best_precision
 
@@ -50,10 +53,27 @@ def main(arguments: list[str] | None = None) -> int:
             print(error, file=sys.stderr)
             return 1
         placed = {name: model.to(device, precision).eval() for name, model in models.items()}
+        if options.engines:
+            measured = measure_engines(placed, options)
+            print("\n" + engines_table(measured))
+            save(options.output, asdict(measured) | kept)
+            return 0
         comparison = compare(placed, input_shape=(3, *options.input_size), **how)
         print("\n" + report(comparison))
         save(options.output, as_json(comparison) | kept)
     return 0
+
+
+def measure_engines(models: dict[str, nn.Module], options: argparse.Namespace) -> EngineComparison:
+    """Latency of one image, and of a batch if it is larger."""
+    return compare_engines(
+        models,
+        options.engines,
+        input_shape=(3, *options.input_size),
+        batch_sizes=sorted({1, options.batch_size}),
+        rounds=options.rounds,
+        progress=show_progress,
+    )
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
@@ -69,8 +89,13 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--rounds", type=positive, default=30, help="timed rounds (default: 30)")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", choices=["cpu", "cuda"])
     parser.add_argument("--precision", default="auto", choices=["auto", *PRECISIONS], help="default: the fastest here")
+    engines = parser.add_mutually_exclusive_group()
+    engines.add_argument("--engine", dest="engines", nargs=1, choices=ENGINES, help="measure under this one")
+    engines.add_argument("--engines", nargs="+", choices=ENGINES, help="measure under each of these, interleaved")
     parser.add_argument("--output", type=Path, help="also save the figures as JSON in this file")
     options = parser.parse_args(arguments)
+    if options.suite and options.engines:
+        parser.error("engines are compared on named models, not on a suite")
     if options.suite and options.models:
         parser.error("name models or a suite, not both")
     if not options.suite and len(options.models) < 2:

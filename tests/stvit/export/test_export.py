@@ -188,6 +188,17 @@ def test_int8_needs_pictures_and_nncf(tmp_path: Path, monkeypatch: pytest.Monkey
         export("deit", path, precision="int8", calibrate=tmp_path)
 
 
+def test_tokens_that_are_tied_alike_count_as_the_same() -> None:
+    network, images = build("stvit_deit"), example_images((3, 112, 112))
+    graph = InferenceGraph(network, regions=True)
+    with torch.inference_mode():
+        layers = layers_with_regions(network(images, return_trace=True)[1])
+        owners = [assignment_of(layer) for layer in layers]
+        least = [layer.semantic_to_image().argmin(dim=1) for layer in layers]
+        assert graph.agreement(images, owners, 0.0) == [1.0, 1.0]
+        assert max(graph.agreement(images, least, 1e-3)) < 0.05 and graph.agreement(images, least, 1.0) == [1.0, 1.0]
+
+
 def test_the_network_may_be_used_while_its_graph_is_traced() -> None:
     model = build("stvit_deit")
     graph = InferenceGraph(model)
