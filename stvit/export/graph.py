@@ -147,7 +147,8 @@ def exportable(model: nn.Module) -> nn.Module:
 
 def example_images(shape: Sequence[int], batch: int = EXAMPLE_BATCH) -> Tensor:
     """(batch, *shape) float32, normal, always the same; the process's random numbers are left alone."""
-    return torch.randn(batch, *shape, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode(False):  # what that mode makes cannot be traced
+        return torch.randn(batch, *shape, generator=torch.Generator().manual_seed(0))
 
 
 def trace_graph(graph: InferenceGraph, images: Tensor, dynamic_batch: bool) -> ExportedProgram:

@@ -92,7 +92,7 @@ class Engine:
         self._device = next((one.device for one in network.parameters()), torch.device("cpu"))
         self._cache, self._wait = cache or GraphCache(), wait
         self._layers: dict[Shape, tuple[RegionLayer, ...]] = {}
-        self._several = True  # whether the network returns a tuple
+        self._several: bool | None = None  # whether the network returns several maps
         self._wanted: set[tuple[str, Shape]] = set()  # shapes that a graph is or was made for
         self._runners: dict[tuple[str, Shape], Runner] = {}
         self._chosen: dict[Shape, str] = {}  # by auto, for each shape
@@ -127,14 +127,15 @@ class Engine:
             thread.join(timeout_s)
 
     def _described(self, images: Tensor) -> tuple[RegionLayer, ...]:
-        """The layers of the regions; the network runs once more for the first batch of a shape."""
+        """The layers of the regions. The network runs once more for the very first batch, and with regions for the
+        first one of every shape."""
         key = tuple(images.shape[1:])
-        if key not in self._layers:
-            with torch.inference_mode():
+        with torch.inference_mode():
+            if self._several is None:
+                self._several = not isinstance(self._graph.network(images[:1].to(self._graph.dtype)), Tensor)
+            if self._graph.regions and key not in self._layers:
                 self._layers[key] = self._graph.describe_regions(images[:1])
-                outputs = self._graph.network(images[:1].to(self._graph.dtype))
-            self._several = not isinstance(outputs, Tensor)
-        return self._layers[key]
+        return self._layers.get(key, ())
 
     def _answer(self, results: tuple[Tensor, ...], layers: tuple[RegionLayer, ...], engine: str) -> Answer:
         outputs = results[: len(results) - len(layers)]
@@ -154,17 +155,18 @@ class Engine:
             new = key not in self._wanted and len(self._wanted) < MOST_SHAPES
             if new:
                 self._wanted.add(key)
+                self._threads = [one for one in self._threads if one.is_alive()]
         if new and self._wait:
             self._make(shape)
         elif new:
             thread = threading.Thread(target=self._make, args=(shape,), name=f"graph {shape}", daemon=True)
-            self._threads = [one for one in self._threads if one.is_alive()] + [thread]
             thread.start()
+            self._threads.append(thread)
         return self._find(shape)
 
     def _make(self, shape: Shape) -> None:
         """Make the graph for a shape, or for ``auto`` those that are measured."""
-        with _making:
+        with _making, torch.inference_mode(False), torch.no_grad():  # what inference mode makes cannot be traced
             if self.name == "auto":
                 self._choose(shape)
             else:
