@@ -16,7 +16,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from stvit.detection.detections import Detections
-from stvit.predict.load import Source, test_scale
+from stvit.predict.load import test_scale
 
 from .coco_annotations import Annotations, CocoImage, category_ids, find_images, index
 from .errors import EvaluationError
@@ -58,7 +58,7 @@ class CocoBenchmark:
         self.ids = list(self.images)
         self.paths = dict(zip(self.ids, find_images(options.images, self.images.values()), strict=True))
         self.categories = category_ids(model.network.num_classes, annotations.categories, model.class_names)
-        self.scale = options.scale or list(test_scale(Source(model.architecture, card=model.card)))
+        self.scale = options.scale or list(test_scale(model.source))
         self.origin = {**model.origin, "scale": self.scale}
         self.origin |= {"annotations": annotations.sha256, "categories": self.categories}
 

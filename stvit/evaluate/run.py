@@ -17,8 +17,16 @@ from torch import nn
 
 from stvit.checkpoint import CheckpointError
 from stvit.factory import create_model
-from stvit.predict.load import PRECISIONS
-from stvit.pretrained.model_cards import BundledCard, CardTask, ModelCard, ModelCardError, load_card, read_card
+from stvit.predict.load import PRECISIONS, Source
+from stvit.pretrained.model_cards import (
+    BundledCard,
+    CardTask,
+    ModelCard,
+    ModelCardError,
+    load_card,
+    numbered_classes,
+    read_card,
+)
 from stvit.pretrained.records import record
 from stvit.pretrained.resolve import sha256_of
 from stvit.training.runs import ORIGIN_FILE, Origin
@@ -75,9 +83,9 @@ class EvaluatedModel:
     published: str
 
     @property
-    def architecture(self) -> str:
-        """Registered name."""
-        return self.card.model if self.card else self.name
+    def source(self) -> Source:
+        """Registered name and card."""
+        return Source(self.card.model if self.card else self.name, card=self.card)
 
 
 def add_common_arguments(parser: argparse.ArgumentParser, default_precision: str = "float32") -> None:
@@ -161,6 +169,8 @@ def load_model(options: argparse.Namespace, task: CardTask) -> EvaluatedModel:
     network = network.to(options.device, PRECISIONS[options.precision]).requires_grad_(False)
     origin = {"model": name, **origin, "precision": options.precision, "options": dict(options.option)}
     class_names = card.classes if card else trained_classes(options.checkpoint)
+    if class_names == numbered_classes(network.num_classes):  # numbers are no names to match
+        class_names = None
     return EvaluatedModel(network, name, card, class_names, origin, published)
 
 

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from stvit.class_names import ADE20K_CLASSES
 from stvit.errors import UserError
+from stvit.predict.load import test_scale
 from stvit.segmentation import IGNORE_INDEX, SlidingWindow
 from stvit.segmentation.inference import PUBLISHED_RATIOS
 from stvit.training.datasets.data import UNREADABLE, open_picture, picture_suffixes
@@ -23,8 +24,6 @@ from .errors import EvaluationError
 from .images import of_another_size
 from .results import Id
 from .run import EvaluatedModel, positive
-
-SCALE = (2048, 512)  # as published
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -62,9 +61,7 @@ class SegmentBenchmark:
                 f"{len(missing)} of {len(self.ids)} pictures have no annotation, the first is {missing[0]}.",
                 "Check --annotations against --images.",
             )
-        side = model.card.input_size if model.card else SCALE[1]
-        scale = tuple(options.scale or (round(side * SCALE[0] / SCALE[1]), side))
-        self.how: dict[str, Any] = {"scale": scale}
+        self.how: dict[str, Any] = {"scale": tuple(options.scale or test_scale(model.source))}
         if options.multi_scale:
             self.how |= {"ratios": PUBLISHED_RATIOS, "flip": True}
         window = options.window

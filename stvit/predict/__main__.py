@@ -42,7 +42,6 @@ MODELS = {
 }
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".avif", ".gif", ".bmp", ".tif", ".tiff"}  # of pictures in a folder
 LEAST_SCORE = 0.5
-SEGMENT_SCALE = (2048, 512)  # of segmenters without a card, as in the published evaluation
 JPEG_QUALITY = 90
 Result = Classification | DetectionResult | SegmentationResult
 
@@ -198,11 +197,10 @@ class Predictor:
             self._predictor: Classifier | Detector | Segmenter = Classifier(network, classes=classes)
         elif self.kind == "detect":
             self._predictor = Detector(network, classes=classes)
-            self._scale = tuple(options.scale) if options.scale else test_scale(source)
+            self._scale = tuple(options.scale or test_scale(source))
         else:
-            size = source.card.input_size if source.card else None
-            scale = (size, size) if size else SEGMENT_SCALE
-            self._predictor = Segmenter(network, classes=classes, scale=tuple(options.scale or scale))
+            scale = tuple(options.scale or test_scale(source))
+            self._predictor = Segmenter(network, classes=classes, scale=scale)
 
     def __call__(self, pixels: np.ndarray) -> Result:
         """Predict on a picture (H, W, 3) uint8 RGB."""
@@ -217,7 +215,7 @@ class Predictor:
             named = [{"label": entry.label, "probability": round(entry.probability, 5)} for entry in result.predictions]
             return {"predictions": named if self._predicts else None}
         if isinstance(result, DetectionResult):
-            return {"objects": result.found and _objects(result)}
+            return {"objects": None if result.found is None else _objects(result)}
         areas = [{"label": area.name, "share": round(area.share, 5)} for area in result.areas()]
         return {"classes": areas if self._predicts else None}
 

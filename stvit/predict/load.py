@@ -36,6 +36,7 @@ MODULES: dict[str, Kind] = {
     video_swin.__name__: "video",
     stvit_video_swin.__name__: "video",
 }
+PUBLISHED_SCALE = (2048, 512)  # of segmenters, whose records name none
 CLASSES: dict[Kind, Sequence[str]] = {"detect": COCO_CLASSES, "segment": ADE20K_CLASSES}
 
 
@@ -123,7 +124,10 @@ def classes_of(source: Source, network: nn.Module) -> Sequence[str]:
 
 
 def test_scale(source: Source) -> tuple[int, int]:
-    """The longest and the shortest side of a detector's input, pixels: as it was tested, or as its card says."""
-    long, short = record(source.name).test_scale
+    """The longest and the shortest side of a detector's or segmenter's input, pixels: as its card says, or as the
+    published ones were tested."""
+    if source.card and source.card.scale:
+        return source.card.scale
+    long, short = record(source.name).test_scale or PUBLISHED_SCALE
     side = source.card.input_size if source.card else short
     return round(side * long / short), side

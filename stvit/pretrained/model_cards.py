@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
 from collections.abc import Iterator, Mapping
 from functools import cached_property
@@ -21,6 +23,7 @@ from pydantic import (
     field_validator,
     model_validator,
 )
+from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.models import is_model
 from torch import nn
 
@@ -28,7 +31,7 @@ from stvit.checkpoint import load_checkpoint
 from stvit.errors import UserError
 from stvit.factory import create_model
 
-from .resolve import resolve_card
+from .resolve import resolve_card, sha256_of
 
 CardTask = Literal["classify", "detect", "segment", "video"]
 Names = Annotated[tuple[str, ...], Field(min_length=1)]
@@ -50,6 +53,7 @@ class ModelCard(BaseModel):
         classes: in the order of its outputs; of a segmenter, background first.
         input_size: side of its square input, or shorter side of a detector's, pixels.
         crop_pct: share of a picture's shorter side that it sees.
+        scale: of a detector or segmenter, bounds of the long and the short side of its input, pixels.
         frames, stride: of a clip model, frames of its input, and frames of the clip from one to the next.
         sha256: of the weights.
         name: of card and weights, without suffix; that of the file if left out.
@@ -64,6 +68,7 @@ class ModelCard(BaseModel):
     classes: Names
     input_size: PositiveInt
     crop_pct: float = Field(default=1.0, gt=0, le=1)
+    scale: tuple[PositiveInt, PositiveInt] | None = None
     frames: PositiveInt | None = None
     stride: PositiveInt | None = None
     sha256: str = Field(pattern="^[0-9a-f]{64}$")
@@ -96,7 +101,9 @@ class ModelCard(BaseModel):
         Raises:
             ModelCardError: the options do not fit the model.
         """
-        seen = {"input_size": (3, self.input_size, self.input_size), "crop_pct": self.crop_pct}
+        seen: dict[str, Any] = {"input_size": (3, self.input_size, self.input_size), "crop_pct": self.crop_pct}
+        if self.task == "classify":  # as stvit.training prepares pictures, whatever the published weights saw
+            seen |= {"mean": IMAGENET_DEFAULT_MEAN, "std": IMAGENET_DEFAULT_STD, "interpolation": "bicubic"}
         try:
             return create_model(self.model, pretrained_cfg_overlay=seen, **self.options)
         except (AssertionError, KeyError, RuntimeError, TypeError, ValueError) as error:  # what networks and timm raise
@@ -168,6 +175,37 @@ def read_card(path: str | PathLike[str], kind: type[Card] = ModelCard) -> Card:
     if card.name not in ("", path.stem):
         raise ModelCardError(f"{wrong}: name is {card.name!r}, not that of the file.", advice)
     return card.model_copy(update={"name": path.stem, "path": path.with_suffix(".safetensors")})
+
+
+def write_card(weights: Path, entries: Mapping[str, Any], kind: type[Card] = ModelCard) -> Card:
+    """Write the card ``NAME.json`` of the weights ``NAME.safetensors`` beside them, whole or not at all.
+
+    Args:
+        weights: the finished file; the card gets its sha256.
+        entries: those of ``kind``, as plain data.
+
+    Raises:
+        ModelCardError: the entries do not describe a model; nothing is written.
+    """
+    path = weights.with_suffix(".json")
+    partial = path.with_name(f"{path.name}.partial")
+    try:
+        text = json.dumps({**entries, "sha256": sha256_of(weights)}, indent=1) + "\n"
+        kind.model_validate_json(text)
+    except (TypeError, ValidationError) as error:
+        reason = _named(error) if isinstance(error, ValidationError) else str(error)
+        raise ModelCardError(f"{weights} cannot be described by a card: {reason}.", "Describe it yourself.") from error
+    try:
+        partial.write_text(text, encoding="utf-8")
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+    return read_card(path, kind)
+
+
+def numbered_classes(count: int) -> tuple[str, ...]:
+    """Names of classes that have none: ``"class 0"``, ``"class 1"``, ..."""
+    return tuple(f"class {number}" for number in range(count))
 
 
 def load_card(path: str | PathLike[str]) -> tuple[nn.Module, ModelCard]:

@@ -18,12 +18,14 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from stvit.errors import UserError
+from stvit.pretrained.model_cards import ModelCardError, write_card
 from stvit.training.datasets.data import MapData
 from stvit.training.tasks.task import Task
 
 from .batches import Share, seed_everything
 from .checkpoints import MetricsLog, ResumeError, load_state, read_metrics, save_state, save_weights
 from .recipe import Recipe, RecipeError, plain
+from .runs import card_entries
 from .schedules import make_keep_rate, make_optimizer, make_schedule
 
 
@@ -104,7 +106,7 @@ class Run:
             task.check(self.share, options.workers)
 
     def train(self) -> dict[str, float]:
-        """Run to the end; returns the last evaluation's metrics, which are also in the log, and leaves the weights."""
+        """Run to the end; returns the last evaluation's metrics, which are also in the log, and leaves the model."""
         main, metrics = self.accelerator.is_main_process, self._already_evaluated()
         self.accelerator.wait_for_everyone()  # all have read the log
         self.log = MetricsLog(self.output, self.step) if main else None
@@ -120,11 +122,19 @@ class Run:
             metrics = self._evaluate()
         progress.close()
         if main:
-            save_weights(self.output, self._evaluated().state_dict())
+            self._leave_model()
             self.board.close()
         self.accelerator.wait_for_everyone()
         self.accelerator.end_training()
         return metrics
+
+    def _leave_model(self) -> None:
+        """Write the weights and then the card that names them."""
+        weights = save_weights(self.output, self._evaluated().state_dict())
+        try:
+            write_card(weights, card_entries(self.recipe, self.task.data, self.model))
+        except ModelCardError as error:  # data or a model of one's own: the weights load without a card
+            tqdm.write(str(error))
 
     def _already_evaluated(self) -> dict[str, float]:
         """The metrics at this step that an interrupted run has left in the log; none if it was stopped before."""

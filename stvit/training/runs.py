@@ -17,6 +17,8 @@ from torch import nn
 from stvit.factory import create_model
 from stvit.measure.macs import count_macs
 from stvit.measure.timing import device_name
+from stvit.pretrained.model_cards import WEIGHT_OPTIONS, ModelCard, numbered_classes, read_card
+from stvit.training.datasets.data import Data
 
 from .batches import Share
 from .checkpoints import WEIGHTS_FILE, read_metrics
@@ -25,6 +27,7 @@ from .tasks import make_task
 
 ORIGIN_FILE = "recipe.json"
 TEST_FILE = "test.json"
+CARD_FILE = Path(WEIGHTS_FILE).with_suffix(".json").name
 #: arguments of models that matter in training alone
 TRAINING_OPTIONS = ("drop_path_rate", "patch_drop_rate")
 
@@ -159,9 +162,18 @@ class FinishedRun:
         return self.folder / WEIGHTS_FILE
 
     @property
+    def card(self) -> ModelCard:
+        """What describes its model; the training command, given again, writes one that is missing.
+
+        Raises:
+            ModelCardError: it is missing or damaged.
+        """
+        return read_card(self.folder / CARD_FILE)
+
+    @property
     def model_options(self) -> dict[str, Any]:
         """The model's arguments after training."""
-        return {k: v for k, v in self.recipe.model_options.items() if k not in TRAINING_OPTIONS}
+        return options_after_training(self.recipe)
 
     def validation(self) -> list[tuple[float, dict[str, float]]]:
         """Epochs, from 0 on, and the metrics on the validation split after them."""
@@ -170,6 +182,30 @@ class FinishedRun:
     def model(self, weights: Path | None = None) -> nn.Module:
         """The trained model, in evaluation mode; other weights than the run's may be given."""
         return create_model(self.recipe.model, checkpoint=weights or self.weights, **self.model_options)
+
+
+def options_after_training(recipe: Recipe) -> dict[str, Any]:
+    """A recipe's arguments of its model, without those that matter in training alone or name other weights."""
+    options = recipe.model_options.items()
+    return {k: v for k, v in options if k not in TRAINING_OPTIONS and not k.startswith(WEIGHT_OPTIONS)}
+
+
+def card_entries(recipe: Recipe, data: Data, model: nn.Module) -> dict[str, Any]:
+    """The entries of a trained model's card that do not depend on its weights."""
+    scale = getattr(data, "scale", None)
+    entries = {
+        "model": recipe.model,
+        "options": options_after_training(recipe),
+        "task": recipe.task,
+        "classes": data.class_names or numbered_classes(model.num_classes),
+        "input_size": min(scale) if scale else data.size or model.pretrained_cfg["input_size"][-1],
+        "crop_pct": data.crop_pct,
+    }
+    if scale:
+        entries["scale"] = tuple(scale)
+    if recipe.task == "video":
+        entries |= {"frames": data.frames, "stride": data.stride}
+    return entries
 
 
 def test(run: FinishedRun, paths: Mapping[str, Path], weights: Path | None = None) -> dict[str, float]:

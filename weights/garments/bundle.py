@@ -18,8 +18,7 @@ from safetensors.torch import load_file, save_file
 
 from stvit.errors import UserError
 from stvit.predict.device import keep_freed_memory
-from stvit.pretrained.model_cards import BundledCard
-from stvit.pretrained.resolve import sha256_of
+from stvit.pretrained.model_cards import BundledCard, write_card
 from stvit.training.recipe import RecipeError, add_data_option
 from stvit.training.runs import FinishedRun, costs, test
 
@@ -29,15 +28,17 @@ DATA = "Fashion-MNIST garments, tinted and composed with photographs (weights.ga
 LABELLED = {"video": "clips of one garment that moves", "classify": "one garment in a picture"}
 
 
-def bundle(run: FinishedRun, name: str, folder: Path, paths: Mapping[str, Path]) -> dict[str, Any]:
+def bundle(run: FinishedRun, name: str, folder: Path, paths: Mapping[str, Path]) -> BundledCard:
     """Write weights and model card; returns the card.
 
     Raises:
         RecipeError: the run is not on garments.
+        ModelCardError: it has no card.
     """
     recipe = run.recipe
     if not recipe.data["kind"].startswith(f"{__package__}."):
         raise RecipeError(f"{run.folder} was trained on {recipe.data['kind']}; only models of garments are bundled")
+    entries = describe(run, name)
     folder.mkdir(parents=True, exist_ok=True)
     weights = folder / f"{name}.safetensors"
     partial = weights.with_suffix(".partial")
@@ -48,29 +49,17 @@ def bundle(run: FinishedRun, name: str, folder: Path, paths: Mapping[str, Path])
         os.replace(partial, weights)
     finally:
         partial.unlink(missing_ok=True)
-    card = describe(run, name) | {
-        "metrics": {key.lower(): round(value, 2) for key, value in metrics.items()},
-        "metrics_split": ["test", recipe.data.get("test_samples", 10000)],
-        "sha256": sha256_of(weights),
-    }
-    text = json.dumps(card, indent=1) + "\n"
-    BundledCard.model_validate_json(text)  # what is written can be read
-    weights.with_suffix(".json").write_text(text, encoding="utf-8")
-    return card
+    measured = {key.lower(): round(value, 2) for key, value in metrics.items()}
+    split = ["test", recipe.data.get("test_samples", 10000)]
+    return write_card(weights, entries | {"metrics": measured, "metrics_split": split}, BundledCard)
 
 
 def describe(run: FinishedRun, name: str) -> dict[str, Any]:
     """The entries of the card that do not depend on the weights."""
     recipe, origin = run.recipe, run.origin
-    shape = {"frames": recipe.data["frames"], "stride": 1} if recipe.task == "video" else {}
     return {
         "name": name,
-        "model": recipe.model,
-        "options": run.model_options,
-        "task": recipe.task,
-        "classes": origin.classes,
-        "input_size": recipe.data["size"],
-        **shape,
+        **run.card.model_dump(exclude={"name", "sha256"}, exclude_none=True),
         "macs": costs(run),
         "data": f"{DATA}: {LABELLED.get(recipe.task, 'several garments in a scene')}",
         "seed": recipe.seed,
@@ -95,7 +84,7 @@ def main(arguments: list[str] | None = None) -> int:
     except UserError as error:
         print(f"weights.garments.bundle: {error}", file=sys.stderr)
         return 1
-    print(json.dumps(card["metrics"]))
+    print(json.dumps(card.metrics))
     return 0
 
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import webdataset as wds
 from timm.data import create_transform
+from timm.data.constants import DEFAULT_CROP_PCT
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision.datasets.folder import find_classes, make_dataset
@@ -48,9 +49,11 @@ class FolderPictures(MapData):
     Options: ``size``, ``classes``. Augmentation: that of timm's ``create_transform``.
     """
 
+    crop_pct = DEFAULT_CROP_PCT
+
     def __init__(self, recipe: Recipe, paths: DataPaths) -> None:
         options = read_table(FolderOptions, recipe.data, "data")
-        self.folder, self.num_classes = paths.need("folder"), options.classes
+        self.folder, self.num_classes, self.size = paths.need("folder"), options.classes, options.size
         self.transforms = {training: picture_transform(recipe, training) for training in (True, False)}
         self.class_numbers = self._classes("train")
         if len(self.class_numbers) != self.num_classes:
@@ -136,9 +139,12 @@ class ShardPictures(Data):
     read already. Options: ``size``, ``classes``, ``train_samples`` (all shards together).
     """
 
+    crop_pct = DEFAULT_CROP_PCT
+
     def __init__(self, recipe: Recipe, paths: DataPaths) -> None:
         options = read_table(ShardOptions, recipe.data, "data")
-        self.folder, self.num_classes, self.samples = paths.need("shards"), options.classes, options.train_samples
+        self.folder, self.num_classes, self.size = paths.need("shards"), options.classes, options.size
+        self.samples = options.train_samples
         self.transforms = {training: picture_transform(recipe, training) for training in (True, False)}
         others = sorted(suffix.removeprefix(".") for suffix in picture_suffixes())
         # of several pictures in a sample, the first kind counts

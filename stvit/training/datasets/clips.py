@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision.transforms import v2
 
+from stvit.class_names import KINETICS400_CLASSES
 from stvit.predict.clip_views import CLIP_LENGTH, DEVIATION, FRAME_INTERVAL, MEAN, clip_indices, make_views
 from stvit.training.batches import Share, evaluation_batches
 from stvit.training.recipe import DataPaths, Recipe, RecipeError, Table, read_table
@@ -61,6 +62,8 @@ class Kinetics(MapData):
     def __init__(self, recipe: Recipe, paths: DataPaths) -> None:
         options = read_table(KineticsOptions, recipe.data, "data")
         self.size, self.num_classes = options.size, options.classes
+        self.frames, self.stride = options.frames, options.stride
+        self.class_names = KINETICS400_CLASSES if self.num_classes == len(KINETICS400_CLASSES) else ()
         self.sampling = {"clip_length": options.frames, "frame_interval": options.stride}
         self.views = {"clips": options.clips, "crops": options.crops}
         self.files = {

@@ -43,9 +43,16 @@ class Data(ABC):
 
     Attributes:
         class_names: in the order of the model's outputs; empty where the data do not tell them.
+        size: side of the square input, pixels; by default the model's own.
+        crop_pct: share of a picture's shorter side that is seen in evaluation.
+        frames, stride: of clips, frames of one and frames of the video from one to the next.
     """
 
     class_names: tuple[str, ...] = ()
+    size: int | None = None
+    crop_pct: float = 1.0
+    frames: int | None = None
+    stride: int = 1
     _skipped: Tensor
 
     def __new__(cls, *arguments: Any, **options: Any) -> Data:

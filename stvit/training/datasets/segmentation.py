@@ -20,6 +20,7 @@ from torch.utils.data import Dataset
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
+from stvit.class_names import ADE20K_CLASSES
 from stvit.evaluate.errors import EvaluationError
 from stvit.evaluate.images import read_image
 from stvit.segmentation import IGNORE_INDEX
@@ -31,8 +32,6 @@ from .transforms import CropOfSeveralClasses, RandomRatio
 #: changes of brightness, contrast, saturation and hue as published, each made to every second image
 DISTORTION = ({"brightness": 0.125}, {"contrast": 0.5}, {"saturation": 0.5}, {"hue": 0.1})
 MOST_OF_A_CLASS = 0.75  # of a crop, as published
-ADE20K_CLASSES = 150  # of a segmenter whose recipe names no number
-
 NORMALISE = v2.Compose(
     [v2.ToDtype(torch.float32, scale=True), v2.Normalize(IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD)]
 )
@@ -64,7 +63,8 @@ class Ade20k(DenseData):
         folder, self.scale = paths.need("folder"), read_table(AdeOptions, recipe.data, "data").scale
         augmentation = read_table(AdeAugmentation, recipe.augmentation, "augmentation")
         self.crop, self.transform = augmentation.crop, training_transform(self.scale, augmentation)
-        classes = recipe.model_options.get("num_classes", ADE20K_CLASSES)
+        classes = recipe.model_options.get("num_classes", len(ADE20K_CLASSES))
+        self.class_names = ADE20K_CLASSES if classes == len(ADE20K_CLASSES) else ()
         parts = {"train": "training", "validation": "validation"}
         self.files = {split: AdeFiles(folder, part, classes) for split, part in parts.items()}
 

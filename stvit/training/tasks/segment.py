@@ -9,9 +9,10 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
+from stvit.class_names import ADE20K_CLASSES
 from stvit.segmentation import IGNORE_INDEX
 from stvit.training.datasets.data import DenseData, make_data
-from stvit.training.datasets.segmentation import ADE20K_CLASSES, Ade20k
+from stvit.training.datasets.segmentation import Ade20k
 from stvit.training.recipe import AnyTuple, DataPaths, Recipe, RecipeError, Table, read_table
 
 from .task import DenseTask
@@ -32,7 +33,7 @@ class SegmentTask(DenseTask):
         super().__init__(recipe, paths)
         self.data = make_data(KINDS, recipe, paths)
         weights = read_table(LossOptions, recipe.loss, "loss").class_weights
-        classes = recipe.model_options.get("num_classes", ADE20K_CLASSES)
+        classes = recipe.model_options.get("num_classes", len(ADE20K_CLASSES))
         if weights is not None and len(weights) != classes:
             raise RecipeError(f"there are {len(weights)} class_weights for {classes} classes")
         self.class_weights = None if weights is None else torch.tensor(weights, dtype=torch.float32)
