@@ -30,19 +30,14 @@ def to_picture(pixels: Tensor) -> Image.Image:
     return Image.fromarray(pixels.permute(1, 2, 0).contiguous().numpy())
 
 
-def class_folder(label: int) -> str:
-    """Folder of a class; their alphabetical order is that of the labels, which image-folder readers rely on."""
-    return f"{label}_{CLASS_NAMES[label].replace(' ', '-')}"
-
-
 def export_classification(dataset: GarmentClassification, out: str | PathLike[str], progress: Progress) -> None:
     """Write an image folder: ``out/split/class/index.png``."""
     root = Path(out) / dataset.sources.split
-    for label in range(len(CLASS_NAMES)):
-        (root / class_folder(label)).mkdir(parents=True, exist_ok=True)
+    for name in CLASS_NAMES:
+        (root / name).mkdir(parents=True, exist_ok=True)
     for index in range(len(dataset)):
         picture, label = dataset[index]
-        to_picture(picture).save(root / class_folder(label) / file_name(index))
+        to_picture(picture).save(root / CLASS_NAMES[label] / file_name(index))
         progress(index + 1, len(dataset))
     _write_sources(dataset, Path(out))
 
