@@ -223,6 +223,7 @@ def _reduction(reduction: TokenRegions) -> dict[str, Any]:
         "tokens": reduction.num_tokens,
         "image_grid_hw": list(reduction.image_grid_hw),
         "assignment": reduction.assignment.tolist(),
+        "fate": reduction.fate,
     }
 
 

@@ -22,6 +22,8 @@ NEVER_PUBLISHED = "Its weights were never published."
 NOT_ON_THE_HUB = (
     "Its authors did not put its weights on the Hugging Face Hub, the only place that this page takes any from."
 )
+SHARED_ELSEWHERE = "Its authors share its weights on {}: this page takes none from there."
+NO_SUCH_WEIGHTS = "No weights of this method on DeiT were ever published."
 NOT_RETRAINED = "DeiT's weights, not retrained"
 NO_FULL_TOKEN_DETECTOR = "This page knows of no public weights for the full-token Swin detector."
 NO_SEMANTIC_CLIP_MODEL = "No weights of STViT on Video Swin were ever published."
@@ -35,6 +37,13 @@ STVIT_SWIN = Method("STViT-Swin", "Swin", "Tokens per window")
 STVIT_DEIT = Method("STViT-DeiT", "DeiT", "Semantic tokens")
 EVIT_DEIT = Method("EViT-DeiT", "DeiT", "Keep rate")
 TOME_DEIT = Method("ToMe-DeiT", "DeiT", "Merged per layer")
+DYNAMICVIT_DEIT = Method("DynamicViT-DeiT", "DeiT", "Keep rate")
+EVO_VIT_DEIT = Method("Evo-ViT-DeiT", "DeiT", "Slow tokens")
+AVIT_DEIT = Method("A-ViT-DeiT", "DeiT", "Gate")
+ATC_DEIT = Method("ATC-DeiT", "DeiT", "Keep rate")
+DIFFRATE_DEIT = Method("DiffRate-DeiT", "DeiT", "Multiply-adds")
+TOKENLEARNER_DEIT = Method("TokenLearner-DeiT", "DeiT", "Learned tokens")
+DYNAMICSWIN = Method("DynamicSwin", "Swin", "Keep rate")
 STVIT_LVVIT = Method("STViT-LV-ViT", "LV-ViT", "Semantic tokens")
 EVIT_LVVIT = Method("EViT-LV-ViT", "LV-ViT", "Keep rate")
 SWIN, DEIT, LVVIT = (Method(name, name) for name in ("Swin", "DeiT", "LV-ViT"))
@@ -46,6 +55,13 @@ METHOD_OF = {  # start of the registered name: method, in the order of the lists
     "stvit_deit": STVIT_DEIT,
     "evit_deit": EVIT_DEIT,
     "tome_deit": TOME_DEIT,
+    "dynamicvit_deit": DYNAMICVIT_DEIT,
+    "evo_vit_deit": EVO_VIT_DEIT,
+    "avit": AVIT_DEIT,
+    "atc_deit": ATC_DEIT,
+    "diffrate_deit": DIFFRATE_DEIT,
+    "tokenlearner_deit": TOKENLEARNER_DEIT,
+    "dynamicswin": DYNAMICSWIN,
     "stvit_lvvit": STVIT_LVVIT,
     "evit_lvvit": EVIT_LVVIT,
     "swin": SWIN,
@@ -122,6 +138,7 @@ def _classifiers() -> Iterator[ModelSpec]:
         yield from _stvit(STVIT_DEIT, f"stvit_deit_{size}_patch16_224", size)
         yield from _evit(EVIT_DEIT, f"evit_deit_{size}_patch16_224", size, weights=_deit(size))
         yield from _tome(size)
+    yield from _rivals()
     yield from _stvit(STVIT_LVVIT, "stvit_lvvit_small_224", "small")
     yield from _evit(EVIT_LVVIT, "evit_lvvit_small_224", "small", no_weights=NOT_ON_THE_HUB)
     for size in SIZES:
@@ -210,6 +227,89 @@ def _tome(size: str) -> Iterator[ModelSpec]:
             {"r": r},
             suffix=f", r = {r}",
             about=f"merges {r} pairs of tokens in every layer; {NOT_RETRAINED}",
+            weights=_deit(size),
+            published={},
+        )
+
+
+def _rivals() -> Iterator[ModelSpec]:
+    """Methods beside STViT, EViT and ToMe: those of the STViT paper's Table 4 with public code, and later ones."""
+    for size in ("small", "base"):
+        for rate in (0.7, 0.5):
+            about = f"drops all but {rate:.0%}, {rate**2:.0%} and {rate**3:.0%} of the tokens, by learned scores"
+            model = f"dynamicvit_deit_{size}_patch16_224"
+            yield _rival(DYNAMICVIT_DEIT, size, f"{rate}", model, {"keep_rate": rate}, f", keep {rate}", about)
+    for size in SIZES:
+        about = "half of the tokens wait, unchanged, while four layers process the others; then all are sorted again"
+        yield _rival(EVO_VIT_DEIT, size, "half", f"evo_vit_deit_{size}_patch16_224", {}, "", about)
+    for size in ("tiny", "small"):
+        about = "each token halts when a gate says so; with random weights none does, and it costs what DeiT costs"
+        yield _rival(AVIT_DEIT, size, "as published", f"avit_{size}_patch16_224", {}, "", about)
+    for size in SIZES:
+        yield from _atc(size)
+    for size in ("small", "base"):
+        yield from _diffrate(size)
+    for size in ("small", "base"):
+        about, model = "8 learned tokens from the seventh layer on", f"tokenlearner_deit_{size}_patch16_224"
+        yield _rival(TOKENLEARNER_DEIT, size, "8", model, {}, "", about)
+    for size in SIZES:
+        for rate in (0.7, 0.9):
+            model, options = f"dynamicswin_{size}_224", {"keep_rate": rate}
+            rates = ", ".join(f"{rate - step:.0%}" for step in (0.0, 0.2, 0.4))
+            about = f"in stage 3, {rates} of the tokens get the full feed-forward network, the others a linear layer"
+            yield _rival(DYNAMICSWIN, size, f"{rate}", model, options, f", keep {rate}", about)
+
+
+def _rival(
+    method: Method, size: str, setting: str, model: str, options: Mapping[str, Any], suffix: str, about: str
+) -> ModelSpec:
+    """A model whose weights this page cannot fetch; the published figures hold for the first of its settings."""
+    known, default = record(model), options.get("keep_rate", 0.7) == 0.7
+    no_weights = SHARED_ELSEWHERE.format(known.weights_page) if known.weights_page else NO_SUCH_WEIGHTS
+    return _spec(
+        "classify",
+        method,
+        size,
+        setting,
+        model,
+        options,
+        suffix=suffix,
+        about=about,
+        no_weights=no_weights,
+        published=known.published if default else {},
+    )
+
+
+def _atc(size: str) -> Iterator[ModelSpec]:
+    settings = [(rate, "average") for rate in (0.7, 0.9, 0.5, 0.25)] + [(0.7, "complete"), (0.7, "single")]
+    for rate, linkage in settings:
+        other = "" if linkage == "average" else f", {linkage} linkage"
+        yield _spec(
+            "classify",
+            ATC_DEIT,
+            size,
+            f"{rate}{other}",
+            f"atc_deit_{size}_patch16_224",
+            {"keep_rate": rate} | ({"linkage": linkage} if other else {}),
+            suffix=f", keep {rate}{other}",
+            about=f"clusters the tokens three times, {rate:.0%} stay each time; {NOT_RETRAINED}",
+            weights=_deit(size),
+            published={},
+        )
+
+
+def _diffrate(size: str) -> Iterator[ModelSpec]:
+    model = f"diffrate_deit_{size}_patch16_224"
+    for budget in {"small": ("2.9G", "2.3G"), "base": ("11.5G", "8.7G")}[size]:
+        yield _spec(
+            "classify",
+            DIFFRATE_DEIT,
+            size,
+            f"{budget[:-1]} G",
+            model,
+            {"schedule": budget},
+            suffix=f", {budget[:-1]} G",
+            about=f"prunes and merges some tokens in every layer, for {budget[:-1]} G multiply-adds; {NOT_RETRAINED}",
             weights=_deit(size),
             published={},
         )
@@ -327,6 +427,8 @@ def _bundled_setting(method: Method, card: BundledCard) -> tuple[str, str]:
     if method.setting == "Semantic tokens":
         tokens = options.get("num_semantic_tokens", 16)
         return f"{tokens}", f", {tokens} tokens"
+    if method is EVO_VIT_DEIT:
+        return "half", ", half wait"
     if method is STVIT_SWIN:
         tokens = options.get("semantic_window", 3) ** 2
         return f"{tokens}", f", {tokens} per window"

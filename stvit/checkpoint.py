@@ -49,7 +49,8 @@ def read_checkpoint(path: str | PathLike[str], use_ema: bool | None = None) -> d
 
     Args:
         use_ema: take the averaged weights of a container, or not. ``None`` takes them where there are any, as timm
-            does, and logs a warning if the container also holds others.
+            does, and logs a warning if the container also holds others; but not from a container that says by
+            ``ema_best`` that they are worse (ATC).
 
     Raises:
         CheckpointError: there is no such file, it is damaged or no checkpoint, would have to run code, or holds no
@@ -64,7 +65,10 @@ def read_checkpoint(path: str | PathLike[str], use_ema: bool | None = None) -> d
     if head[8:9] == b"{":  # after the 8-byte length of the header
         return _take_entry({"the file": _read_safetensors(path)}, use_ema, path)
     if head.startswith((b"PK\x03\x04", b"\x80")):
-        return _take_entry(_state_dicts_in(_read_pickled(path, zipped=head.startswith(b"PK")), path), use_ema, path)
+        content = _read_pickled(path, zipped=head.startswith(b"PK"))
+        if use_ema is None and isinstance(content, Mapping) and content.get("ema_best") is False:
+            use_ema = False
+        return _take_entry(_state_dicts_in(content, path), use_ema, path)
     if head[257:262] == b"ustar":
         raise CheckpointError(
             f"{path} is in PyTorch's tar format of 2017, which cannot be read safely.",

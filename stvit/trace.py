@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 LayerKind = Literal["image", "stgm", "semantic", "recovery", "reduction"]
+Fate = Literal["dropped", "waiting", "halted", "fast"]  # of image tokens that a layer does not process in full
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,7 @@ class LayerTrace:
 
     Attributes:
         name: human-readable and unique within its unit, e.g. ``"STGM 1"``.
-        kind: the part that the layer plays; ``reduction`` drops, fuses or merges image tokens (EViT, ToMe).
+        kind: the part that the layer plays; ``reduction`` processes fewer image tokens, or fuses or merges them.
         tokens: (B, T, C), what the layer put out, a class token left out: semantic tokens in raster order of
             ``semantic_grid_hw`` for ``stgm`` and ``semantic`` layers, image tokens otherwise, in raster order of
             ``image_grid_hw`` unless ``assignment`` says where they went.
@@ -31,9 +32,12 @@ class LayerTrace:
             layers, weight of image token n on semantic token m (rows sum to one). ``None`` for other layers.
         unit: 1-based dumbbell unit; 0 where the network has no units.
         assignment: (B, N) int64, for networks that reduce image tokens: the position in ``tokens`` of the token that
-            each image token is represented by after this layer, -1 where it was dropped. ``None`` for other networks.
+            each image token is represented by after this layer, -1 where there is none: ``fate`` says why. ``None`` for
+            other networks.
         fuses: whether the image tokens that do not go on by themselves were fused into one token, or dropped (EViT),
             not merged into many.
+        fate: of the image tokens of -1: ``dropped`` for good (EViT, DynamicViT), ``halted`` with an output that counts
+            (A-ViT), ``waiting`` for a later layer (Evo-ViT), or on the ``fast`` path of this layer (DynamicSwin).
         frames: token frames of a clip. Where there are several, B of every tensor here is clips * frames, the frames of
             the first clip first: ``clusters().unflatten(0, (-1, frames))``. A token frame stands for as many frames of
             the clip as the network's patches are long.
@@ -48,6 +52,7 @@ class LayerTrace:
     unit: int = 0
     assignment: Tensor | None = None
     fuses: bool = False
+    fate: Fate = "dropped"
     frames: int = 1
 
     @property

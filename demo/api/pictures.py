@@ -37,7 +37,8 @@ DESCRIPTIONS = {
     ),
     "classify": (
         "Top-5 ImageNet classes of any two models on one picture, the region of every semantic token or where image "
-        "tokens were dropped, fused or merged, and where the time went (ms). Predictions are empty, and `weights` says "
+        "tokens were dropped, fused or merged (of those of number -1, `fate` says what became of them), and where the "
+        "time went (ms). Predictions are empty, and `weights` says "
         "why, when weights cannot be had."
     ),
     "annotate": (

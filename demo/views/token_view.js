@@ -1,6 +1,6 @@
-// Draws the regions of semantic tokens and where a token looks; or, for models that drop, fuse or merge image tokens,
-// what has become of each ("reduction" layers, where the tokens to point at are the image tokens). Runs once for the
-// component, after view_parts.js; gr.HTML gives `element`, `props` and `watch`.
+// Draws the regions of semantic tokens and where a token looks; or, for models that process fewer image tokens or join
+// them, what has become of each ("reduction" layers, where the tokens to point at are the image tokens). Runs once for
+// the component, after view_parts.js; gr.HTML gives `element`, `props` and `watch`.
 
 const canvas = find(".cv-canvas");
 const picture = new Image();
@@ -8,6 +8,12 @@ const view = { data: null, unit: 0, layer: "", opacity: 0.55, boundaries: true, 
 
 const MOST_SEGMENTS = 4; // more layers than these get a slider
 const DROPPED = -1, OUTSIDE = -2;
+const FATES = { // of the image tokens that a layer does not process in full: in the legend, of one, and of the others
+  dropped: ["dropped", "dropped", "go on"],
+  halted: ["halted", "halted", "go on"],
+  waiting: ["wait for a later layer", "waits for a later layer", "are processed"],
+  fast: ["on the fast path", "takes the fast path", "take the full path"],
+};
 const HEAT_STOPS = [[20, 11, 52], [120, 28, 109], [229, 92, 48], [251, 180, 26], [252, 255, 164]];
 const HEAT = Array.from({ length: 256 }, (_, level) => {
   const at = (level / 255) * (HEAT_STOPS.length - 1);
@@ -115,10 +121,17 @@ function fillClusters(context, layer, lattice, token) {
   });
 }
 
+function depth(cell) { // layers of the unit that processed an image token, up to the one that is shown
+  const layers = layersOfUnit();
+  return layers.slice(0, layers.indexOf(current()) + 1).filter((layer) => layer.assignment[cell] !== DROPPED).length;
+}
+
 function fillReduction(context, layer, lattice) { // kept: clear, dropped: dark, fused or merged: tinted
+  const shown = layersOfUnit().indexOf(layer) + 1;
   fillCells(context, lattice, (cell) => {
     const group = layer.assignment[cell];
-    if (group === DROPPED) return ["rgb(9, 14, 22)", 0.3 + 0.6 * view.opacity];
+    const share = layer.fate === "halted" ? 1 - (0.7 * depth(cell)) / shown : 1; // the earlier it halted, the darker
+    if (group === DROPPED) return ["rgb(9, 14, 22)", (0.3 + 0.6 * view.opacity) * share];
     return [layer.colours[group], joined(layer, group) ? view.opacity : 0];
   });
 }
@@ -180,29 +193,30 @@ function refreshTokens() {
   });
 }
 
-function fates(layer) { // how many image tokens are kept as they are, joined with others, dropped
+function fates(layer) { // how many image tokens are kept as they are, joined with others, not processed in full
   const all = [...layer.assignment];
-  const together = all.filter((group) => joined(layer, group)).length, dropped = all.filter((group) => group === DROPPED).length;
-  return { kept: all.length - together - dropped, [layer.reduction]: together, dropped };
+  const together = all.filter((group) => joined(layer, group)).length, out = all.filter((group) => group === DROPPED).length;
+  return { kept: all.length - together - out, [layer.reduction]: together, [layer.fate]: out };
 }
 
 function refreshKinds(layer) {
   find(".cv-kinds").replaceChildren(...Object.entries(fates(layer)).filter(([kind, count]) => count || kind === "kept")
-    .map(([kind, count]) => line("cv-kind " + kind, "", String(count), " " + kind)));
+    .map(([kind, count]) => line("cv-kind " + kind, "", String(count), " " + (FATES[kind]?.[0] ?? kind))));
 }
 
 function refreshReductionReadout(layer, token) {
-  const cells = layer.assignment.length;
+  const cells = layer.assignment.length, [, gone, others] = FATES[layer.fate];
   canvas.setAttribute("aria-label", "Image tokens of " + view.data.title + " after " + layer.name + ": " + layer.tokens + " of " +
-    cells + " go on. Arrow keys choose an image token, Escape lets it go.");
+    cells + " " + others + ". Arrow keys choose an image token, Escape lets it go.");
   if (token === null) {
     find(".cv-readout").replaceChildren(
-      line("cv-name", "After " + layer.name.toLowerCase() + ", ", layer.tokens + " of " + cells + " tokens", " go on"),
+      line("cv-name", "After " + layer.name.toLowerCase() + ", ", layer.tokens + " of " + cells + " tokens", " " + others),
       line("cv-hint", "Step through the layers; point at a token, or use the arrow keys, to see what became of it."));
     return;
   }
-  const group = layer.assignment[token], others = group === DROPPED ? 0 : layer.counts[group] - 1;
-  const fate = group === DROPPED ? "dropped" : others ? layer.reduction + " with " + others + (others > 1 ? " others" : " other") : "kept";
+  const group = layer.assignment[token], company = group === DROPPED ? 0 : layer.counts[group] - 1;
+  const left = layer.fate === "halted" ? gone + " after layer " + depth(token) : gone;
+  const fate = group === DROPPED ? left : company ? layer.reduction + " with " + company + (company > 1 ? " others" : " other") : "kept";
   find(".cv-readout").replaceChildren(
     line("cv-name", "", "Image token " + (token + 1), " · " + place(token, layer.imageGrid[1])),
     line("cv-fact", "By the end of " + layer.name.toLowerCase() + ": ", fate));

@@ -88,9 +88,10 @@ def region_layer(regions: TokenRegions) -> dict[str, Any]:
 
 
 def _reduction(reduction: TokenRegions) -> dict[str, Any]:
-    """As for clusters, but for attention; the view's tokens are the image tokens, and -1 stands for dropped."""
+    """As for clusters, but for attention; the view's tokens are the image tokens, and -1 stands for the fate."""
     return {
         "reduction": reduction.kind,
+        "fate": reduction.fate,
         "unit": reduction.unit,
         "name": reduction.layer,
         "semanticGrid": list(reduction.image_grid_hw),

@@ -158,10 +158,11 @@ def load_model(options: argparse.Namespace, task: CardTask) -> EvaluatedModel:
     else:
         network, card, name = _registered(options), None, options.model
         origin = {"checkpoint": options.checkpoint and sha256_of(options.checkpoint)}
-        figures = record(name).published
-        published = (
-            f"The paper has {in_words(figures)}." if figures else f"The record of {name} has no published figure."
-        )
+        found = record(name)
+        note = f" ({found.published_note})" if found.published_note else ""
+        published = f"The record of {name} has no published figure."
+        if found.published:
+            published = f"The paper has {in_words(found.published)}{note}."
     found = task_of(network)
     if (card.task if card else found) != task or found != task:
         kind, advice = KINDS[task]

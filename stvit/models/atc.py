@@ -21,6 +21,7 @@ from stvit.layers.reducing_vit import (
     build_reducing_model,
     self_attention,
 )
+from stvit.pretrained.records import ModelRecord
 from stvit.trace import LayerTrace, follow
 
 from .dynamicvit import keep_counts
@@ -122,8 +123,12 @@ PAPER = {
     "origin_url": "https://github.com/JoakimHaurum/ATC",
     "license": "mit",
 }
+WEIGHTS = "https://huggingface.co/joakimbh/atc_{}-im1k-average"  # four keep rates each; alike for single and complete
 default_cfgs = generate_default_cfgs(
-    {f"atc_deit_{size}_patch16_224": {**DEIT_PREPROCESSING, **PAPER} for size in DEIT_SIZES}
+    {
+        f"atc_deit_{size}_patch16_224": ModelRecord(**DEIT_PREPROCESSING, **PAPER, weights_page=WEIGHTS.format(size))
+        for size in DEIT_SIZES
+    }
 )
 
 

@@ -21,6 +21,7 @@ from stvit.layers.reducing_vit import (
     build_reducing_model,
     self_attention,
 )
+from stvit.pretrained.records import DRIVE_PAGE, ModelRecord
 from stvit.trace import LayerTrace
 
 from .stvit_deit import DEIT_PREPROCESSING, DEIT_SIZES
@@ -159,7 +160,8 @@ class AViT(FullTokenWeights, ReducingVisionTransformer):
             order = (~alive).long().argsort(dim=1, stable=True)[:, :longest]
             going_on = tokens[:, 1:].gather(1, order[..., None].expand(-1, -1, tokens.shape[2]))
             assignment = torch.where(alive, alive.cumsum(dim=1) - 1, -1)
-            layers.append(LayerTrace(f"Layer {i + 1}", "reduction", going_on, grid_hw, assignment=assignment))
+            name, moved = f"Layer {i + 1}", {"assignment": assignment, "fate": "halted"}
+            layers.append(LayerTrace(name, "reduction", going_on, grid_hw, **moved))
         return tuple(layers)
 
 
@@ -170,8 +172,20 @@ PAPER = {
     "license": "cc-by-nc-sa-4.0",
 }
 GATE_CENTRES = {"tiny": 30.0, "small": 75.0}
+WEIGHTS = DRIVE_PAGE.format("1Fk_PzkEVs21Fv2ofCkmRL-CQRiGmPmxV")  # one archive with a file of each size
+PUBLISHED = {"small": {"top1": 78.6, "gmacs": 3.6}}  # STViT paper, Table 4
+NOTES = {"small": "multiply-adds of an average picture; halting is what the weights learned"}
 default_cfgs = generate_default_cfgs(
-    {f"avit_{size}_patch16_224": {**DEIT_PREPROCESSING, **PAPER} for size in GATE_CENTRES}
+    {
+        f"avit_{size}_patch16_224": ModelRecord(
+            **DEIT_PREPROCESSING,
+            **PAPER,
+            weights_page=WEIGHTS,
+            published=PUBLISHED.get(size, {}),
+            published_note=NOTES.get(size, ""),
+        )
+        for size in GATE_CENTRES
+    }
 )
 
 

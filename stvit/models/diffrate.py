@@ -21,6 +21,7 @@ from stvit.layers.reducing_vit import (
     attend_and_score,
     build_reducing_model,
 )
+from stvit.pretrained.records import ModelRecord
 from stvit.trace import LayerTrace, follow
 
 from .evit import full_token_cfg
@@ -240,8 +241,17 @@ def _changed(schedule: Schedule, num_tokens: int, generator: torch.Generator) ->
 
 
 TITLE = "DiffRate: Differentiable Compression Rate for Efficient Vision Transformers"
+PUBLISHED = {"small": {"top1": 79.538, "gmacs": 2.905}}  # the authors' own figures
+NOTES = {"small": "with the authors' schedule, not this one"}
 default_cfgs = generate_default_cfgs(
-    {f"diffrate_deit_{size}_patch16_224.fb_in1k": full_token_cfg(size, "arXiv:2305.17997", TITLE) for size in BUDGETS}
+    {
+        f"diffrate_deit_{size}_patch16_224.fb_in1k": ModelRecord(
+            **full_token_cfg(size, "arXiv:2305.17997", TITLE),
+            published=PUBLISHED.get(size, {}),
+            published_note=NOTES.get(size, ""),
+        )
+        for size in BUDGETS
+    }
 )
 
 

@@ -15,6 +15,7 @@ from timm.models.vision_transformer import Block, checkpoint_filter_fn
 from torch import Tensor, nn
 
 from stvit.layers.reducing_vit import ReducingVisionTransformer, attend_and_score, build_reducing_model
+from stvit.pretrained.records import DRIVE_PAGE, ModelRecord
 from stvit.trace import LayerTrace
 
 from .dynamicvit import keep_tokens, moved_by_keeping
@@ -84,7 +85,7 @@ class EvoViT(ReducingVisionTransformer):
     ) -> tuple[Tensor, tuple[LayerTrace, ...]]:
         """(B, 1 + N, C) -> all tokens in raster order, and what every layer did if asked for.
 
-        In the trace, waiting tokens are dropped ones: no layer reads them until the next selection.
+        In the trace, waiting tokens have no number: no layer reads them until the next selection.
         """
         B, N = tokens.shape[0], tokens.shape[1] - 1
         num_slow, trace = max(1, int(N * self.slow_rate)), []
@@ -103,8 +104,8 @@ class EvoViT(ReducingVisionTransformer):
             if return_trace:
                 slow = places if waiting is None else places[:, :num_slow]
                 kind = "image" if waiting is None else "reduction"
-                assignment = moved_by_keeping(slow, N)
-                trace.append(LayerTrace(f"Layer {i + 1}", kind, tokens[:, 1:], grid_hw, assignment=assignment))
+                moved = {"assignment": moved_by_keeping(slow, N), "fate": "waiting"}
+                trace.append(LayerTrace(f"Layer {i + 1}", kind, tokens[:, 1:], grid_hw, **moved))
         everyone = tokens if waiting is None else torch.cat([tokens, waiting], dim=1)
         return keep_tokens(everyone, places.argsort(dim=1)), tuple(trace)
 
@@ -147,8 +148,20 @@ PAPER = {
     "origin_url": "https://github.com/YifanXu74/Evo-ViT",
     "license": "mit",
 }
+WEIGHTS = {"small": DRIVE_PAGE.format("1AiD1J-z9klr72-zczkJzX1HHVlxO7iin")}
+PUBLISHED = {"small": {"top1": 79.4, "gmacs": 3.0}, "base": {"top1": 81.3, "gmacs": 10.2}}  # STViT paper, Table 4
+NOTES = {"base": "the paper's cost; with the released code's slow rate it is 11.7 G"}
 default_cfgs = generate_default_cfgs(
-    {f"evo_vit_deit_{size}_patch16_224": {**DEIT_PREPROCESSING, **PAPER} for size in DEIT_SIZES}
+    {
+        f"evo_vit_deit_{size}_patch16_224": ModelRecord(
+            **DEIT_PREPROCESSING,
+            **PAPER,
+            weights_page=WEIGHTS.get(size, PAPER["origin_url"]),
+            published=PUBLISHED.get(size, {}),
+            published_note=NOTES.get(size, ""),
+        )
+        for size in DEIT_SIZES
+    }
 )
 
 

@@ -10,10 +10,10 @@ from typing import Literal, TypeVar
 import numpy as np
 import torch
 
-from stvit.trace import LayerTrace, TokenTrace
+from stvit.trace import Fate, LayerTrace, TokenTrace
 
 RegionKind = Literal["stgm", "recovery", "fused", "merged"]
-DROPPED = -1  # in an assignment: the image token goes on no more
+DROPPED = -1  # in an assignment: the image token is not processed in full; ``TokenRegions.fate`` says why
 CLEAR = -2  # in ``TokenRegions.grouped`` alone: the image token goes on by itself
 
 
@@ -23,7 +23,8 @@ class TokenRegions:
 
     Attributes:
         kind: ``stgm`` and ``recovery`` layers tie semantic tokens to image tokens by attention; where image tokens are
-            reduced, those that do not go on by themselves are ``fused`` into one (EViT) or ``merged`` into many (ToMe).
+            reduced, those that do not go on by themselves are ``fused`` into one (EViT) or ``merged`` into many (ToMe);
+            where they are only left out, none has company.
         layer: its name, e.g. ``"STGM 2"``.
         assignment: (h, w) int16, number of the token that each image token belongs to, ``DROPPED`` where it has none.
         num_tokens: tokens that the layer puts out, a class token left out; all numbers lie below it.
@@ -31,6 +32,7 @@ class TokenRegions:
         semantic_grid_hw: rows and columns of the grid of semantic tokens; ``None`` where image tokens are reduced.
         attention: (num_tokens, h, w) float32, head-averaged attention between every semantic token and the image
             tokens; ``None`` where it was not asked for, or there is none.
+        fate: what became of the image tokens of ``DROPPED``.
 
     Raises:
         ValueError: the fields contradict each other.
@@ -43,6 +45,7 @@ class TokenRegions:
     unit: int = 0
     semantic_grid_hw: tuple[int, int] | None = None
     attention: np.ndarray | None = None
+    fate: Fate = "dropped"
 
     def __post_init__(self) -> None:
         if self.assignment.ndim != 2 or not self.assignment.size:
@@ -117,6 +120,7 @@ def regions_of(layer: LayerTrace, *, attention: bool = False) -> tuple[TokenRegi
             unit=layer.unit,
             semantic_grid_hw=None if reduces else layer.semantic_grid_hw,
             attention=strength,
+            fate=layer.fate,
         )
         for grid, strength in zip(grids, maps, strict=True)
     )

@@ -34,6 +34,10 @@ EXPLANATIONS = {  # reason: (what happened, next step)
         "No weights of {name} were published on the Hugging Face Hub.",
         "Give the path of a file of your own, or create the model with pretrained=False and train it.",
     ),
+    "by hand": (
+        "The weights of {name} cannot be fetched by this program; its authors share them on {url}.",
+        "Fetch the file there by hand, then create the model with checkpoint= and its path.",
+    ),
     "offline": (
         "{file} is not in the cache, and the Hub may not be asked (offline mode).",
         "Go online once and run `python -m weights pull {name}`, or give the path of a downloaded file.",

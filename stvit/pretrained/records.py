@@ -20,6 +20,7 @@ from stvit.errors import UserError
 
 PUBLISHED_CROP = 224 / 256  # DeiT, Swin and STViT-R were measured on the centre of pictures resized to 256 pixels
 STVIT_R_LICENCE = "not stated by the authors (their code is MIT)"
+DRIVE_PAGE = "https://drive.google.com/file/d/{}/view"  # of a file that its authors share by its id
 TIMM_FILE = "model.safetensors"  # of timm's repositories, where the config names no file
 
 
@@ -36,14 +37,19 @@ class ModelRecord(PretrainedCfg):
 
     Attributes:
         sha256: of the file; ``None`` where it is not known, and the first download decides.
-        published: figures of the STViT paper. Of a classifier: ``top1`` (percent, ImageNet-1k), ``gmacs`` (10^9
+        weights_page: where a person can fetch weights that no program can: a shared folder, or a repository whose files
+            have unknown names.
+        published: figures of the paper. Of a classifier, some of ``top1`` (percent, ImageNet-1k), ``gmacs`` (10^9
             multiply-adds) and ``v100_images_per_s`` (batch 128). Of a detector: ``box_ap`` and ``mask_ap`` (percent,
             COCO 2017 val) and ``backbone_gmacs`` (at 800x1333).
+        published_note: the setting that ``published`` holds for, where it is not the paper's only one.
         test_scale: of a detector, the longest and the shortest side of its resized input, pixels.
     """
 
     sha256: str | None = None
+    weights_page: str | None = None
     published: Mapping[str, float] = field(default_factory=dict)
+    published_note: str = ""
     test_scale: tuple[int, int] | None = None
 
     @property
@@ -69,7 +75,7 @@ class ModelRecord(PretrainedCfg):
     @property
     def source_url(self) -> str:
         """Page where a person can read about the weights and download them."""
-        return f"https://huggingface.co/{self.repo}"
+        return f"https://huggingface.co/{self.repo}" if self.repo else self.weights_page or self.origin_url or ""
 
     def to_dict(self, remove_source: bool = False, remove_null: bool = True) -> dict[str, Any]:
         """timm's fields alone: timm makes a plain ``PretrainedCfg`` of them again."""

@@ -64,7 +64,7 @@ def resolve(record: ModelRecord, *, progress: Progress | None = None, offline: b
         WeightsUnavailable: they cannot be fetched, or are not what they were.
     """
     if record.repo is None:
-        raise unavailable("unpublished", record)
+        raise unavailable("by hand" if record.weights_page else "unpublished", record)
     entry = read_entry(record)
     cached = _cached(record, entry)
     if cached is not None:

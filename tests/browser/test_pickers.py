@@ -70,3 +70,19 @@ def test_a_model_whose_weights_were_never_published_shows_its_structure_and_pred
     expect(page.locator(".cv-unit-choice")).to_be_hidden()
     expect(page.locator(".cv-note")).to_contain_text("Random weights")
     expect(page.locator("#published svg")).to_have_count(3)
+
+
+def test_tokens_that_wait_are_drawn_and_named_so(page: Page, app: App) -> None:
+    page.goto(app.url)
+    choose(page, "model", "method", "Evo-ViT-DeiT")
+    choose(page, "model", "size", "Tiny")
+    expect(page.locator("#breakdown")).to_contain_text("196 → 98")
+    page.set_input_files("#picture input[type=file]", PHOTO)
+    expect(page.locator(".notice")).to_contain_text("share its weights on https://github.com/YifanXu74/Evo-ViT")
+    readout, kinds = page.locator(".cv-readout"), page.locator(".cv-kinds")
+    expect(readout).to_contain_text("After layer 12, 98 of 196 tokens are processed")
+    expect(kinds).to_have_text(re.compile(r"98 kept\s*98 wait for a later layer"))
+    with_some_waiting = page.locator(".cv-canvas").evaluate("canvas => canvas.toDataURL()")
+    page.get_by_label("Layer", exact=True).fill("1")
+    expect(kinds).to_have_text("196 kept")
+    assert page.locator(".cv-canvas").evaluate("canvas => canvas.toDataURL()") != with_some_waiting

@@ -52,6 +52,13 @@ def test_detectors_are_on_offer_with_their_records_and_a_full_token_counterpart_
         ("stvit_deit_small_patch16_224:num_semantic_tokens=16", "deit_small_patch16_224"),
         ("evit_lvvit_small_224:keep_rate=0.5", "lvvit_small_224"),
         ("tome_deit_base_patch16_224:r=13", "deit_base_patch16_224"),
+        ("dynamicvit_deit_small_patch16_224:keep_rate=0.7", "deit_small_patch16_224"),
+        ("evo_vit_deit_tiny_patch16_224", "deit_tiny_patch16_224"),
+        ("avit_small_patch16_224", "deit_small_patch16_224"),
+        ("atc_deit_base_patch16_224:keep_rate=0.7,linkage=single", "deit_base_patch16_224"),
+        ("diffrate_deit_base_patch16_224:schedule=8.7G", "deit_base_patch16_224"),
+        ("tokenlearner_deit_small_patch16_224", "deit_small_patch16_224"),
+        ("dynamicswin_tiny_224:keep_rate=0.7", "swin_tiny_patch4_window7_224"),
         ("deit_tiny_patch16_224", "stvit_deit_tiny_patch16_224:num_semantic_tokens=16"),
         ("stvit_r_swin_base_cascade_mask_rcnn", "swin_base_cascade_mask_rcnn"),
         ("video_swin_tiny", "stvit_video_swin_tiny"),
@@ -61,6 +68,21 @@ def test_a_counterpart_has_the_network_and_the_size_and_treats_its_tokens_otherw
     name: str, counterpart: str
 ) -> None:
     assert OFFERED.counterpart(OFFERED.find(name)).name == counterpart
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        (
+            "dynamicvit_deit_small_patch16_224:keep_rate=0.5",
+            "share its weights on https://drive.google.com/file/d/1H5k",
+        ),
+        ("avit_tiny_patch16_224", "share its weights on https://drive.google.com/file/d/1Fk_"),
+        ("tokenlearner_deit_base_patch16_224", "No weights of this method on DeiT were ever published."),
+    ],
+)
+def test_a_model_whose_weights_only_a_person_can_fetch_says_where(name: str, why: str) -> None:
+    assert why in OFFERED.find(name).no_weights
 
 
 def test_a_detector_is_no_classifier_and_the_other_way_round() -> None:
@@ -104,6 +126,11 @@ def test_every_record_is_on_offer_with_the_papers_figures(name: str) -> None:
         ("evit_deit_small_patch16_224:keep_rate=0.5", {"top1": 73.8, "gmacs": 2.3}),  # as it runs: not retrained
         ("evit_lvvit_small_224:keep_rate=0.7", {"top1": 83.0, "gmacs": 4.7}),
         ("tome_deit_small_patch16_224:r=13", {}),
+        ("dynamicvit_deit_base_patch16_224:keep_rate=0.7", {"top1": 81.3, "gmacs": 11.2}),
+        ("dynamicvit_deit_base_patch16_224:keep_rate=0.5", {}),
+        ("evo_vit_deit_small_patch16_224", {"top1": 79.4, "gmacs": 3.0}),
+        ("dynamicswin_small_224:keep_rate=0.7", {"top1": 83.21, "gmacs": 6.9}),
+        ("diffrate_deit_small_patch16_224:schedule=2.9G", {}),  # of another schedule
     ],
 )
 def test_figures_are_those_of_the_papers_tables(name: str, figures: dict[str, float]) -> None:

@@ -101,6 +101,20 @@ def test_the_browser_gets_maps_that_equal_the_models(engine: Engine, photo: Path
     assert cluster_payload(pixels, geometry, run.baseline.regions, "Swin") is None
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "fate"), [("evo_vit_deit_tiny_patch16_224", "waiting"), ("dynamicswin_tiny_224:keep_rate=0.7", "fast")]
+)
+def test_the_browser_is_told_what_became_of_tokens_that_a_layer_leaves_out(
+    engine: Engine, photo: Path, name: str, fate: str
+) -> None:
+    run = engine.classify_file(photo, OFFERED.find(name), OFFERED.find(BASELINE))
+    assert run.model.predictions == () and "share its weights on" in run.model.weights
+    layer = cluster_payload(*display_copy(run), run.model.regions, name)["layers"][-1]
+    assignment = np.frombuffer(b64decode(layer["assignment"]), "<i2")
+    assert layer["fate"] == fate and 50 < (assignment < 0).sum() < 150
+
+
 def test_a_large_picture_is_shown_smaller_with_the_crop_in_its_place(engine: Engine, photo: Path) -> None:
     run = engine.classify_file(photo, OFFERED.find(MODEL), OFFERED.find(BASELINE))
     large = np.zeros((3000, 4200, 3), np.uint8)

@@ -11,6 +11,7 @@ import torch
 
 from stvit.predict.regions import CLEAR, DROPPED, TokenRegions, last_region_layer, region_layers, regions_of
 from stvit.trace import LayerTrace, TokenTrace
+from tests.stvit.models.families import images_for, narrow
 
 SOUND = TokenRegions("stgm", "STGM 1", np.array([[0, 1, 3]], np.int16), 4, 1, (2, 2), np.ones((4, 1, 3), np.float32))
 REDUCED = LayerTrace(
@@ -70,3 +71,40 @@ def test_the_layer_that_is_shown_is_the_last_that_makes_tokens_else_the_last() -
     assert last_region_layer((recovery,)) is recovery and last_region_layer((REDUCED,)) is REDUCED
     assert last_region_layer([regions_of(layer)[0] for layer in layers]).layer == "STGM 2"
     assert last_region_layer(region_layers(TokenTrace((plain,)))) is None
+
+
+@pytest.mark.parametrize(
+    ("family", "fate"),
+    [
+        ("evit_deit", "dropped"),
+        ("dynamicvit_deit", "dropped"),
+        ("diffrate_deit", "dropped"),
+        ("avit", "halted"),
+        ("evo_vit_deit", "waiting"),
+        ("dynamicswin", "fast"),
+    ],
+)
+def test_regions_say_what_became_of_tokens_without_a_number(family: str, fate: str) -> None:
+    options = {"evit_deit": {"fuse_inattentive": False}, "avit": {"gate_scale": 1.0, "gate_centre": 1.0}}
+    model = narrow(family, **options.get(family, {}))
+    with torch.inference_mode():
+        _, trace = model(images_for(model, 1), return_trace=True)
+    (last,) = regions_of(last_region_layer(region_layers(trace)))
+    assert (last.assignment == DROPPED).sum() > 0 and last.reduces
+    left_out = [entry for layer in region_layers(trace) for entry in regions_of(layer) if (entry.assignment < 0).any()]
+    assert {entry.fate for entry in left_out} == {fate}
+    if family not in ("evit_deit", "diffrate_deit"):
+        assert not last.together().any()
+
+
+@pytest.mark.parametrize("family", ["atc_deit", "tokenlearner_deit"])
+def test_where_tokens_are_merged_or_learned_each_image_token_belongs_to_one(family: str) -> None:
+    model = narrow(family)
+    with torch.inference_mode():
+        _, trace = model(images_for(model, 1), return_trace=True)
+    (shown,) = regions_of(last_region_layer(region_layers(trace)), attention=True)
+    assert shown.assignment.min() >= 0
+    if family == "atc_deit":
+        assert shown.kind == "merged" and shown.together().any()
+    else:
+        assert (shown.kind, shown.semantic_grid_hw, shown.attention.shape) == ("stgm", (1, 8), (8, 14, 14))
