@@ -125,6 +125,8 @@ def build(name: str, input_hw: tuple[int, int], backbone: bool) -> nn.Module:
             if not hasattr(model, "backbone"):
                 raise CannotMeasure(f"{name} is no detector or segmenter.", "Leave out --backbones.")
             model = model.backbone
+        else:
+            _check_patches(model, input_hw)
         count_macs(model, (3, *input_hw))
     except (AssertionError, TypeError, ValueError, RuntimeError) as error:  # what networks and timm raise
         if isinstance(error, UserError):
@@ -144,6 +146,17 @@ def _for_size(name: str, input_hw: tuple[int, int]) -> nn.Module:
         return create_model(name, img_size=input_hw[0] if input_hw[0] == input_hw[1] else input_hw)
     except TypeError:  # no such option: the network takes any size, or says what it takes when it runs
         return create_model(name)
+
+
+def _check_patches(model: nn.Module, input_hw: tuple[int, int]) -> None:
+    """Refuse sizes of which timm's patch embedding would cut off what makes no whole patch.
+
+    Raises:
+        ValueError: see above.
+    """
+    patch_hw = getattr(getattr(model, "patch_embed", None), "patch_size", (1, 1))[-2:]
+    if any(side % patch for side, patch in zip(input_hw, patch_hw, strict=True)):
+        raise ValueError(f"both sides must be whole patches of {patch_hw[0]}x{patch_hw[1]} pixels")
 
 
 def positive(text: str) -> int:
