@@ -2,7 +2,8 @@
 
 ``python -m stvit.measure MODEL BASELINE [BASELINE ...]`` measures the first model against the others;
 ``--engines eager openvino`` every model under every engine, each against the last model under the same engine;
-``python -m stvit.measure --suite paper`` every method of the papers against its full-token model.
+``python -m stvit.measure --suite paper`` every method of the papers against its full-token model, ``--suite table4``
+STViT and all methods beside it that have public code, also with ``--engines``.
 """
 
 from __future__ import annotations
@@ -41,11 +42,7 @@ def main(arguments: list[str] | None = None) -> int:
     kept = {"freed_memory_kept": keep_freed_memory()}
     how = {"batch_size": options.batch_size, "rounds": options.rounds, "progress": show_progress}
     if options.suite:
-        figures = {}
-        for name, comparison in suite.run_suite(options.groups, device, precision, **how):
-            print("\n" + suite.table(name, comparison), flush=True)
-            figures[name] = suite.as_json(comparison) | kept
-            save(options.output, figures)
+        measure_suite(options, device, precision, how, kept)
     else:
         try:
             models = {name: build(name, tuple(options.input_size), options.backbones) for name in options.models}
@@ -62,6 +59,25 @@ def main(arguments: list[str] | None = None) -> int:
         print("\n" + report(comparison))
         save(options.output, as_json(comparison) | kept)
     return 0
+
+
+def measure_suite(
+    options: argparse.Namespace, device: torch.device, precision: torch.dtype, how: dict[str, Any], kept: dict[str, Any]
+) -> None:
+    """Print every group when it is measured, and save it after those before."""
+    figures, where = {}, (device, precision)
+    if options.engines:
+        batches = {"batch_sizes": sorted({1, options.batch_size}), "rounds": options.rounds, "progress": show_progress}
+        engines = suite.run_suite_under_engines(options.suite, options.groups, options.engines, *where, **batches)
+        for name, contestants, measured in engines:
+            print(f"\n{name}: {engines_table(measured)}", flush=True)
+            figures[name] = asdict(measured) | suite.known_of(contestants) | kept
+            save(options.output, figures)
+        return
+    for name, contestants, comparison in suite.run_suite(options.suite, options.groups, *where, **how):
+        print("\n" + suite.table(name, contestants, comparison), flush=True)
+        figures[name] = suite.as_json(contestants, comparison) | kept
+        save(options.output, figures)
 
 
 def measure_engines(models: dict[str, nn.Module], options: argparse.Namespace) -> EngineComparison:
@@ -82,9 +98,8 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--backbones", action="store_true", help="of detectors and segmenters, the backbones alone")
     size = {"nargs": 2, "type": positive, "default": (224, 224), "metavar": ("HEIGHT", "WIDTH")}
     parser.add_argument("--input-size", **size, help="pixels (default: 224 224)")
-    parser.add_argument("--suite", choices=["paper"], help="measure the papers' comparison instead of named models")
-    every = list(suite.groups())
-    parser.add_argument("--groups", nargs="+", choices=every, default=every, help="parts of the suite (default: all)")
+    parser.add_argument("--suite", choices=suite.SUITES, help="measure a comparison of methods instead of named models")
+    parser.add_argument("--groups", nargs="+", choices=list(suite.groups()), help="parts of the suite (default: all)")
     parser.add_argument("--batch-size", type=positive, default=32, help="for throughput; latency is of batch 1")
     parser.add_argument("--rounds", type=positive, default=30, help="timed rounds (default: 30)")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", choices=["cpu", "cuda"])
@@ -94,8 +109,13 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     engines.add_argument("--engines", nargs="+", choices=ENGINES, help="measure under each of these, interleaved")
     parser.add_argument("--output", type=Path, help="also save the figures as JSON in this file")
     options = parser.parse_args(arguments)
-    if options.suite and options.engines:
-        parser.error("engines are compared on named models, not on a suite")
+    if options.suite == "paper" and options.engines:
+        parser.error("engines are compared on named models and on --suite table4")
+    if options.suite:
+        known = list(suite.groups_of(options.suite))
+        options.groups = options.groups or known
+        if unknown := sorted(set(options.groups) - set(known)):
+            parser.error(f"--suite {options.suite} has no {', '.join(unknown)}; choose among {', '.join(known)}")
     if options.suite and options.models:
         parser.error("name models or a suite, not both")
     if not options.suite and len(options.models) < 2:

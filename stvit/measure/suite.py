@@ -1,4 +1,5 @@
-"""The papers' comparison in one process: every method beside the full-token model that it makes cheaper."""
+"""Comparisons of methods in one process, each beside the full-token model that it makes cheaper: those of the STViT
+paper, and Table 4 with every method that has public code."""
 
 from __future__ import annotations
 
@@ -8,10 +9,13 @@ from typing import Any
 
 import timm
 import torch
+from torch import nn
 
 from stvit.factory import create_model
+from stvit.pretrained.records import record
 
-from .compare import Comparison, compare
+from .compare import Comparison, Phase, compare
+from .engines import EngineComparison, compare_engines
 from .macs import count_macs
 
 SIZES = ("tiny", "small", "base")
@@ -20,15 +24,67 @@ MOST_MERGES = 16  # ToMe's r for DeiT: 12 layers of 16 leave 4 of 196 tokens
 
 @dataclass(frozen=True)
 class Contestant:
-    """A model and what a table calls it."""
+    """A model and what a table calls it.
+
+    Attributes:
+        caution: why its measured figures are not those of the published model.
+    """
 
     label: str
     model: str
     options: dict[str, Any] = field(default_factory=dict)
+    caution: str = ""
+
+    def published(self) -> dict[str, Any]:
+        """Figures of its record, with the setting that they hold for; nothing where options change the model."""
+        found = record(self.model)
+        if self.options or not found.published:
+            return {}
+        return {**found.published, "note": found.published_note} if found.published_note else dict(found.published)
+
+
+NOTHING_HALTS = "random weights: no token halts, so time and multiply-adds are those of all tokens"
+SUITES = ("paper", "table4")
+
+
+def groups_of(suite: str) -> dict[str, Callable[[], tuple[Contestant, ...]]]:
+    """The groups of one of ``SUITES`` by name; the first model of each is the full-token one."""
+    return groups() if suite == "paper" else table4_groups()
+
+
+def table4_groups() -> dict[str, Callable[[], tuple[Contestant, ...]]]:
+    """The groups that compare STViT with the methods of its Table 4 and with later ones, as their papers set them."""
+    deit = {f"deit_{size}": lambda size=size: table4_deit(size) for size in ("small", "base")}
+    return deit | {f"swin_{size}": lambda size=size: table4_swin(size) for size in SIZES}
+
+
+def table4_deit(size: str) -> tuple[Contestant, ...]:
+    """DeiT in full, and every method on it in its default setting."""
+    methods = {
+        "STViT, 16 tokens": f"stvit_deit_{size}_patch16_224",
+        "DynamicViT, 0.7": f"dynamicvit_deit_{size}_patch16_224",
+        "EViT, 0.7": f"evit_deit_{size}_patch16_224",
+        "Evo-ViT": f"evo_vit_deit_{size}_patch16_224",
+        "ToMe, r = 13": f"tome_deit_{size}_patch16_224",
+        "ATC, 0.7": f"atc_deit_{size}_patch16_224",
+        "DiffRate": f"diffrate_deit_{size}_patch16_224",
+        "TokenLearner, 8": f"tokenlearner_deit_{size}_patch16_224",
+    }
+    found = [Contestant("DeiT", f"deit_{size}_patch16_224"), *(Contestant(*item) for item in methods.items())]
+    if size == "small":
+        found.append(Contestant("A-ViT (nothing halts)", "avit_small_patch16_224", caution=NOTHING_HALTS))
+    return tuple(found)
+
+
+def table4_swin(size: str) -> tuple[Contestant, ...]:
+    """Swin in full, STViT-R where there is one, STViT and DynamicSwin."""
+    full, *others = swin_group(size)
+    ours = [one for one in others if one.label in ("STViT, 9 per window", "STViT-R")]
+    return (full, *ours, Contestant("DynamicSwin, 0.7", f"dynamicswin_{size}_224"))
 
 
 def groups() -> dict[str, Callable[[], tuple[Contestant, ...]]]:
-    """The groups of the suite by name; the first model of each is the full-token one."""
+    """The groups of the papers' own tables."""
     deit = {f"deit_{size}": lambda size=size: deit_group(size) for size in SIZES}
     swin = {f"swin_{size}": lambda size=size: swin_group(size) for size in SIZES}
     return deit | swin
@@ -67,44 +123,80 @@ def merges_nearest_in_cost(tome: str, target: Contestant) -> int:
 
 
 def run_suite(
-    names: list[str], device: torch.device, precision: torch.dtype, **how: Any
-) -> Iterator[tuple[str, Comparison]]:
-    """Measure the throughput of one group after the other.
+    suite: str, names: list[str], device: torch.device, precision: torch.dtype, **how: Any
+) -> Iterator[tuple[str, tuple[Contestant, ...], Comparison]]:
+    """Measure one group after the other: throughput, and of Table 4 latency at batch 1 as well.
 
     Args:
-        names: which of :func:`groups`.
+        suite: one of ``SUITES``.
+        names: which of its groups.
         device, precision: where and in which type the models run.
         how: arguments of :func:`compare`.
     """
+    phases: tuple[Phase, ...] = ("throughput",) if suite == "paper" else ("latency", "throughput")
     for name in names:
-        contestants = groups()[name]()
-        models = {c.label: create_model(c.model, **c.options).to(device, precision) for c in contestants}
-        yield name, compare(models, phases=("throughput",), **how)
+        contestants = groups_of(suite)[name]()
+        yield name, contestants, compare(_built(contestants, device, precision), phases=phases, **how)
 
 
-def table(name: str, comparison: Comparison) -> str:
+def run_suite_under_engines(
+    suite: str, names: list[str], engines: list[str], device: torch.device, precision: torch.dtype, **how: Any
+) -> Iterator[tuple[str, tuple[Contestant, ...], EngineComparison]]:
+    """Measure one group after the other under several engines.
+
+    Args:
+        suite, names, device, precision: as of :func:`run_suite`.
+        engines: names of :data:`stvit.predict.engines.ENGINES`.
+        how: arguments of :func:`compare_engines`.
+    """
+    for name in names:
+        full, *others = groups_of(suite)[name]()
+        contestants = (*others, full)  # engines are compared with the last model
+        yield name, contestants, compare_engines(_built(contestants, device, precision), engines, **how)
+
+
+def _built(contestants: tuple[Contestant, ...], device: torch.device, precision: torch.dtype) -> dict[str, nn.Module]:
+    return {c.label: create_model(c.model, **c.options).to(device, precision) for c in contestants}
+
+
+def known_of(contestants: tuple[Contestant, ...]) -> dict[str, dict[str, Any]]:
+    """What stands beside the measured figures in a file: published ones, and cautions, by label."""
+    published = {c.label: figures for c in contestants if (figures := c.published())}
+    return {"published": published, "cautions": {c.label: c.caution for c in contestants if c.caution}}
+
+
+def table(name: str, contestants: tuple[Contestant, ...], comparison: Comparison) -> str:
     """One group as text, each model against the first."""
     full, *others = comparison.costs
-    lines = [
-        f"{name}: {comparison.device}, {comparison.precision}, batch {comparison.batch_size}",
-        f"{'model':24} {'GMACs':>7} {'images/s':>9} {'faster by (IQR)':>22} {'MACs allow':>11} {'quotient':>9}",
-        f"{full:24} {comparison.costs[full].macs / 1e9:7.3f} {comparison.costs[full].images_per_second:9.1f}",
-    ]
-    for label in others:
-        cost, ratio = comparison.costs[label], comparison.speed_up(label, full, "throughput")
-        q1, median, q3 = ratio.measured
-        spread = f"{median:.2f}x ({q1:.2f} to {q3:.2f})"
-        lines.append(
-            f"{label:24} {cost.macs / 1e9:7.3f} {cost.images_per_second:9.1f} {spread:>22} "
-            f"{ratio.allowed_by_macs:10.2f}x {ratio.quotient:9.2f}"
-        )
-    return "\n".join(lines)
+    published = {c.label: c.published().get("top1") for c in contestants}
+    lines = []
+    for phase in comparison.rounds:
+        batch = comparison.batch_size if phase == "throughput" else 1
+        lines += [
+            f"{name}: {comparison.device}, {comparison.precision}, batch {batch}",
+            f"{'model':24} {'top-1, published':>16} {'GMACs':>7} {'images/s':>9} {'faster by (IQR)':>22} "
+            f"{'MACs allow':>11} {'quotient':>9}",
+        ]
+        for label, cost in comparison.costs.items():
+            rate = cost.images_per_second if phase == "throughput" else 1e3 / cost.latency.median_ms
+            line = f"{label:24} {published[label] or '-':>16} {cost.macs / 1e9:7.3f} {rate:9.1f}"
+            if label in others:
+                ratio = comparison.speed_up(label, full, phase)
+                q1, median, q3 = ratio.measured
+                spread = f"{median:.2f}x ({q1:.2f} to {q3:.2f})"
+                line += f" {spread:>22} {ratio.allowed_by_macs:10.2f}x {ratio.quotient:9.2f}"
+            lines.append(line)
+    return "\n".join([*lines, *(f"{c.label}: {c.caution}" for c in contestants if c.caution)])
 
 
-def as_json(comparison: Comparison) -> dict[str, Any]:
+def as_json(contestants: tuple[Contestant, ...], comparison: Comparison) -> dict[str, Any]:
     """One group as plain data."""
     data = asdict(comparison)
     del data["rounds"]
     full, *others = comparison.costs
-    ratios = {label: asdict(comparison.speed_up(label, full, "throughput")) for label in others}
-    return data | {"full_token_model": full, "speed_up_over_full_tokens": ratios}
+    ratios = {
+        phase: {label: asdict(comparison.speed_up(label, full, phase)) for label in others}
+        for phase in comparison.rounds
+    }
+    found = {"full_token_model": full, "speed_up_over_full_tokens": ratios["throughput"], **known_of(contestants)}
+    return data | found | ({"latency_speed_up": ratios["latency"]} if "latency" in ratios else {})

@@ -78,7 +78,7 @@ def test_tokens_that_wait_are_drawn_and_named_so(page: Page, app: App) -> None:
     choose(page, "model", "size", "Tiny")
     expect(page.locator("#breakdown")).to_contain_text("196 → 98")
     page.set_input_files("#picture input[type=file]", PHOTO)
-    expect(page.locator(".notice")).to_contain_text("share its weights on https://github.com/YifanXu74/Evo-ViT")
+    expect(page.get_by_role("alert")).to_contain_text("share its weights on https://github.com/YifanXu74/Evo-ViT")
     readout, kinds = page.locator(".cv-readout"), page.locator(".cv-kinds")
     expect(readout).to_contain_text("After layer 12, 98 of 196 tokens are processed")
     expect(kinds).to_have_text(re.compile(r"98 kept\s*98 wait for a later layer"))

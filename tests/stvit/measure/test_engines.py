@@ -68,6 +68,6 @@ def test_the_command_saves_the_engine_with_every_figure(tmp_path: Path, capsys: 
     assert names[0] in capsys.readouterr().out
 
 
-def test_a_suite_has_no_engines() -> None:
+def test_the_papers_suite_has_no_engines() -> None:
     with pytest.raises(SystemExit):
         main(["--suite", "paper", "--engine", "eager"])

@@ -123,6 +123,8 @@ def test_command_prints_and_saves(tmp_path, capsys):
         (["deit_tiny_patch16_224", "deit_tiny_patch16_224"], "each model once"),
         (["a", "b", "--rounds", "0"], "not a whole number from 1 on"),
         (["a", "--suite", "paper"], "not both"),
+        (["--suite", "table4", "--groups", "deit_tiny"], "table4 has no deit_tiny; choose among deit_small, deit_base"),
+        (["--suite", "paper", "--engines", "eager"], "on named models and on --suite table4"),
     ],
 )
 def test_command_refuses_what_it_cannot_do(arguments, message, capsys):
@@ -160,6 +162,59 @@ def test_suite_command_prints_ratio_allowance_and_quotient(tmp_path, capsys):
     ratio = saved["speed_up_over_full_tokens"]["STViT, 9 per window"]
     assert ratio["quotient"] == pytest.approx(ratio["measured"][1] / ratio["allowed_by_macs"])
     assert 1.3 < ratio["allowed_by_macs"] < 1.4
+
+
+def test_table_4_names_every_method_with_public_code_and_its_published_figures():
+    assert list(suite.groups_of("table4")) == ["deit_small", "deit_base", "swin_tiny", "swin_small", "swin_base"]
+    small, base, swin = suite.table4_deit("small"), suite.table4_deit("base"), suite.table4_swin("small")
+    assert [c.label.partition(",")[0] for c in base] == [
+        *("DeiT", "STViT", "DynamicViT", "EViT", "Evo-ViT", "ToMe", "ATC", "DiffRate", "TokenLearner")
+    ]
+    assert [c.label for c in swin] == ["Swin", "STViT, 9 per window", "STViT-R", "DynamicSwin, 0.7"]
+    top1 = {c.label: c.published().get("top1") for c in (*small, *swin)}
+    assert (top1["STViT, 16 tokens"], top1["DynamicViT, 0.7"], top1["ATC, 0.7"]) == (79.8, 79.3, None)
+    assert (top1["STViT-R"], top1["DynamicSwin, 0.7"], top1["STViT, 9 per window"]) == (82.7, 83.21, None)
+    diffrate = next(c for c in small if c.label == "DiffRate")
+    assert diffrate.published()["note"] == "with the authors' schedule, not this one"
+    assert [c.model for c in small if c.caution] == ["avit_small_patch16_224"]
+
+
+def test_a_model_with_other_options_than_the_published_one_has_no_published_figures():
+    assert suite.Contestant("STViT", "stvit_deit_small_patch16_224", {"num_semantic_tokens": 64}).published() == {}
+
+
+@pytest.mark.slow
+def test_an_avit_with_random_weights_halts_nothing():
+    torch.manual_seed(0)
+    model = timm.create_model("avit_small_patch16_224").eval()
+    with torch.inference_mode():
+        assert model.halting(torch.randn(1, 3, 224, 224)).depths.min() == len(model.blocks)
+
+
+@pytest.mark.slow
+def test_table_4_is_measured_at_both_batch_sizes_with_published_beside_measured_figures(tmp_path, capsys):
+    output = tmp_path / "table4.json"
+    assert main(f"--suite table4 --groups swin_tiny --rounds 1 --batch-size 2 --output {output}".split()) == 0
+    printed = capsys.readouterr().out
+    assert "batch 1\n" in printed and "batch 2\n" in printed and "DynamicSwin, 0.7" in printed
+    saved = json.loads(output.read_text())["swin_tiny"]
+    assert saved["published"]["Swin"]["top1"] == 81.3 and saved["cautions"] == {}
+    for ratios in (saved["latency_speed_up"], saved["speed_up_over_full_tokens"]):
+        assert ratios["DynamicSwin, 0.7"]["allowed_by_macs"] == pytest.approx(1.054, abs=0.001)
+
+
+@pytest.mark.slow
+def test_table_4_is_measured_under_engines(tmp_path):
+    output = tmp_path / "table4.json"
+    arguments = "--suite table4 --groups swin_tiny --engines eager --rounds 1 --batch-size 1"
+    assert main(f"{arguments} --output {output}".split()) == 0
+    saved = json.loads(output.read_text())["swin_tiny"]
+    assert [(row["model"], row["over_baseline"] is None) for row in saved["rows"]] == [
+        ("STViT, 9 per window", False),
+        ("DynamicSwin, 0.7", False),
+        ("Swin", True),
+    ]
+    assert saved["published"]["Swin"]["gmacs"] == 4.5
 
 
 @pytest.mark.parametrize(
