@@ -47,6 +47,11 @@ class Detections:
         """(N, H, W) bool at the size of the source image."""
         return paste_masks(self.mask_probabilities, self.boxes, self.image_hw)
 
+    def cpu(self) -> Detections:
+        """The detections in the CPU's memory."""
+        tensors = (self.boxes, self.scores, self.labels, self.mask_probabilities)
+        return Detections(*(tensor.cpu() for tensor in tensors), self.image_hw)
+
     def select(self, keep: Tensor) -> Detections:
         """Keep the detections that an index or a bool tensor (N,) names."""
         return Detections(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import io
 import tarfile
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence, Set
 from pathlib import Path
 from typing import IO, Any
@@ -121,9 +121,11 @@ def labelled_folder(folder: Path, model: EvaluatedModel) -> tuple[list[tuple[str
     Raises:
         EvaluationError: there are no class folders or pictures, or the classes are not the model's.
     """
+    if not folder.is_dir():
+        raise EvaluationError(f"There is no folder {folder}.", "Check --images.")
     try:
         found = find_classes(folder)[0]
-    except (FileNotFoundError, NotADirectoryError) as error:
+    except FileNotFoundError as error:
         raise EvaluationError(f"{folder} holds no folders of classes.", "Name the folder above them.") from error
     names = model.class_names
     if names is None:
@@ -166,6 +168,11 @@ def labelled_shards(shards: Sequence[Path], num_classes: int) -> list[tuple[str,
         )
     if not samples:
         raise EvaluationError("The shards hold no samples.", "Check --shards.")
+    if repeated := [name for name, times in Counter(name for name, _ in samples).items() if times > 1]:
+        raise EvaluationError(
+            f"{len(repeated)} samples occur several times, the first is {repeated[0]}.",
+            "Name each shard once; shards in several folders need different names.",
+        )
     return samples
 
 
@@ -190,7 +197,8 @@ def read_shard(shard: Path, kinds: Set[str]) -> Iterator[tuple[str, dict[str, by
                 if kind.lower() in kinds:
                     files[kind.lower()] = members.extractfile(member).read()
     except (tarfile.TarError, OSError, EOFError) as error:
-        raise EvaluationError(f"{shard} cannot be read ({error}).", "Copy or download it again.") from error
+        reason = str(error).partition("\n")[0]  # tarfile lists all compressions that it tried
+        raise EvaluationError(f"{shard} cannot be read ({reason}).", "Copy or download it again.") from error
     if key is not None:
         yield f"{shard.name}/{'/'.join(filter(None, key))}", files
 

@@ -128,9 +128,11 @@ def image_problems(images: list[Any]) -> Iterable[str]:
         if isinstance(image, dict) and image.keys() >= set(FIELDS["images"]):
             if not isinstance(image["file_name"], str) or not image["file_name"]:
                 yield f"entry {number} of images has the file_name {image['file_name']!r}"
-            if not all(is_whole(image[side]) and image[side] > 0 for side in ("height", "width")):
-                yield f"entry {number} of images has the size {image['width']!r}x{image['height']!r}"
+            if not all(is_whole(image[side]) and 0 < image[side] <= MAX_COORDINATE for side in ("height", "width")):
+                yield f"entry {number} of images has the size {image['width']!r:.20}x{image['height']!r:.20}"
     yield from repeated_ids("images", images)
+    names = Counter(i["file_name"] for i in images if isinstance(i, dict) and isinstance(i.get("file_name"), str))
+    yield from (f"{times} images have the file_name {name!r}" for name, times in names.items() if times > 1)
 
 
 def category_problems(categories: list[Any]) -> Iterable[str]:
@@ -325,6 +327,14 @@ def category_ids(
     return tuple(by_name.get(name) for name in class_names)
 
 
+def is_file(path: Path) -> bool:
+    """Whether there is such a file; also for names that no file can have, which raise in :meth:`Path.is_file`."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # too long; a surrogate that the file system's encoding lacks
+        return False
+
+
 def find_images(folder: Path, images: Iterable[CocoImage]) -> list[Path]:
     """The file of every image.
 
@@ -337,7 +347,7 @@ def find_images(folder: Path, images: Iterable[CocoImage]) -> list[Path]:
         if name.is_absolute() or ".." in name.parts:
             raise EvaluationError(f"The annotation file names {image.file_name!r}, outside of {folder}.", "Correct it.")
         paths.append(folder / name)
-    if missing := [path for path in paths if not path.is_file()]:
+    if missing := [path for path in paths if not is_file(path)]:
         raise EvaluationError(
             f"{len(missing)} of {len(paths)} images are missing, the first is {missing[0]}.",
             "Check --images against the annotation file.",

@@ -27,7 +27,7 @@ from stvit.pretrained.model_cards import (
     numbered_classes,
     read_card,
 )
-from stvit.pretrained.records import record
+from stvit.pretrained.records import ModelRecord, record
 from stvit.pretrained.resolve import sha256_of
 from stvit.training.runs import ORIGIN_FILE, Origin
 
@@ -158,11 +158,7 @@ def load_model(options: argparse.Namespace, task: CardTask) -> EvaluatedModel:
     else:
         network, card, name = _registered(options), None, options.model
         origin = {"checkpoint": options.checkpoint and sha256_of(options.checkpoint)}
-        found = record(name)
-        note = f" ({found.published_note})" if found.published_note else ""
-        published = f"The record of {name} has no published figure."
-        if found.published:
-            published = f"The paper has {in_words(found.published)}{note}."
+        published = in_the_paper(record(name))
     found = task_of(network)
     if (card.task if card else found) != task or found != task:
         kind, advice = KINDS[task]
@@ -221,6 +217,13 @@ def _registered(options: argparse.Namespace) -> nn.Module:
         ) from error
 
 
+def in_the_paper(model: ModelRecord) -> str:
+    """What a model's record says that the paper has."""
+    if not model.published:
+        return f"The record of {model.name} has no published figure."
+    return f"The paper has {in_words(model.published)}{f' ({model.published_note})' if model.published_note else ''}."
+
+
 def measured_by_card(path: Path) -> str:
     """What a bundled model's card says that it reaches."""
     try:
@@ -244,8 +247,9 @@ def run(benchmark: Benchmark, options: argparse.Namespace, published: str) -> bo
         Whether the figures are of all samples, or ``--skip-invalid`` allows that they are not.
 
     Raises:
-        EvaluationError: not one sample can be used, or the results cannot be written.
+        EvaluationError: not one sample can be used, or results or figures cannot be written.
     """
+    check_writable(options.output)
     with ResultsFile(options.results, benchmark.origin) as results:
         todo = [one for one in benchmark.ids if one not in results.finished]
         progress = Progress(len(benchmark.ids) - len(todo), len(benchmark.ids), benchmark.noun)
@@ -262,12 +266,27 @@ def run(benchmark: Benchmark, options: argparse.Namespace, published: str) -> bo
         raise EvaluationError(left_out)
     metrics = benchmark.metrics(finished)
     report = {**benchmark.origin, benchmark.noun: len(finished), "unusable": unusable, **metrics}
-    options.output.parent.mkdir(parents=True, exist_ok=True)
     options.output.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     print(f"\n{benchmark.table(metrics)}\n\n{published}\nSaved in {options.output}.")
     if unusable:
         print(f"{left_out}\nThe figures are of the other {len(finished)}.", file=sys.stderr)
     return not unusable or options.skip_invalid
+
+
+def check_writable(output: Path) -> None:
+    """Make the folder of a file and open the file, as it is, before hours of work.
+
+    Raises:
+        EvaluationError: it cannot be written.
+    """
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        existed = output.exists()
+        output.open("a").close()
+        if not existed:
+            output.unlink()
+    except OSError as error:
+        raise EvaluationError(f"{output} cannot be written ({error.strerror}).", "Choose another --output.") from error
 
 
 class Progress:

@@ -52,7 +52,11 @@ class SegmentBenchmark:
         self.model, self.options = model, options
         suffixes = picture_suffixes()
         folder = options.images
-        pictures = sorted(p for p in folder.rglob("*") if p.suffix.lower() in suffixes) if folder.is_dir() else []
+        if not folder.is_dir():
+            raise EvaluationError(f"There is no folder {folder}.", "Check --images.")
+        pictures = sorted(
+            path for path in folder.rglob("*") if path.suffix.lower() in suffixes and not path.name.startswith(".")
+        )
         if not pictures:
             raise EvaluationError(f"{folder} holds no pictures.", "Check --images.")
         self.ids = [path.relative_to(folder).as_posix() for path in pictures][: options.limit]
@@ -84,12 +88,18 @@ class SegmentBenchmark:
             yield name, torch.stack([used, found[used]], dim=1).tolist()
 
     def metrics(self, finished: Mapping[Id, list[list[int]]]) -> dict[str, Any]:
-        """``mIoU``, ``pixel_accuracy``, ``mean_accuracy`` and ``iou_by_class``, percent."""
+        """``mIoU``, ``pixel_accuracy``, ``mean_accuracy`` and ``iou_by_class``, percent.
+
+        Raises:
+            EvaluationError: not one pixel has a class.
+        """
         classes = self.model.network.num_classes
         total = torch.zeros(classes**2, dtype=torch.int64)
         for entries in finished.values():
             numbers, pixels = torch.tensor(entries, dtype=torch.int64).view(-1, 2).unbind(1)
             total[numbers] += pixels
+        if not total.any():
+            raise EvaluationError("Not one pixel has a class.", "Check the annotations, and --zero-is-a-class.")
         confusion = total.view(classes, classes)
         union = confusion.sum(0) + confusion.sum(1) - confusion.diag()
         ious = zip(self._class_names(), confusion.diag().tolist(), union.tolist(), strict=True)

@@ -27,6 +27,7 @@ from stvit.layers.frame_stgm import FrameGlobalSTGMLayer, FrameSTGMLayer
 from stvit.layers.layer_groups import LayerGroups, semantic_swin_groups, stage_groups
 from stvit.layers.pooling import initial_centres
 from stvit.layers.swin_layers import SwinStage
+from stvit.pretrained.records import ModelRecord
 from stvit.trace import LayerTrace
 
 from .stvit_deit import STVIT_PAPER
@@ -38,6 +39,7 @@ from .video_swin import (
     ClipStem,
     FrameMerging,
     build_clip_model,
+    clip_figures,
     stage_rates,
     video_swin_layers,
 )
@@ -242,7 +244,10 @@ def build_stage(
 STGM_POSITIONS = {"tiny": 2, "small": 10}
 # no trained weights were ever published
 default_cfgs = generate_default_cfgs(
-    {f"stvit_video_swin_{size}": {**KINETICS400_CFG, **STVIT_PAPER} for size in STGM_POSITIONS}
+    {
+        f"stvit_video_swin_{size}": ModelRecord(**KINETICS400_CFG, **STVIT_PAPER, **clip_figures(*figures))
+        for size, figures in {"tiny": (78.5, 64.4), "small": (80.3, 120.5)}.items()
+    }
 )
 
 

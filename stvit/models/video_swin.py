@@ -20,6 +20,7 @@ from stvit.layers.attention import init_weights
 from stvit.layers.clip_windows import ClipWindowAttention, Size3d, clip_partition, clip_reverse, fit_window, pad_clip
 from stvit.layers.swin_layers import PatchMerging, SwinStage, TokenMapClassifier
 from stvit.pretrained.build import build_model
+from stvit.pretrained.records import ModelRecord
 from stvit.trace import LayerTrace, TokenTrace
 
 from .stvit_r_swin import rename_released
@@ -245,21 +246,29 @@ KINETICS400_CFG = {
 }
 
 
-def _cfg(size: str) -> dict[str, Any]:
+def clip_figures(top1: float, gmacs: float) -> dict[str, Any]:
+    """What a clip model's record says of the STViT paper's figures."""
+    return {"published": {"top1": top1, "gmacs": gmacs}, "published_note": "4x3 views, Table 6"}
+
+
+def _record(size: str, *figures: float) -> ModelRecord:
     """The authors' weights for Kinetics-400, pre-trained on ImageNet-1k."""
     release = "https://github.com/SwinTransformer/storage/releases/download/v1.0.4"
-    return {
+    return ModelRecord(
         **KINETICS400_CFG,
-        "url": f"{release}/swin_{size}_patch244_window877_kinetics400_1k.pth",
-        "custom_load": True,
-        "license": "apache-2.0",
-        "paper_ids": "arXiv:2106.13230",
-        "paper_name": "Video Swin Transformer",
-        "origin_url": "https://github.com/SwinTransformer/Video-Swin-Transformer",
-    }
+        **clip_figures(*figures),
+        url=f"{release}/swin_{size}_patch244_window877_kinetics400_1k.pth",
+        custom_load=True,
+        license="apache-2.0",
+        paper_ids="arXiv:2106.13230",
+        paper_name="Video Swin Transformer",
+        origin_url="https://github.com/SwinTransformer/Video-Swin-Transformer",
+    )
 
 
-default_cfgs = generate_default_cfgs({f"video_swin_{size}.k400": _cfg(size) for size in SIZES})
+default_cfgs = generate_default_cfgs(
+    {"video_swin_tiny.k400": _record("tiny", 78.8, 88), "video_swin_small.k400": _record("small", 80.6, 166)}
+)
 
 
 def build_clip_model(model: type[nn.Module], variant: str, pretrained: bool, **kwargs: Any) -> nn.Module:

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from stvit.class_names import COCO_CLASSES
-from stvit.detection import CascadeMaskRCNN, Detections
+from stvit.detection import CascadeMaskRCNN
 from stvit.detection.detector import TEST_SCALE, TEST_SCORE
 from stvit.detection.preprocess import PreparedImage
 
@@ -82,13 +82,7 @@ class Detector:
         lap("backbone")
         found = None
         if objects:
-            proposals = network.propose(features, prepared.network_hw)
-            lap("proposals")
-            boxes, scores, labels = network.classify(features, proposals, prepared, least_score)
-            lap("heads")
-            masks = network.segment(features, boxes, labels, prepared)
-            lap("masks")
-            found = Detections(boxes.cpu(), scores.cpu(), labels.cpu(), masks.float().cpu(), prepared.source_hw)
+            found = network.detect(features, prepared, least_score, lap).cpu()
         return DetectionResult(found, regions, geometry_of(prepared), self.classes)
 
 

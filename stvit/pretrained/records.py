@@ -41,7 +41,8 @@ class ModelRecord(PretrainedCfg):
             have unknown names.
         published: figures of the paper. Of a classifier, some of ``top1`` (percent, ImageNet-1k), ``gmacs`` (10^9
             multiply-adds) and ``v100_images_per_s`` (batch 128). Of a detector: ``box_ap`` and ``mask_ap`` (percent,
-            COCO 2017 val) and ``backbone_gmacs`` (at 800x1333).
+            COCO 2017 val) and ``backbone_gmacs`` (at 800x1333). Of a segmenter: ``miou`` (percent, ADE20K val) and
+            ``backbone_gmacs`` (at 512x512). Of a clip model: ``top1`` (percent, Kinetics-400) and ``gmacs`` of a view.
         published_note: the setting that ``published`` holds for, where it is not the paper's only one.
         test_scale: of a detector, the longest and the shortest side of its resized input, pixels.
     """

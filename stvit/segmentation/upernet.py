@@ -20,6 +20,7 @@ from stvit.layers.layer_groups import LayerGroups, groups_within
 from stvit.layers.recompute import RecomputedLayers
 from stvit.models.dense_backbone import dense_backbone
 from stvit.pretrained.build import build_model
+from stvit.pretrained.records import ModelRecord
 from stvit.trace import TokenTrace
 
 from .inference import SlidingWindow, average_probabilities, label_map, scaled_hw, sliding_logits
@@ -223,19 +224,27 @@ class UperNet(RecomputedLayers, nn.Module):
         return ((pixels / 255 - mean) / std).to(self.head.classifier[-1].weight.dtype)
 
 
-NAMES = [f"{family}_{size}_upernet" for family in ("stvit_r_swin", "swin") for size in ("small", "base")]
+def _record(miou: float, backbone_gmacs: int) -> ModelRecord:
+    """Figures without weights: no trained ones were ever published."""
+    return ModelRecord(
+        num_classes=150,
+        input_size=(3, 512, 512),
+        mean=IMAGENET_DEFAULT_MEAN,
+        std=IMAGENET_DEFAULT_STD,
+        classifier=("head.classifier.1", "auxiliary_head.1.1"),
+        paper_ids="arXiv:2303.08685",
+        paper_name="Making Vision Transformers Efficient from A Token Sparsification View",
+        published={"miou": miou, "backbone_gmacs": backbone_gmacs},
+        published_note="multi-scale, Table 14",
+    )
+
+
 default_cfgs = generate_default_cfgs(
     {
-        name: {
-            "num_classes": 150,
-            "input_size": (3, 512, 512),
-            "mean": IMAGENET_DEFAULT_MEAN,
-            "std": IMAGENET_DEFAULT_STD,
-            "classifier": ("head.classifier.1", "auxiliary_head.1.1"),
-            "paper_ids": "arXiv:2303.08685",
-            "paper_name": "Making Vision Transformers Efficient from A Token Sparsification View",
-        }
-        for name in NAMES
+        "stvit_r_swin_small_upernet": _record(48.3, 34),
+        "stvit_r_swin_base_upernet": _record(48.9, 60),
+        "swin_small_upernet": _record(49.3, 49),
+        "swin_base_upernet": _record(49.7, 87),
     }
 )
 

@@ -18,6 +18,7 @@ from torch.utils.data import Dataset
 from torchvision.transforms import v2
 
 from stvit.class_names import KINETICS400_CLASSES
+from stvit.evaluate.coco_annotations import is_file
 from stvit.predict.clip_views import CLIP_LENGTH, DEVIATION, FRAME_INTERVAL, MEAN, clip_indices, make_views
 from stvit.training.batches import Share, evaluation_batches
 from stvit.training.recipe import DataPaths, Recipe, RecipeError, Table, read_table
@@ -177,7 +178,8 @@ class VideoFile:
             if frame.index == last:
                 break
         if reader.note:
-            warnings.warn(f"{self.info.path}: {reader.note} The readable part is used.", stacklevel=2)
+            used = " The readable part is used." if count <= last else ""
+            warnings.warn(f"{self.info.path}: {reader.note}{used}", stacklevel=2)
         return (torch.stack(frames), places) if count > last else self.read(indices % count)
 
     def _reader(self) -> ClipReader:
@@ -196,7 +198,7 @@ def read_list(path: Path, folder: Path, num_classes: int) -> list[tuple[Path, in
         RecipeError: no text; a line that is no path and class, or leads out of the folder; no videos, or missing ones.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise RecipeError(f"{path} cannot be read as a list ({error}). Name a text file.") from error
     videos = []
@@ -212,6 +214,6 @@ def read_list(path: Path, folder: Path, num_classes: int) -> list[tuple[Path, in
         videos.append((folder / name, int(label)))
     if not videos:
         raise RecipeError(f"{path} lists no videos; write a line 'relative/path.mp4 7' for each")
-    if missing := [video for video, _ in videos if not video.is_file()]:
+    if missing := [video for video, _ in videos if not is_file(video)]:
         raise RecipeError(f"{len(missing)} of {len(videos)} videos in {path} are missing, the first is {missing[0]}")
     return videos

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import IO, Any
 
 import torch
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 from torch.utils.data import Dataset
 from tqdm import tqdm
@@ -230,6 +230,8 @@ def open_picture(source: Path | IO[bytes], name: str) -> Image.Image:
     try:
         with Image.open(source) as picture:
             return picture.convert("RGB")
+    except UnidentifiedImageError as error:  # its text is that of the source, which may be bytes in memory
+        raise SampleError(f"{name} cannot be read as a picture (it is of no known format).") from error
     except UNREADABLE as error:
         raise SampleError(f"{name} cannot be read as a picture ({error}).") from error
 

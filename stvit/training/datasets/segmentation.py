@@ -106,7 +106,7 @@ class AdeFiles(Dataset):
             if not needed.is_dir():
                 raise RecipeError(f"--data folder: there is no {needed}; name a folder laid out as ADE20K's benchmark")
         suffixes, files = picture_suffixes(), sorted(path for path in images.iterdir() if path.is_file())
-        pictures = [path for path in files if path.suffix.lower() in suffixes]
+        pictures = [path for path in files if path.suffix.lower() in suffixes and not path.name.startswith(".")]
         if not pictures:
             raise RecipeError(f"--data folder: {images} holds no images")
         if len(pictures) < len(files):

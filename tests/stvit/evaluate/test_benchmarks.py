@@ -149,6 +149,46 @@ def test_empty_folders_and_other_classes_are_one_message_before_the_first_pass(r
     assert model.seen == 0
 
 
+def write_shard(path: Path, samples: dict[str, bytes]) -> Path:
+    """A shard of pictures that are all of class 0."""
+    with tarfile.open(path, "w") as tar:
+        for name, content in samples.items():
+            for kind, data in (("png", content), ("cls", b"0")):
+                info = tarfile.TarInfo(f"{name}.{kind}")
+                info.size = len(data)
+                tar.addfile(info, io.BytesIO(data))
+    return path
+
+
+def test_what_is_wrong_with_shards_is_one_line(run, tmp_path: Path, capsys) -> None:
+    content = io.BytesIO()
+    picture(0).save(content, "PNG")
+    shard = write_shard(tmp_path / "a.tar", {"good": content.getvalue(), "bad": b"junk"})
+    code, report = run(ByRed(), *CLASSIFY, "--shards", str(shard))
+    assert code == 1 and report["unusable"] == ["a.tar/bad cannot be read as a picture (it is of no known format)."]
+    (tmp_path / "text.tar").write_text("no shard")
+    for shards, message in (([shard, shard], "2 samples occur several times"), ([tmp_path / "text.tar"], "text.tar")):
+        capsys.readouterr()
+        assert run(ByRed(), *CLASSIFY, "--shards", *map(str, shards))[0] == 1
+        (line,) = capsys.readouterr().err.strip().splitlines()
+        assert message in line
+
+
+@pytest.mark.parametrize("output", [".", "val.txt/figures.json"])
+@pytest.mark.filterwarnings("ignore:.*files are no pictures")
+def test_figures_that_cannot_be_written_are_one_message_before_the_first_pass(run, folder, output, capsys) -> None:
+    (folder.parent / "val.txt").write_text("a file")
+    model = ByRed()
+    assert run(model, *CLASSIFY, "--images", str(folder), "--output", output)[0] == 1
+    assert "Choose another --output" in capsys.readouterr().err and model.seen == 0
+
+
+def test_missing_folders_are_named(run, tmp_path: Path, capsys) -> None:
+    for arguments in (CLASSIFY, ("segment", "--annotations", "labels")):
+        assert run(Blocks() if arguments[0] == "segment" else ByRed(), *arguments, "--images", "nowhere")[0] == 1
+        assert "There is no folder nowhere." in capsys.readouterr().err
+
+
 def test_classes_of_a_card_are_matched_by_name(folder: Path) -> None:
     names = tuple(f"n{i:03}" for i in (5, 4, 3, 2, 1, 0))
     model = SimpleNamespace(class_names=names, name="a", network=ByRed())
@@ -210,6 +250,20 @@ def test_label_maps_that_do_not_fit_are_named(run, scenes: Path, capsys) -> None
     (scenes / "annotations" / "1.png").unlink()
     assert run(Blocks(), *segment(scenes))[0] == 1
     assert "1 of 2 pictures have no annotation, the first is 1.png" in capsys.readouterr().err
+
+
+def test_labels_of_no_class_at_all_are_one_message(run, scenes: Path, capsys) -> None:
+    for path in (scenes / "annotations").iterdir():
+        Image.new("L", (8, 8), 0).save(path)
+    assert run(Blocks(), *segment(scenes)) == (1, {})
+    assert "Not one pixel has a class." in capsys.readouterr().err
+
+
+def test_hidden_files_are_no_pictures(run, scenes: Path) -> None:
+    """As macOS leaves them beside every file on other disks."""
+    (scenes / "images" / "._0.png").write_bytes(b"junk")
+    code, report = run(Blocks(), *segment(scenes))
+    assert code == 0 and report["images"] == 2
 
 
 def test_a_clip_classifier(run, tmp_path: Path, capsys) -> None:

@@ -15,7 +15,7 @@ from pycocotools import mask as rle
 
 from stvit.class_names import COCO_CATEGORY_IDS, COCO_CLASSES
 from stvit.evaluate.coco import encode_mask
-from stvit.evaluate.coco_annotations import category_ids, read_annotations, run_lengths
+from stvit.evaluate.coco_annotations import CocoImage, category_ids, find_images, read_annotations, run_lengths
 from stvit.evaluate.errors import EvaluationError
 from stvit.evaluate.images import read_image
 
@@ -79,6 +79,8 @@ def without(part: str, field: str) -> Change:
         (lambda data: data["images"][0].update(id=[1]), r"entry 0 of images has the id \[1\]"),
         (lambda data: data["images"][0].update(height=0), "entry 0 of images has the size 32x0"),
         (lambda data: data["images"][0].update(width="32"), "entry 0 of images has the size '32'x24"),
+        (lambda data: data["images"][0].update(height=10**300), r"entry 0 of images has the size 32x10{19}\."),
+        (lambda data: data["images"][0].update(file_name="2.png"), r"2 images have the file_name '2\.png'"),
         (lambda data: data["images"][0].update(file_name=7), "entry 0 of images has the file_name 7"),
         (lambda data: data["images"].append(None), "entry 3 of images is no object"),
         (lambda data: data["images"].clear(), "has no images"),
@@ -253,3 +255,9 @@ def test_a_turned_picture_is_read_in_the_size_it_was_annotated_in(
     assert found.shape == (*size_hw, 3)
     as_stored = orientation == 1 or (annotated == "stored" and orientation > 4)
     assert (found == stored).all() if as_stored else not (found.shape == stored.shape and (found == stored).all())
+
+
+@pytest.mark.parametrize("name", ["x" * 5000, "\ud800.png", "a\0b.png", "."])
+def test_a_name_that_no_file_can_have_is_a_missing_image(tmp_path: Path, name: str) -> None:
+    with pytest.raises(EvaluationError, match="1 of 1 images are missing"):
+        find_images(tmp_path, [CocoImage(1, name, (H, W))])

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
+import json
+from pathlib import Path
 
 import pytest
 import timm
@@ -8,7 +11,8 @@ import torch
 
 import stvit
 from stvit.detection.preprocess import MULTIPLE, prepare
-from stvit.pretrained.records import ModelRecord, UnknownModel, catalogue, record
+from stvit.models.stvit_deit import SemanticTokenViT
+from stvit.pretrained.records import ModelRecord, UnknownModel, catalogue, classifier_figures, record
 
 STVIT_R = ["stvit_r_swin_small_224.in1k", "stvit_r_swin_base_224.in1k"]
 DETECTORS = [f"stvit_r_swin_{size}_cascade_mask_rcnn.coco" for size in ("small", "base")]
@@ -102,3 +106,33 @@ def test_a_model_carries_its_record_and_timm_takes_it_back() -> None:
             assert timm.create_model(name, pretrained_cfg=model.pretrained_cfg).pretrained_cfg == model.pretrained_cfg
         model = stvit.create_model("deit_tiny_patch16_224", img_size=112)
         assert model.pretrained_cfg["input_size"] == (3, 112, 112)
+
+
+TABLES = json.loads((Path(__file__).parents[3] / "assets" / "paper_tables.json").read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("size", ["tiny", "small", "base"])
+def test_records_have_the_figures_of_the_papers_tables_for_the_models_defaults(size: str) -> None:
+    deit, swin = record(f"stvit_deit_{size}_patch16_224"), record(f"stvit_swin_{size}_224")
+    tables = TABLES["table1_stvit_deit"][size]["variants"], TABLES["table2_stvit_swin"][size]["variants"]
+    rows = [next(row for row in tables[0] if row["tokens"] == 16)]
+    rows.append(next(row for row in tables[1] if row["tokens_per_window"] == 9))
+    for found, row in zip((deit, swin), rows, strict=True):
+        assert found.published == classifier_figures(row["top1"], row["gmacs"], row["throughput"])
+    tokens = inspect.signature(SemanticTokenViT).parameters["num_semantic_tokens"].default
+    assert tokens == 16 and deit.published_note.startswith("16 semantic tokens")
+    assert swin.pool_size == (6, 6) and swin.published_note.startswith("9 tokens a window")  # 2x2 windows of 3x3
+
+
+def test_records_have_the_papers_figures_for_clips_segmenters_and_detectors() -> None:
+    for name, row in TABLES["table6_video"].items():
+        if name != "source":
+            model = name.replace("swin", "video_swin")
+            assert record(model).published == {"top1": row["top1"], "gmacs": row["gmacs"]}
+    for name, row in TABLES["table14_ade20k"].items():
+        if name != "source":
+            assert record(f"{name}_upernet").published == {"miou": row["miou"], "backbone_gmacs": row["gmacs"]}
+    for name, row in TABLES["table5_coco"].items():
+        if name != "source":
+            figures = record(f"{name}_cascade_mask_rcnn").published
+            assert figures == {key: row[key] for key in ("box_ap", "mask_ap", "backbone_gmacs")}

@@ -207,3 +207,9 @@ def test_what_is_wrong_with_a_list_is_named(places, text, message):
     places["validation_list"].write_text(text)
     with pytest.raises(RecipeError, match=message):
         read_list(places["validation_list"], places["validation_clips"], 5)
+
+
+def test_a_list_saved_with_a_byte_order_mark_is_read(places):
+    text = places["validation_list"].read_text()
+    places["validation_list"].write_text(text, encoding="utf-8-sig")
+    assert read_list(places["validation_list"], places["validation_clips"], 5)
