@@ -39,17 +39,17 @@ def serve(registry: Registry | None) -> None:
     from starlette.responses import JSONResponse
     from starlette.routing import Route
 
-    from demo.engine import Engine
     from demo.model_specs import build_registry
     from demo.page import layout
+    from demo.predictors import Predictors
     from demo.runtime import Runtime
     from stvit.predict.device import compute_in_one_place, keep_freed_memory
 
     keep_freed_memory()
-    engine = Engine()
-    if engine.device.type == "cpu":
+    predictors = Predictors()
+    if predictors.device.type == "cpu":
         compute_in_one_place()
-    page = layout.build(Runtime(engine, registry or build_registry()))
+    page = layout.build(Runtime(predictors, registry or build_registry()))
     page.launch(
         server_name=os.environ.get("GRADIO_SERVER_NAME", "0.0.0.0" if os.environ.get("SPACE_ID") else "127.0.0.1"),
         server_port=int(os.environ.get("GRADIO_SERVER_PORT") or os.environ.get("PORT") or DEFAULT_PORT),

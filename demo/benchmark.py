@@ -1,4 +1,4 @@
-"""Two models on the same picture, in turns: generators of measurements, a little more complete with every step."""
+"""Measure two models on the same picture, in turns: generators whose states fill up with every step."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from pathlib import Path
 from torch import Tensor, nn
 
 import stvit
-from demo.engine import Engine, check_short_side, input_side, sizes_from
-from demo.memory import first_that_fits
+from demo.model_cache import first_that_fits
+from demo.predictors import Predictors, check_short_side, input_side, sizes_from
 from demo.registry import ModelSpec
 from stvit.errors import UserError
 from stvit.measure.memory import peak_memory_bytes
@@ -39,7 +39,7 @@ class SameModel(UserError, ValueError):
 
 
 @dataclass(frozen=True)
-class Racer:
+class BenchmarkEntry:
     """One model and what is known of it so far; ``None`` where nothing is measured yet.
 
     Attributes:
@@ -62,7 +62,7 @@ class Racer:
 
 
 @dataclass(frozen=True)
-class RaceState:
+class BenchmarkState:
     """A comparison under way.
 
     Attributes:
@@ -79,8 +79,8 @@ class RaceState:
 
     stage: str
     progress: float
-    model: Racer
-    baseline: Racer
+    model: BenchmarkEntry
+    baseline: BenchmarkEntry
     batch_size: int
     device: str
     latency_speed_up: Quartiles | None = None
@@ -99,12 +99,12 @@ class RaceState:
         """Speed-up one image at a time or in batches; ``None`` before there are enough rounds."""
         return self.batch_speed_up if batched else self.latency_speed_up
 
-    def images_per_second(self, racer: Racer) -> float | None:
+    def images_per_second(self, entry: BenchmarkEntry) -> float | None:
         """Throughput at the chosen batch size; ``None`` before it is measured."""
-        return self.batch_size / racer.batch_latency.median_ms * 1e3 if racer.batch_latency else None
+        return self.batch_size / entry.batch_latency.median_ms * 1e3 if entry.batch_latency else None
 
 
-States = Generator[RaceState, None, RaceState]  # every state on the way, and the last one as its value
+States = Generator[BenchmarkState, None, BenchmarkState]  # every state on the way, and the last one as its value
 
 
 def check_batch_size(value: object) -> int:
@@ -119,9 +119,9 @@ def check_batch_size(value: object) -> int:
     raise BadBatchSize(f"A batch of {str(value)[:20]!r} is not offered. Choose one of {offered}.")
 
 
-def race(
-    engine: Engine, inputs: Mapping[ModelSpec, Tensor], model: ModelSpec, baseline: ModelSpec, batch_size: int
-) -> Iterator[RaceState]:
+def benchmark_classifiers(
+    predictors: Predictors, inputs: Mapping[ModelSpec, Tensor], model: ModelSpec, baseline: ModelSpec, batch_size: int
+) -> Iterator[BenchmarkState]:
     """Measure two models on the same picture, at batch 1 and at ``batch_size``; ``inputs`` holds it as each of them
     takes it, (1, 3, H, W) by model.
 
@@ -135,20 +135,20 @@ def race(
     check_batch_size(batch_size)
     if model == baseline:
         raise SameModel("Both sides are the same model: choose two different ones to compare.")
-    networks = {spec: engine.store.get(spec).network for spec in (model, baseline)}
-    racers = (racer(spec, network, tuple(inputs[spec].shape[1:])) for spec, network in networks.items())
-    state = RaceState("Counting multiply-adds", 0.0, *racers, batch_size, engine.device_words())
+    networks = {spec: predictors.model_cache.get(spec).network for spec in (model, baseline)}
+    entries = (counted(spec, network, tuple(inputs[spec].shape[1:])) for spec, network in networks.items())
+    state = BenchmarkState("Counting multiply-adds", 0.0, *entries, batch_size, predictors.device_words())
     yield state
-    images = {spec: inputs[spec].to(engine.device, engine.precision) for spec in networks}
-    state = yield from _latency_states(engine, networks, images, state)
+    images = {spec: inputs[spec].to(predictors.device, predictors.precision) for spec in networks}
+    state = yield from _latency_states(predictors, networks, images, state)
     batches = {spec: image.expand(batch_size, -1, -1, -1).contiguous() for spec, image in images.items()}
-    state = yield from _batch_states(engine, networks, batches, state)
-    yield replace(with_peak_memory(engine, networks, batches, state), stage="Done", progress=1.0)
+    state = yield from _batch_states(predictors, networks, batches, state)
+    yield replace(with_peak_memory(predictors, networks, batches, state), stage="Done", progress=1.0)
 
 
-def racer(spec: ModelSpec, network: nn.Module, input_shape: tuple[int, ...]) -> Racer:
-    """What is known of a network before it runs; ``input_shape`` is (C, H, W)."""
-    return Racer(
+def counted(spec: ModelSpec, network: nn.Module, input_shape: tuple[int, ...]) -> BenchmarkEntry:
+    """Count parameters and multiply-adds of a network; ``input_shape`` is (C, H, W)."""
+    return BenchmarkEntry(
         spec,
         sum(parameter.numel() for parameter in network.parameters()),
         stvit.count_macs(network, input_shape),
@@ -157,11 +157,14 @@ def racer(spec: ModelSpec, network: nn.Module, input_shape: tuple[int, ...]) -> 
 
 
 def with_peak_memory(
-    engine: Engine, networks: dict[ModelSpec, nn.Module], inputs: Mapping[ModelSpec, Tensor], state: RaceState
-) -> RaceState:
+    predictors: Predictors,
+    networks: dict[ModelSpec, nn.Module],
+    inputs: Mapping[ModelSpec, Tensor],
+    state: BenchmarkState,
+) -> BenchmarkState:
     """The state with the peak memory of one pass over the inputs, by model."""
     model, baseline = (
-        engine.compute.run(peak_memory_bytes, network, inputs[spec]) for spec, network in networks.items()
+        predictors.compute.run(peak_memory_bytes, network, inputs[spec]) for spec, network in networks.items()
     )
     return replace(
         state,
@@ -171,10 +174,13 @@ def with_peak_memory(
 
 
 def _latency_states(
-    engine: Engine, networks: dict[ModelSpec, nn.Module], images: Mapping[ModelSpec, Tensor], state: RaceState
+    predictors: Predictors,
+    networks: dict[ModelSpec, nn.Module],
+    images: Mapping[ModelSpec, Tensor],
+    state: BenchmarkState,
 ) -> States:
     yield replace(state, stage="Warming up, one image at a time")
-    for part, (model, baseline), ratios in measured(engine, networks, images, LATENCY_ROUNDS, LATENCY_SECONDS):
+    for part, (model, baseline), ratios in measured(predictors, networks, images, LATENCY_ROUNDS, LATENCY_SECONDS):
         state = replace(
             state,
             stage="Latency, one image at a time",
@@ -188,10 +194,15 @@ def _latency_states(
 
 
 def _batch_states(
-    engine: Engine, networks: dict[ModelSpec, nn.Module], batches: Mapping[ModelSpec, Tensor], state: RaceState
+    predictors: Predictors,
+    networks: dict[ModelSpec, nn.Module],
+    batches: Mapping[ModelSpec, Tensor],
+    state: BenchmarkState,
 ) -> States:
     yield replace(state, stage=f"Warming up, batches of {state.batch_size}", progress=0.3)
-    for part, (model, baseline), ratios in measured(engine, networks, batches, THROUGHPUT_ROUNDS, THROUGHPUT_SECONDS):
+    for part, (model, baseline), ratios in measured(
+        predictors, networks, batches, THROUGHPUT_ROUNDS, THROUGHPUT_SECONDS
+    ):
         state = replace(
             state,
             stage=f"Throughput, batches of {state.batch_size}",
@@ -204,11 +215,11 @@ def _batch_states(
     return state
 
 
-def race_backbones(
-    engine: Engine, path: str | Path, model: ModelSpec, baseline: ModelSpec, short_side: int
-) -> Iterator[RaceState]:
-    """Measure the backbones of two detectors on one picture at a time; the device is held as in :func:`race`. The heads
-    are the same, and their time depends on how many objects they find.
+def benchmark_backbones(
+    predictors: Predictors, path: str | Path, model: ModelSpec, baseline: ModelSpec, short_side: int
+) -> Iterator[BenchmarkState]:
+    """Measure the backbones of two detectors on one picture at a time; hold the device as
+    :func:`benchmark_classifiers` does. The heads are the same, and their time depends on how many objects they find.
 
     Raises:
         MediaError: the file cannot be read as an image.
@@ -217,32 +228,40 @@ def race_backbones(
     """
     short_side = input_side(model, check_short_side(short_side))
     pixels = read_image(path).pixels
-    loaded = {spec: engine.store.get(spec) for spec in (model, baseline)}
-    detector = engine.detector(loaded[model])
+    loaded = {spec: predictors.model_cache.get(spec) for spec in (model, baseline)}
+    detector = predictors.detector(loaded[model])
     backbones = {spec: entry.network.backbone for spec, entry in loaded.items()}
     side, images = _run_once(
-        engine, backbones, sizes_from(short_side), lambda side: detector.prepare(pixels, published_scale(side)).images
+        predictors,
+        backbones,
+        sizes_from(short_side),
+        lambda side: detector.prepare(pixels, published_scale(side)).images,
     )
     fitted = "" if side == short_side else f", as there was not enough memory for {short_side}"
-    yield from _in_turns(engine, backbones, images, "Both backbones in turns", fitted)
+    yield from _in_turns(predictors, backbones, images, "Both backbones in turns", fitted)
 
 
-def race_segmenters(engine: Engine, path: str | Path, model: ModelSpec, baseline: ModelSpec) -> Iterator[RaceState]:
-    """Measure two segmenters as wholes, on one picture at a time; the device is held as in :func:`race`.
+def benchmark_segmenters(
+    predictors: Predictors, path: str | Path, model: ModelSpec, baseline: ModelSpec
+) -> Iterator[BenchmarkState]:
+    """Measure two segmenters as wholes, on one picture at a time; hold the device as above.
 
     Raises:
         MediaError: the file cannot be read as an image.
         OutOfMemory: one of them does not fit.
     """
     pixels = read_image(path).pixels
-    networks = {spec: engine.store.get(spec).network for spec in (model, baseline)}
+    networks = {spec: predictors.model_cache.get(spec).network for spec in (model, baseline)}
     prepare = networks[model].prepare
-    _, images = _run_once(engine, networks, (model.input_size,), lambda side: prepare(pixels, (side, side)))
-    yield from _in_turns(engine, networks, images, "Both segmenters in turns")
+    _, images = _run_once(predictors, networks, (model.input_size,), lambda side: prepare(pixels, (side, side)))
+    yield from _in_turns(predictors, networks, images, "Both segmenters in turns")
 
 
 def _run_once(
-    engine: Engine, networks: Mapping[ModelSpec, nn.Module], sizes: tuple[int, ...], prepare: Callable[[int], Tensor]
+    predictors: Predictors,
+    networks: Mapping[ModelSpec, nn.Module],
+    sizes: tuple[int, ...],
+    prepare: Callable[[int], Tensor],
 ) -> tuple[int, Tensor]:
     """The first size that all networks have memory for, and the input of that size."""
 
@@ -252,12 +271,12 @@ def _run_once(
             network(images)
         return images
 
-    return first_that_fits(sizes, partial(engine.compute.run, run), engine.device)
+    return first_that_fits(sizes, partial(predictors.compute.run, run), predictors.device)
 
 
 def _in_turns(
-    engine: Engine, networks: dict[ModelSpec, nn.Module], images: Tensor, stage: str, remark: str = ""
-) -> Iterator[RaceState]:
+    predictors: Predictors, networks: dict[ModelSpec, nn.Module], images: Tensor, stage: str, remark: str = ""
+) -> Iterator[BenchmarkState]:
     """Measure two networks on the same input.
 
     Args:
@@ -267,12 +286,12 @@ def _in_turns(
         remark: on the input's size.
     """
     shape = tuple(images.shape[1:])
-    where = f"{engine.device_words()}; input {shape[1]} × {shape[2]}{remark}"
-    racers = (racer(spec, network, shape) for spec, network in networks.items())
-    state = RaceState("Counted multiply-adds, warming up", 0.0, *racers, 1, where)
+    where = f"{predictors.device_words()}; input {shape[1]} × {shape[2]}{remark}"
+    entries = (counted(spec, network, shape) for spec, network in networks.items())
+    state = BenchmarkState("Counted multiply-adds, warming up", 0.0, *entries, 1, where)
     yield state
     inputs = dict.fromkeys(networks, images)
-    for part, (model, baseline), ratios in measured(engine, networks, inputs, DENSE_ROUNDS, DENSE_SECONDS):
+    for part, (model, baseline), ratios in measured(predictors, networks, inputs, DENSE_ROUNDS, DENSE_SECONDS):
         state = replace(
             state,
             stage=stage,
@@ -282,11 +301,11 @@ def _in_turns(
             latency_speed_up=ratios,
         )
         yield state
-    yield replace(with_peak_memory(engine, networks, inputs, state), stage="Done", progress=1.0)
+    yield replace(with_peak_memory(predictors, networks, inputs, state), stage="Done", progress=1.0)
 
 
 def measured(
-    engine: Engine,
+    predictors: Predictors,
     networks: dict[ModelSpec, nn.Module],
     inputs: Mapping[ModelSpec, Tensor],
     max_rounds: int,
@@ -300,7 +319,7 @@ def measured(
     rounds = interleave(by_name, seen, rounds=max_rounds, warmup=WARMUP_ROUNDS)
     start = reported = time.perf_counter()
     while True:
-        step = engine.compute.run(next, rounds, None)
+        step = predictors.compute.run(next, rounds, None)
         if step is not None:
             for name, time_ms in step.times_ms.items():
                 times[name].append(time_ms)

@@ -19,8 +19,8 @@ from PIL import Image
 
 import stvit
 from demo.charts.costs import cost_of
-from demo.engine import Engine, input_side
 from demo.model_cache import LoadedModel
+from demo.predictors import Predictors, input_side
 from demo.registry import ModelSpec, Registry
 from demo.video import CLASSIFY, CLUSTERS, DETECT, BadChoice, ClipJob, frame_model, make_job
 from stvit.detection.preprocess import prepare
@@ -124,8 +124,8 @@ class LiveModels:
     """Models, ready for frames of one size; of each network the latest few. They go with the store's own entry, so
     that nothing is kept here beyond its budget."""
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+    def __init__(self, predictors: Predictors) -> None:
+        self._predictors = predictors
         self._ready: WeakKeyDictionary[LoadedModel, OrderedDict[Setting, Model]] = WeakKeyDictionary()
         self._lock = Lock()
 
@@ -140,12 +140,12 @@ class LiveModels:
         return FramePrediction(result, Caption(model.label, model.note, model.macs))
 
     def _model(self, job: ClipJob, frame_hw: tuple[int, int]) -> Model:
-        loaded, setting = self._engine.store.get(job.model), (job, frame_hw)
+        loaded, setting = self._predictors.model_cache.get(job.model), (job, frame_hw)
         with self._lock:
             ready = self._ready.setdefault(loaded, OrderedDict())
             model = ready.get(setting)
         if model is None:
-            model = frame_model(self._engine, job, job.model)
+            model = frame_model(self._predictors, job, job.model)
             model.begin(frame_hw)
         with self._lock:
             ready[setting] = model

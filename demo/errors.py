@@ -10,8 +10,7 @@ from typing import Any, TypeVar
 
 import gradio as gr
 
-from demo.memory import is_out_of_memory
-from demo.model_cache import NO_ROOM
+from demo.model_cache import NO_ROOM, is_out_of_memory
 from stvit.errors import UserError
 
 Handler = TypeVar("Handler", bound=Callable[..., Any])

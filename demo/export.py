@@ -14,8 +14,8 @@ import torch
 from PIL import Image
 
 from demo.answers import ClassifyAnswer, DetectAnswer, StageTimes
-from demo.benchmark import Racer, RaceState
-from demo.engine import ClassifyRun, DetectRun, SegmentRun
+from demo.benchmark import BenchmarkEntry, BenchmarkState
+from demo.predictors import ClassifyRun, DetectRun, SegmentRun
 from stvit.class_names import COCO_CATEGORY_IDS, COCO_CLASSES
 from stvit.detection import Detections
 from stvit.detection.detections import mask_in_image
@@ -98,15 +98,15 @@ def classification_json(run: ClassifyRun, times: tuple[StageTimes, StageTimes]) 
     }
 
 
-def race_json(state: RaceState) -> dict[str, Any]:
+def benchmark_json(state: BenchmarkState) -> dict[str, Any]:
     """Describe a comparison in plain JSON values; ``null`` where nothing is measured yet."""
     return {
         "stage": state.stage,
         "progress": round(state.progress, 3),
         "device": state.device,
         "batch_size": state.batch_size,
-        "model": _racer(state, state.model),
-        "baseline": _racer(state, state.baseline),
+        "model": _entry(state, state.model),
+        "baseline": _entry(state, state.baseline),
         "speedup_batch_1": state.latency_speed_up and state.latency_speed_up.median,
         "speedup_batch_1_quartiles": state.latency_speed_up and list(state.latency_speed_up),
         "speedup_batched": state.batch_speed_up and state.batch_speed_up.median,
@@ -194,11 +194,11 @@ def _regions(regions: TokenRegions) -> dict[str, Any]:
     }
 
 
-def _racer(state: RaceState, racer: Racer) -> dict[str, Any]:
+def _entry(state: BenchmarkState, entry: BenchmarkEntry) -> dict[str, Any]:
     figures = {
-        name: asdict(value) if is_dataclass(value) else value for name, value in vars(racer).items() if name != "spec"
+        name: asdict(value) if is_dataclass(value) else value for name, value in vars(entry).items() if name != "spec"
     }
-    return {"name": racer.spec.name, **figures, "images_per_second": state.images_per_second(racer)}
+    return {"name": entry.spec.name, **figures, "images_per_second": state.images_per_second(entry)}
 
 
 def _geometry(geometry: InputGeometry) -> dict[str, list[int]]:

@@ -1,20 +1,22 @@
-"""Models in memory: loaded at their first use, kept within a budget, each with where its weights come from."""
+"""Models in memory: loaded at their first use, kept within a budget; and runs that need less where memory is short."""
 
 from __future__ import annotations
 
+import gc
 import time
 from collections import OrderedDict, defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from threading import Lock
+from typing import TypeVar
 
 import torch
 from torch import nn
 
 import stvit
-from demo.memory import OutOfMemory, is_out_of_memory, release_memory
 from demo.registry import ModelSpec
 from stvit.checkpoint import CheckpointError, load_checkpoint
+from stvit.errors import UserError
 from stvit.layers.attention import wake_layer_scale
 from stvit.pretrained.hub import WeightsUnavailable
 from stvit.pretrained.resolve import resolve, resolve_card
@@ -24,8 +26,11 @@ RANDOM = "none: randomly initialised"
 NO_ROOM = (
     "The device has not enough memory for this model. Try again when other visitors are done, or choose a smaller one."
 )
+_CPU_WORDS = ("not enough memory", "can't allocate memory")  # of PyTorch's allocators, in a plain RuntimeError
 RETRY_AFTER_S = 3  # a Hub that is down takes some seconds to say so
 
+Size = TypeVar("Size")
+Result = TypeVar("Result")
 Progress = Callable[[int, "int | None"], None]
 
 
@@ -55,7 +60,7 @@ class LoadedModel:
         return sum(parameter.numel() * parameter.element_size() for parameter in self.network.parameters())
 
 
-class ModelStore:
+class ModelCache:
     """Loaded models, the least recently used given up first when their parameters exceed the budget."""
 
     def __init__(self, device: torch.device, precision: torch.dtype, budget_bytes: int = MODEL_BUDGET_BYTES) -> None:
@@ -140,3 +145,40 @@ def _fill(network: nn.Module, spec: ModelSpec, progress: Progress | None) -> tup
     except CheckpointError as error:  # no folders of the server on the page
         return RANDOM, str(error).replace(str(resolved.path), resolved.path.name), ""
     return f"{source} ({resolved.origin})", "", ""
+
+
+class OutOfMemory(UserError, RuntimeError):
+    """Nothing that was tried fits; the message is for the user."""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that an allocation failed, on any device."""
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+        return True
+    return isinstance(error, RuntimeError) and any(words in str(error).lower() for words in _CPU_WORDS)
+
+
+def release_memory(device: torch.device) -> None:
+    """Free what is no longer used."""
+    gc.collect()  # the frames of a failed run refer to each other
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+
+
+def first_that_fits(sizes: Sequence[Size], run: Callable[[Size], Result], device: torch.device) -> tuple[Size, Result]:
+    """The first of ``sizes`` that ``run`` has memory for, and what it returned.
+
+    Raises:
+        OutOfMemory: it has memory for none of them.
+    """
+    for size in sizes:
+        try:
+            return size, run(size)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+        release_memory(device)  # only here, where the traceback holds the tensors of the failed run no longer
+    raise OutOfMemory(
+        f"The device has not enough memory, even at the smallest size ({sizes[-1]}). Try again when other visitors "
+        "are done, or choose a smaller model."
+    )

@@ -1,4 +1,4 @@
-"""What every tab needs to run something: the engine, where it runs, and in words for the page."""
+"""Let the tabs run models: the predictors behind their queues, on a lent GPU where there is one."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, TypeVar
 
-from demo.benchmark import RaceState, race, race_backbones, race_segmenters
+from demo.benchmark import BenchmarkState, benchmark_backbones, benchmark_classifiers, benchmark_segmenters
 from demo.camera import LiveModels
-from demo.engine import Engine, preprocessing_of
+from demo.predictors import Predictors, preprocessing_of
 from demo.registry import ModelSpec, Registry
 from demo.video import process_clip
 
@@ -38,47 +38,41 @@ def on_zero_gpu() -> bool:
 
 
 class Runtime:
-    """The engine, the models on offer, and the runs that need the device; these take models as ``ModelSpec``.
+    """The predictors, the models on offer, and the runs that need the device; these take models as ``ModelSpec``.
 
     Attributes:
         registry: the models on offer.
-        classify_file, classify_one, detect_file, segment_file: of the engine.
-        race_backbones: (path, model, baseline, short_side) -> iterator of ``RaceState``, see ``demo.benchmark``.
-        race_segmenters: (path, model, baseline) -> iterator of ``RaceState``, see there.
+        classify_file, classify_one, detect_file, segment_file: of the predictors.
+        benchmark_classifiers: (path, model, baseline, batch_size) -> iterator of ``demo.benchmark.BenchmarkState``.
+        benchmark_backbones: (path, model, baseline, short_side) -> the same.
+        benchmark_segmenters: (path, model, baseline) -> the same.
         process_clip: (path, folder, job) -> iterator of ``stvit.video.Progress``, see ``demo.video``.
         predict_frame: (job, pixels) -> ``demo.camera.FramePrediction``, see there.
-        race_file: (path, model, baseline, batch_size) -> iterator of ``RaceState``, see ``demo.benchmark.race``.
     """
 
-    def __init__(self, engine: Engine, registry: Registry) -> None:
-        def race_file(path: str, model: ModelSpec, baseline: ModelSpec, batch_size: int) -> Iterator[RaceState]:
-            picture = engine.open_picture(path, model)
-            seen = {spec: engine.prepared_for(picture, model, spec).prepared.image for spec in (model, baseline)}
+    def __init__(self, predictors: Predictors, registry: Registry) -> None:
+        def benchmark_file(path: str, model: ModelSpec, baseline: ModelSpec, batch: int) -> Iterator[BenchmarkState]:
+            picture = predictors.open_picture(path, model)
+            seen = {spec: predictors.prepared_for(picture, model, spec).prepared.image for spec in (model, baseline)}
             inputs = {spec: preprocessing_of(spec).normalise(image)[None] for spec, image in seen.items()}
-            yield from race(engine, inputs, model, baseline, batch_size)
+            yield from benchmark_classifiers(predictors, inputs, model, baseline, batch)
 
-        def race_both(path: str, model: ModelSpec, baseline: ModelSpec, short_side: int) -> Iterator[RaceState]:
-            yield from race_backbones(engine, path, model, baseline, short_side)
-
-        def race_wholes(path: str, model: ModelSpec, baseline: ModelSpec) -> Iterator[RaceState]:
-            yield from race_segmenters(engine, path, model, baseline)
-
-        self.engine = engine
+        self.predictors = predictors
         self.registry = registry
-        self.classify_file = _with_device(engine.classify_file)
-        self.classify_one = _with_device(engine.classify_one)
-        self.race_file = _with_device(race_file)
-        self.detect_file = _with_device(engine.detect_file)
-        self.race_backbones = _with_device(race_both)
-        self.segment_file = _with_device(engine.segment_file)
-        self.race_segmenters = _with_device(race_wholes)
-        self.process_clip = _with_device(partial(process_clip, engine), GPU_SECONDS_FOR_CLIP)
-        self.predict_frame = _with_device(LiveModels(engine).predict, GPU_SECONDS_FOR_FRAME)
+        self.classify_file = _with_device(predictors.classify_file)
+        self.classify_one = _with_device(predictors.classify_one)
+        self.benchmark_classifiers = _with_device(benchmark_file)
+        self.detect_file = _with_device(predictors.detect_file)
+        self.benchmark_backbones = _with_device(partial(benchmark_backbones, predictors))
+        self.segment_file = _with_device(predictors.segment_file)
+        self.benchmark_segmenters = _with_device(partial(benchmark_segmenters, predictors))
+        self.process_clip = _with_device(partial(process_clip, predictors), GPU_SECONDS_FOR_CLIP)
+        self.predict_frame = _with_device(LiveModels(predictors).predict, GPU_SECONDS_FOR_FRAME)
 
     @property
     def device_words(self) -> str:
         """Device and precision, for the header."""
-        return "ZeroGPU: a GPU for each request" if on_zero_gpu() else self.engine.device_words()
+        return "ZeroGPU: a GPU for each request" if on_zero_gpu() else self.predictors.device_words()
 
 
 def _with_device(function: Function, seconds: int = GPU_SECONDS) -> Function:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from demo.engine import Engine, check_short_side, input_side
+from demo.predictors import Predictors, check_short_side, input_side
 from demo.registry import ModelSpec, Registry
 from stvit.class_names import KINETICS400_CLASSES
 from stvit.errors import UserError
@@ -100,7 +100,7 @@ def named_job(registry: Registry, task: object, model: object, baseline: object,
     return job
 
 
-def process_clip(engine: Engine, path: str | Path, folder: str | Path, job: ClipJob) -> Iterator[Progress]:
+def process_clip(predictors: Predictors, path: str | Path, folder: str | Path, job: ClipJob) -> Iterator[Progress]:
     """Make ``CLIP_NAME`` and ``RECORDS_NAME`` in a folder; see ``stvit.video.process``.
 
     The device is held for one batch at a time, so that other visitors come to their turn.
@@ -109,24 +109,26 @@ def process_clip(engine: Engine, path: str | Path, folder: str | Path, job: Clip
         VideoError: the file cannot be used.
         OutOfMemory: the device has no room for a model.
     """
-    models = [frame_model(engine, job, model) for model in job.models]
+    models = [frame_model(predictors, job, model) for model in job.models]
     task = AnnotateTask(models[0]) if job.baseline is None else SideBySideTask(*models)
     folder = Path(folder)
     yield from process(path, folder / CLIP_NAME, task, records=folder / RECORDS_NAME)
 
 
-def frame_model(engine: Engine, job: ClipJob, model: ModelSpec) -> Model:
+def frame_model(predictors: Predictors, job: ClipJob, model: ModelSpec) -> Model:
     """One of a job's models as ``stvit.video`` uses it; the device is held for one batch at a time."""
-    loaded = engine.store.get(model)
+    loaded = predictors.model_cache.get(model)
     label, predicts = model.label, not loaded.problem
     if job.task == ACTION:
         classes = model.classes or KINETICS400_CLASSES
-        window = ClipClassifier(loaded.network, sampling=sampling_of(model), classes=classes, compute=engine.compute)
+        window = ClipClassifier(
+            loaded.network, sampling=sampling_of(model), classes=classes, compute=predictors.compute
+        )
         return WindowClassifier(window, label, predicts=predicts)
     if job.task == DETECT:
         scale = published_scale(input_side(model, job.short_side))
-        return FrameDetector(engine.detector(loaded), label, scale=scale, predicts=predicts)
-    classifier = engine.classifier(loaded, all_names=False)
+        return FrameDetector(predictors.detector(loaded), label, scale=scale, predicts=predicts)
+    classifier = predictors.classifier(loaded, all_names=False)
     return FrameClassifier(classifier, label, predicts=predicts, regions=job.task == CLUSTERS)
 
 

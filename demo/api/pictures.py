@@ -10,18 +10,18 @@ import gradio as gr
 
 from demo.answers import ClassifyAnswer, StageTimes
 from demo.api import video as video_api
-from demo.engine import SHORT_SIDES
 from demo.errors import told
 from demo.export import (
     annotated_picture,
+    benchmark_json,
     classes_picture,
     classification_json,
     detection_json,
     indexed_png,
-    race_json,
     segmentation_json,
 )
 from demo.page.gradio_private import kept_file
+from demo.predictors import SHORT_SIDES
 from demo.registry import ModelSpec, Task
 from demo.runtime import DEVICE_QUEUE, Runtime
 from stvit.draw.classes import class_colours
@@ -112,7 +112,7 @@ class Endpoints:
     @told
     def compare(self, image: str | None, model: str, baseline: str, batch_size: int) -> Iterator[Document]:
         pair = (self.registry.find(name, "classify") for name in (model, baseline))
-        yield from map(race_json, self.runtime.race_file(_sent(image), *pair, batch_size))
+        yield from map(benchmark_json, self.runtime.benchmark_classifiers(_sent(image), *pair, batch_size))
 
     @told
     def detect(self, image: str | None, detector: str, short_side: int) -> Document:
@@ -121,7 +121,7 @@ class Endpoints:
     @told
     def compare_backbones(self, image: str | None, detector: str, short_side: int) -> Iterator[Document]:
         pair = self.registry.pair(self.registry.find(detector, "detect"))
-        yield from map(race_json, self.runtime.race_backbones(_sent(image), *pair, short_side))
+        yield from map(benchmark_json, self.runtime.benchmark_backbones(_sent(image), *pair, short_side))
 
     @told
     def segment(self, image: str | None, segmenter: str) -> tuple[Document, str | None, str | None]:
@@ -137,13 +137,13 @@ class Endpoints:
     @told
     def compare_segmenters(self, image: str | None, segmenter: str) -> Iterator[Document]:
         pair = self.registry.pair(self.registry.find(segmenter, "segment"))
-        yield from map(race_json, self.runtime.race_segmenters(_sent(image), *pair))
+        yield from map(benchmark_json, self.runtime.benchmark_segmenters(_sent(image), *pair))
 
     def _loaded(self, task: Task, *names: object) -> list[ModelSpec]:
         """Load models by name: a first download is no part of a timed run."""
         specs = [self.registry.find(name, task) for name in names]
         for spec in specs:
-            self.runtime.engine.store.get(spec)
+            self.runtime.predictors.model_cache.get(spec)
         return specs
 
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import gradio as gr
 
-from demo.engine import SHORT_SIDES
 from demo.errors import told
 from demo.page.gradio_private import hand_over_path
+from demo.predictors import SHORT_SIDES
 from demo.runtime import VIDEO_QUEUE, Runtime
 from demo.tabs.video.handlers import new_folder
 from demo.video import CLASSIFY, CLIP_NAME, NO_BASELINE, RECORDS_NAME, TASKS, named_job
@@ -40,7 +40,7 @@ class VideoEndpoint:
         if clip is None:
             raise UserError("Send a clip: the parameter `clip` is empty.")
         job = named_job(self.runtime.registry, task, model, baseline, short_side)
-        loaded = [self.runtime.engine.store.get(spec) for spec in job.models]
+        loaded = [self.runtime.predictors.model_cache.get(spec) for spec in job.models]
         weights = {entry.spec.name: f"{entry.problem} {entry.next_step}".strip() or entry.weights for entry in loaded}
         with new_folder() as folder, closing(self.runtime.process_clip(clip, folder, job)) as states:
             for progress in states:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 
-from demo.benchmark import Racer, RaceState
+from demo.benchmark import BenchmarkEntry, BenchmarkState
 from stvit.measure.timing import LatencySummary
 
 
@@ -22,7 +22,7 @@ def notice(text: str, kind: str = "info", detail: str = "", progress: float | No
     return f'<div class="notice {kind}" role="{role}"><b>{escape(text)}</b>{more}{bar}</div>'
 
 
-def stage_line(state: RaceState) -> str:
+def stage_line(state: BenchmarkState) -> str:
     """Show what a comparison is doing, on which device, and how much of it is done."""
     heading = "Measured" if state.done else state.stage
     return (
@@ -31,7 +31,7 @@ def stage_line(state: RaceState) -> str:
     )
 
 
-def speed_tile(state: RaceState, batched: bool) -> str:
+def speed_tile(state: BenchmarkState, batched: bool) -> str:
     """Show a speed-up in large figures, beside what the multiply-adds would allow."""
     title = f"Batches of {state.batch_size}" if batched else "One image at a time"
     measured, allowed = state.speedup(batched), state.allowed_speedup
@@ -48,7 +48,7 @@ def speed_tile(state: RaceState, batched: bool) -> str:
     )
 
 
-def turns_chart(state: RaceState, what: str, note: str, beside: str = "") -> str:
+def turns_chart(state: BenchmarkState, what: str, note: str, beside: str = "") -> str:
     """Draw what a comparison of single inputs has measured so far.
 
     Args:
@@ -58,7 +58,7 @@ def turns_chart(state: RaceState, what: str, note: str, beside: str = "") -> str
         beside: HTML of a second tile.
     """
     both = (state.model, state.baseline)
-    macs, parameters = [racer.macs / 1e9 for racer in both], [racer.parameters / 1e6 for racer in both]
+    macs, parameters = [entry.macs / 1e9 for entry in both], [entry.parameters / 1e6 for entry in both]
     charts = (
         latency_chart(f"{what} time", "ms for one picture, median and middle half; shorter is better", both),
         bar_chart(f"{what} multiply-adds", "G at this input, as computed here", both, macs, _digits(macs)),
@@ -77,29 +77,34 @@ def _digits(values: Sequence[float]) -> str:
 
 
 def bar_chart(
-    title: str, unit: str, racers: Sequence[Racer], values: Sequence[float | None], form: str, notes: Sequence[str] = ()
+    title: str,
+    unit: str,
+    entries: Sequence[BenchmarkEntry],
+    values: Sequence[float | None],
+    form: str,
+    notes: Sequence[str] = (),
 ) -> str:
     """Draw one bar for each side; ``None`` where nothing is measured yet."""
     longest = max((value for value in values if value), default=1.0)
     rows = "".join(
         _bar_row(
-            racer,
+            entry,
             side,
             "" if value is None else f'<i class="bar {side}" style="--part:{value / longest:.4f}"></i>',
             "…" if value is None else form.format(value),
             note,
         )
-        for racer, side, value, note in zip(racers, ("ours", "base"), values, notes or ("", ""), strict=True)
+        for entry, side, value, note in zip(entries, ("ours", "base"), values, notes or ("", ""), strict=True)
     )
     return _chart(title, unit, rows)
 
 
-def latency_chart(title: str, unit: str, racers: Sequence[Racer]) -> str:
+def latency_chart(title: str, unit: str, entries: Sequence[BenchmarkEntry]) -> str:
     """Draw median times with the middle half as whiskers."""
-    longest = max((racer.latency.q3_ms for racer in racers if racer.latency), default=1.0)
+    longest = max((entry.latency.q3_ms for entry in entries if entry.latency), default=1.0)
     rows = "".join(
-        _bar_row(racer, side, *_latency_bar(racer.latency, side, longest))
-        for racer, side in zip(racers, ("ours", "base"), strict=True)
+        _bar_row(entry, side, *_latency_bar(entry.latency, side, longest))
+        for entry, side in zip(entries, ("ours", "base"), strict=True)
     )
     return _chart(title, unit, rows)
 
@@ -114,18 +119,18 @@ def _latency_bar(latency: LatencySummary | None, side: str, longest_ms: float) -
     return bar, f"{latency.median_ms:.1f}", f"{latency.q1_ms:.1f} to {latency.q3_ms:.1f}, {latency.runs} runs"
 
 
-def _bar_row(racer: Racer, side: str, bars: str, value: str, note: str = "") -> str:
+def _bar_row(entry: BenchmarkEntry, side: str, bars: str, value: str, note: str = "") -> str:
     return (
-        f'<div class="measure" data-model="{escape(racer.spec.name)}"><span>{escape(racer.spec.label)}</span>'
+        f'<div class="measure" data-model="{escape(entry.spec.name)}"><span>{escape(entry.spec.label)}</span>'
         f'<div class="track">{bars}</div><b>{value}</b>{f"<small>{escape(note)}</small>" if note else ""}</div>'
     )
 
 
-def peak_memory_chart(title: str, racers: Sequence[Racer]) -> str:
+def peak_memory_chart(title: str, entries: Sequence[BenchmarkEntry]) -> str:
     """Draw the peak memory of both sides; nothing where it is not known."""
-    peaks = [racer.peak_memory_bytes / 2**20 if racer.peak_memory_bytes else None for racer in racers]
+    peaks = [entry.peak_memory_bytes / 2**20 if entry.peak_memory_bytes else None for entry in entries]
     return (
-        bar_chart(title, "MiB held at once, beside weights and input", racers, peaks, "{:,.0f}") if any(peaks) else ""
+        bar_chart(title, "MiB held at once, beside weights and input", entries, peaks, "{:,.0f}") if any(peaks) else ""
     )
 
 

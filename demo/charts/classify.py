@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 
 from demo.answers import ClassifyAnswer, StageTimes
-from demo.benchmark import RaceState
+from demo.benchmark import BenchmarkState
 from demo.charts.bars import (
     bar_chart,
     latency_chart,
@@ -71,7 +71,7 @@ def request_times(specs: Sequence[ModelSpec], times: Sequence[StageTimes]) -> st
     )
 
 
-def comparison(state: RaceState) -> str:
+def comparison(state: BenchmarkState) -> str:
     """Draw what a comparison has measured so far."""
     tiles = speed_tile(state, batched=False) + speed_tile(state, batched=True)
     return (
@@ -81,9 +81,9 @@ def comparison(state: RaceState) -> str:
     )
 
 
-def _metrics(state: RaceState) -> str:
+def _metrics(state: BenchmarkState) -> str:
     both = (state.model, state.baseline)
-    rates = [state.images_per_second(racer) for racer in both]
+    rates = [state.images_per_second(entry) for entry in both]
     charts = [
         latency_chart("Latency, batch 1", "ms, median and middle half; shorter is better", both),
         bar_chart(
@@ -92,23 +92,23 @@ def _metrics(state: RaceState) -> str:
             both,
             rates,
             "{:,.1f}",
-            [_rate_spread(state.batch_size, racer.batch_latency) for racer in both],
+            [_rate_spread(state.batch_size, entry.batch_latency) for entry in both],
         ),
         bar_chart(
             "Multiply-adds",
             "G for one image, as computed here",
             both,
-            [racer.macs / 1e9 for racer in both],
+            [entry.macs / 1e9 for entry in both],
             "{:.2f}",
-            [f"counted the paper's way: {racer.macs_as_published / 1e9:.2f}" for racer in both],
+            [f"counted the paper's way: {entry.macs_as_published / 1e9:.2f}" for entry in both],
         ),
-        bar_chart("Parameters", "million", both, [racer.parameters / 1e6 for racer in both], "{:.1f}"),
+        bar_chart("Parameters", "million", both, [entry.parameters / 1e6 for entry in both], "{:.1f}"),
         peak_memory_chart(f"Peak memory, batch {state.batch_size}", both),
     ]
     return "".join(charts)
 
 
-def _published(state: RaceState) -> str:
+def _published(state: BenchmarkState) -> str:
     """The papers' own figures, never mixed with what was measured here; nothing where they print none."""
     specs = (state.model.spec, state.baseline.spec)
     mine, theirs = (spec.published for spec in specs)

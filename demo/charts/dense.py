@@ -5,7 +5,7 @@ from __future__ import annotations
 from html import escape
 
 from demo.answers import DetectAnswer, SegmentAnswer
-from demo.benchmark import Racer, RaceState
+from demo.benchmark import BenchmarkEntry, BenchmarkState
 from demo.charts.bars import steps_card, turns_chart
 from demo.registry import ModelSpec
 
@@ -49,14 +49,14 @@ def detection_steps(detector: ModelSpec, result: DetectAnswer) -> str:
     return steps_card("This detection, step by step", detector.label, parts, note)
 
 
-def backbones(state: RaceState) -> str:
+def backbones(state: BenchmarkState) -> str:
     """Draw what a comparison of two backbones has measured so far, and the paper's figures of both."""
     note = SAME_HEADS if state.model.spec.bundled else ONLY_BACKBONES
     return turns_chart(state, "Backbone", note, _published((state.model, state.baseline)))
 
 
-def _published(both: tuple[Racer, Racer]) -> str:
-    figures = [racer.spec.published for racer in both]
+def _published(both: tuple[BenchmarkEntry, BenchmarkEntry]) -> str:
+    figures = [entry.spec.published for entry in both]
     if not all(figures):
         return ""
     rows = "".join(
@@ -67,7 +67,7 @@ def _published(both: tuple[Racer, Racer]) -> str:
             ("Backbone multiply-adds at 800 × 1333, G", "backbone_gmacs"),
         )
     )
-    heads = "".join(f'<th scope="col">{escape(racer.spec.label)}</th>' for racer in both)
+    heads = "".join(f'<th scope="col">{escape(entry.spec.label)}</th>' for entry in both)
     return (
         f'<section class="tile published"><h4>Published (paper, Table 5), not measured here</h4>'
         f"<table><thead><tr><td></td>{heads}</tr></thead><tbody>{rows}</tbody></table></section>"
@@ -83,6 +83,6 @@ def segmentation_steps(segmenter: ModelSpec, result: SegmentAnswer) -> str:
     return steps_card("This segmentation, step by step", segmenter.label, parts, note.strip())
 
 
-def segmenters(state: RaceState) -> str:
+def segmenters(state: BenchmarkState) -> str:
     """Draw what a comparison of two segmenters has measured so far."""
     return turns_chart(state, "Segmenter", WHOLE)

@@ -10,7 +10,7 @@ from typing import Any
 import gradio as gr
 from gradio.components import Component
 
-from demo.benchmark import RaceState
+from demo.benchmark import BenchmarkState
 from demo.charts.bars import notice
 from demo.errors import told, user_errors
 from demo.page.examples import Gallery
@@ -33,8 +33,8 @@ class ImageParts:
     run: gr.Button
     compare: gr.Button
     cancel: gr.Button
-    race: gr.HTML
-    race_state: gr.State
+    benchmark: gr.HTML
+    benchmark_state: gr.State
 
 
 class ImageHandlers(ABC):
@@ -49,7 +49,7 @@ class ImageHandlers(ABC):
 
     def __init__(self, runtime: Runtime, gallery: Gallery) -> None:
         self.runtime, self.gallery = runtime, gallery
-        self.registry, self.store = runtime.registry, runtime.engine.store
+        self.registry, self.model_cache = runtime.registry, runtime.predictors.model_cache
 
     # What each tab defines
 
@@ -82,11 +82,11 @@ class ImageHandlers(ABC):
         """Show no result."""
 
     @abstractmethod
-    def measure(self, path: str, *chosen: Any) -> Iterator[RaceState]:
+    def measure(self, path: str, *chosen: Any) -> Iterator[BenchmarkState]:
         """Measure a pair on a picture; raises as ``run_file`` does."""
 
     @abstractmethod
-    def chart(self, state: RaceState) -> str:
+    def chart(self, state: BenchmarkState) -> str:
         """Draw a measurement, as HTML."""
 
     @abstractmethod
@@ -112,7 +112,7 @@ class ImageHandlers(ABC):
 
     def _load(self, path: str | None, specs: Sequence[ModelSpec], retry: bool) -> Iterator[Fields]:
         if path is not None:
-            for words in load_models(self.store, specs, retry):
+            for words in load_models(self.model_cache, specs, retry):
                 yield {"notice": words}
         yield {"notice": self.weights_notice(specs) if path is not None else ""}
 
@@ -134,20 +134,20 @@ class ImageHandlers(ABC):
         """Measure both models, drawn again at every step."""
         self.pair(*chosen)
         if path is None:
-            yield {"race": notice(self.choose_first, "warning"), "race_state": None}
+            yield {"benchmark": notice(self.choose_first, "warning"), "benchmark_state": None}
             return
         try:
             with user_errors():
                 for state in self.measure(path, *chosen):
-                    yield {"race": self.chart(state), "race_state": state}
+                    yield {"benchmark": self.chart(state), "benchmark_state": state}
         except UserError as error:
-            yield {"race": notice(str(error), "error"), "race_state": None}
+            yield {"benchmark": notice(str(error), "error"), "benchmark_state": None}
 
-    def ended(self, state: RaceState | None) -> Fields:
+    def ended(self, state: BenchmarkState | None) -> Fields:
         """Buttons back; what was measured before a stop stays, and is called incomplete."""
         fields = {"compare": gr.Button(interactive=True), "cancel": gr.Button(interactive=False)}
         if state is not None and not state.done:
-            fields["race"] = self.chart(replace(state, stage="Stopped: incomplete"))
+            fields["benchmark"] = self.chart(replace(state, stage="Stopped: incomplete"))
         return fields
 
 
@@ -187,10 +187,12 @@ def connect_image_tab(
     buttons = [parts.compare, parts.cancel]
     begun = parts.compare.click(by_name(parts, started), None, buttons, **AT_ONCE)
     loaded = begun.then(by_name(parts, handlers.load_pair), **loading)
-    race = [parts.race, parts.race_state]
-    measured = loaded.success(by_name(parts, handlers.compare), [*wishes, *compared], race, **quiet, **DEVICE_QUEUE)
+    benchmark = [parts.benchmark, parts.benchmark_state]
+    measured = loaded.success(
+        by_name(parts, handlers.compare), [*wishes, *compared], benchmark, **quiet, **DEVICE_QUEUE
+    )
     others = [*(part.change for part in wishes), parts.run.click]
     stopped = gr.on([parts.cancel.click, *others], None, cancels=[loaded, measured], api_visibility="private")
     ended = by_name(parts, handlers.ended)
     for over in (measured.then, measured.failure, loaded.failure, stopped.then):  # a failure does not count as an end
-        over(ended, parts.race_state, [*buttons, parts.race], **AT_ONCE)
+        over(ended, parts.benchmark_state, [*buttons, parts.benchmark], **AT_ONCE)

@@ -14,7 +14,7 @@ from gradio.components import Component
 from gradio.events import Dependency
 
 from demo.charts.bars import notice
-from demo.model_cache import LoadedModel, ModelStore
+from demo.model_cache import LoadedModel, ModelCache
 from demo.registry import ModelSpec
 from demo.runtime import AT_ONCE
 
@@ -100,7 +100,7 @@ def connect_download(button: gr.Button, make: Callable[..., str], inputs: Sequen
     made.success(None, file, None, js=SAVE, api_visibility="private")
 
 
-def load_models(store: ModelStore, specs: Sequence[ModelSpec], retry: bool = False) -> Iterator[str]:
+def load_models(cache: ModelCache, specs: Sequence[ModelSpec], retry: bool = False) -> Iterator[str]:
     """Bring models into memory; yields a notice on the progress every now and then, so that no download falls into a
     timed request.
 
@@ -108,18 +108,18 @@ def load_models(store: ModelStore, specs: Sequence[ModelSpec], retry: bool = Fal
         OutOfMemory: the device has no room for one of them.
     """
     for spec in specs:
-        if store.is_ready(spec):
+        if cache.is_ready(spec):
             continue
         done: list[tuple[int, int | None]] = []
         with ThreadPoolExecutor(1) as pool:
-            loading = pool.submit(store.get, spec, lambda *progress, seen=done: seen.append(progress), retry=retry)
+            loading = pool.submit(cache.get, spec, lambda *progress, seen=done: seen.append(progress), retry=retry)
             while not loading.done():
                 yield _loading_notice(spec.label, *(done[-1] if done else (0, None)))
                 wait([loading], POLL_S)
             loading.result()
 
 
-def weights_notice(store: ModelStore, specs: Sequence[ModelSpec], what: str, without: str, missing: str) -> str:
+def weights_notice(cache: ModelCache, specs: Sequence[ModelSpec], what: str, without: str, missing: str) -> str:
     """Say why some models predict nothing, in one sentence for each reason; empty where all have their weights.
 
     Args:
@@ -127,7 +127,7 @@ def weights_notice(store: ModelStore, specs: Sequence[ModelSpec], what: str, wit
         without: what is real all the same, where weights were never published.
         missing: what can be done and what is real all the same, where weights are out of reach.
     """
-    entries = [entry for entry in map(store.get, dict.fromkeys(specs)) if entry.problem]
+    entries = [entry for entry in map(cache.get, dict.fromkeys(specs)) if entry.problem]
     never, gone = ([entry for entry in entries if entry.spec.has_weights is has] for has in (False, True))
     return "".join(
         notice(f"No {what} from {_labels(group)}: {group[0].problem}", kind, detail)

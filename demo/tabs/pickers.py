@@ -10,9 +10,9 @@ from typing import Any
 import gradio as gr
 from gradio.events import Dependency
 
-from demo.engine import SHORT_SIDES
 from demo.errors import told
 from demo.page.gradio_private import ModelList, hand_over_path
+from demo.predictors import SHORT_SIDES
 from demo.registry import SIZE_NAMES, ModelSpec, Registry, Task, UnknownModel
 from demo.runtime import AT_ONCE
 from stvit.predict.detector import published_scale

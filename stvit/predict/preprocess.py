@@ -40,13 +40,10 @@ class InputGeometry:
     crop_top_left: tuple[int, int]
     input_hw: tuple[int, int]
 
-    def to_input(self, points_xy: np.ndarray) -> np.ndarray:
-        """(K, 2) points of the source picture as points of the input."""
-        return np.asarray(points_xy, float) * self._scale_xy - self._offset_xy
-
     def to_source(self, points_xy: np.ndarray) -> np.ndarray:
-        """(K, 2) points of the input as points of the source picture; the inverse of ``to_input``."""
-        return (np.asarray(points_xy, float) + self._offset_xy) / self._scale_xy
+        """(K, 2) points of the input -> points of the source picture."""
+        scale_xy = np.array(self.resized_hw[::-1]) / self.source_hw[::-1]
+        return (np.asarray(points_xy, float) + self.crop_top_left[::-1]) / scale_xy
 
     @property
     def input_xyxy(self) -> tuple[float, float, float, float]:
@@ -54,21 +51,13 @@ class InputGeometry:
         (left, top), (right, bottom) = self.to_source(np.array([[0, 0], self.input_hw[::-1]])).tolist()
         return left, top, right, bottom
 
-    def token_index_map(self, grid_hw: tuple[int, int]) -> np.ndarray:
-        """(H, W) int16: index of the image token that covers each source pixel's centre, -1 outside the crop."""
-        return self.spread(np.arange(math.prod(grid_hw), dtype=np.int16).reshape(grid_hw), outside=-1)
-
     def spread(self, values: np.ndarray, outside: int) -> np.ndarray:
-        """(H, W, ...): each source pixel gets the value of the image token covering it; the grid is (h, w, ...)."""
+        """(h, w, ...) values of image tokens -> (H, W, ...) of source pixels: of the token that covers each pixel's
+        centre, ``outside`` beyond the crop."""
         rows, columns = (self._token_of_pixel(axis, values.shape[axis]) for axis in (0, 1))
         margin = [(0, 1), (0, 1), *[(0, 0)] * (values.ndim - 2)]  # the last row and column, which index -1 picks
         padded = np.pad(values, margin, constant_values=outside)
         return padded.take(columns, axis=1).take(rows, axis=0)
-
-    def crop_slices(self) -> tuple[slice, slice]:
-        """Rows and columns of the source picture whose pixel centres lie in the crop."""
-        rows, columns = (np.flatnonzero(self._token_of_pixel(axis, 1) == 0) for axis in (0, 1))
-        return slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
 
     def _token_of_pixel(self, axis: int, parts: int) -> np.ndarray:
         """For each source row (axis 0) or column (1), the part of the crop that its centre is in; -1 outside.
@@ -80,14 +69,6 @@ class InputGeometry:
         twice_centres = 2 * np.arange(source, dtype=np.int64) + 1
         part = (twice_centres * resized - 2 * source * start) * parts // (2 * source * length)
         return np.where((part >= 0) & (part < parts), part, -1)
-
-    @property
-    def _scale_xy(self) -> np.ndarray:
-        return np.array(self.resized_hw[::-1]) / self.source_hw[::-1]
-
-    @property
-    def _offset_xy(self) -> np.ndarray:
-        return np.array(self.crop_top_left[::-1])
 
 
 @dataclass(frozen=True)

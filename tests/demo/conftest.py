@@ -13,8 +13,8 @@ from PIL import Image
 from safetensors.torch import save_file
 
 import demo.model_cache
-from demo.engine import Engine
 from demo.model_specs import build_registry
+from demo.predictors import Predictors
 from demo.registry import Registry
 from stvit.models.stvit_r_swin import rename_released
 from stvit.pretrained.hub import WeightsUnavailable
@@ -65,8 +65,8 @@ def no_weights(monkeypatch: pytest.MonkeyPatch) -> Mock:
 
 
 @pytest.fixture
-def engine(with_weights: None) -> Engine:
-    return Engine(torch.device("cpu"))
+def predictors(with_weights: None) -> Predictors:
+    return Predictors(torch.device("cpu"))
 
 
 @pytest.fixture(scope="session")

@@ -8,12 +8,12 @@ import torch
 from torch import Tensor, nn
 
 import demo.benchmark
-from demo.benchmark import BadBatchSize, Racer, RaceState, check_batch_size, race
+from demo.benchmark import BadBatchSize, BenchmarkEntry, BenchmarkState, benchmark_classifiers, check_batch_size
 from demo.charts import bars
 from demo.charts import classify as charts
-from demo.engine import Engine
-from demo.export import race_json
+from demo.export import benchmark_json
 from demo.model_cache import LoadedModel
+from demo.predictors import Predictors
 from stvit.measure.timing import LatencySummary, Quartiles, Round
 from tests.demo.conftest import OFFERED
 
@@ -36,14 +36,14 @@ class Patches(nn.Module):
 
 
 @pytest.fixture
-def engine() -> Engine:
+def predictors() -> Predictors:
     """Two tiny networks under the names of real ones; the baseline does twice the work."""
     loaded = {
         spec: LoadedModel(spec, Patches(width), "made up", "", "", 0.0) for spec, width in ((MODEL, 8), (BASELINE, 16))
     }
-    engine = Engine(torch.device("cpu"), torch.float32)
-    engine.store = SimpleNamespace(get=loaded.__getitem__)
-    return engine
+    predictors = Predictors(torch.device("cpu"), torch.float32)
+    predictors.model_cache = SimpleNamespace(get=loaded.__getitem__)
+    return predictors
 
 
 @pytest.fixture(autouse=True)
@@ -51,15 +51,15 @@ def every_state_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(demo.benchmark, "REPORT_EVERY_S", 0.0)
 
 
-def test_what_needs_no_measuring_comes_first(engine: Engine) -> None:
-    first = next(race(engine, IMAGES, MODEL, BASELINE, 4))
+def test_what_needs_no_measuring_comes_first(predictors: Predictors) -> None:
+    first = next(benchmark_classifiers(predictors, IMAGES, MODEL, BASELINE, 4))
     assert (first.model.macs, first.model.parameters) == (8 * 3 * 256 * 196 + 80, 8 * 769 + 90)
     assert first.allowed_speedup == pytest.approx(2, rel=0.01)
     assert first.speedup(batched=False) is None and first.images_per_second(first.model) is None
 
 
-def test_states_fill_up_in_order_and_the_last_is_complete(engine: Engine) -> None:
-    states = list(race(engine, IMAGES, MODEL, BASELINE, 4))
+def test_states_fill_up_in_order_and_the_last_is_complete(predictors: Predictors) -> None:
+    states = list(benchmark_classifiers(predictors, IMAGES, MODEL, BASELINE, 4))
     progress = [state.progress for state in states]
     assert progress == sorted(progress) and progress[-1] == 1.0
     assert [state.done for state in states] == [False] * (len(states) - 1) + [True]
@@ -67,32 +67,34 @@ def test_states_fill_up_in_order_and_the_last_is_complete(engine: Engine) -> Non
     last = states[-1]
     assert last.model.latency.runs == last.baseline.latency.runs == demo.benchmark.LATENCY_ROUNDS
     assert last.images_per_second(last.model) == pytest.approx(4e3 / last.model.batch_latency.median_ms)
-    assert set(engine.store.get(MODEL).network.batches) == {1, 4}
+    assert set(predictors.model_cache.get(MODEL).network.batches) == {1, 4}
 
 
-def test_each_model_is_measured_on_an_input_of_its_own_size(engine: Engine) -> None:
+def test_each_model_is_measured_on_an_input_of_its_own_size(predictors: Predictors) -> None:
     inputs = IMAGES | {MODEL: torch.zeros(1, 3, 112, 112)}
-    last = list(race(engine, inputs, MODEL, BASELINE, 4))[-1]
+    last = list(benchmark_classifiers(predictors, inputs, MODEL, BASELINE, 4))[-1]
     assert (last.model.macs, last.baseline.macs) == (8 * 3 * 256 * 49 + 80, 2 * 8 * 3 * 256 * 196 + 160)
 
 
-def test_a_slow_device_stops_at_its_time_with_enough_rounds(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_slow_device_stops_at_its_time_with_enough_rounds(
+    predictors: Predictors, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(demo.benchmark, "LATENCY_SECONDS", 1e-6)
     monkeypatch.setattr(demo.benchmark, "THROUGHPUT_SECONDS", 1e-6)
-    last = list(race(engine, IMAGES, MODEL, BASELINE, 4))[-1]
+    last = list(benchmark_classifiers(predictors, IMAGES, MODEL, BASELINE, 4))[-1]
     assert last.done
     assert last.model.latency.runs == last.model.batch_latency.runs == demo.benchmark.MIN_ROUNDS
 
 
 @pytest.mark.parametrize("steps", [1, 2, 5])
-def test_a_race_that_is_closed_stops_measuring_and_frees_the_device(engine: Engine, steps: int) -> None:
-    running = race(engine, IMAGES, MODEL, BASELINE, 4)
+def test_a_benchmark_that_is_closed_stops_measuring_and_frees_the_device(predictors: Predictors, steps: int) -> None:
+    running = benchmark_classifiers(predictors, IMAGES, MODEL, BASELINE, 4)
     for _ in range(steps):
         next(running)
     running.close()
-    calls = len(engine.store.get(MODEL).network.batches)
-    engine.compute.run(len, ())  # is free
-    assert len(engine.store.get(MODEL).network.batches) == calls
+    calls = len(predictors.model_cache.get(MODEL).network.batches)
+    predictors.compute.run(len, ())  # is free
+    assert len(predictors.model_cache.get(MODEL).network.batches) == calls
     assert not torch.is_inference_mode_enabled()
 
 
@@ -102,23 +104,25 @@ def test_a_batch_size_that_is_not_offered_is_refused(value: object) -> None:
         check_batch_size(value)
 
 
-def finished(model_ms: float, baseline_ms: float) -> RaceState:
+def finished(model_ms: float, baseline_ms: float) -> BenchmarkState:
     model, baseline = (
-        Racer(spec, 10**6, macs, macs, LatencySummary(ms, ms, ms, 9), LatencySummary(4 * ms, 4 * ms, 4 * ms, 9))
+        BenchmarkEntry(
+            spec, 10**6, macs, macs, LatencySummary(ms, ms, ms, 9), LatencySummary(4 * ms, 4 * ms, 4 * ms, 9)
+        )
         for spec, macs, ms in ((MODEL, 10**9, model_ms), (BASELINE, 2 * 10**9, baseline_ms))
     )
     ratios = Quartiles(baseline_ms / model_ms, baseline_ms / model_ms, baseline_ms / model_ms)
-    return RaceState("Done", 1.0, model, baseline, 8, "a CPU, float32", ratios, ratios)
+    return BenchmarkState("Done", 1.0, model, baseline, 8, "a CPU, float32", ratios, ratios)
 
 
 def test_the_speed_up_is_the_median_of_the_ratios_within_rounds(
-    engine: Engine, monkeypatch: pytest.MonkeyPatch
+    predictors: Predictors, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What slows the machine down in some rounds falls on both models, and cancels."""
     times_ms = [(10.0, 15.0), (30.0, 45.0), (10.0, 15.0), (12.0, 30.0), (40.0, 60.0)]
     rounds = [Round(i, {MODEL.name: own, BASELINE.name: theirs}) for i, (own, theirs) in enumerate(times_ms)]
     monkeypatch.setattr(demo.benchmark, "interleave", lambda *_, **__: iter(rounds))
-    last = list(race(engine, IMAGES, MODEL, BASELINE, 4))[-1]
+    last = list(benchmark_classifiers(predictors, IMAGES, MODEL, BASELINE, 4))[-1]
     assert last.latency_speed_up == (1.5, 1.5, 1.5) and last.batch_speed_up.median == 1.5
     assert last.baseline.latency.median_ms / last.model.latency.median_ms == 2.5
     assert "<dd>1.50 to 1.50</dd>" in charts.comparison(last)
@@ -140,7 +144,7 @@ def test_the_chart_says_in_plain_words_which_is_faster(
         assert expected in chart
 
 
-def test_published_figures_are_labelled_as_the_papers(engine: Engine) -> None:
+def test_published_figures_are_labelled_as_the_papers(predictors: Predictors) -> None:
     chart = charts.comparison(finished(10, 15))
     published = chart[chart.index("Published (paper, V100") :]
     assert "82.7" in published and "717" in published and "551" in published
@@ -167,8 +171,8 @@ def test_charts_escape_what_they_are_given() -> None:
     assert "<b>x</b>" not in bars.notice("<b>x</b>", detail="<b>x</b>")
 
 
-def test_a_race_as_json_has_plain_values(engine: Engine) -> None:
-    document = race_json(finished(10, 15))
+def test_a_benchmark_as_json_has_plain_values(predictors: Predictors) -> None:
+    document = benchmark_json(finished(10, 15))
     assert document["speedup_batch_1"] == 1.5 and document["speedup_batch_1_quartiles"] == [1.5, 1.5, 1.5]
     assert document["model"]["images_per_second"] == 200
     assert document["model"]["latency"] == {"median_ms": 10, "q1_ms": 10, "q3_ms": 10, "runs": 9}

@@ -29,7 +29,7 @@ from demo.camera import (
     macs_on_frame,
     read_frame,
 )
-from demo.engine import Engine
+from demo.predictors import Predictors
 from demo.video import CLASSIFY, CLUSTERS, DETECT, BadChoice
 from stvit.pretrained.hub import WeightsUnavailable
 from tests.demo.camera_frames import NARROW, encoded, job, scene
@@ -39,7 +39,7 @@ from tests.narrow_models import DETECTOR
 
 @pytest.fixture
 def models(no_weights: Mock) -> LiveModels:
-    return LiveModels(Engine())
+    return LiveModels(Predictors())
 
 
 def cut(text: str) -> str:
@@ -103,22 +103,22 @@ def test_a_network_that_the_store_gives_up_is_not_held(models: LiveModels, no_we
 
     no_weights.side_effect = resolve
     models.predict(job(), scene())
-    store = models._engine.store
-    network = ref(store.get(NARROW.find(MODEL)).network)
-    store.budget_bytes = 0
-    store.get(OFFERED.find(BASELINE))
+    cache = models._predictors.model_cache
+    network = ref(cache.get(NARROW.find(MODEL)).network)
+    cache.budget_bytes = 0
+    cache.get(OFFERED.find(BASELINE))
     gc.collect()
     assert network() is None and len(models._ready) == 0
     models.predict(job(), scene())
-    assert list(models._ready) == [store.get(NARROW.find(MODEL))]
+    assert list(models._ready) == [cache.get(NARROW.find(MODEL))]
 
 
 def test_a_network_that_came_anew_is_asked_from_then_on(models: LiveModels) -> None:
     models.predict(job(), scene())
-    store = models._engine.store
-    store._keep(replace(store.get(NARROW.find(MODEL)), network=copy.deepcopy(store.get(NARROW.find(MODEL)).network)))
+    cache = models._predictors.model_cache
+    cache._keep(replace(cache.get(NARROW.find(MODEL)), network=copy.deepcopy(cache.get(NARROW.find(MODEL)).network)))
     models.predict(job(), scene())
-    assert store.get(NARROW.find(MODEL)) in models._ready
+    assert cache.get(NARROW.find(MODEL)) in models._ready
 
 
 @pytest.mark.parametrize("task", [CLUSTERS, DETECT])

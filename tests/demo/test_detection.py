@@ -10,9 +10,9 @@ import pytest
 import torch
 
 import demo.benchmark
-from demo.benchmark import race_backbones
-from demo.engine import SHORT_SIDES, BadSize, Engine, check_short_side
-from demo.memory import OutOfMemory
+from demo.benchmark import benchmark_backbones
+from demo.model_cache import OutOfMemory
+from demo.predictors import SHORT_SIDES, BadSize, Predictors, check_short_side
 from stvit.predict.detector import published_scale
 from stvit.predict.media import MediaError, read_image
 from tests.demo.conftest import OFFERED
@@ -26,11 +26,11 @@ CPU_ERROR = RuntimeError("[enforce fail] . DefaultCPUAllocator: not enough memor
 
 
 @pytest.fixture
-def cramped(engine: Engine) -> Callable[[int, Exception], list[tuple[int, ...]]]:
+def cramped(predictors: Predictors) -> Callable[[int, Exception], list[tuple[int, ...]]]:
     """A device whose memory holds nothing longer than a number of pixels; returns the sizes that were tried."""
 
     def cramp(longest: int, error: Exception) -> list[tuple[int, ...]]:
-        detector = engine.store.get(OURS).network
+        detector = predictors.model_cache.get(OURS).network
         extract, tried = detector.extract_features, []
 
         def extract_if_it_fits(images: torch.Tensor) -> Any:
@@ -40,16 +40,16 @@ def cramped(engine: Engine) -> Callable[[int, Exception], list[tuple[int, ...]]]
             return extract(images)
 
         detector.extract_features = extract_if_it_fits
-        engine.first_use(detector)
+        predictors.first_use(detector)
         return tried
 
     return cramp
 
 
 def test_the_result_is_that_of_the_detector_alone(with_weights: None, photo: Path) -> None:
-    engine = Engine(CPU, torch.float32)
-    run = engine.detect_file(photo, OURS, 320)
-    expected = engine.store.get(OURS).network.predict(run.source.pixels, published_scale(320))
+    predictors = Predictors(CPU, torch.float32)
+    run = predictors.detect_file(photo, OURS, 320)
+    expected = predictors.model_cache.get(OURS).network.predict(run.source.pixels, published_scale(320))
     found = run.result.found
     assert 0 < len(found) == len(expected) <= 100
     for name in ("boxes", "scores", "labels", "mask_probabilities"):
@@ -59,7 +59,7 @@ def test_the_result_is_that_of_the_detector_alone(with_weights: None, photo: Pat
 
 def test_in_bfloat16_the_sure_objects_stay_where_they_are(with_weights: None) -> None:
     exact, fast = (
-        Engine(CPU, precision).detect_file(PHOTO, OURS, 320).result.found
+        Predictors(CPU, precision).detect_file(PHOTO, OURS, 320).result.found
         for precision in (torch.float32, torch.bfloat16)
     )
     sure = exact.scores > 0.5
@@ -68,19 +68,19 @@ def test_in_bfloat16_the_sure_objects_stay_where_they_are(with_weights: None) ->
     assert (distances.min(dim=1).values < 6).all()
 
 
-def test_every_step_is_timed_and_the_size_is_said(engine: Engine, photo: Path) -> None:
-    result = engine.detect_file(photo, OURS, 480).result
+def test_every_step_is_timed_and_the_size_is_said(predictors: Predictors, photo: Path) -> None:
+    result = predictors.detect_file(photo, OURS, 480).result
     times = vars(result.times)
     assert times.pop("draw_ms") == 0
     assert all(value > 0 for value in times.values()) and result.times.total_ms == pytest.approx(sum(times.values()))
     assert (result.network_hw, result.padded_hw) == ((480, 672), (480, 672))
-    assert result.device == engine.device_words()
+    assert result.device == predictors.device_words()
 
 
 @pytest.mark.parametrize(("height", "width"), [(64, 64), (8, 160), (160, 8), (97, 251), (1333, 100)])
 def test_any_shape_gets_regions_that_cover_its_padded_input(with_weights: None, height: int, width: int) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
-    result = Engine(CPU).detect(pixels, OURS, 320)
+    result = Predictors(CPU).detect(pixels, OURS, 320)
     for regions in result.regions:
         assert [16 * cells for cells in regions.image_grid_hw] == list(result.padded_hw)
         assert regions.semantic_grid_hw == tuple(3 * -(-cells // 7) for cells in regions.image_grid_hw)
@@ -90,32 +90,36 @@ def test_any_shape_gets_regions_that_cover_its_padded_input(with_weights: None, 
 
 
 def test_without_weights_there_are_regions_and_times_but_no_objects(no_weights: Mock, photo: Path) -> None:
-    result = Engine(CPU).detect_file(photo, OURS, 320).result
+    result = Predictors(CPU).detect_file(photo, OURS, 320).result
     assert result.found is None and result.weights == "The Hub is out of order. Wait a minute."
     assert len(result.regions) == 3 and result.times.backbone_ms > 0
 
 
 @pytest.mark.parametrize("error", [CUDA_ERROR, CPU_ERROR])
 def test_too_little_memory_leads_to_the_next_smaller_size(
-    engine: Engine, photo: Path, cramped: Callable, error: Exception
+    predictors: Predictors, photo: Path, cramped: Callable, error: Exception
 ) -> None:
     tried = cramped(500, error)
-    result = engine.detect_file(photo, OURS, 640).result
+    result = predictors.detect_file(photo, OURS, 640).result
     assert [min(size) for size in tried] == [640, 480, 320]
     assert (result.asked_short_side, result.short_side) == (640, 320)
     assert len(result.found) > 0
 
 
-def test_no_memory_even_for_the_smallest_size_is_one_message(engine: Engine, photo: Path, cramped: Callable) -> None:
+def test_no_memory_even_for_the_smallest_size_is_one_message(
+    predictors: Predictors, photo: Path, cramped: Callable
+) -> None:
     cramped(100, CUDA_ERROR)
     with pytest.raises(OutOfMemory, match="even at the smallest size"):
-        engine.detect_file(photo, OURS, 640)
+        predictors.detect_file(photo, OURS, 640)
 
 
-def test_other_errors_are_not_taken_for_too_little_memory(engine: Engine, photo: Path, cramped: Callable) -> None:
+def test_other_errors_are_not_taken_for_too_little_memory(
+    predictors: Predictors, photo: Path, cramped: Callable
+) -> None:
     cramped(100, RuntimeError("shapes do not match"))
     with pytest.raises(RuntimeError, match="shapes do not match"):
-        engine.detect_file(photo, OURS, 640)
+        predictors.detect_file(photo, OURS, 640)
 
 
 @pytest.mark.parametrize("size", [0, 799, "800", True, None, 800.0, 10**9])
@@ -128,25 +132,25 @@ def test_sizes_keep_the_published_proportion() -> None:
     assert [published_scale(side) for side in SHORT_SIDES] == [(1333, 800), (1066, 640), (800, 480), (533, 320)]
 
 
-def test_what_is_no_picture_is_refused(engine: Engine, tmp_path: Path) -> None:
+def test_what_is_no_picture_is_refused(predictors: Predictors, tmp_path: Path) -> None:
     (tmp_path / "text.jpg").write_text("no picture")
     with pytest.raises(MediaError):
-        engine.detect_file(tmp_path / "text.jpg", OURS, 320)
+        predictors.detect_file(tmp_path / "text.jpg", OURS, 320)
 
 
 @pytest.fixture
-def short_races(monkeypatch: pytest.MonkeyPatch) -> None:
+def short_benchmarks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(demo.benchmark, "DENSE_SECONDS", 1e-6)
     monkeypatch.setattr(demo.benchmark, "REPORT_EVERY_S", 1e-6)
 
 
-def test_both_backbones_run_on_the_same_input(engine: Engine, photo: Path, short_races: None) -> None:
+def test_both_backbones_run_on_the_same_input(predictors: Predictors, photo: Path, short_benchmarks: None) -> None:
     seen: dict[str, list] = {}
     for name in (OURS, FULL):
         inputs = seen.setdefault(name, [])
-        backbone = engine.store.get(name).network.backbone
+        backbone = predictors.model_cache.get(name).network.backbone
         backbone.register_forward_pre_hook(lambda _, arguments, inputs=inputs: inputs.append(arguments[0]))
-    states = list(race_backbones(engine, photo, OURS, FULL, 320))
+    states = list(benchmark_backbones(predictors, photo, OURS, FULL, 320))
     ours, theirs = ([images for images in inputs if not images.is_meta] for inputs in seen.values())  # meta: counted
     assert len(ours) == len(theirs) >= demo.benchmark.MIN_ROUNDS
     assert all(torch.equal(a, ours[0]) for a in (*ours, *theirs))
@@ -155,22 +159,22 @@ def test_both_backbones_run_on_the_same_input(engine: Engine, photo: Path, short
     assert states[0].model.macs != states[0].baseline.macs and states[0].model.latency is None
 
 
-def test_a_race_falls_back_to_a_size_that_fits_and_says_so(
-    engine: Engine, photo: Path, short_races: None, monkeypatch: pytest.MonkeyPatch
+def test_a_benchmark_falls_back_to_a_size_that_fits_and_says_so(
+    predictors: Predictors, photo: Path, short_benchmarks: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    backbone = engine.store.get(FULL).network.backbone
+    backbone = predictors.model_cache.get(FULL).network.backbone
 
     def fail_if_large(_: object, arguments: tuple) -> None:
         if max(arguments[0].shape) > 500:
             raise CUDA_ERROR
 
     backbone.register_forward_pre_hook(fail_if_large)
-    last = list(race_backbones(engine, photo, OURS, FULL, 480))[-1]
+    last = list(benchmark_backbones(predictors, photo, OURS, FULL, 480))[-1]
     assert "input 320 × 448, as there was not enough memory for 480" in last.device
 
 
-def test_a_picture_of_the_largest_size_is_drawn_where_its_objects_are(engine: Engine, photo: Path) -> None:
+def test_a_picture_of_the_largest_size_is_drawn_where_its_objects_are(predictors: Predictors, photo: Path) -> None:
     pixels = np.repeat(np.repeat(read_image(photo).pixels, 8, axis=0), 8, axis=1)
-    found = engine.detect(pixels, OURS, 320).found
+    found = predictors.detect(pixels, OURS, 320).found
     assert found.image_hw == (2400, 3360)
     assert found.boxes[:, 2].max() > 1000

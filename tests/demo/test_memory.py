@@ -6,7 +6,7 @@ from unittest.mock import Mock
 import pytest
 import torch
 
-from demo.memory import OutOfMemory, first_that_fits, is_out_of_memory
+from demo.model_cache import OutOfMemory, first_that_fits, is_out_of_memory
 
 
 def test_a_failed_attempt_is_given_back_before_the_next(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,8 +16,8 @@ from safetensors.torch import save
 from torch import nn
 
 import stvit
-from demo.engine import preprocessing_of
-from demo.model_cache import ModelStore
+from demo.model_cache import ModelCache
+from demo.predictors import preprocessing_of
 from stvit.predict.classifier import Classifier
 from stvit.pretrained.hub import WeightsUnavailable
 from stvit.pretrained.records import ModelRecord, catalogue, record
@@ -62,7 +62,7 @@ def published(hub: HubServer, request: pytest.FixtureRequest) -> Iterator[ModelR
 def on_the_page(found: ModelRecord) -> tuple[nn.Module, str]:
     """The network that the page runs, and where its weights came from."""
     spec = replace(OFFERED.find(found.architecture), options=narrow(found.name))
-    loaded = ModelStore(torch.device("cpu"), torch.float32).get(spec)
+    loaded = ModelCache(torch.device("cpu"), torch.float32).get(spec)
     assert not loaded.problem
     return loaded.network, loaded.weights
 

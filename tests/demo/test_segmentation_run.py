@@ -12,10 +12,10 @@ from PIL import Image
 import demo.benchmark
 import demo.model_cache
 import stvit.predict.segmenter
-from demo.benchmark import race_segmenters
-from demo.engine import Engine
-from demo.memory import OutOfMemory
+from demo.benchmark import benchmark_segmenters
+from demo.model_cache import OutOfMemory
 from demo.page.examples import garment_examples
+from demo.predictors import Predictors
 from demo.registry import ModelSpec, Registry
 from stvit.predict.media import MediaError
 from stvit.pretrained.hub import WeightsUnavailable
@@ -27,9 +27,9 @@ NO_MEMORY = RuntimeError("[enforce fail] . DefaultCPUAllocator: not enough memor
 
 
 @pytest.fixture
-def exact() -> Engine:
-    """An engine in full precision."""
-    return Engine(CPU, torch.float32)
+def exact() -> Predictors:
+    """Predictors in full precision."""
+    return Predictors(CPU, torch.float32)
 
 
 @pytest.fixture
@@ -46,23 +46,23 @@ def full(garments: Registry) -> ModelSpec:
 
 @pytest.mark.parametrize("kind", ["ours", "full"])
 def test_a_scene_gets_the_labels_that_the_model_predicts_in_its_evaluation(
-    exact: Engine, kind: str, request: pytest.FixtureRequest
+    exact: Predictors, kind: str, request: pytest.FixtureRequest
 ) -> None:
     segmenter = request.getfixturevalue(kind)
     run = exact.segment_file(SCENE, segmenter)
-    expected = exact.store.get(segmenter).network.predict(run.source.pixels, scale=(224, 224))
+    expected = exact.model_cache.get(segmenter).network.predict(run.source.pixels, scale=(224, 224))
     np.testing.assert_array_equal(run.result.labels, expected)
     assert run.result.network_hw == (224, 224) and run.result.labels.dtype == np.uint8
 
 
-def test_a_larger_picture_gets_the_same_labels_too(exact: Engine, ours: ModelSpec) -> None:
+def test_a_larger_picture_gets_the_same_labels_too(exact: Predictors, ours: ModelSpec) -> None:
     run = exact.segment_file(PHOTO, ours)
-    expected = exact.store.get(ours).network.predict(run.source.pixels, scale=(224, 224)).numpy()
+    expected = exact.model_cache.get(ours).network.predict(run.source.pixels, scale=(224, 224)).numpy()
     assert run.result.labels.shape == (675, 900) and run.result.network_hw == (168, 224)
     np.testing.assert_array_equal(run.result.labels, expected)
 
 
-def test_a_photo_that_was_turned_is_labelled_upright(exact: Engine, tmp_path: Path, full: ModelSpec) -> None:
+def test_a_photo_that_was_turned_is_labelled_upright(exact: Predictors, tmp_path: Path, full: ModelSpec) -> None:
     with Image.open(PHOTO) as photo:
         exif = Image.Exif()
         exif[0x0112] = 6
@@ -72,7 +72,7 @@ def test_a_photo_that_was_turned_is_labelled_upright(exact: Engine, tmp_path: Pa
 
 @pytest.mark.parametrize(("height", "width"), [(8, 160), (160, 8), (97, 251)])
 def test_any_shape_is_labelled_and_its_regions_cover_it(
-    exact: Engine, height: int, width: int, ours: ModelSpec
+    exact: Predictors, height: int, width: int, ours: ModelSpec
 ) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
     result = exact.segment(pixels, ours)
@@ -82,7 +82,7 @@ def test_any_shape_is_labelled_and_its_regions_cover_it(
         assert all(16 * cells >= side for cells, side in zip(regions.image_grid_hw, result.network_hw, strict=True))
 
 
-def test_areas_add_up_to_the_picture_largest_first(exact: Engine, ours: ModelSpec) -> None:
+def test_areas_add_up_to_the_picture_largest_first(exact: Predictors, ours: ModelSpec) -> None:
     result = exact.segment_file(SCENE, ours).result
     areas = result.areas()
     assert sum(area.pixels for area in areas) == result.labels.size
@@ -92,12 +92,12 @@ def test_areas_add_up_to_the_picture_largest_first(exact: Engine, ours: ModelSpe
         assert area.share == pytest.approx(area.pixels / 224**2)
 
 
-def test_every_step_is_timed(exact: Engine, full: ModelSpec) -> None:
+def test_every_step_is_timed(exact: Predictors, full: ModelSpec) -> None:
     times = vars(exact.segment_file(SCENE, full).result.times)
     assert times.pop("draw_ms") == 0 and all(value > 0 for value in times.values())
 
 
-def test_a_model_with_all_tokens_has_no_regions(exact: Engine, full: ModelSpec) -> None:
+def test_a_model_with_all_tokens_has_no_regions(exact: Predictors, full: ModelSpec) -> None:
     assert exact.segment_file(SCENE, full).result.regions == ()
 
 
@@ -117,9 +117,9 @@ def cramped(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 def test_where_memory_is_short_classes_are_found_on_a_coarser_map(
-    exact: Engine, cramped: list[int], ours: ModelSpec
+    exact: Predictors, cramped: list[int], ours: ModelSpec
 ) -> None:
-    exact.first_use(exact.store.get(ours).network)
+    exact.first_use(exact.model_cache.get(ours).network)
     fine = exact.segment_file(SCENE, ours).result
     pixels = np.kron(np.array(Image.open(SCENE).convert("RGB")), np.ones((6, 6, 1), np.uint8))
     cramped.clear()
@@ -131,15 +131,15 @@ def test_where_memory_is_short_classes_are_found_on_a_coarser_map(
 
 
 def test_no_memory_even_for_the_smallest_map_is_one_message(
-    exact: Engine, monkeypatch: pytest.MonkeyPatch, ours: ModelSpec, full: ModelSpec
+    exact: Predictors, monkeypatch: pytest.MonkeyPatch, ours: ModelSpec, full: ModelSpec
 ) -> None:
-    network = exact.store.get(ours).network
+    network = exact.model_cache.get(ours).network
     exact.first_use(network)
     network.backbone.register_forward_pre_hook(lambda *_: (_ for _ in ()).throw(NO_MEMORY))
     with pytest.raises(OutOfMemory, match="has not enough memory"):
         exact.segment_file(SCENE, ours)
     with pytest.raises(OutOfMemory, match="has not enough memory"):
-        next(race_segmenters(exact, SCENE, ours, full))
+        next(benchmark_segmenters(exact, SCENE, ours, full))
 
 
 def test_without_weights_there_are_regions_and_times_but_no_labels(
@@ -149,29 +149,29 @@ def test_without_weights_there_are_regions_and_times_but_no_labels(
         raise WeightsUnavailable("damaged", "Its file is damaged.", "Install the page anew.")
 
     monkeypatch.setattr(demo.model_cache, "resolve_card", damaged)
-    result = Engine(CPU).segment_file(SCENE, ours).result
+    result = Predictors(CPU).segment_file(SCENE, ours).result
     assert result.labels is None and result.weights == "Its file is damaged. Install the page anew."
     assert len(result.regions) == 3 and result.times.backbone_ms > 0
     with pytest.raises(ValueError, match="nothing is labelled"):
         result.areas()
 
 
-def test_what_is_no_picture_is_refused(exact: Engine, ours: ModelSpec, tmp_path: Path) -> None:
+def test_what_is_no_picture_is_refused(exact: Predictors, ours: ModelSpec, tmp_path: Path) -> None:
     (tmp_path / "text.jpg").write_text("no picture")
     with pytest.raises(MediaError):
         exact.segment_file(tmp_path / "text.jpg", ours)
 
 
 def test_both_segmenters_run_as_wholes_in_turns_on_the_same_input(
-    exact: Engine, monkeypatch: pytest.MonkeyPatch, ours: ModelSpec, full: ModelSpec
+    exact: Predictors, monkeypatch: pytest.MonkeyPatch, ours: ModelSpec, full: ModelSpec
 ) -> None:
     monkeypatch.setattr(demo.benchmark, "DENSE_SECONDS", 1e-6)
     monkeypatch.setattr(demo.benchmark, "REPORT_EVERY_S", 1e-6)
     seen: dict[ModelSpec, list[torch.Tensor]] = {ours: [], full: []}
     for spec, inputs in seen.items():
-        network = exact.store.get(spec).network
+        network = exact.model_cache.get(spec).network
         network.register_forward_pre_hook(lambda _, arguments, inputs=inputs: inputs.append(arguments[0]))
-    states = list(race_segmenters(exact, PHOTO, ours, full))
+    states = list(benchmark_segmenters(exact, PHOTO, ours, full))
     mine, theirs = ([images for images in inputs if not images.is_meta] for inputs in seen.values())
     assert len(mine) == len(theirs) >= demo.benchmark.MIN_ROUNDS
     assert all(torch.equal(images, mine[0]) for images in (*mine, *theirs))

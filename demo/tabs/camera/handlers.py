@@ -30,7 +30,7 @@ class CameraHandlers:
     """The event handlers of one page. ``chosen`` are the arguments of ``camera_job`` after the registry."""
 
     def __init__(self, runtime: Runtime) -> None:
-        self.runtime, self.registry, self.store = runtime, runtime.registry, runtime.engine.store
+        self.runtime, self.registry, self.model_cache = runtime, runtime.registry, runtime.predictors.model_cache
         self.runs = LiveRuns()
 
     @staticmethod
@@ -53,9 +53,9 @@ class CameraHandlers:
         try:
             with user_errors():
                 job = camera_job(self.registry, *chosen)
-                for words in load_models(self.store, job.models, retry=True):
+                for words in load_models(self.model_cache, job.models, retry=True):
                     yield {"notice": words, "view": {"at": time.time()}}
-                words = job_notice(self.store, job)
+                words = job_notice(self.model_cache, job)
                 key = self.runs.open(request.session_hash, job)
         except UserError as error:
             yield {"notice": notice(str(error), "error"), "view": {"refused": str(error), "at": time.time()}}

@@ -8,9 +8,9 @@ import gradio as gr
 
 from demo.camera import TASKS
 from demo.charts.bars import notice
-from demo.engine import SHORT_SIDES
 from demo.page.first_models import connect_first_models
 from demo.page.gradio_private import ModelList, current_page
+from demo.predictors import SHORT_SIDES
 from demo.runtime import AT_ONCE, LOADING_QUEUE, Runtime, on_zero_gpu
 from demo.tabs.camera.handlers import CameraHandlers
 from demo.tabs.parts import by_name, notices, on_change
@@ -68,7 +68,7 @@ def build(runtime: Runtime) -> None:
 
 def _lay_out(runtime: Runtime, handlers: CameraHandlers) -> Parts:
     registry = runtime.registry
-    size = SHORT_SIDES[0] if runtime.engine.device.type == "cuda" else SIZE_ON_CPU
+    size = SHORT_SIDES[0] if runtime.predictors.device.type == "cuda" else SIZE_ON_CPU
     with gr.Row(elem_classes="workspace"):
         with gr.Column(elem_classes="inputs"):
             task = gr.Radio(list(TASKS), value=TASKS[0], label="Task", elem_id="camera-task")

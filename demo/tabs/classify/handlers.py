@@ -1,4 +1,4 @@
-"""Between the browser and the engine: what the Classify tab sends is checked, run, and turned into what it shows."""
+"""Check what the browser sends to the Classify tab, run it, and turn the result into what the tab shows."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from dataclasses import dataclass
 import gradio as gr
 
 from demo.answers import StageTimes
-from demo.benchmark import RaceState
+from demo.benchmark import BenchmarkState
 from demo.charts import classify as charts
 from demo.charts import costs as cost_charts
 from demo.charts.bars import notice
-from demo.engine import ClassifyRun
 from demo.errors import told
 from demo.export import annotated_picture, classification_json, display_copy, for_display
 from demo.page.about import about
 from demo.page.gradio_private import kept_file
+from demo.predictors import ClassifyRun
 from demo.registry import ModelSpec
 from demo.tabs.image_tab import RANDOM_WEIGHTS_NOTE, ImageHandlers
 from demo.tabs.parts import Fields, weights_notice
@@ -68,14 +68,14 @@ class ClassifyHandlers(ImageHandlers):
     def run_file(self, path: str, model: str, baseline: str) -> ClassifyRun:
         return self.runtime.classify_file(path, *self.models(model, baseline))
 
-    def measure(self, path: str, model: str, baseline: str, batch_size: int) -> Iterator[RaceState]:
-        return self.runtime.race_file(path, *self.pair(model, baseline), batch_size)
+    def measure(self, path: str, model: str, baseline: str, batch_size: int) -> Iterator[BenchmarkState]:
+        return self.runtime.benchmark_classifiers(path, *self.pair(model, baseline), batch_size)
 
-    def chart(self, state: RaceState) -> str:
+    def chart(self, state: BenchmarkState) -> str:
         return charts.comparison(state)
 
     def weights_notice(self, specs: Sequence[ModelSpec]) -> str:
-        return weights_notice(self.store, specs, "predictions", ARCHITECTURE_ONLY, STILL_SHOWN)
+        return weights_notice(self.model_cache, specs, "predictions", ARCHITECTURE_ONLY, STILL_SHOWN)
 
     @told
     def introduce(self, model: str, baseline: str) -> Fields:

@@ -20,7 +20,7 @@ from demo.tabs.parts import by_name, connect_download, download_button, heading,
 from demo.tabs.pickers import ModelPicker, connect_pair, model_picker, picture_input
 from demo.views.token_view import cluster_view
 
-EMPTY_RACE = (
+EMPTY_BENCHMARK = (
     '<p class="placeholder">Both models run in turns on the same pixels, in the same precision. Latency of one image '
     "and throughput of a batch are measured apart.</p>"
 )
@@ -61,7 +61,7 @@ def build(runtime: Runtime) -> None:
 
 
 def _lay_out(runtime: Runtime, first: tuple[ModelSpec, ModelSpec], gallery: Gallery) -> Parts:
-    on_gpu, registry = runtime.engine.device.type == "cuda", runtime.registry
+    on_gpu, registry = runtime.predictors.device.type == "cuda", runtime.registry
     with gr.Row(elem_classes="workspace"):
         with gr.Column(elem_classes="inputs"):
             picture = picture_input("picture")
@@ -93,7 +93,7 @@ def _lay_out(runtime: Runtime, first: tuple[ModelSpec, ModelSpec], gallery: Gall
         )
         compare = gr.Button("Run the comparison", variant="primary", elem_id="compare")
         cancel = gr.Button("Cancel", interactive=False, elem_id="cancel")
-    race = gr.HTML(EMPTY_RACE, elem_id="race", apply_default_css=False)
+    benchmark = gr.HTML(EMPTY_BENCHMARK, elem_id="race", apply_default_css=False)
     heading("Accuracy against cost", "What the papers print for every method, and what was measured with this code")
     gr.HTML(paper_charts.section(registry), elem_id="published", apply_default_css=False)
     return Parts(
@@ -104,8 +104,8 @@ def _lay_out(runtime: Runtime, first: tuple[ModelSpec, ModelSpec], gallery: Gall
         run=run,
         compare=compare,
         cancel=cancel,
-        race=race,
-        race_state=gr.State(None),
+        benchmark=benchmark,
+        benchmark_state=gr.State(None),
         fallback=fallback,
         model=model,
         baseline=baseline,

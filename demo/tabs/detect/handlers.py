@@ -1,4 +1,4 @@
-"""Between the browser and the engine: what the Detect tab sends is checked, run, and turned into what it shows."""
+"""Check what the browser sends to the Detect tab, run it, and turn the result into what the tab shows."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from dataclasses import dataclass, replace
 
 import gradio as gr
 
-from demo.benchmark import RaceState
+from demo.benchmark import BenchmarkState
 from demo.charts import dense as charts
 from demo.charts.bars import notice
-from demo.engine import DetectRun, check_short_side
 from demo.errors import told
 from demo.export import coco_json, for_display, objects_picture
 from demo.page.about import about
 from demo.page.gradio_private import kept_file
+from demo.predictors import DetectRun, check_short_side
 from demo.registry import ModelSpec
 from demo.tabs.image_tab import RANDOM_WEIGHTS_NOTE, ImageHandlers
 from demo.tabs.parts import Fields, weights_notice
@@ -52,14 +52,16 @@ class DetectHandlers(ImageHandlers):
     def run_file(self, path: str, detector: str, short_side: int) -> DetectRun:
         return self.runtime.detect_file(path, *self.models(detector, short_side), short_side)
 
-    def measure(self, path: str, detector: str, short_side: int) -> Iterator[RaceState]:
-        return self.runtime.race_backbones(path, *self.pair(detector, short_side), short_side)
+    def measure(self, path: str, detector: str, short_side: int) -> Iterator[BenchmarkState]:
+        return self.runtime.benchmark_backbones(path, *self.pair(detector, short_side), short_side)
 
-    def chart(self, state: RaceState) -> str:
+    def chart(self, state: BenchmarkState) -> str:
         return charts.backbones(state)
 
     def weights_notice(self, specs: Sequence[ModelSpec]) -> str:
-        return weights_notice(self.store, [spec for spec in specs if spec.has_weights], "detections", "", STILL_SHOWN)
+        return weights_notice(
+            self.model_cache, [spec for spec in specs if spec.has_weights], "detections", "", STILL_SHOWN
+        )
 
     @told
     def introduce(self, detector: str) -> Fields:

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import gradio as gr
 
-from demo.engine import SHORT_SIDES
 from demo.page.examples import Gallery
 from demo.page.first_models import connect_first_models
 from demo.page.gradio_private import ModelList
+from demo.predictors import SHORT_SIDES
 from demo.runtime import AT_ONCE, Runtime
 from demo.tabs.detect.handlers import DetectHandlers
 from demo.tabs.image_tab import ImageParts, connect_image_tab
@@ -18,7 +18,7 @@ from demo.tabs.pickers import detector_pickers, picture_input
 from demo.views.detect_view import detect_view
 
 SIZE_ON_CPU = 480
-EMPTY_RACE = (
+EMPTY_BENCHMARK = (
     '<p class="placeholder">What the semantic tokens save is saved in the backbone: it and its counterpart run in '
     "turns on the same picture, in the same precision. All that follows is the same in both detectors. The published "
     "full-token Swin detectors have no public weights, so they are measured here, but never shown detecting.</p>"
@@ -53,7 +53,7 @@ def build(runtime: Runtime) -> None:
 
 
 def _lay_out(runtime: Runtime, gallery: Gallery) -> Parts:
-    size = SHORT_SIDES[0] if runtime.engine.device.type == "cuda" else SIZE_ON_CPU
+    size = SHORT_SIDES[0] if runtime.predictors.device.type == "cuda" else SIZE_ON_CPU
     with gr.Row(elem_classes="workspace"):
         with gr.Column(elem_classes="inputs"):
             picture = picture_input("detect-picture")
@@ -73,7 +73,7 @@ def _lay_out(runtime: Runtime, gallery: Gallery) -> Parts:
     with gr.Row(elem_classes="race-controls"):
         compare = gr.Button("Compare the backbones", variant="primary", elem_id="compare-backbones")
         cancel = gr.Button("Cancel", interactive=False, elem_id="cancel-backbones")
-    race = gr.HTML(EMPTY_RACE, elem_id="backbones", apply_default_css=False)
+    benchmark = gr.HTML(EMPTY_BENCHMARK, elem_id="backbones", apply_default_css=False)
     return Parts(
         picture=picture,
         examples=examples,
@@ -82,8 +82,8 @@ def _lay_out(runtime: Runtime, gallery: Gallery) -> Parts:
         run=run,
         compare=compare,
         cancel=cancel,
-        race=race,
-        race_state=gr.State(None),
+        benchmark=benchmark,
+        benchmark_state=gr.State(None),
         fallback=fallback,
         detector=detector,
         short_side=short_side,

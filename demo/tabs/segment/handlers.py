@@ -1,4 +1,4 @@
-"""Between the browser and the engine: what the Segment tab sends is checked, run, and turned into what it shows."""
+"""Check what the browser sends to the Segment tab, run it, and turn the result into what the tab shows."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import gradio as gr
 import numpy as np
 from PIL import Image
 
-from demo.benchmark import RaceState
+from demo.benchmark import BenchmarkState
 from demo.charts import dense as charts
 from demo.charts.bars import notice
-from demo.engine import SegmentRun
 from demo.errors import told
 from demo.export import classes_picture, for_display, indexed_png
 from demo.page.about import about
 from demo.page.gradio_private import kept_file
+from demo.predictors import SegmentRun
 from demo.registry import ModelSpec
 from demo.tabs.image_tab import RANDOM_WEIGHTS_NOTE, ImageHandlers
 from demo.tabs.parts import Fields, weights_notice
@@ -54,14 +54,14 @@ class SegmentHandlers(ImageHandlers):
     def run_file(self, path: str, segmenter: str) -> SegmentRun:
         return self.runtime.segment_file(path, *self.models(segmenter))
 
-    def measure(self, path: str, segmenter: str) -> Iterator[RaceState]:
-        return self.runtime.race_segmenters(path, *self.pair(segmenter))
+    def measure(self, path: str, segmenter: str) -> Iterator[BenchmarkState]:
+        return self.runtime.benchmark_segmenters(path, *self.pair(segmenter))
 
-    def chart(self, state: RaceState) -> str:
+    def chart(self, state: BenchmarkState) -> str:
         return charts.segmenters(state)
 
     def weights_notice(self, specs: Sequence[ModelSpec]) -> str:
-        return weights_notice(self.store, specs, "classes", "", STILL_SHOWN)
+        return weights_notice(self.model_cache, specs, "classes", "", STILL_SHOWN)
 
     @told
     def introduce(self, segmenter: str) -> Fields:

@@ -22,7 +22,7 @@ NO_OFFICIAL_WEIGHTS = (
     "The authors of STViT-R released no weights for segmentation, so this project trained small ones on garments that "
     "are composed with photographs. Elsewhere they guess: try a scene of the test split."
 )
-EMPTY_RACE = (
+EMPTY_BENCHMARK = (
     '<p class="placeholder">The segmenter and its counterpart, one with semantic tokens and one with all image tokens, '
     "run in turns on the same picture, in the same precision.</p>"
 )
@@ -71,7 +71,7 @@ def _lay_out(runtime: Runtime, gallery: Gallery) -> Parts:
     with gr.Row(elem_classes="race-controls"):
         compare = gr.Button("Compare the segmenters", variant="primary", elem_id="compare-segmenters")
         cancel = gr.Button("Cancel", interactive=False, elem_id="cancel-segmenters")
-    race = gr.HTML(EMPTY_RACE, elem_id="segmenters", apply_default_css=False)
+    benchmark = gr.HTML(EMPTY_BENCHMARK, elem_id="segmenters", apply_default_css=False)
     return Parts(
         picture=picture,
         examples=examples,
@@ -80,8 +80,8 @@ def _lay_out(runtime: Runtime, gallery: Gallery) -> Parts:
         run=run,
         compare=compare,
         cancel=cancel,
-        race=race,
-        race_state=gr.State(None),
+        benchmark=benchmark,
+        benchmark_state=gr.State(None),
         segmenter=segmenter,
         segmentation=segmentation,
         steps=steps,

@@ -14,7 +14,7 @@ import gradio as gr
 from demo.charts.bars import notice
 from demo.charts.video import finished, live, stopped
 from demo.errors import told, user_errors
-from demo.model_cache import ModelStore
+from demo.model_cache import ModelCache
 from demo.page.about import about
 from demo.page.examples import Gallery, garment_examples
 from demo.page.gradio_private import upload_folder
@@ -33,7 +33,7 @@ class VideoHandlers:
     """The event handlers of one page. ``chosen`` are the arguments of ``make_job`` after the registry."""
 
     def __init__(self, runtime: Runtime) -> None:
-        self.runtime, self.registry, self.store = runtime, runtime.registry, runtime.engine.store
+        self.runtime, self.registry, self.model_cache = runtime, runtime.registry, runtime.predictors.model_cache
         self.gallery = Gallery((), garment_examples("clip"))
         self._cancelled: set[str | None] = set()  # sessions that want no more of their run
 
@@ -89,9 +89,9 @@ class VideoHandlers:
         if request.session_hash in self._cancelled:
             yield {"notice": stopped()}
             return
-        for words in load_models(self.store, job.models, retry=True):
+        for words in load_models(self.model_cache, job.models, retry=True):
             yield {"notice": words}
-        yield {"notice": job_notice(self.store, job)}
+        yield {"notice": job_notice(self.model_cache, job)}
 
     @told
     def process(self, request: gr.Request, path: str | None, *chosen: Any) -> Iterator[Fields]:
@@ -112,7 +112,7 @@ class VideoHandlers:
         if session in self._cancelled:  # while it waited for its turn
             yield _nothing(stopped())
             return
-        before = job_notice(self.store, job)
+        before = job_notice(self.model_cache, job)
         yield _nothing(before)
         with new_folder() as folder, closing(self.runtime.process_clip(path, folder, job)) as states:
             for progress in states:
@@ -140,11 +140,11 @@ def ended() -> Fields:
     return {"run": gr.Button(interactive=True), "cancel": gr.Button(interactive=False)}
 
 
-def job_notice(store: ModelStore, job: ClipJob) -> str:
+def job_notice(cache: ModelCache, job: ClipJob) -> str:
     """Why some of a job's models predict nothing, and what of them is real all the same."""
     regions = "" if job.task == CLASSIFY else ", and token regions"
     real = f"Speed, cost{regions} are real and shown all the same."
-    return weights_notice(store, job.models, "predictions", real, real)
+    return weights_notice(cache, job.models, "predictions", real, real)
 
 
 def _finished(progress: Progress, folder: Path, before: str) -> Fields:

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import gradio as gr
 
-from demo.engine import SHORT_SIDES
 from demo.page.first_models import connect_first_models
 from demo.page.gradio_private import ModelList, current_page, hand_over_path
+from demo.predictors import SHORT_SIDES
 from demo.registry import ModelSpec
 from demo.runtime import AT_ONCE, LOADING_QUEUE, VIDEO_QUEUE, Runtime
 from demo.tabs.parts import by_name, notices, on_change
@@ -75,7 +75,7 @@ def build(runtime: Runtime) -> None:
 
 def _lay_out(runtime: Runtime, first: tuple[ModelSpec, ModelSpec], handlers: VideoHandlers) -> Parts:
     registry = runtime.registry
-    size = SHORT_SIDES[0] if runtime.engine.device.type == "cuda" else SIZE_ON_CPU
+    size = SHORT_SIDES[0] if runtime.predictors.device.type == "cuda" else SIZE_ON_CPU
     with gr.Row(elem_classes="workspace"):
         with gr.Column(elem_classes="inputs"):
             clip = gr.File(label="Clip", file_types=FILE_TYPES, height=130, elem_id="clip")

@@ -16,9 +16,9 @@ from pycocotools import mask as coco_mask
 
 import demo.benchmark
 import demo.model_cache
-from demo.engine import Engine
 from demo.model_specs import build_registry
 from demo.page import layout
+from demo.predictors import Predictors
 from demo.runtime import Runtime
 from demo.video import ACTION, CLASSIFY, DETECT
 from stvit.class_names import COCO_CLASSES
@@ -47,7 +47,7 @@ def client(weight_files: dict[str, Path]) -> Iterator[Client]:
             patch.setattr(demo.benchmark, limit, 1e-6)
         patch.setattr(demo.benchmark, "DENSE_SECONDS", 1e-6)
         registry = narrowed(build_registry({}), DETECTORS, CLIP_MODELS)
-        page = layout.build(Runtime(Engine(torch.device("cpu")), registry))
+        page = layout.build(Runtime(Predictors(torch.device("cpu")), registry))
         _, url, _ = page.launch(prevent_thread_lock=True, quiet=True, run_history=False, share=False)
         yield Client(url, verbose=False)
         page.close()

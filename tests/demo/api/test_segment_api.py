@@ -14,9 +14,9 @@ from gradio_client.exceptions import AppError
 from PIL import Image
 
 import demo.benchmark
-from demo.engine import Engine
 from demo.page import layout
 from demo.page.examples import garment_examples
+from demo.predictors import Predictors
 from demo.registry import Registry
 from demo.runtime import Runtime
 from weights.garments.sources import CLASS_NAMES
@@ -30,7 +30,7 @@ def client(garments: Registry) -> Iterator[Client]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(demo.benchmark, "DENSE_SECONDS", 1e-6)
         patch.setattr(demo.benchmark, "REPORT_EVERY_S", 1e-6)
-        page = layout.build(Runtime(Engine(torch.device("cpu")), garments))
+        page = layout.build(Runtime(Predictors(torch.device("cpu")), garments))
         _, url, _ = page.launch(prevent_thread_lock=True, quiet=True, run_history=False, share=False)
         yield Client(url, verbose=False)
         page.close()

@@ -14,9 +14,8 @@ import pytest
 from PIL import Image
 
 from demo.camera import MAX_RUNS, MAX_SIDE
-from demo.engine import Engine
-from demo.memory import OutOfMemory
-from demo.model_cache import NO_ROOM
+from demo.model_cache import NO_ROOM, OutOfMemory
+from demo.predictors import Predictors
 from demo.registry import Registry
 from demo.runtime import Runtime
 from demo.tabs.camera.handlers import BUSY, GONE, CameraHandlers
@@ -31,7 +30,7 @@ REQUEST = SimpleNamespace(session_hash="visitor")
 @pytest.fixture
 def handlers(no_weights: Mock, garments: Registry) -> CameraHandlers:
     """Narrow models without weights."""
-    return CameraHandlers(Runtime(Engine(), narrowed(garments, CLASSIFIERS)))
+    return CameraHandlers(Runtime(Predictors(), narrowed(garments, CLASSIFIERS)))
 
 
 def opened(handlers: CameraHandlers, task: str = CLUSTERS, request: Any = REQUEST) -> tuple[str, dict[str, Any]]:
@@ -113,7 +112,7 @@ def test_cameras_take_turns_and_nobody_waits_for_the_device_meanwhile(handlers: 
     assert asked.wait(60)
     asked.clear()
     assert not asked.wait(0.2)  # the second camera has not reached the model
-    handlers.runtime.engine.compute.run(len, ())  # another tab gets the device at once
+    handlers.runtime.predictors.compute.run(len, ())  # another tab gets the device at once
     go_on.set()
     for thread in threads:
         thread.join(60)

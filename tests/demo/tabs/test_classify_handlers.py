@@ -18,10 +18,10 @@ from gradio.utils import get_upload_folder
 
 import demo.model_cache
 from demo import runtime
-from demo.engine import Engine
 from demo.export import display_copy
 from demo.page.examples import Gallery
 from demo.page.gradio_private import uploaded_path
+from demo.predictors import Predictors
 from demo.registry import Registry
 from demo.runtime import Runtime
 from demo.tabs.classify.handlers import ClassifyHandlers
@@ -37,8 +37,8 @@ GALLERY = Gallery.load("classify")
 
 
 @pytest.fixture
-def handlers(engine: Engine, garments: Registry) -> ClassifyHandlers:
-    return ClassifyHandlers(Runtime(engine, garments), GALLERY)
+def handlers(predictors: Predictors, garments: Registry) -> ClassifyHandlers:
+    return ClassifyHandlers(Runtime(predictors, garments), GALLERY)
 
 
 @pytest.mark.slow
@@ -82,8 +82,8 @@ def test_only_files_of_the_upload_folder_count_as_pictures(path: str | None) -> 
         uploaded_path(ImageData(path=path, url="data:image/png;base64,AAAA"))
 
 
-def test_the_browser_gets_maps_that_equal_the_models(engine: Engine, photo: Path) -> None:
-    run = engine.classify_file(photo, OFFERED.find(MODEL), OFFERED.find(BASELINE))
+def test_the_browser_gets_maps_that_equal_the_models(predictors: Predictors, photo: Path) -> None:
+    run = predictors.classify_file(photo, OFFERED.find(MODEL), OFFERED.find(BASELINE))
     pixels, geometry = display_copy(run)
     payload = cluster_payload(pixels, geometry, run.model.regions, "STViT")
     assert [(layer["unit"], layer["name"]) for layer in payload["layers"]] == [
@@ -106,17 +106,17 @@ def test_the_browser_gets_maps_that_equal_the_models(engine: Engine, photo: Path
     ("name", "fate"), [("evo_vit_deit_tiny_patch16_224", "waiting"), ("dynamicswin_tiny_224:keep_rate=0.7", "fast")]
 )
 def test_the_browser_is_told_what_became_of_tokens_that_a_layer_leaves_out(
-    engine: Engine, photo: Path, name: str, fate: str
+    predictors: Predictors, photo: Path, name: str, fate: str
 ) -> None:
-    run = engine.classify_file(photo, OFFERED.find(name), OFFERED.find(BASELINE))
+    run = predictors.classify_file(photo, OFFERED.find(name), OFFERED.find(BASELINE))
     assert run.model.predictions == () and "share its weights on" in run.model.weights
     layer = cluster_payload(*display_copy(run), run.model.regions, name)["layers"][-1]
     assignment = np.frombuffer(b64decode(layer["assignment"]), "<i2")
     assert layer["fate"] == fate and 50 < (assignment < 0).sum() < 150
 
 
-def test_a_large_picture_is_shown_smaller_with_the_crop_in_its_place(engine: Engine, photo: Path) -> None:
-    run = engine.classify_file(photo, OFFERED.find(MODEL), OFFERED.find(BASELINE))
+def test_a_large_picture_is_shown_smaller_with_the_crop_in_its_place(predictors: Predictors, photo: Path) -> None:
+    run = predictors.classify_file(photo, OFFERED.find(MODEL), OFFERED.find(BASELINE))
     large = np.zeros((3000, 4200, 3), np.uint8)
     geometry = replace(run.picture.prepared.geometry, source_hw=(3000, 4200))
     prepared = replace(run.picture.prepared, geometry=geometry)
@@ -127,8 +127,8 @@ def test_a_large_picture_is_shown_smaller_with_the_crop_in_its_place(engine: Eng
     np.testing.assert_allclose(shown.to_source(corners) / (1280, 914), geometry.to_source(corners) / (4200, 3000))
 
 
-def test_the_picture_to_keep_shows_the_last_semantic_tokens(engine: Engine, photo: Path) -> None:
-    clusters = engine.classify_one(photo, OFFERED.find(MODEL))[1].regions
+def test_the_picture_to_keep_shows_the_last_semantic_tokens(predictors: Predictors, photo: Path) -> None:
+    clusters = predictors.classify_one(photo, OFFERED.find(MODEL))[1].regions
     shown = last_region_layer(clusters)
     assert (shown.unit, shown.layer) == (3, "STGM 2")
 
@@ -137,8 +137,8 @@ EVIT = "evit_deit_tiny_patch16_224:keep_rate=0.7"
 SEMANTIC = "stvit_deit_tiny_patch16_224:num_semantic_tokens=16"
 
 
-def test_the_browser_gets_what_became_of_every_image_token(engine: Engine, photo: Path) -> None:
-    run = engine.classify_file(photo, OFFERED.find(EVIT), OFFERED.find(BASELINE))
+def test_the_browser_gets_what_became_of_every_image_token(predictors: Predictors, photo: Path) -> None:
+    run = predictors.classify_file(photo, OFFERED.find(EVIT), OFFERED.find(BASELINE))
     payload = cluster_payload(*display_copy(run), run.model.regions, "EViT")
     assert [layer["tokens"] for layer in payload["layers"]] == [196] * 3 + [139] * 3 + [99] * 3 + [71] * 3
     for layer, reduction in zip(payload["layers"], run.model.regions, strict=True):
@@ -187,17 +187,17 @@ def test_a_picture_that_has_gone_meanwhile_is_told(handlers: ClassifyHandlers, p
 
 def test_a_model_against_itself_is_no_comparison(handlers: ClassifyHandlers, photo: Path) -> None:
     last = list(handlers.compare(str(photo), BASELINE, BASELINE, 1))[-1]
-    assert "choose two different ones" in last["race"] and last["race_state"] is None
+    assert "choose two different ones" in last["benchmark"] and last["benchmark_state"] is None
 
 
-def test_on_zero_gpu_every_run_borrows_a_gpu(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_on_zero_gpu_every_run_borrows_a_gpu(predictors: Predictors, monkeypatch: pytest.MonkeyPatch) -> None:
     borrowed = []
     spaces = SimpleNamespace(GPU=lambda duration: lambda function: borrowed.append(duration) or function)
     monkeypatch.setitem(sys.modules, "spaces", spaces)
-    Runtime(engine, OFFERED)
+    Runtime(predictors, OFFERED)
     assert borrowed == []
     monkeypatch.setenv("SPACES_ZERO_GPU", "1")
-    assert Runtime(engine, OFFERED).device_words.startswith("ZeroGPU")
+    assert Runtime(predictors, OFFERED).device_words.startswith("ZeroGPU")
     assert borrowed == [runtime.GPU_SECONDS] * 7 + [runtime.GPU_SECONDS_FOR_CLIP, runtime.GPU_SECONDS_FOR_FRAME]
 
 

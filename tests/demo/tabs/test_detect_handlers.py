@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 import demo.benchmark
-from demo.engine import Engine
-from demo.memory import OutOfMemory
+from demo.model_cache import OutOfMemory
 from demo.page.examples import Gallery
+from demo.predictors import Predictors
 from demo.registry import Registry
 from demo.runtime import Runtime
 from demo.tabs.detect.handlers import DetectHandlers
@@ -28,13 +28,13 @@ OWN, OWN_PEER = "garments_detect_stvit_r", "garments_detect_swin"
 
 
 @pytest.fixture
-def handlers(engine: Engine, garments: Registry) -> DetectHandlers:
-    return DetectHandlers(Runtime(engine, garments), GALLERY)
+def handlers(predictors: Predictors, garments: Registry) -> DetectHandlers:
+    return DetectHandlers(Runtime(predictors, garments), GALLERY)
 
 
 @pytest.fixture
 def without_weights(no_weights: Mock, garments: Registry) -> DetectHandlers:
-    return DetectHandlers(Runtime(Engine(), garments), GALLERY)
+    return DetectHandlers(Runtime(Predictors(), garments), GALLERY)
 
 
 def test_the_browser_gets_boxes_masks_and_token_maps_that_equal_the_results(handlers: DetectHandlers) -> None:
@@ -87,7 +87,7 @@ def test_without_weights_random_objects_are_never_shown(without_weights: DetectH
 
 
 def test_a_smaller_size_than_asked_for_is_said(handlers: DetectHandlers) -> None:
-    detector = handlers.store.get(handlers.registry.find(DETECTOR)).network
+    detector = handlers.model_cache.get(handlers.registry.find(DETECTOR)).network
     extract = detector.extract_features
 
     def fail_if_large(images: Any) -> Any:
@@ -102,10 +102,10 @@ def test_a_smaller_size_than_asked_for_is_said(handlers: DetectHandlers) -> None
 
 def test_no_memory_at_all_is_a_message_and_no_crash(handlers: DetectHandlers) -> None:
     handlers.runtime.detect_file = Mock(side_effect=OutOfMemory("The device is full."))
-    handlers.runtime.race_backbones = Mock(side_effect=OutOfMemory("The device is full."))
+    handlers.runtime.benchmark_backbones = Mock(side_effect=OutOfMemory("The device is full."))
     shown = handlers.run(str(PHOTO), DETECTOR, 480)
     assert "The device is full." in shown["notice"] and shown["detections"] is None
-    assert "The device is full." in next(handlers.compare(str(PHOTO), DETECTOR, 480))["race"]
+    assert "The device is full." in next(handlers.compare(str(PHOTO), DETECTOR, 480))["benchmark"]
 
 
 @pytest.mark.parametrize(("detector", "size"), [(MODEL, 320), (None, 320), (DETECTOR, 333), (DETECTOR, "320")])
@@ -118,7 +118,7 @@ def test_without_a_picture_there_is_nothing_to_show_or_compare(handlers: DetectH
     assert list(handlers.load(None, DETECTOR, 320)) == [{"notice": ""}]
     assert handlers.run(None, DETECTOR, 320)["detections"] is None
     (fields,) = handlers.compare(None, DETECTOR, 320)
-    assert "Choose a picture first" in fields["race"] and fields["race_state"] is None
+    assert "Choose a picture first" in fields["benchmark"] and fields["benchmark_state"] is None
 
 
 def test_a_comparison_shows_published_figures_apart_from_measured_ones(

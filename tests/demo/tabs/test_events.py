@@ -6,15 +6,15 @@ from collections import defaultdict
 
 import torch
 
-from demo.engine import Engine
 from demo.page import layout
+from demo.predictors import Predictors
 from demo.runtime import Runtime
 from tests.demo.conftest import OFFERED
 
 
 def test_no_two_handlers_of_one_event_wait_for_each_other() -> None:
     """Gradio repeats an event with all that hangs on it when one of its handlers had to wait."""
-    page = layout.build(Runtime(Engine(torch.device("cpu")), OFFERED))
+    page = layout.build(Runtime(Predictors(torch.device("cpu")), OFFERED))
     waiting: defaultdict[tuple[int, str], list[int]] = defaultdict(list)
     for event in page.config["dependencies"]:
         for component, name in event["targets"]:

@@ -18,11 +18,11 @@ from PIL import Image
 import demo.benchmark
 import demo.model_cache
 import stvit.predict.segmenter
-from demo.engine import Engine
-from demo.memory import OutOfMemory
+from demo.model_cache import OutOfMemory
 from demo.model_specs import build_registry
 from demo.page import layout
 from demo.page.examples import Gallery
+from demo.predictors import Predictors
 from demo.registry import Registry
 from demo.runtime import Runtime
 from demo.tabs.segment.handlers import SegmentHandlers
@@ -38,7 +38,7 @@ OURS, FULL = "garments_segment_stvit_r", "garments_segment_swin"
 
 @pytest.fixture
 def handlers(garments: Registry) -> SegmentHandlers:
-    return SegmentHandlers(Runtime(Engine(torch.device("cpu")), garments), GALLERY)
+    return SegmentHandlers(Runtime(Predictors(torch.device("cpu")), garments), GALLERY)
 
 
 def map_of(payload: dict[str, Any]) -> np.ndarray:
@@ -127,10 +127,10 @@ def test_a_coarser_map_than_the_picture_is_said(handlers: SegmentHandlers, monke
 
 def test_no_memory_at_all_is_a_message_and_no_crash(handlers: SegmentHandlers) -> None:
     handlers.runtime.segment_file = Mock(side_effect=OutOfMemory("The device is full."))
-    handlers.runtime.race_segmenters = Mock(side_effect=OutOfMemory("The device is full."))
+    handlers.runtime.benchmark_segmenters = Mock(side_effect=OutOfMemory("The device is full."))
     shown = handlers.run(SCENE, OURS)
     assert "The device is full." in shown["notice"] and shown["segmentation"] is None
-    assert "The device is full." in next(handlers.compare(SCENE, OURS))["race"]
+    assert "The device is full." in next(handlers.compare(SCENE, OURS))["benchmark"]
 
 
 def test_a_file_that_is_no_picture_gets_its_message(handlers: SegmentHandlers, tmp_path: Path) -> None:
@@ -151,7 +151,7 @@ def test_without_a_picture_there_is_nothing_to_show_or_compare(handlers: Segment
     assert list(handlers.load(None, OURS)) == list(handlers.load_pair(None, OURS)) == [{"notice": ""}]
     assert handlers.run(None, OURS)["segmentation"] is None
     (fields,) = handlers.compare(None, OURS)
-    assert "Choose a picture first" in fields["race"] and fields["race_state"] is None
+    assert "Choose a picture first" in fields["benchmark"] and fields["benchmark_state"] is None
 
 
 @pytest.mark.parametrize(("segmenter", "peer"), [(OURS, FULL), (FULL, OURS)])
@@ -188,7 +188,7 @@ def labels_of_tabs(page: gr.Blocks) -> list[str]:
 
 
 def test_the_tab_is_there_where_there_is_a_segmenter_and_tells_what_it_knows(garments: Registry) -> None:
-    page = layout.build(Runtime(Engine(torch.device("cpu")), garments))
+    page = layout.build(Runtime(Predictors(torch.device("cpu")), garments))
     assert "Segment" in labels_of_tabs(page)
     words = " ".join(str(block.value) for block in page.blocks.values() if isinstance(block, gr.HTML))
     assert "ten kinds of garments and background" in words
@@ -196,5 +196,5 @@ def test_the_tab_is_there_where_there_is_a_segmenter_and_tells_what_it_knows(gar
 
 
 def test_without_segmenters_there_is_no_tab() -> None:
-    page = layout.build(Runtime(Engine(torch.device("cpu")), build_registry({})))
+    page = layout.build(Runtime(Predictors(torch.device("cpu")), build_registry({})))
     assert labels_of_tabs(page) == ["Classify", "Detect", "Video", "Camera"]

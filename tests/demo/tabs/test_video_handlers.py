@@ -11,8 +11,8 @@ import gradio as gr
 import pytest
 
 from demo.charts.video import whole_clip
-from demo.engine import Engine
-from demo.memory import OutOfMemory
+from demo.model_cache import OutOfMemory
+from demo.predictors import Predictors
 from demo.registry import Registry
 from demo.runtime import Runtime
 from demo.tabs.video.handlers import EXAMPLE_CLIP, VideoHandlers
@@ -39,7 +39,7 @@ def uploads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def handlers(no_weights: Mock, garments: Registry, uploads: Path) -> VideoHandlers:
     """Narrow models without weights."""
-    return VideoHandlers(Runtime(Engine(), narrowed(garments, CLASSIFIERS, CLIP_MODELS)))
+    return VideoHandlers(Runtime(Predictors(), narrowed(garments, CLASSIFIERS, CLIP_MODELS)))
 
 
 @pytest.fixture
@@ -126,7 +126,9 @@ def test_a_cancel_is_heard_before_the_models_are_loaded_and_no_folder_is_made(
     handlers.cancel(REQUEST)
     told = list(handlers.load(REQUEST, clip, *chosen()))
     assert (
-        len(told) == 1 and "Stopped" in told[0]["notice"] and not handlers.store.is_ready(handlers.registry.find(MODEL))
+        len(told) == 1
+        and "Stopped" in told[0]["notice"]
+        and not handlers.model_cache.is_ready(handlers.registry.find(MODEL))
     )
     handlers.runtime.process_clip = Mock()
     (shown,) = handlers.process(REQUEST, clip, *chosen())

@@ -92,7 +92,7 @@ def test_token_colours_are_deterministic_and_cannot_be_changed():
 @pytest.mark.parametrize("size", [(8, 8), (256, 256), (300, 500), (500, 300), (333, 1000)], ids=str)
 def test_every_pixel_takes_the_colour_of_the_token_that_covers_its_centre(size, quarters):
     geometry, pixels = geometry_of(*size), np.full((*size, 3), 200, np.uint8)
-    index_map = geometry.token_index_map((14, 14))
+    index_map = geometry.spread(np.arange(14 * 14).reshape(14, 14), outside=-1)
     expected = region_colours(quarters)[quarters.assignment.ravel()[index_map]]
     expected[index_map < 0] = 200 * OUTSIDE_BRIGHTNESS
     np.testing.assert_array_equal(regions_on(pixels, quarters, geometry, opacity=1, lines=False), expected)
@@ -110,9 +110,9 @@ def test_regions_take_their_tokens_colour_and_the_rest_is_dimmed(quarters):
 
 
 def test_opacity_goes_from_the_picture_to_the_plain_colours(quarters):
-    geometry = geometry_of(256, 256)
+    geometry = geometry_of(256, 256)  # no scaling: the crop is 16..240
     pixels = np.random.default_rng(0).integers(0, 256, (256, 256, 3), np.uint8)
-    inside = geometry.crop_slices()
+    inside = np.s_[16:240, 16:240]
     bare = regions_on(pixels, quarters, geometry, opacity=0, lines=False)
     plain = regions_on(pixels, quarters, geometry, opacity=1, lines=False)
     np.testing.assert_array_equal(bare[inside], pixels[inside])

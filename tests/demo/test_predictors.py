@@ -11,9 +11,8 @@ import pytest
 import torch
 
 import demo.model_cache
-from demo.engine import Engine
-from demo.memory import OutOfMemory
-from demo.model_cache import ModelStore
+from demo.model_cache import ModelCache, OutOfMemory
+from demo.predictors import Predictors
 from demo.registry import Registry
 from stvit.predict.media import MediaError
 from stvit.predict.preprocess import Preprocessing
@@ -26,8 +25,8 @@ CPU = torch.device("cpu")
 MODEL, BASELINE = OFFERED.find(conftest.MODEL), OFFERED.find(conftest.BASELINE)
 
 
-def test_both_models_predict_five_classes_best_first(engine: Engine, photo: Path) -> None:
-    run = engine.classify_file(photo, MODEL, BASELINE)
+def test_both_models_predict_five_classes_best_first(predictors: Predictors, photo: Path) -> None:
+    run = predictors.classify_file(photo, MODEL, BASELINE)
     for result in (run.model, run.baseline):
         probabilities = [entry.probability for entry in result.predictions]
         assert len(probabilities) == 5
@@ -37,18 +36,20 @@ def test_both_models_predict_five_classes_best_first(engine: Engine, photo: Path
     assert run.picture.decode_ms > 0 and run.picture.preprocess_ms > 0 and run.model.model_ms > 0
 
 
-def test_both_models_get_the_same_pixels(engine: Engine, photo: Path) -> None:
+def test_both_models_get_the_same_pixels(predictors: Predictors, photo: Path) -> None:
     seen = []
     for name in (MODEL, BASELINE):
-        engine.store.get(name).network.register_forward_pre_hook(lambda _, arguments: seen.append(arguments[0]))
-    run = engine.classify_file(photo, MODEL, BASELINE)
+        predictors.model_cache.get(name).network.register_forward_pre_hook(
+            lambda _, arguments: seen.append(arguments[0])
+        )
+    run = predictors.classify_file(photo, MODEL, BASELINE)
     assert len(seen) >= 2
-    expected = Preprocessing().normalise(run.picture.prepared.image)[None].to(engine.precision)
+    expected = Preprocessing().normalise(run.picture.prepared.image)[None].to(predictors.precision)
     assert all(torch.equal(images, expected) for images in seen)
 
 
-def test_only_semantic_token_models_have_clusters(engine: Engine, photo: Path) -> None:
-    run = engine.classify_file(photo, MODEL, BASELINE)
+def test_only_semantic_token_models_have_clusters(predictors: Predictors, photo: Path) -> None:
+    run = predictors.classify_file(photo, MODEL, BASELINE)
     assert run.baseline.regions == ()
     assert [entry.unit for entry in run.model.regions] == [1, 1, 1, 2, 2, 2, 3, 3, 3]
     for entry in run.model.regions:
@@ -59,8 +60,8 @@ def test_only_semantic_token_models_have_clusters(engine: Engine, photo: Path) -
 def test_predictions_in_bfloat16_stay_close_to_float32(with_weights: None, photo: Path) -> None:
     probabilities = {}
     for precision in (torch.float32, torch.bfloat16):
-        engine = Engine(CPU, precision)
-        _, found = engine.classify_one(photo, MODEL)
+        predictors = Predictors(CPU, precision)
+        _, found = predictors.classify_one(photo, MODEL)
         assert found.device.endswith(str(precision).removeprefix("torch."))
         probabilities[precision] = {entry.index: entry.probability for entry in found.predictions}
     exact, fast = probabilities[torch.float32], probabilities[torch.bfloat16]
@@ -70,7 +71,7 @@ def test_predictions_in_bfloat16_stay_close_to_float32(with_weights: None, photo
 
 
 def test_without_weights_there_are_clusters_but_no_predictions(no_weights: Mock, photo: Path) -> None:
-    run = Engine(CPU).classify_file(photo, MODEL, BASELINE)
+    run = Predictors(CPU).classify_file(photo, MODEL, BASELINE)
     assert run.model.predictions == run.baseline.predictions == ()
     assert run.model.weights == "The Hub is out of order. Wait a minute."
     assert all(len(np.unique(entry.assignment)) > 1 for entry in run.model.regions)
@@ -81,7 +82,7 @@ def test_weights_that_do_not_fit_are_a_problem_that_names_the_file_only(
 ) -> None:
     wrong = ResolvedWeights(weight_files[MODEL.name], "cache", "")
     monkeypatch.setattr(demo.model_cache, "resolve", lambda record, progress=None: wrong)
-    loaded = ModelStore(CPU, torch.float32).get(BASELINE)
+    loaded = ModelCache(CPU, torch.float32).get(BASELINE)
     assert "does not fit" in loaded.problem
     assert (
         weight_files[MODEL.name].name in loaded.problem and str(weight_files[MODEL.name].parent) not in loaded.problem
@@ -89,29 +90,29 @@ def test_weights_that_do_not_fit_are_a_problem_that_names_the_file_only(
 
 
 def test_an_unreadable_file_is_a_media_error_and_the_engine_goes_on(
-    engine: Engine, photo: Path, tmp_path: Path
+    predictors: Predictors, photo: Path, tmp_path: Path
 ) -> None:
     text = tmp_path / "text.jpg"
     text.write_text("no picture")
     with pytest.raises(MediaError):
-        engine.classify_file(text, MODEL, BASELINE)
-    assert engine.classify_file(photo, MODEL, BASELINE).model.predictions
+        predictors.classify_file(text, MODEL, BASELINE)
+    assert predictors.classify_file(photo, MODEL, BASELINE).model.predictions
 
 
 def test_the_store_keeps_to_its_budget(no_weights: Mock) -> None:
-    store = ModelStore(CPU, torch.float32, budget_bytes=100_000_000)
+    cache = ModelCache(CPU, torch.float32, budget_bytes=100_000_000)
     of_tiny, of_small = (OFFERED.find(f"deit_{size}_patch16_224") for size in ("tiny", "small"))
-    tiny, small = store.get(of_tiny), store.get(of_small)
-    assert tiny.num_bytes < store.budget_bytes < tiny.num_bytes + small.num_bytes
-    assert store.get(of_small) is small
-    assert store.get(of_tiny) is not tiny
+    tiny, small = cache.get(of_tiny), cache.get(of_small)
+    assert tiny.num_bytes < cache.budget_bytes < tiny.num_bytes + small.num_bytes
+    assert cache.get(of_small) is small
+    assert cache.get(of_tiny) is not tiny
 
 
 def test_where_memory_is_short_a_new_model_takes_the_place_of_the_others(
     no_weights: Mock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store = ModelStore(CPU, torch.float32)
-    tiny = store.get(BASELINE)
+    cache = ModelCache(CPU, torch.float32)
+    tiny = cache.get(BASELINE)
     moves = iter([torch.OutOfMemoryError("CUDA out of memory."), None, *[MemoryError()] * 2])
     move = torch.nn.Module.to
 
@@ -122,16 +123,16 @@ def test_where_memory_is_short_a_new_model_takes_the_place_of_the_others(
 
     monkeypatch.setattr(torch.nn.Module, "to", cramped)
     small = OFFERED.find("deit_small_patch16_224")
-    assert store.get(small).spec is small
+    assert cache.get(small).spec is small
     with pytest.raises(OutOfMemory, match="not enough memory for this model"):
-        store.get(BASELINE)
-    assert store.get(BASELINE) is not tiny
+        cache.get(BASELINE)
+    assert cache.get(BASELINE) is not tiny
 
 
 def test_two_visitors_cause_one_download(no_weights: Mock) -> None:
-    store = ModelStore(CPU, torch.float32)
+    cache = ModelCache(CPU, torch.float32)
     with ThreadPoolExecutor(2) as pool:
-        first, second = pool.map(store.get, [BASELINE, BASELINE])
+        first, second = pool.map(cache.get, [BASELINE, BASELINE])
     assert first is second
     assert no_weights.call_count == 1
 
@@ -139,25 +140,25 @@ def test_two_visitors_cause_one_download(no_weights: Mock) -> None:
 def test_a_failed_download_is_tried_again_only_when_asked_and_after_a_while(
     no_weights: Mock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store = ModelStore(CPU, torch.float32)
-    store.get(BASELINE)
-    store.get(BASELINE, retry=True)
+    cache = ModelCache(CPU, torch.float32)
+    cache.get(BASELINE)
+    cache.get(BASELINE, retry=True)
     assert no_weights.call_count == 1
     later = time.monotonic() + demo.model_cache.RETRY_AFTER_S + 1
     monkeypatch.setattr(demo.model_cache.time, "monotonic", lambda: later)
-    store.get(BASELINE)
+    cache.get(BASELINE)
     assert no_weights.call_count == 1
-    store.get(BASELINE, retry=True)
+    cache.get(BASELINE, retry=True)
     assert no_weights.call_count == 2
 
 
 def test_without_published_weights_nothing_is_fetched_and_the_reason_is_said(no_weights: Mock, photo: Path) -> None:
-    engine = Engine(CPU)
+    predictors = Predictors(CPU)
     spec = OFFERED.find("stvit_deit_tiny_patch16_224:num_semantic_tokens=16")
-    _, found = engine.classify_one(photo, spec)
+    _, found = predictors.classify_one(photo, spec)
     assert found.predictions == () and found.weights.startswith("Its weights were never published.")
     assert [entry.layer for entry in found.regions] == ["STGM 1", "STGM 2"]
-    assert engine.store.is_ready(spec)
+    assert predictors.model_cache.is_ready(spec)
     assert no_weights.call_count == 0
 
 
@@ -173,9 +174,9 @@ def test_without_published_weights_nothing_is_fetched_and_the_reason_is_said(no_
     ],
 )
 def test_reducing_models_predict_with_deits_weights_and_say_what_became_of_every_token(
-    engine: Engine, photo: Path, name: str, tokens: list[int]
+    predictors: Predictors, photo: Path, name: str, tokens: list[int]
 ) -> None:
-    _, found = engine.classify_one(photo, OFFERED.find(name))
+    _, found = predictors.classify_one(photo, OFFERED.find(name))
     assert len(found.predictions) == 5 and "deit_tiny_patch16_224" in found.weights
     assert [entry.num_tokens for entry in found.regions] == tokens
     assert all(entry.reduces and entry.attention is None for entry in found.regions)
@@ -186,9 +187,9 @@ def test_reducing_models_predict_with_deits_weights_and_say_what_became_of_every
 
 
 def test_a_model_of_this_project_names_its_own_classes_and_sees_the_whole_square(
-    garments: Registry, engine: Engine, photo: Path
+    garments: Registry, predictors: Predictors, photo: Path
 ) -> None:
-    run = engine.classify_file(photo, garments.find("garments_stvit_deit"), garments.find("garments_swin"))
+    run = predictors.classify_file(photo, garments.find("garments_stvit_deit"), garments.find("garments_swin"))
     for result in (run.model, run.baseline):
         assert len(result.predictions) == 5 and {entry.label for entry in result.predictions} <= set(CLASS_NAMES)
         assert result.weights == "this project (bundled)"
@@ -200,21 +201,21 @@ def test_a_model_of_this_project_names_its_own_classes_and_sees_the_whole_square
     assert run.picture.source is run.baseline_picture.source
 
 
-def test_models_that_are_prepared_for_alike_share_their_input(engine: Engine, photo: Path) -> None:
-    run = engine.classify_file(photo, MODEL, BASELINE)
+def test_models_that_are_prepared_for_alike_share_their_input(predictors: Predictors, photo: Path) -> None:
+    run = predictors.classify_file(photo, MODEL, BASELINE)
     assert run.baseline_picture is run.picture
 
 
-def test_the_drawn_side_brings_what_it_saw_along(garments: Registry, engine: Engine, photo: Path) -> None:
-    run = engine.classify_file(photo, garments.find("garments_swin"), garments.find("garments_stvit_deit"))
+def test_the_drawn_side_brings_what_it_saw_along(garments: Registry, predictors: Predictors, photo: Path) -> None:
+    run = predictors.classify_file(photo, garments.find("garments_swin"), garments.find("garments_stvit_deit"))
     assert run.drawn == (run.baseline_picture, run.baseline)
-    run = engine.classify_file(photo, garments.find("garments_stvit_deit"), MODEL)
+    run = predictors.classify_file(photo, garments.find("garments_stvit_deit"), MODEL)
     assert run.drawn == (run.picture, run.model)
 
 
 def test_damaged_weights_of_this_project_predict_nothing(
-    garments: Registry, engine: Engine, photo: Path, monkeypatch: pytest.MonkeyPatch
+    garments: Registry, predictors: Predictors, photo: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(importlib.import_module("stvit.pretrained.resolve"), "sha256_of", lambda path: "0" * 64)
-    _, found = engine.classify_one(photo, garments.find("garments_deit"))
+    _, found = predictors.classify_one(photo, garments.find("garments_deit"))
     assert found.predictions == () and "garments_deit.safetensors are damaged" in found.weights

@@ -12,8 +12,7 @@ import numpy as np
 import torch
 
 from demo.answers import ClassifyAnswer, DetectAnswer, DetectionTimes, SegmentAnswer, SegmentationTimes
-from demo.memory import first_that_fits
-from demo.model_cache import LoadedModel, ModelStore
+from demo.model_cache import LoadedModel, ModelCache, first_that_fits
 from demo.registry import ModelSpec
 from stvit.class_names import COCO_CLASSES
 from stvit.errors import UserError
@@ -86,13 +85,13 @@ class SegmentRun:
     result: SegmentAnswer
 
 
-class Engine:
+class Predictors:
     """Runs models on one device, one request at a time; in the precision that is fastest there, or a chosen one."""
 
     def __init__(self, device: torch.device | None = None, precision: torch.dtype | None = None) -> None:
         self.device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.precision = precision or best_precision(self.device)
-        self.store = ModelStore(self.device, self.precision)
+        self.model_cache = ModelCache(self.device, self.precision)
         self.compute = Compute(self.device)
         self.first_use = FirstUse()
 
@@ -133,7 +132,7 @@ class Engine:
 
     def classify(self, prepared: PreparedPicture, model: ModelSpec) -> ClassifyAnswer:
         """What one model says about one prepared picture; no predictions if it has no weights."""
-        loaded = self.store.get(model)
+        loaded = self.model_cache.get(model)
         classifier = self.classifier(loaded)
         if self.first_use(loaded.network):
             classifier.classify([prepared], regions="attention")
@@ -167,7 +166,7 @@ class Engine:
         Raises:
             OutOfMemory: not even the smallest size fits.
         """
-        loaded = self.store.get(model)
+        loaded = self.model_cache.get(model)
         detector = self.detector(loaded)
         if self.first_use(loaded.network):
             detector(np.zeros((WARMUP_SIDE, WARMUP_SIDE, 3), np.uint8), scale=published_scale(WARMUP_SIDE))
@@ -202,7 +201,7 @@ class Engine:
         Raises:
             OutOfMemory: not even the smallest map fits.
         """
-        loaded = self.store.get(model)
+        loaded = self.model_cache.get(model)
         segmenter = self.segmenter(loaded)
         if self.first_use(loaded.network):
             segmenter(pixels, labelled_side=1)
