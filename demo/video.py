@@ -10,8 +10,7 @@ from demo.predictors import Predictors, check_short_side, input_side
 from demo.registry import ModelSpec, Registry
 from stvit.class_names import KINETICS400_CLASSES
 from stvit.errors import UserError
-from stvit.predict.clip_classifier import ClipClassifier
-from stvit.predict.clip_views import Sampling
+from stvit.predict.clips import ClipClassifier, Sampling
 from stvit.predict.detector import published_scale
 from stvit.video.frame_models import FrameClassifier, FrameDetector, WindowClassifier
 from stvit.video.pipeline import process

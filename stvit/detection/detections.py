@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 MASK_THRESHOLD = 0.5
+SHOWN_SCORE = 0.5  # of objects that are drawn, tracked and told by default; the page's slider starts there
 
 
 @dataclass(frozen=True)

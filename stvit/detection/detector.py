@@ -16,21 +16,44 @@ import numpy as np
 import torch
 from timm.models import generate_default_cfgs, register_model
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torchvision.ops import clip_boxes_to_image
 
-from stvit.layers.layer_groups import LayerGroups, groups_within
-from stvit.layers.recompute import RecomputedLayers
+from stvit.layers.timm_training import LayerGroups, RecomputedLayers, groups_within
 from stvit.models.dense_backbone import DenseBackbone, dense_backbone
 from stvit.pretrained.build import build_model
 from stvit.pretrained.records import STVIT_R_LICENCE, ModelRecord
 
 from .boxes import decode_deltas
 from .detections import Detections
-from .fpn import FPN
 from .losses import PUBLISHED, DetectionTarget, TrainingRules, cascade_losses, check_targets, proposal_losses
 from .preprocess import PreparedImage, prepare
 from .roi_heads import STAGE_STDS, CascadeRoIHead, select_detections
 from .rpn import TEST_PROPOSALS, RPNHead, anchors_of, flatten_predictions, select_proposals
+
+
+class FPN(nn.Module):
+    """Feature pyramid (Lin et al., 2017): maps at strides 4 to 32 of any widths -> at strides 4 to 64 of one width.
+
+    Args:
+        in_channels: widths of the maps that come in.
+        channels: width of those that go out.
+    """
+
+    def __init__(self, in_channels: Sequence[int], channels: int = 256) -> None:
+        super().__init__()
+        self.lateral_convs = nn.ModuleList(nn.Conv2d(c, channels, 1) for c in in_channels)
+        self.fpn_convs = nn.ModuleList(nn.Conv2d(channels, channels, 3, padding=1) for _ in in_channels)
+
+    def forward(self, maps: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """Four maps (B, C_i, H_i, W_i) -> five (B, C, H_i, W_i); the fifth is the fourth, every second cell."""
+        merged = [conv(feature) for conv, feature in zip(self.lateral_convs, maps, strict=True)]
+        for i in range(len(merged) - 1, 0, -1):
+            finer = merged[i - 1]
+            merged[i - 1] = finer + F.interpolate(merged[i], size=finer.shape[-2:], mode="nearest")
+        pyramid = [conv(feature) for conv, feature in zip(self.fpn_convs, merged, strict=True)]
+        return (*pyramid, F.max_pool2d(pyramid[-1], kernel_size=1, stride=2))
+
 
 TEST_SCALE = (1333, 800)
 TEST_SCORE = 0.05

@@ -17,8 +17,6 @@ from stvit.detection.detections import mask_in_image
 from .canvas import Canvas, draw_box, put_text, size_hw
 from .palette import MASK_OPACITY, PALETTE, UNKNOWN
 
-SHOWN_SCORE = 0.5  # of the picture to keep, and where the page's slider starts
-
 
 def object_colours(labels: np.ndarray) -> np.ndarray:
     """(N, 3) uint8 RGB: one colour for each class, given out in the order in which classes come."""

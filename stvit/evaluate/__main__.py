@@ -23,7 +23,7 @@ from stvit.pretrained.records import catalogue
 with needs_extra("train"):
     from . import classify, coco, segment, video
     from .coco_annotations import read_annotations
-from .errors import first_of
+from .data import first_of
 from .run import add_common_arguments, check_common_arguments, load_model, run
 
 BENCHMARKS = {

@@ -21,7 +21,7 @@ from stvit.predict.preprocess import Preprocessing
 from stvit.training.datasets.classification import find_pictures
 from stvit.training.datasets.data import open_picture, picture_suffixes
 
-from .errors import SHOWN, EvaluationError
+from .data import SHOWN, EvaluationError
 from .results import Id
 from .run import EvaluatedModel, positive
 

@@ -19,8 +19,7 @@ from stvit.detection.detections import Detections
 from stvit.predict.load import test_scale
 
 from .coco_annotations import Annotations, CocoImage, category_ids, find_images, index
-from .errors import EvaluationError
-from .images import read_image
+from .data import EvaluationError, read_image
 from .results import Id
 from .run import EvaluatedModel, positive
 

@@ -21,7 +21,7 @@ from pycocotools.coco import COCO
 
 from stvit.class_names import COCO_CLASSES
 
-from .errors import SHOWN, EvaluationError, first_of
+from .data import SHOWN, EvaluationError, first_of
 from .results import Id
 
 FIELDS = {

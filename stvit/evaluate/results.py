@@ -7,7 +7,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from .errors import EvaluationError
+from .data import EvaluationError
 
 FORMAT = "stvit.evaluate 2"
 Id = int | str

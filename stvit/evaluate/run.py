@@ -31,7 +31,7 @@ from stvit.pretrained.records import ModelRecord, record
 from stvit.pretrained.resolve import sha256_of
 from stvit.training.runs import ORIGIN_FILE, Origin
 
-from .errors import EvaluationError, first_of
+from .data import EvaluationError, first_of
 from .results import Id, ResultsFile
 
 

@@ -16,12 +16,11 @@ from stvit.class_names import ADE20K_CLASSES
 from stvit.errors import UserError
 from stvit.predict.load import test_scale
 from stvit.segmentation import IGNORE_INDEX, SlidingWindow
-from stvit.segmentation.inference import PUBLISHED_RATIOS
+from stvit.segmentation.score_maps import PUBLISHED_RATIOS
 from stvit.training.datasets.data import UNREADABLE, open_picture, picture_suffixes
 from stvit.training.tasks.segment import confusion_matrix, segmentation_metrics
 
-from .errors import EvaluationError
-from .images import of_another_size
+from .data import EvaluationError, of_another_size
 from .results import Id
 from .run import EvaluatedModel, positive
 

@@ -11,11 +11,11 @@ from typing import Any
 import torch
 
 from stvit.errors import UserError
-from stvit.predict.clip_views import Sampling, classify_views, clip_indices, make_views
+from stvit.predict.clips import Sampling, classify_views, clip_indices, make_views
 from stvit.training.datasets.clips import VideoFile, read_list
 
 from .classify import TOP, accuracy
-from .errors import EvaluationError
+from .data import EvaluationError
 from .results import Id
 from .run import EvaluatedModel
 

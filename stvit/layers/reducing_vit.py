@@ -12,7 +12,7 @@ from stvit.layers.attention import attend, merge_heads, split_heads
 from stvit.pretrained.build import build_model
 from stvit.trace import LayerTrace, TokenTrace
 
-from .recompute import RecomputedLayers
+from .timm_training import RecomputedLayers
 
 NO_FEATURE_MAPS = (
     "{} gives up image tokens on the way, so it has no feature maps: call the model with return_trace=True for the "

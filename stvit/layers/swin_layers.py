@@ -11,8 +11,7 @@ from torch import Tensor, nn
 from stvit.trace import LayerTrace, TokenTrace
 
 from .attention import attend, merge_heads, split_heads
-from .layer_groups import LayerGroups, stage_groups, swin_groups
-from .recompute import RecomputedLayers
+from .timm_training import LayerGroups, RecomputedLayers, stage_groups, swin_groups
 from .windows import pad_to_multiple, window_partition, window_reverse
 
 #: added to the logits of token pairs that a cyclic shift brings together though they are not neighbours

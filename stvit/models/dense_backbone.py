@@ -19,10 +19,9 @@ from torch import Tensor, nn
 
 from stvit.init_weights import init_from_state_dict, number_merging_by_source
 from stvit.layers.attention import CrossAttentionLayer, SemanticLayer, attend, init_weights
-from stvit.layers.layer_groups import LayerGroups, stage_groups, swin_groups
 from stvit.layers.pooling import AdaptivePooling
-from stvit.layers.recompute import RecomputedLayers
 from stvit.layers.swin_layers import ConvStem, PatchMerging, PatchStem, SwinLayer, SwinStage, swin_layers
+from stvit.layers.timm_training import LayerGroups, RecomputedLayers, stage_groups, swin_groups
 from stvit.layers.windows import (
     gather_by_rows,
     pad_to_multiple,

@@ -18,7 +18,7 @@ from timm.models.swin_transformer import (
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from stvit.layers.recompute import RecomputedLayers
+from stvit.layers.timm_training import RecomputedLayers
 from stvit.pretrained.build import build_model
 from stvit.pretrained.records import DRIVE_PAGE, ModelRecord
 from stvit.trace import LayerTrace, TokenTrace

@@ -18,9 +18,7 @@ from torch import Tensor, nn
 
 from stvit.init_weights import init_from_swin
 from stvit.layers.attention import SemanticLayer, init_weights
-from stvit.layers.layer_groups import LayerGroups, stage_groups, swin_groups
 from stvit.layers.pooling import PoolingName, initial_centres
-from stvit.layers.recompute import RecomputedLayers
 from stvit.layers.recovery import DumbbellUnit, RecoveryLayer
 from stvit.layers.stgm import GlobalSTGMLayer, SpatialSTGMLayer
 from stvit.layers.swin_layers import (
@@ -32,6 +30,7 @@ from stvit.layers.swin_layers import (
     check_swin_input,
     swin_layers,
 )
+from stvit.layers.timm_training import LayerGroups, RecomputedLayers, stage_groups, swin_groups
 from stvit.pretrained.build import build_model
 from stvit.pretrained.records import PUBLISHED_CROP, STVIT_R_LICENCE, ModelRecord, classifier_figures
 from stvit.trace import LayerTrace

@@ -16,9 +16,7 @@ from torch import Tensor, nn
 
 from stvit.init_weights import init_from_swin
 from stvit.layers.attention import SemanticLayer, init_weights
-from stvit.layers.layer_groups import LayerGroups, semantic_swin_groups, stage_groups
 from stvit.layers.pooling import PoolingName, initial_centres
-from stvit.layers.recompute import RecomputedLayers
 from stvit.layers.reducing_vit import build_reducing_model, check_image_size
 from stvit.layers.stgm import GlobalSTGMLayer, SpatialSTGMLayer
 from stvit.layers.swin_layers import (
@@ -29,6 +27,7 @@ from stvit.layers.swin_layers import (
     check_swin_input,
     swin_layers,
 )
+from stvit.layers.timm_training import LayerGroups, RecomputedLayers, semantic_swin_groups, stage_groups
 from stvit.pretrained.records import PUBLISHED_CROP, ModelRecord, classifier_figures
 from stvit.trace import LayerTrace
 

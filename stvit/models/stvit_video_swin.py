@@ -23,10 +23,10 @@ from torch import Tensor, nn
 from stvit.init_weights import init_stvit_video_swin
 from stvit.layers.attention import SemanticLayer, init_weights
 from stvit.layers.clip_windows import Size3d
-from stvit.layers.frame_stgm import FrameGlobalSTGMLayer, FrameSTGMLayer
-from stvit.layers.layer_groups import LayerGroups, semantic_swin_groups, stage_groups
 from stvit.layers.pooling import initial_centres
+from stvit.layers.stgm import FrameGlobalSTGMLayer, FrameSTGMLayer
 from stvit.layers.swin_layers import SwinStage
+from stvit.layers.timm_training import LayerGroups, semantic_swin_groups, stage_groups
 from stvit.pretrained.records import ModelRecord
 from stvit.trace import LayerTrace
 
@@ -86,7 +86,7 @@ class STViTVideoSwin(ClipClassifier):
     """STViT on Video Swin; the module's docstring says what is published and what was chosen. No weights are public.
 
     Clips of any length run, and frames from one window in stage 3 on: 97 pixels a side with windows of 7 and patches of
-    4. The semantic part has no padding, see :class:`stvit.layers.frame_stgm.FrameSTGMLayer`.
+    4. The semantic part has no padding, see :class:`stvit.layers.stgm.FrameSTGMLayer`.
 
     Args:
         embed_dim: channels of the first stage.

@@ -24,6 +24,7 @@ from PIL import Image
 from timm.models import is_model
 from tqdm import tqdm
 
+from stvit.detection.detections import SHOWN_SCORE
 from stvit.errors import UserError, needs_extra
 from stvit.pretrained.model_cards import ModelCard, ModelCardError, read_card
 
@@ -41,7 +42,6 @@ MODELS = {
     "segment": "stvit_r_swin_small_upernet",
 }
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".avif", ".gif", ".bmp", ".tif", ".tiff"}  # of pictures in a folder
-LEAST_SCORE = 0.5
 JPEG_QUALITY = 90
 Result = Classification | DetectionResult | SegmentationResult
 
@@ -93,7 +93,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     add("--overlay", type=Path, metavar="OUT", help="draw on the picture, a JPEG or PNG; of several, into this folder")
     add("--json", action="store_true", help="one line of JSON for each picture on standard output")
     add("--scale", type=int, nargs=2, metavar=("LONG", "SHORT"), help="bounds of a detector's or segmenter's input")
-    add("--least-score", type=float, default=LEAST_SCORE, help="of the objects that are told (%(default)s)")
+    add("--least-score", type=float, default=SHOWN_SCORE, help="of the objects that are told (%(default)s)")
     add("--device", default="cuda" if torch.cuda.is_available() else "cpu", choices=["cpu", "cuda"])
     add("--precision", choices=PRECISIONS, help="(default: the device's fastest)")
     options = parser.parse_args(arguments)

@@ -7,8 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from stvit.segmentation import UperNet, label_map
-from stvit.segmentation.inference import scaled_hw
-from stvit.segmentation.losses import resize
+from stvit.segmentation.score_maps import resize, scaled_hw
 
 from .classifier import Wanted, forward, regions_of_batch
 from .device import Compute

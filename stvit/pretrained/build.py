@@ -1,4 +1,4 @@
-"""``pretrained=True``: the models' weights come through the resolver, whoever asks for them."""
+"""Build models whose ``pretrained=True`` loads weights through the resolver."""
 
 from __future__ import annotations
 

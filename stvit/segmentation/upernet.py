@@ -16,15 +16,21 @@ from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.models import generate_default_cfgs, register_model
 from torch import Tensor, nn
 
-from stvit.layers.layer_groups import LayerGroups, groups_within
-from stvit.layers.recompute import RecomputedLayers
+from stvit.layers.timm_training import LayerGroups, RecomputedLayers, groups_within
 from stvit.models.dense_backbone import dense_backbone
 from stvit.pretrained.build import build_model
 from stvit.pretrained.records import ModelRecord
 from stvit.trace import TokenTrace
 
-from .inference import SlidingWindow, average_probabilities, label_map, scaled_hw, sliding_logits
-from .losses import resize, segmentation_loss
+from .score_maps import (
+    SlidingWindow,
+    average_probabilities,
+    label_map,
+    resize,
+    scaled_hw,
+    segmentation_loss,
+    sliding_logits,
+)
 
 POOL_SCALES = (1, 2, 3, 6)
 AUXILIARY_STAGE = 2  # index of the map that the auxiliary head reads, the one at stride 16
@@ -178,7 +184,7 @@ class UperNet(RecomputedLayers, nn.Module):
             image: (H, W, 3) uint8 RGB.
             scale: bounds of the long and the short side that the picture is resized to, proportions kept.
             ratios: also run at these multiples of that size, probabilities averaged; see
-                :data:`stvit.segmentation.inference.PUBLISHED_RATIOS`.
+                :data:`stvit.segmentation.score_maps.PUBLISHED_RATIOS`.
             flip: also run mirrored.
             window: run on overlapping crops instead of the whole picture.
 

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from stvit.detection import Detections
+from stvit.detection.detections import SHOWN_SCORE
 from stvit.draw.canvas import Canvas, put_text
-from stvit.draw.objects import SHOWN_SCORE, draw_objects, object_names, track_colours
+from stvit.draw.objects import draw_objects, object_names, track_colours
 from stvit.draw.regions import draw_regions
 
 from .tracks import ObjectTracker, RegionTracker

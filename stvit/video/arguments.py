@@ -14,8 +14,7 @@ from torch import nn
 
 from stvit.class_names import KINETICS400_CLASSES
 from stvit.predict.classifier import Classifier, imagenet_classes
-from stvit.predict.clip_classifier import ClipClassifier
-from stvit.predict.clip_views import Sampling
+from stvit.predict.clips import ClipClassifier, Sampling
 from stvit.predict.detector import Detector
 from stvit.predict.load import PRECISIONS, BadClasses, Source, classes_of, load_network, test_scale
 from stvit.pretrained.model_cards import ModelCard, ModelCardError, read_card

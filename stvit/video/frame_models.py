@@ -13,8 +13,7 @@ from torch import Tensor
 
 from stvit.measure.macs import count_macs
 from stvit.predict.classifier import Classifier
-from stvit.predict.clip_classifier import ClipClassifier
-from stvit.predict.clip_views import Sampling, clip_indices, make_views, resize_short_side
+from stvit.predict.clips import ClipClassifier, Sampling, clip_indices, make_views, resize_short_side
 from stvit.predict.detector import Detector
 from stvit.predict.preprocess import PreparedPicture
 from stvit.predict.regions import TokenRegions

@@ -6,7 +6,7 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from stvit.detection import Detections
-from stvit.draw.objects import SHOWN_SCORE
+from stvit.detection.detections import SHOWN_SCORE
 from stvit.draw.regions import region_colours
 from stvit.predict.regions import TokenRegions
 

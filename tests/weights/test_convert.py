@@ -9,8 +9,7 @@ from safetensors import safe_open
 from torch import nn
 
 from stvit.checkpoint import CheckpointError, load_checkpoint, read_checkpoint
-from weights.__main__ import main
-from weights.convert import convert
+from weights.__main__ import convert, main
 
 
 @pytest.fixture

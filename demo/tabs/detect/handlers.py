@@ -20,9 +20,9 @@ from demo.predictors import DetectRun, check_short_side
 from demo.registry import ModelSpec
 from demo.tabs.image_tab import RANDOM_WEIGHTS_NOTE, ImageHandlers
 from demo.tabs.parts import Fields, weights_notice
-from demo.views.detect_view import detect_payload
+from demo.views.dense_view import detect_payload
 from stvit.detection import Detections
-from stvit.draw.objects import SHOWN_SCORE
+from stvit.detection.detections import SHOWN_SCORE
 from stvit.predict.media import read_image
 
 STILL_SHOWN = "Press Detect to try again. Token regions, timing and multiply-adds are still shown, with random weights."

@@ -15,7 +15,7 @@ from demo.tabs.detect.handlers import DetectHandlers
 from demo.tabs.image_tab import ImageParts, connect_image_tab
 from demo.tabs.parts import by_name, connect_download, download_button, heading, notices, on_change
 from demo.tabs.pickers import detector_pickers, picture_input
-from demo.views.detect_view import detect_view
+from demo.views.dense_view import detect_view
 
 SIZE_ON_CPU = 480
 EMPTY_BENCHMARK = (

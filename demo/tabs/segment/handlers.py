@@ -21,7 +21,7 @@ from demo.predictors import SegmentRun
 from demo.registry import ModelSpec
 from demo.tabs.image_tab import RANDOM_WEIGHTS_NOTE, ImageHandlers
 from demo.tabs.parts import Fields, weights_notice
-from demo.views.segment_view import segment_payload
+from demo.views.dense_view import segment_payload
 from stvit.draw.classes import class_colours
 from stvit.predict.media import read_image
 

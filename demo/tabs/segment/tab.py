@@ -15,7 +15,7 @@ from demo.tabs.image_tab import ImageParts, connect_image_tab
 from demo.tabs.parts import by_name, connect_download, download_button, heading, notices, on_change
 from demo.tabs.pickers import model_list, picture_input
 from demo.tabs.segment.handlers import SegmentHandlers
-from demo.views.segment_view import segment_view
+from demo.views.dense_view import segment_view
 
 WHAT_IT_KNOWS = "These segmenters know ten kinds of garments and background, and nothing else."
 NO_OFFICIAL_WEIGHTS = (

@@ -19,7 +19,7 @@ from torchvision.transforms import v2
 
 from stvit.class_names import KINETICS400_CLASSES
 from stvit.evaluate.coco_annotations import is_file
-from stvit.predict.clip_views import CLIP_LENGTH, DEVIATION, FRAME_INTERVAL, MEAN, clip_indices, make_views
+from stvit.predict.clips import CLIP_LENGTH, DEVIATION, FRAME_INTERVAL, MEAN, clip_indices, make_views
 from stvit.training.batches import Share, evaluation_batches
 from stvit.training.recipe import DataPaths, Recipe, RecipeError, Table, read_table
 from stvit.video.decode import ClipReader

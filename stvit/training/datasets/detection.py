@@ -33,8 +33,7 @@ from stvit.evaluate.coco_annotations import (
     first_of,
     read_annotations,
 )
-from stvit.evaluate.errors import EvaluationError
-from stvit.evaluate.images import of_another_size, read_image
+from stvit.evaluate.data import EvaluationError, of_another_size, read_image
 from stvit.training.batches import Share
 from stvit.training.recipe import AnyTuple, DataPaths, Recipe, RecipeError, Table, read_table
 

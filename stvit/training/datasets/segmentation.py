@@ -21,8 +21,7 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 
 from stvit.class_names import ADE20K_CLASSES
-from stvit.evaluate.errors import EvaluationError
-from stvit.evaluate.images import read_image
+from stvit.evaluate.data import EvaluationError, read_image
 from stvit.segmentation import IGNORE_INDEX
 from stvit.training.recipe import AnyTuple, DataPaths, Recipe, RecipeError, Table, read_table
 

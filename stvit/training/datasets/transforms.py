@@ -14,8 +14,7 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional
 
-from stvit.segmentation.inference import scaled_hw
-from stvit.segmentation.losses import IGNORE_INDEX
+from stvit.segmentation.score_maps import IGNORE_INDEX, scaled_hw
 
 CROP_ATTEMPTS = 10
 

@@ -10,7 +10,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from stvit.predict.clip_views import average_views
+from stvit.predict.clips import average_views
 from stvit.training.datasets.clips import Kinetics
 from stvit.training.datasets.data import make_data
 from stvit.training.recipe import DataPaths, Recipe, RecipeError, Table, read_table

@@ -7,7 +7,7 @@ import stvit
 from demo.model_specs import STVIT_VIDEO_SWIN, VIDEO_SWIN
 from demo.registry import UnknownModel
 from demo.video import ACTION, CLASSIFY, DETECT, NO_BASELINE, BadChoice, ClipJob, make_job, named_job, sampling_of
-from stvit.predict.clip_views import Sampling
+from stvit.predict.clips import Sampling
 from tests.demo.conftest import OFFERED
 
 MODEL, PEER = "stvit_video_swin_tiny", "video_swin_tiny"

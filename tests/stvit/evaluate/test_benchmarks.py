@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from stvit.evaluate import __main__ as command
 from stvit.evaluate import run as run_module
 from stvit.evaluate.classify import labelled_folder
-from stvit.evaluate.errors import EvaluationError
+from stvit.evaluate.data import EvaluationError
 from stvit.training.runs import Origin
 from tests.stvit.video.clips import make_clip
 

@@ -16,8 +16,7 @@ from pycocotools import mask as rle
 from stvit.class_names import COCO_CATEGORY_IDS, COCO_CLASSES
 from stvit.evaluate.coco import encode_mask
 from stvit.evaluate.coco_annotations import CocoImage, category_ids, find_images, read_annotations, run_lengths
-from stvit.evaluate.errors import EvaluationError
-from stvit.evaluate.images import read_image
+from stvit.evaluate.data import EvaluationError, read_image
 
 H, W = 24, 32
 MASK = encode_mask(np.arange(H * W).reshape(H, W) % 7 > 2)

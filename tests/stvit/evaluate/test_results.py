@@ -11,8 +11,7 @@ from PIL import Image
 from pycocotools import mask as rle
 
 from stvit.evaluate.coco import encode_mask
-from stvit.evaluate.errors import EvaluationError
-from stvit.evaluate.images import read_image
+from stvit.evaluate.data import EvaluationError, read_image
 from stvit.evaluate.results import ResultsFile
 
 

@@ -5,9 +5,8 @@ from typing import Any
 import pytest
 import torch
 
-from stvit.layers.frame_stgm import FrameSTGMLayer
 from stvit.layers.pooling import initial_centres
-from stvit.layers.stgm import GlobalSTGMLayer, WholeMapSTGMLayer
+from stvit.layers.stgm import FrameSTGMLayer, GlobalSTGMLayer, WholeMapSTGMLayer
 from stvit.models.stvit_video_swin import STViTVideoSwin
 from tests.stvit.models.clip_models import SIZES, clips, spread, with_semantic_tokens
 

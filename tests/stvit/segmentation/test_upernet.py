@@ -21,7 +21,7 @@ from stvit.segmentation import (
     segmentation_loss,
     sliding_logits,
 )
-from stvit.segmentation.inference import scaled_hw
+from stvit.segmentation.score_maps import scaled_hw
 
 NARROW = {"embed_dim": 16, "depths": (1, 1, 6, 1), "num_heads": (1, 2, 4, 8), "channels": 16, "auxiliary_channels": 8}
 

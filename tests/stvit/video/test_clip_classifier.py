@@ -11,8 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from stvit.predict.clip_classifier import ClipClassifier
-from stvit.predict.clip_views import DEVIATION, MEAN, Sampling, classify_views, clip_indices, make_views
+from stvit.predict.clips import DEVIATION, MEAN, ClipClassifier, Sampling, classify_views, clip_indices, make_views
 from stvit.video.__main__ import main, report_views
 from stvit.video.decode import ClipReader
 from stvit.video.frame_models import WindowClassifier

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from stvit.predict.clip_views import DEVIATION, MEAN, clip_indices
+from stvit.predict.clips import DEVIATION, MEAN, clip_indices
 from stvit.training.batches import Share, seed_everything
 from stvit.training.datasets.clips import Kinetics, VideoFile, read_list
 from stvit.training.datasets.data import SkipUnreadable

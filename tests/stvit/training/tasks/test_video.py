@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 import stvit
-from stvit.predict.clip_views import DEVIATION, MEAN
+from stvit.predict.clips import DEVIATION, MEAN
 from stvit.training.__main__ import main
 from stvit.training.batches import Share
 from stvit.training.checkpoints import read_metrics

@@ -1,15 +1,43 @@
-"""Layers in order, for timm's layer-wise learning rates: which parameters belong to which, by their names.
+"""Serve timm's training: gradient checkpointing, and layers in order for layer-wise learning rates.
 
-A table maps kinds of layers, in order, to patterns of names; the numbers that a pattern captures order the layers of
-its kind. What no pattern matches comes last: heads, and what stands between a backbone and them.
+A table of layer groups maps kinds of layers, in order, to patterns of parameter names; the numbers that a pattern
+captures order the layers of its kind. What no pattern matches comes last: heads, and what stands between a backbone and
+them.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
+import torch
+from timm.models import checkpoint
 from timm.models._manipulate import MATCH_PREV_GROUP
+
+
+class RecomputedLayers:
+    """Mixin for modules that run layers. With gradient checkpointing, activations inside a layer are computed again in
+    the backward pass instead of being kept; :meth:`set_grad_checkpointing` reaches all such modules below.
+
+    Attributes:
+        grad_checkpointing: whether the layers that this module runs are recomputed.
+    """
+
+    grad_checkpointing: bool = False
+
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        """Switch gradient checkpointing on or off; timm's interface."""
+        for module in self.modules():
+            if isinstance(module, RecomputedLayers):
+                module.grad_checkpointing = enable
+
+    def run_layer(self, layer: Callable[..., Any], *arguments: Any) -> Any:
+        """``layer(*arguments)``; with gradient checkpointing, only the arguments are kept for the backward pass."""
+        if self.grad_checkpointing and torch.is_grad_enabled():
+            return checkpoint(layer, *arguments)
+        return layer(*arguments)
+
 
 LayerGroups = dict[str, list[tuple[str, tuple[float, ...] | None]]]
 

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from stvit.predict.clip_views import (
+from stvit.predict.clips import (
     average_views,
     classify_views,
     clip_indices,

@@ -1,13 +1,27 @@
-"""Reading the images of a data set."""
+"""Read the images of a data set, and say what is wrong with it."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from PIL import ExifTags, Image, ImageOps
 
-from .errors import EvaluationError
+from stvit.errors import UserError
+
+SHOWN = 4  # problems that a message names
+
+
+class EvaluationError(UserError, RuntimeError):
+    """The evaluation cannot go on, or its data cannot be used."""
+
+
+def first_of(problems: Sequence[str]) -> str:
+    """The first few problems, and how many more there are."""
+    more = f"; and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
+    return "; ".join(problems[:SHOWN]) + more
+
 
 SIDES_EXCHANGED = range(5, 9)  # EXIF orientations with a quarter turn
 
