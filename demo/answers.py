@@ -1,4 +1,4 @@
-"""What the page shows of a run: a predictor's result, the model that gave it, its weights, its device, its times."""
+"""Results of the page: a predictor's result with the model that gave it, its weights, its device, its times."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ class SameModel(UserError, ValueError):
 
 @dataclass(frozen=True)
 class BenchmarkEntry:
-    """One model and what is known of it so far; ``None`` where nothing is measured yet.
+    """Figures of one model so far; ``None`` where nothing is measured yet.
 
     Attributes:
         spec: which model it is.
@@ -108,7 +108,7 @@ States = Generator[BenchmarkState, None, BenchmarkState]  # every state on the w
 
 
 def check_batch_size(value: object) -> int:
-    """``value`` as one of ``BATCH_SIZES``.
+    """Return ``value`` if it is one of ``BATCH_SIZES``.
 
     Raises:
         BadBatchSize: anything else.
@@ -162,7 +162,7 @@ def with_peak_memory(
     inputs: Mapping[ModelSpec, Tensor],
     state: BenchmarkState,
 ) -> BenchmarkState:
-    """The state with the peak memory of one pass over the inputs, by model."""
+    """Measure the peak memory of one pass of each model over its inputs; returns the state with both."""
     model, baseline = (
         predictors.compute.run(peak_memory_bytes, network, inputs[spec]) for spec, network in networks.items()
     )
@@ -263,7 +263,7 @@ def _run_once(
     sizes: tuple[int, ...],
     prepare: Callable[[int], Tensor],
 ) -> tuple[int, Tensor]:
-    """The first size that all networks have memory for, and the input of that size."""
+    """Find the first size that all networks have memory for; returns it and the input of that size."""
 
     def run(size: int) -> Tensor:
         images = prepare(size)
@@ -311,8 +311,8 @@ def measured(
     max_rounds: int,
     max_seconds: float,
 ) -> Iterator[tuple[float, tuple[LatencySummary, LatencySummary], Quartiles | None]]:
-    """Run two networks in turns, each on its own input; every now and then the part done, a summary of each, and the
-    first one's speed-up, until the rounds or the seconds are used up."""
+    """Run two networks in turns, each on its own input, until the rounds or the seconds are used up; yields the
+    part done, a summary of each and the first one's speed-up, every ``REPORT_EVERY_S``."""
     times: dict[str, list[float]] = {spec.name: [] for spec in networks}
     by_name = {spec.name: network for spec, network in networks.items()}
     seen = {spec.name: inputs[spec] for spec in networks}

@@ -121,7 +121,7 @@ class FramePrediction:
 
 
 class LiveModels:
-    """Models, ready for frames of one size; of each network the latest few. They go with the store's own entry, so
+    """Models, ready for frames of one size; of each network the latest few. They go with the cache's own entry, so
     that nothing is kept here beyond its budget."""
 
     def __init__(self, predictors: Predictors) -> None:

@@ -1,4 +1,4 @@
-"""The one place where errors for people are told to them: by the page and by the API."""
+"""Tell errors to the people they are written for, on the page and in the API."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Models in memory: loaded at their first use, kept within a budget; and runs that need less where memory is short."""
+"""Keep models in memory within a budget, loaded at their first use; fall back to less work where memory is short."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class LoadedModel:
 
 
 class ModelCache:
-    """Loaded models, the least recently used given up first when their parameters exceed the budget."""
+    """Keeps loaded models; drops the least recently used when their parameters exceed the budget."""
 
     def __init__(self, device: torch.device, precision: torch.dtype, budget_bytes: int = MODEL_BUDGET_BYTES) -> None:
         self.device, self.precision = device, precision
@@ -71,9 +71,9 @@ class ModelCache:
         self._loading: defaultdict[str, Lock] = defaultdict(Lock)
 
     def get(self, spec: ModelSpec, progress: Progress | None = None, *, retry: bool = False) -> LoadedModel:
-        """The model; at its first use its weights are downloaded (``progress`` gets done and total bytes).
+        """Return the model; at its first use, download its weights (``progress`` gets done and total bytes).
 
-        A model without weights is tried again when ``retry`` is set and the last try is some time ago.
+        With ``retry``, try a model without weights again when the last try is ``RETRY_AFTER_S`` ago.
 
         Raises:
             OutOfMemory: the device has no room for it, even alone.
@@ -113,7 +113,7 @@ class ModelCache:
         return LoadedModel(spec, network, weights, problem, next_step, time.monotonic())
 
     def _place(self, network: nn.Module) -> nn.Module:
-        """The network on the device, in its precision; where memory is short, the other models are given up for it."""
+        """Move the network to the device, in its precision; where memory is short, drop the other models for it."""
         try:
             return network.to(self.device, self.precision)
         except (RuntimeError, MemoryError) as error:
@@ -166,7 +166,7 @@ def release_memory(device: torch.device) -> None:
 
 
 def first_that_fits(sizes: Sequence[Size], run: Callable[[Size], Result], device: torch.device) -> tuple[Size, Result]:
-    """The first of ``sizes`` that ``run`` has memory for, and what it returned.
+    """Try ``sizes`` in order; returns the first that ``run`` has memory for, and what it returned.
 
     Raises:
         OutOfMemory: it has memory for none of them.

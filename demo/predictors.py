@@ -71,7 +71,7 @@ class ClassifyRun:
 
 @dataclass(frozen=True)
 class DetectRun:
-    """A picture and what a detector says about it."""
+    """A picture and the objects that a detector found."""
 
     source: SourceImage
     result: DetectAnswer
@@ -79,14 +79,14 @@ class DetectRun:
 
 @dataclass(frozen=True)
 class SegmentRun:
-    """A picture and what a segmenter says about it."""
+    """A picture and the labels that a segmenter gave."""
 
     source: SourceImage
     result: SegmentAnswer
 
 
 class Predictors:
-    """Runs models on one device, one request at a time; in the precision that is fastest there, or a chosen one."""
+    """Run the page's models on one device, one request at a time; in its fastest precision, or a chosen one."""
 
     def __init__(self, device: torch.device | None = None, precision: torch.dtype | None = None) -> None:
         self.device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -110,13 +110,13 @@ class Predictors:
 
     @staticmethod
     def prepared_for(picture: Picture, prepared: ModelSpec, model: ModelSpec) -> Picture:
-        """A picture that was prepared for one model as another takes it; itself where both take it alike."""
+        """Prepare for another model what was prepared for one; returns the picture itself where both take it alike."""
         if preprocessing_of(prepared) == preprocessing_of(model):
             return picture
         return _prepared(picture.source, picture.decode_ms, model)
 
     def classify_file(self, path: str | Path, model: ModelSpec, baseline: ModelSpec) -> ClassifyRun:
-        """Both models on the same image file.
+        """Classify an image file with both models.
 
         Raises:
             MediaError: the file cannot be read as an image.
@@ -126,12 +126,12 @@ class Predictors:
         return ClassifyRun(picture, result, self.classify(seen.prepared, baseline), seen)
 
     def classify_one(self, path: str | Path, model: ModelSpec) -> tuple[Picture, ClassifyAnswer]:
-        """One model on an image file; raises as ``classify_file`` does."""
+        """Classify an image file with one model; raises as ``classify_file`` does."""
         picture = self.open_picture(path, model)
         return picture, self.classify(picture.prepared, model)
 
     def classify(self, prepared: PreparedPicture, model: ModelSpec) -> ClassifyAnswer:
-        """What one model says about one prepared picture; no predictions if it has no weights."""
+        """Classify a prepared picture with one model; no predictions if it has no weights."""
         loaded = self.model_cache.get(model)
         classifier = self.classifier(loaded)
         if self.first_use(loaded.network):
@@ -142,13 +142,13 @@ class Predictors:
         return ClassifyAnswer(**vars(result), **self._origin(loaded), model_ms=laps_ms["model"])
 
     def classifier(self, loaded: LoadedModel, *, all_names: bool = True) -> Classifier:
-        """A classifier of the page on its device; its classes of ImageNet have all their names, or the usual one."""
+        """Make a classifier on the device; its classes of ImageNet have all their names, or the usual one."""
         spec = loaded.spec
         preprocessing, classes = preprocessing_of(spec), spec.classes or imagenet_classes(all_names=all_names)
         return Classifier(loaded.network, preprocessing=preprocessing, classes=classes, compute=self.compute)
 
     def detect_file(self, path: str | Path, model: ModelSpec, short_side: int) -> DetectRun:
-        """The objects in an image file.
+        """Detect the objects in an image file.
 
         Raises:
             MediaError: the file cannot be read as an image.
@@ -161,7 +161,7 @@ class Predictors:
         return DetectRun(source, replace(result, times=replace(result.times, decode_ms=decode_ms)))
 
     def detect(self, pixels: np.ndarray, model: ModelSpec, short_side: int) -> DetectAnswer:
-        """The objects in a picture, (H, W, 3) uint8 RGB; at a smaller size where the device has not enough memory.
+        """Detect the objects in a picture, (H, W, 3) uint8 RGB; at a smaller size where memory is short.
 
         Raises:
             OutOfMemory: not even the smallest size fits.
@@ -181,11 +181,11 @@ class Predictors:
         return DetectAnswer(**vars(result), **origin, asked_short_side=short_side, short_side=side, times=times)
 
     def detector(self, loaded: LoadedModel) -> Detector:
-        """A detector of the page on its device."""
+        """Make a detector on the device."""
         return Detector(loaded.network, classes=loaded.spec.classes or COCO_CLASSES, compute=self.compute)
 
     def segment_file(self, path: str | Path, model: ModelSpec) -> SegmentRun:
-        """The class of every pixel of an image file.
+        """Label every pixel of an image file with its class.
 
         Raises:
             MediaError: the file cannot be read as an image.
@@ -196,7 +196,7 @@ class Predictors:
         return SegmentRun(source, replace(result, times=replace(result.times, decode_ms=decode_ms)))
 
     def segment(self, pixels: np.ndarray, model: ModelSpec) -> SegmentAnswer:
-        """The class of every pixel of a picture, (H, W, 3) uint8 RGB; in coarser steps where memory is short.
+        """Label every pixel of a picture, (H, W, 3) uint8 RGB, with its class; in coarser steps where memory is short.
 
         Raises:
             OutOfMemory: not even the smallest map fits.
@@ -216,7 +216,7 @@ class Predictors:
         return SegmentAnswer(**vars(result), **self._origin(loaded), times=times)
 
     def segmenter(self, loaded: LoadedModel) -> Segmenter:
-        """A segmenter of the page on its device."""
+        """Make a segmenter on the device."""
         spec = loaded.spec
         scale = spec.input_size, spec.input_size
         return Segmenter(loaded.network, classes=spec.classes, scale=scale, compute=self.compute)
@@ -230,13 +230,13 @@ class Predictors:
 
 
 def preprocessing_of(model: ModelSpec) -> Preprocessing:
-    """How the input of a classifier of the page is made."""
+    """Return how the input of a classifier of the page is made."""
     published = Preprocessing.of(record(model.model).to_dict())
     return replace(published, input_size=model.input_size, crop_pct=model.crop_pct)
 
 
 def check_short_side(value: object) -> int:
-    """``value`` as one of ``SHORT_SIDES``.
+    """Return ``value`` if it is one of ``SHORT_SIDES``.
 
     Raises:
         BadSize: anything else.
@@ -248,13 +248,13 @@ def check_short_side(value: object) -> int:
 
 
 def input_side(detector: ModelSpec, short_side: int) -> int:
-    """The short side of a detector's input: the chosen one, but for bundled detectors, which know objects of the sizes
-    that they were trained on and no others."""
+    """Return the short side of a detector's input: the chosen one; that of training for bundled detectors, which
+    know no objects of other sizes."""
     return detector.input_size if detector.bundled else short_side
 
 
 def sizes_from(short_side: int) -> tuple[int, ...]:
-    """The sizes to try: the chosen one, then smaller ones."""
+    """Return the sizes to try: the chosen one, then smaller ones."""
     return (short_side, *(side for side in SHORT_SIDES if side < short_side))
 
 
