@@ -37,6 +37,20 @@ class ImageParts:
     benchmark_state: gr.State
 
 
+def comparison_parts(what: str, empty: str) -> dict[str, Component]:
+    """Lay out the comparison of single inputs: two buttons, then the chart; returns these parts by their names.
+
+    Args:
+        what: is compared, the chart's id too, e.g. ``"backbones"``.
+        empty: shown in place of a chart at first, HTML.
+    """
+    with gr.Row(elem_classes="race-controls"):
+        compare = gr.Button(f"Compare the {what}", variant="primary", elem_id=f"compare-{what}")
+        cancel = gr.Button("Cancel", interactive=False, elem_id=f"cancel-{what}")
+    benchmark = gr.HTML(empty, elem_id=what, apply_default_css=False)
+    return {"compare": compare, "cancel": cancel, "benchmark": benchmark, "benchmark_state": gr.State(None)}
+
+
 class ImageHandlers(ABC):
     """The event handlers that such a tab has beside its own. Values of a tab's inputs are the path of the picture, then
     ``chosen``: what was chosen beside it.

@@ -12,7 +12,7 @@ from demo.page.gradio_private import ModelList
 from demo.predictors import SHORT_SIDES
 from demo.runtime import AT_ONCE, Runtime
 from demo.tabs.detect.handlers import DetectHandlers
-from demo.tabs.image_tab import ImageParts, connect_image_tab
+from demo.tabs.image_tab import ImageParts, comparison_parts, connect_image_tab
 from demo.tabs.parts import by_name, connect_download, download_button, heading, notices, on_change
 from demo.tabs.pickers import detector_pickers, picture_input
 from demo.views.dense_view import detect_view
@@ -70,20 +70,14 @@ def _lay_out(runtime: Runtime, gallery: Gallery) -> Parts:
             about = notices("detect-about")
             steps = notices("steps")
     heading("What it saves", "The two backbones, measured here and now on this picture")
-    with gr.Row(elem_classes="race-controls"):
-        compare = gr.Button("Compare the backbones", variant="primary", elem_id="compare-backbones")
-        cancel = gr.Button("Cancel", interactive=False, elem_id="cancel-backbones")
-    benchmark = gr.HTML(EMPTY_BENCHMARK, elem_id="backbones", apply_default_css=False)
+    comparison = comparison_parts("backbones", EMPTY_BENCHMARK)
     return Parts(
         picture=picture,
         examples=examples,
         about=about,
         notice=notice,
         run=run,
-        compare=compare,
-        cancel=cancel,
-        benchmark=benchmark,
-        benchmark_state=gr.State(None),
+        **comparison,
         fallback=fallback,
         detector=detector,
         short_side=short_side,

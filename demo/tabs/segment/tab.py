@@ -11,7 +11,7 @@ from demo.page.about import about
 from demo.page.examples import Gallery
 from demo.page.gradio_private import ModelList
 from demo.runtime import AT_ONCE, Runtime
-from demo.tabs.image_tab import ImageParts, connect_image_tab
+from demo.tabs.image_tab import ImageParts, comparison_parts, connect_image_tab
 from demo.tabs.parts import by_name, connect_download, download_button, heading, notices, on_change
 from demo.tabs.pickers import model_list, picture_input
 from demo.tabs.segment.handlers import SegmentHandlers
@@ -68,20 +68,14 @@ def _lay_out(runtime: Runtime, gallery: Gallery) -> Parts:
             words = notices("segment-about", about([runtime.registry.first("segment")]))
             steps = notices("segment-steps")
     heading("What it saves", "Both segmenters as wholes, measured here and now on this picture")
-    with gr.Row(elem_classes="race-controls"):
-        compare = gr.Button("Compare the segmenters", variant="primary", elem_id="compare-segmenters")
-        cancel = gr.Button("Cancel", interactive=False, elem_id="cancel-segmenters")
-    benchmark = gr.HTML(EMPTY_BENCHMARK, elem_id="segmenters", apply_default_css=False)
+    comparison = comparison_parts("segmenters", EMPTY_BENCHMARK)
     return Parts(
         picture=picture,
         examples=examples,
         about=words,
         notice=told,
         run=run,
-        compare=compare,
-        cancel=cancel,
-        benchmark=benchmark,
-        benchmark_state=gr.State(None),
+        **comparison,
         segmenter=segmenter,
         segmentation=segmentation,
         steps=steps,
