@@ -17,7 +17,7 @@ from torch import nn
 
 from stvit.checkpoint import CheckpointError
 from stvit.factory import create_model
-from stvit.predict.load import PRECISIONS, Source
+from stvit.predict.load import PRECISIONS, Source, add_ema_arguments
 from stvit.pretrained.model_cards import (
     BundledCard,
     CardTask,
@@ -95,11 +95,7 @@ def add_common_arguments(parser: argparse.ArgumentParser, default_precision: str
     which.add_argument("--model", metavar="NAME", help="name of a registered model")
     which.add_argument("--record", type=Path, metavar="FILE", help="a trained model by its card, a .json")
     add("--checkpoint", type=Path, metavar="FILE", help="weights of --model (default: the published ones)")
-    ema = parser.add_mutually_exclusive_group()
-    ema.add_argument(
-        "--use-ema", dest="use_ema", action="store_true", default=None, help="averaged weights of the file"
-    )
-    ema.add_argument("--no-ema", dest="use_ema", action="store_false", help="the others, where it holds both")
+    add_ema_arguments(parser)
     add("--option", type=key_value, action="append", default=[], metavar="KEY=VALUE", help="argument of the model")
     add("--num-classes", type=positive, metavar="N", help="classes of the checkpoint (default: the model's)")
     add("--device", default="cuda" if torch.cuda.is_available() else "cpu", choices=["cpu", "cuda"])

@@ -31,7 +31,7 @@ from stvit.pretrained.model_cards import ModelCard, ModelCardError, read_card
 from .classifier import Classifier
 from .detector import Detector
 from .device import compute_in_one_place, keep_freed_memory
-from .load import PRECISIONS, Source, classes_of, load_network, test_scale
+from .load import PRECISIONS, Source, add_ema_arguments, classes_of, load_network, test_scale
 from .media import MediaError, SourceImage, read_image
 from .results import Classification, DetectionResult, SegmentationResult
 from .segmenter import Segmenter
@@ -90,6 +90,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     weights.add_argument("--checkpoint", type=Path, metavar="FILE", help="its weights (default: the published ones)")
     weights.add_argument("--pretrained", action="store_true", help="the published weights, or the card's (default)")
     weights.add_argument("--random-weights", action="store_true", help="no weights, so no predictions")
+    add_ema_arguments(parser)
     add("--overlay", type=Path, metavar="OUT", help="draw on the picture, a JPEG or PNG; of several, into this folder")
     add("--json", action="store_true", help="one line of JSON for each picture on standard output")
     add("--scale", type=int, nargs=2, metavar=("LONG", "SHORT"), help="bounds of a detector's or segmenter's input")
@@ -100,7 +101,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     name = options.model or (options.record.model if options.record else MODELS[options.task or "classify"])
     if not is_model(name):
         parser.error(f"unknown model: {name}. List the names with `timm.list_models()`")
-    options.source = Source(name, options.checkpoint, options.record)
+    options.source = Source(name, options.checkpoint, options.record, options.use_ema)
     if problem := next(_problems(options), None):
         parser.error(problem)
     return options
@@ -121,6 +122,8 @@ def _problems(options: argparse.Namespace) -> Iterator[str]:
         yield f"{source.name} is a clip model: run it with python -m stvit.video"
     if options.task not in (None, source.kind):
         yield f"{source.name} is no model for --task {options.task}: its --task is {source.kind}"
+    if options.use_ema is not None and not source.checkpoint:
+        yield "--use-ema and --no-ema choose among the weights of a file: name it with --checkpoint"
     if options.scale and (source.kind == "classify" or min(options.scale) < 1):
         yield "--scale takes two numbers from 1 on, for a detector or a segmenter"
     if not 0 <= options.least_score <= 1:

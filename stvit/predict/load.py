@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,11 +57,13 @@ class Source:
         name: registered name.
         checkpoint: its weights; ``None`` for the published ones, or those beside its card.
         card: of a trained model.
+        use_ema: which weights of a checkpoint with averaged ones, see :func:`stvit.checkpoint.read_checkpoint`.
     """
 
     name: str
     checkpoint: Path | None = None
     card: ModelCard | None = None
+    use_ema: bool | None = None
 
     @property
     def label(self) -> str:
@@ -89,24 +92,33 @@ def load_network(
     if source.card:
         network = source.card.build()
         if not random:
-            load_checkpoint(network, source.checkpoint or resolve_card(source.card).path)
+            load_checkpoint(network, source.checkpoint or resolve_card(source.card).path, source.use_ema)
     else:
-        network = _published(source.name, None if random else source.checkpoint, pretrained=not random)
+        network = _published(source, None if random else source.checkpoint, pretrained=not random)
     if random:
         wake_layer_scale(network)
     return network.to(device, precision or best_precision(device)).requires_grad_(False)
 
 
-def _published(name: str, checkpoint: Path | None, pretrained: bool) -> nn.Module:
+def add_ema_arguments(parser: argparse.ArgumentParser) -> None:
+    """Give a command ``--use-ema`` and ``--no-ema``; ``use_ema`` is ``None`` without either."""
+    ema = parser.add_mutually_exclusive_group()
+    ema.add_argument("--use-ema", action="store_true", default=None, help="averaged weights of --checkpoint")
+    ema.add_argument("--no-ema", dest="use_ema", action="store_false", help="the others, where it holds both")
+
+
+def _published(source: Source, checkpoint: Path | None, pretrained: bool) -> nn.Module:
     """The network with the weights of a file, else with the published ones if they are wanted."""
     try:
-        return create_model(name, checkpoint, pretrained=pretrained and checkpoint is None)
+        return create_model(
+            source.name, checkpoint, pretrained=pretrained and checkpoint is None, use_ema=source.use_ema
+        )
     except CheckpointError:
         raise
     except WeightsUnavailable as error:
         raise NoWeights(error.problem, f"{error.next_step} {ELSEWHERE}") from error
     except (RuntimeError, ValueError, OSError) as error:  # timm's own download, and models without published weights
-        raise NoWeights(f"The published weights of {name} cannot be loaded ({error}).", ELSEWHERE) from error
+        raise NoWeights(f"The published weights of {source.name} cannot be loaded ({error}).", ELSEWHERE) from error
 
 
 def classes_of(source: Source, network: nn.Module) -> Sequence[str]:

@@ -16,7 +16,7 @@ from stvit.class_names import KINETICS400_CLASSES
 from stvit.predict.classifier import Classifier, imagenet_classes
 from stvit.predict.clips import ClipClassifier, Sampling
 from stvit.predict.detector import Detector
-from stvit.predict.load import PRECISIONS, BadClasses, Source, classes_of, load_network, test_scale
+from stvit.predict.load import PRECISIONS, BadClasses, Source, add_ema_arguments, classes_of, load_network, test_scale
 from stvit.pretrained.model_cards import ModelCard, ModelCardError, read_card
 
 from .frame_models import FrameClassifier, FrameDetector, WindowClassifier
@@ -44,7 +44,10 @@ def parse(arguments: list[str] | None, description: str) -> argparse.Namespace:
     sides = [(model, options.checkpoint, options.record)]
     if options.baseline or options.baseline_record:
         sides.append((options.baseline, options.baseline_checkpoint, options.baseline_record))
-    options.sides = [Source(name or record.model, checkpoint, record) for name, checkpoint, record in sides]
+    options.sides = [
+        Source(name or record.model, checkpoint, record, options.use_ema if checkpoint else None)
+        for name, checkpoint, record in sides
+    ]
     problem = next(_problems(options), None)
     if problem:
         parser.error(problem)
@@ -67,6 +70,7 @@ def _parser(description: str) -> argparse.ArgumentParser:
     other.add_argument("--baseline", metavar="NAME", help="a model beside it, each at its real pace")
     other.add_argument("--baseline-record", type=_card, metavar="FILE", help="likewise a trained one")
     add("--baseline-checkpoint", type=Path, metavar="FILE")
+    add_ema_arguments(parser)
     add("--records", type=Path, metavar="FILE", help="results on each frame, as JSON lines")
     add("--scale", type=int, nargs=2, metavar=("LONG", "SHORT"), help="of a detector (default: as it was trained)")
     add(
@@ -136,6 +140,8 @@ def _of_models(options: argparse.Namespace) -> Iterator[str]:
         yield "--baseline-checkpoint is of a baseline: name that with --baseline or --baseline-record"
     if options.baseline_checkpoint and options.random_weights:
         yield "--random-weights leaves out all weights: give it without --baseline-checkpoint"
+    if options.use_ema is not None and not (options.checkpoint or options.baseline_checkpoint):
+        yield "--use-ema and --no-ema choose among the weights of a file: name it with --checkpoint"
     if options.classes and (options.task != "action" or all(side.card for side in options.sides)):
         yield "--classes names what a clip model without a card knows; others' names stand in their --record"
     if options.views and (options.task != "action" or options.random_weights):

@@ -9,9 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
+import stvit
 from stvit.predict.__main__ import main
+from stvit.predict.classifier import imagenet_classes
 from stvit.predict.media import read_image
 from tests import bundled_stand_ins
 
@@ -165,3 +168,21 @@ def test_without_any_picture_no_model_is_loaded(tmp_path: Path, capsys: pytest.C
     assert main([str(tmp_path / "*.jpg"), "--checkpoint", "none.pth", "--device", "cpu"]) == 1
     printed = capsys.readouterr()
     assert "there is no picture of this name" in printed.err and len(printed.err.splitlines()) == 1
+
+
+@pytest.mark.parametrize("kind", ["ema", "no-ema"])
+def test_of_a_file_with_averaged_weights_either_can_be_chosen(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str
+) -> None:
+    network = stvit.create_model("stvit_deit_tiny_patch16_224")
+    favoured = {name: {**network.state_dict(), "head.bias": 99 * torch.eye(1000)[index]} for name, index in
+                (("state_dict_ema", 7), ("state_dict", 3))}  # fmt: skip
+    torch.save(favoured, tmp_path / "both.pth")
+    arguments = [str(photos / "0.png"), "--model", "stvit_deit_tiny_patch16_224", "--device", "cpu", "--json"]
+    choice = "--use-ema" if kind == "ema" else "--no-ema"
+    assert main([*arguments, "--checkpoint", str(tmp_path / "both.pth"), choice]) == 0
+    (best, *_) = json.loads(capsys.readouterr().out)["predictions"]
+    assert best["label"] == imagenet_classes()[7 if kind == "ema" else 3]
+    with pytest.raises(SystemExit):
+        main([*arguments, choice])
+    assert "name it with --checkpoint" in capsys.readouterr().err
