@@ -40,10 +40,11 @@ def convert(source: str | PathLike[str], destination: str | PathLike[str]) -> No
         save_file(state, partial, metadata)
         partial.rename(destination)
     except Exception as error:
-        partial.unlink(missing_ok=True)
         raise CheckpointError(
             f"{destination} cannot be written ({error}). Check the folder and its free space."
         ) from error
+    finally:  # also where the command is stopped
+        partial.unlink(missing_ok=True)
 
 
 def list_weights() -> None:
@@ -111,10 +112,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m weights", description="Weights of the models.")
     commands = parser.add_subparsers(dest="command", required=True)
     converting = commands.add_parser("convert", help="write a .pth checkpoint as safetensors")
-    converting.add_argument("source", type=Path)
-    converting.add_argument("destination", type=Path)
+    converting.add_argument("source", type=Path, metavar="SRC", help="the released checkpoint, .pth")
+    converting.add_argument("destination", type=Path, metavar="DST", help="the new file, .safetensors")
     commands.add_parser("list", help="which weights there are, and which have been downloaded")
-    commands.add_parser("pull", help="download weights").add_argument("name", type=registered)
+    commands.add_parser("pull", help="download weights").add_argument(
+        "name", type=registered, metavar="NAME", help="a name of the list, with or without its .tag"
+    )
     commands.add_parser("verify", help="compare downloaded and bundled weights with what they have to be")
     options = parser.parse_args(arguments)
     try:
@@ -129,6 +132,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f"\n{error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("\nStopped.", file=sys.stderr)
+        return 130
     return 0
 
 

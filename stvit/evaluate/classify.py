@@ -17,9 +17,10 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, get_worker_in
 from torchvision.datasets.folder import find_classes
 
 from stvit.errors import UserError
+from stvit.predict.media import picture_suffixes
 from stvit.predict.preprocess import Preprocessing
 from stvit.training.datasets.classification import find_pictures
-from stvit.training.datasets.data import open_picture, picture_suffixes
+from stvit.training.datasets.data import open_picture
 
 from .data import SHOWN, EvaluationError
 from .results import Id

@@ -9,6 +9,7 @@ import numpy as np
 from PIL import ExifTags, Image, ImageOps
 
 from stvit.errors import UserError
+from stvit.predict.media import DECODE_ERRORS
 
 SHOWN = 4  # problems that a message names
 
@@ -57,7 +58,9 @@ def read_image(path: Path, size_hw: tuple[int, int]) -> np.ndarray:
         raise EvaluationError(f"{path} is missing.", "Check --images against the annotation file.") from error
     except Image.DecompressionBombError as error:
         raise EvaluationError(f"{path} has too many pixels to be decoded ({error}).", "Take it out.") from error
-    except (OSError, SyntaxError, ValueError) as error:  # what Pillow raises for damaged files
+    except EvaluationError:
+        raise
+    except DECODE_ERRORS as error:
         raise EvaluationError(f"{path} cannot be read as an image ({error}).", "Copy or download it again.") from error
 
 

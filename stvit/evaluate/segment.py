@@ -15,9 +15,10 @@ from torch import Tensor
 from stvit.class_names import ADE20K_CLASSES
 from stvit.errors import UserError
 from stvit.predict.load import test_scale
+from stvit.predict.media import DECODE_ERRORS, picture_suffixes
 from stvit.segmentation import IGNORE_INDEX, SlidingWindow
 from stvit.segmentation.score_maps import PUBLISHED_RATIOS
-from stvit.training.datasets.data import UNREADABLE, open_picture, picture_suffixes
+from stvit.training.datasets.data import open_picture
 from stvit.training.tasks.segment import confusion_matrix, segmentation_metrics
 
 from .data import EvaluationError, of_another_size
@@ -137,7 +138,7 @@ def decode_labels(path: Path, image_hw: tuple[int, int]) -> np.ndarray:
     try:
         with Image.open(path) as image:
             labels = np.array(image)
-    except UNREADABLE as error:
+    except DECODE_ERRORS as error:
         raise EvaluationError(f"{path} cannot be read as an image ({error}).", "Copy or download it again.") from error
     if labels.ndim != 2 or labels.dtype.kind not in "ui":
         raise EvaluationError(f"{path} is no map of class numbers.", "Annotations have one channel of whole numbers.")

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from timm.data import create_transform
 
 from stvit.errors import UserError
+from stvit.predict.media import DECODE_ERRORS, picture_suffixes
 
 from .formats import Traced, convert_openvino, import_openvino, needed
 from .graph import first_line
@@ -50,15 +51,14 @@ def calibration_images(folder: Path, size: tuple[int, int], preprocessing: Mappi
     """
     keys = ("mean", "std", "interpolation", "crop_pct")
     transform = create_transform((3, *size), **{key: preprocessing[key] for key in keys if key in preprocessing})
-    paths = sorted(
-        path for path in folder.rglob("*") if path.is_file() and path.suffix.lower() in Image.registered_extensions()
-    )
+    suffixes = picture_suffixes()
+    paths = sorted(path for path in folder.rglob("*") if path.is_file() and path.suffix.lower() in suffixes)
     images = []
     for path in paths[:: max(len(paths) // PICTURES, 1)][:PICTURES]:
         try:
             with Image.open(path) as picture:
                 images.append(transform(picture.convert("RGB"))[None].numpy())
-        except (OSError, UnidentifiedImageError, Image.DecompressionBombError):
+        except DECODE_ERRORS:
             continue  # not a picture, or a damaged one: what is asked for is enough of them
     if len(images) < LEAST_PICTURES:
         raise UserError(

@@ -24,18 +24,37 @@ from stvit.errors import UserError
 from stvit.factory import create_model
 from stvit.predict.device import keep_freed_memory
 from stvit.predict.engines import ENGINES
+from stvit.predict.load import PRECISIONS
+from stvit.shell import positive, unknown_model, unwritable
 
 from . import suite
 from .compare import Comparison, SpeedUp, compare
-from .engines import EngineComparison, compare_engines, engines_table
+from .engines import CannotMeasure, EngineComparison, compare_engines, engines_table
 from .macs import count_macs
 from .timing import best_precision
 
-PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+SIZE = (224, 224)
 
 
 def main(arguments: list[str] | None = None) -> int:
     options = parse(arguments)
+    try:
+        measure(options)
+    except UserError as error:
+        print(f"\n{error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\nStopped; what was measured and printed before stands.", file=sys.stderr)
+        return 130
+    return 0
+
+
+def measure(options: argparse.Namespace) -> None:
+    """Measure what the options name; prints the figures and saves them.
+
+    Raises:
+        CannotMeasure: a model cannot be measured as asked.
+    """
     device = torch.device(options.device)
     precision = PRECISIONS.get(options.precision, best_precision(device))
     torch.manual_seed(0)
@@ -44,21 +63,16 @@ def main(arguments: list[str] | None = None) -> int:
     if options.suite:
         measure_suite(options, device, precision, how, kept)
     else:
-        try:
-            models = {name: build(name, tuple(options.input_size), options.backbones) for name in options.models}
-        except UserError as error:
-            print(error, file=sys.stderr)
-            return 1
+        models = {name: build(name, tuple(options.input_size), options.backbones) for name in options.models}
         placed = {name: model.to(device, precision).eval() for name, model in models.items()}
         if options.engines:
             measured = measure_engines(placed, options)
             print("\n" + engines_table(measured))
             save(options.output, asdict(measured) | kept)
-            return 0
+            return
         comparison = compare(placed, input_shape=(3, *options.input_size), **how)
         print("\n" + report(comparison))
         save(options.output, as_json(comparison) | kept)
-    return 0
 
 
 def measure_suite(
@@ -96,8 +110,8 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m stvit.measure", description=__doc__)
     parser.add_argument("models", nargs="*", metavar="MODEL", help="the model, then its baselines (names in timm)")
     parser.add_argument("--backbones", action="store_true", help="of detectors and segmenters, the backbones alone")
-    size = {"nargs": 2, "type": positive, "default": (224, 224), "metavar": ("HEIGHT", "WIDTH")}
-    parser.add_argument("--input-size", **size, help="pixels (default: 224 224)")
+    size = {"nargs": 2, "type": positive, "metavar": ("HEIGHT", "WIDTH")}
+    parser.add_argument("--input-size", **size, help="pixels (default: {} {})".format(*SIZE))
     parser.add_argument("--suite", choices=suite.SUITES, help="measure a comparison of methods instead of named models")
     parser.add_argument("--groups", nargs="+", choices=list(suite.groups()), help="parts of the suite (default: all)")
     parser.add_argument("--batch-size", type=positive, default=32, help="for throughput; latency is of batch 1")
@@ -116,6 +130,9 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         options.groups = options.groups or known
         if unknown := sorted(set(options.groups) - set(known)):
             parser.error(f"--suite {options.suite} has no {', '.join(unknown)}; choose among {', '.join(known)}")
+    if options.suite and (options.backbones or options.input_size):
+        parser.error("a suite has models and sizes of its own: leave out --backbones and --input-size")
+    options.input_size = options.input_size or SIZE
     if options.suite and options.models:
         parser.error("name models or a suite, not both")
     if not options.suite and len(options.models) < 2:
@@ -123,14 +140,12 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     if len(set(options.models)) < len(options.models):
         parser.error("name each model once")
     if unknown := [name for name in options.models if not is_model(name)]:
-        parser.error(f"unknown models: {', '.join(unknown)}")
+        parser.error("; ".join(map(unknown_model, unknown)))
     if options.device == "cuda" and not torch.cuda.is_available():
         parser.error("no CUDA device is available")
+    if options.output and (problem := unwritable(options.output)):
+        parser.error(f"--output {problem}")
     return options
-
-
-class CannotMeasure(UserError, ValueError):
-    """A model cannot be measured as asked."""
 
 
 def build(name: str, input_hw: tuple[int, int], backbone: bool) -> nn.Module:
@@ -177,13 +192,6 @@ def _check_patches(model: nn.Module, input_hw: tuple[int, int]) -> None:
     patch_hw = getattr(getattr(model, "patch_embed", None), "patch_size", (1, 1))[-2:]
     if any(side % patch for side, patch in zip(input_hw, patch_hw, strict=True)):
         raise ValueError(f"both sides must be whole patches of {patch_hw[0]}x{patch_hw[1]} pixels")
-
-
-def positive(text: str) -> int:
-    """A whole number from 1 on."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 on")
-    return int(text)
 
 
 def show_progress(phase: str, done: int, total: int) -> None:

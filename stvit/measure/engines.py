@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
 
+from stvit.errors import UserError
 from stvit.predict.engines import Engine
 
 from .compare import versions
 from .macs import count_macs
 from .timing import LatencySummary, Quartiles, device_name, interleave, speed_up, summarise
+
+
+class CannotMeasure(UserError, ValueError):
+    """A model cannot be measured as asked."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +70,9 @@ def compare_engines(
         models: by name, in evaluation mode, on one device and in one precision.
         engines: names of :data:`stvit.predict.engines.ENGINES`.
         progress: told the phase, finished rounds and all rounds.
+
+    Raises:
+        CannotMeasure: not one of the engines can run here.
     """
     reference = next(next(iter(models.values())).parameters())
     cost = {name: count_macs(model, input_shape) for name, model in models.items()}
@@ -77,6 +85,9 @@ def compare_engines(
             run(images)  # makes its graph
             progress("graphs", number, len(made))
         able = {key: run for key, run in made.items() if key[1] == "auto" or run.serving(images.shape) == key[1]}
+        if not able:
+            problem = f"{' and '.join(engines)} cannot run here: {' '.join(_notes(made.values()))}"
+            raise CannotMeasure(problem, "Choose another engine, or another --device.")
         times: dict[tuple[str, str], list[float]] = {key: [] for key in able}
         names = {str(key): key for key in able}
         for one in interleave({text: able[key] for text, key in names.items()}, images, rounds=rounds):
@@ -96,11 +107,15 @@ def compare_engines(
                     cost[baseline] / cost[model],
                 )
             )
-    notes = dict.fromkeys(note for run in made.values() for note in run.notes)
     precision = str(reference.dtype).removeprefix("torch.")
     return EngineComparison(
-        device_name(reference.device), precision, tuple(input_shape), versions(), tuple(rows), tuple(notes)
+        device_name(reference.device), precision, tuple(input_shape), versions(), tuple(rows), _notes(made.values())
     )
+
+
+def _notes(engines: Iterable[Engine]) -> tuple[str, ...]:
+    """What the engines tell, each note once."""
+    return tuple(dict.fromkeys(note for engine in engines for note in engine.notes))
 
 
 def engines_table(comparison: EngineComparison) -> str:

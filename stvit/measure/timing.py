@@ -167,4 +167,5 @@ def device_name(device: torch.device, threads: int | None = None) -> str:
         return torch.cuda.get_device_name(device)
     models = [line.split(":", 1)[1].strip() for line in read_cpuinfo() if line.startswith("model name")]
     name = models[0] if models else platform.processor() or platform.machine()
-    return f"{name} CPU, {threads or torch.get_num_threads()} threads"
+    threads = threads or torch.get_num_threads()
+    return f"{name} CPU, {threads} thread{'s' if threads > 1 else ''}"

@@ -27,12 +27,13 @@ from tqdm import tqdm
 from stvit.detection.detections import SHOWN_SCORE
 from stvit.errors import UserError, needs_extra
 from stvit.pretrained.model_cards import ModelCard, ModelCardError, read_card
+from stvit.shell import unknown_model
 
 from .classifier import Classifier
 from .detector import Detector
 from .device import compute_in_one_place, keep_freed_memory
 from .load import PRECISIONS, Source, add_ema_arguments, classes_of, load_network, test_scale
-from .media import MediaError, SourceImage, read_image
+from .media import FORMATS, MediaError, SourceImage, picture_suffixes, read_image
 from .results import Classification, DetectionResult, SegmentationResult
 from .segmenter import Segmenter
 
@@ -41,7 +42,6 @@ MODELS = {
     "detect": "stvit_r_swin_small_cascade_mask_rcnn",
     "segment": "stvit_r_swin_small_upernet",
 }
-SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".avif", ".gif", ".bmp", ".tif", ".tiff"}  # of pictures in a folder
 JPEG_QUALITY = 90
 Result = Classification | DetectionResult | SegmentationResult
 
@@ -57,7 +57,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         pictures, missing = find_pictures(options.pictures)
         for name in missing:
-            print(f"{name}: there is no picture of this name. Check the path, or quote the pattern.", file=sys.stderr)
+            print(f"{name}: {_why_missing(name)}", file=sys.stderr)
         if not pictures:
             return 1
         overlays = overlay_paths(options.overlay, pictures) if options.overlay else [None] * len(pictures)
@@ -91,7 +91,12 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     weights.add_argument("--pretrained", action="store_true", help="the published weights, or the card's (default)")
     weights.add_argument("--random-weights", action="store_true", help="no weights, so no predictions")
     add_ema_arguments(parser)
-    add("--overlay", type=Path, metavar="OUT", help="draw on the picture, a JPEG or PNG; of several, into this folder")
+    add(
+        "--overlay",
+        type=Path,
+        metavar="OUT",
+        help="draw on the picture, a JPEG or PNG; of several, or without suffix, a folder",
+    )
     add("--json", action="store_true", help="one line of JSON for each picture on standard output")
     add("--scale", type=int, nargs=2, metavar=("LONG", "SHORT"), help="bounds of a detector's or segmenter's input")
     add("--least-score", type=float, default=SHOWN_SCORE, help="of the objects that are told (%(default)s)")
@@ -100,7 +105,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     name = options.model or (options.record.model if options.record else MODELS[options.task or "classify"])
     if not is_model(name):
-        parser.error(f"unknown model: {name}. List the names with `timm.list_models()`")
+        parser.error(unknown_model(name))
     options.source = Source(name, options.checkpoint, options.record, options.use_ema)
     if problem := next(_problems(options), None):
         parser.error(problem)
@@ -135,11 +140,11 @@ def _problems(options: argparse.Namespace) -> Iterator[str]:
 def find_pictures(names: Sequence[str]) -> tuple[list[Path], list[str]]:
     """The files that names, folders and patterns stand for, each once, and the names that stand for none."""
     found: dict[Path, None] = {}
-    missing = []
+    missing, suffixes = [], picture_suffixes(FORMATS)
     for name in names:
         path = Path(name)
         if path.is_dir():
-            matches = [entry for entry in sorted(path.iterdir()) if entry.suffix.lower() in SUFFIXES]
+            matches = [entry for entry in sorted(path.iterdir()) if entry.suffix.lower() in suffixes]
         else:
             matches = [path] if path.is_file() else [Path(match) for match in sorted(glob(name, recursive=True))]
             matches = [match for match in matches if match.is_file()]
@@ -149,13 +154,20 @@ def find_pictures(names: Sequence[str]) -> tuple[list[Path], list[str]]:
     return list(found), missing
 
 
+def _why_missing(name: str) -> str:
+    if Path(name).is_dir():
+        return f"the folder holds no pictures; folders in it are not searched, but by the pattern '{name}/**/*.jpg'."
+    return "there is no picture of this name. Check the path, or quote the pattern."
+
+
 def overlay_paths(out: Path, pictures: Sequence[Path]) -> list[Path]:
-    """Where the drawn pictures go: ``out`` itself for a single picture, files of different names in it for several.
+    """Where the drawn pictures go: ``out`` itself for a single picture, if it has a suffix; else files of different
+    names in it.
 
     Raises:
         BadOutput: nothing can be written there, or it would replace a picture that is read.
     """
-    folder = out if len(pictures) > 1 or out.is_dir() else out.parent
+    folder = out if len(pictures) > 1 or out.is_dir() or not out.suffix else out.parent
     if folder is not out and out.suffix.lower() not in (".jpg", ".jpeg", ".png"):
         raise BadOutput(f"{out} is no name of a JPEG or PNG file.", "Let it end in .jpg or .png, or name a folder.")
     try:

@@ -116,7 +116,8 @@ def _published(source: Source, checkpoint: Path | None, pretrained: bool) -> nn.
     except CheckpointError:
         raise
     except WeightsUnavailable as error:
-        raise NoWeights(error.problem, f"{error.next_step} {ELSEWHERE}") from error
+        step = "" if error.reason in ("unpublished", "by hand") else f"{error.next_step} "  # of these, for Python
+        raise NoWeights(error.problem, step + ELSEWHERE) from error
     except (RuntimeError, ValueError, OSError) as error:  # timm's own download, and models without published weights
         raise NoWeights(f"The published weights of {source.name} cannot be loaded ({error}).", ELSEWHERE) from error
 

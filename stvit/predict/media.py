@@ -6,6 +6,7 @@ import contextlib
 import os
 import re
 import struct
+from collections.abc import Container
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -59,6 +60,9 @@ _OTHER_HEADS = {
     "a video": rb"....ftyp|\x1a\x45\xdf\xa3|RIFF....AVI ",
 }
 
+# Formats that Pillow lists but has no pixels of, or only by other programs.
+_WITHOUT_PIXELS = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}
+
 # All that Pillow's decoders were seen to raise on damaged data.
 DECODE_ERRORS = (
     OSError,
@@ -93,6 +97,18 @@ class SourceImage:
     def __post_init__(self) -> None:
         if self.pixels.dtype != np.uint8 or self.pixels.ndim != 3 or self.pixels.shape[2] != 3:
             raise ValueError(f"expected (H, W, 3) uint8, not {self.pixels.shape} {self.pixels.dtype}")
+
+
+def picture_suffixes(formats: Container[str] | None = None) -> frozenset[str]:
+    """The ends of file names, with their dot and in lower case.
+
+    Args:
+        formats: Pillow's names of those that count; by default all that Pillow itself decodes.
+    """
+    Image.init()
+    known = Image.registered_extensions().items()
+    decoded = {suffix: kind for suffix, kind in known if kind in Image.OPEN and kind not in _WITHOUT_PIXELS}
+    return frozenset(suffix for suffix, kind in decoded.items() if formats is None or kind in formats)
 
 
 def read_image(path: str | Path) -> SourceImage:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
+from difflib import get_close_matches
 from functools import cache
 from typing import Any
 
@@ -14,6 +15,7 @@ from timm.models import (
     get_deprecated_models,
     get_pretrained_cfg,
     is_model,
+    list_models,
 )
 
 from stvit.errors import UserError
@@ -102,7 +104,7 @@ def record(name: str) -> ModelRecord:
         known = ", ".join(get_arch_pretrained_cfgs(name))
         raise UnknownModel(f"{name} is not registered with timm.", f"Choose one of: {known}.") from error
     if cfg is None and not is_model(name):
-        raise UnknownModel(f"{name} is not registered with timm.", "List the names with `timm.list_models()`.")
+        raise UnknownModel(f"{name} is not registered with timm.", similar_names(name))
     if cfg is None:
         current = get_deprecated_models().get(name)  # what timm calls it today
         return record(current) if current else ModelRecord(architecture=name)
@@ -110,6 +112,12 @@ def record(name: str) -> ModelRecord:
         return cfg
     known = {one.name: getattr(cfg, one.name) for one in fields(PretrainedCfg)}
     return ModelRecord(**known | _BASELINES.get(name, {}))
+
+
+def similar_names(name: str) -> str:
+    """Advise where no model is registered under a name: the names that are most like it, else how to list all."""
+    near = get_close_matches(name.partition(".")[0], list_models())
+    return f"Did you mean {' or '.join(near)}?" if near else "List the names with `timm.list_models()`."
 
 
 def catalogue() -> dict[str, ModelRecord]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import random
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
 from .recipe import RecipeError
 
@@ -118,10 +119,7 @@ def training_batches(
         collate: joins samples to a batch; PyTorch's default by default.
     """
     order = Order(len(dataset), share, seed, epoch, first_step)
-    samples = Seeded(dataset, seed, epoch)
-    yield from DataLoader(
-        samples, batch_sampler=order, num_workers=workers, collate_fn=collate, worker_init_fn=_one_thread
-    )
+    yield from _load(Seeded(dataset, seed, epoch), order, workers, collate)
 
 
 def evaluation_batches(
@@ -134,9 +132,49 @@ def evaluation_batches(
     """One process's part of a data set, every sample once, in order."""
     own = range(share.rank, len(dataset), share.world)
     chunks = [list(own[i : i + share.samples]) for i in range(0, len(own), share.samples)]
-    yield from DataLoader(
-        dataset, batch_sampler=chunks, num_workers=workers, collate_fn=collate, worker_init_fn=_one_thread
-    )
+    yield from _load(dataset, chunks, workers, collate)
+
+
+def _load(
+    dataset: Dataset, numbers: Iterable[list[int]], workers: int, collate: Callable[[list[Any]], Any] | None
+) -> Iterator[Any]:
+    return joined(Told(dataset), collate, batch_sampler=numbers, num_workers=workers, worker_init_fn=_one_thread)
+
+
+class Told(Dataset):
+    """Samples of a data set, or the RecipeError that says why one cannot be used, as a value: PyTorch puts the
+    traceback of a worker process into the message of what is raised there."""
+
+    def __init__(self, dataset: Dataset) -> None:
+        self.dataset = dataset
+
+    def __getitem__(self, number: int) -> Any:
+        try:
+            return self.dataset[number]
+        except RecipeError as error:
+            return error
+
+
+def joined(samples: Dataset, collate: Callable[[list[Any]], Any] | None = None, **options: Any) -> Iterator[Any]:
+    """Batches of samples, made in worker processes.
+
+    Args:
+        samples: of which some may be a RecipeError.
+        collate: joins samples to a batch; PyTorch's default by default.
+        options: of PyTorch's ``DataLoader``.
+
+    Raises:
+        RecipeError: the first one among the samples.
+    """
+    for batch in DataLoader(samples, collate_fn=partial(_join, collate or default_collate), **options):
+        if isinstance(batch, RecipeError):
+            raise batch
+        yield batch
+
+
+def _join(collate: Callable[[list[Any]], Any], samples: list[Any]) -> Any:
+    problem = next((sample for sample in samples if isinstance(sample, RecipeError)), None)
+    return collate(samples) if problem is None else problem
 
 
 def _one_thread(worker: int) -> None:

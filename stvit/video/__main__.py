@@ -71,6 +71,8 @@ def report(progress: Progress) -> None:
     part = "" if progress.part is None else f" of {100 * progress.part:.0f} %"
     left = "" if progress.eta_s is None or progress.done else f", {progress.eta_s:.0f} s left"
     line = f"{progress.frames} frames{part}, {progress.frames_per_second:.1f} frames/s{left}"
+    if not progress.frames:
+        line = "preparing the first frames"
     print(f"\r{line:<70}", end="", file=sys.stderr, flush=True)
     if progress.done:
         busy = ", ".join(f"{stage} {progress.busy_s.get(stage, 0.0):.1f}" for stage in STAGES)

@@ -18,6 +18,7 @@ from stvit.predict.clips import ClipClassifier, Sampling
 from stvit.predict.detector import Detector
 from stvit.predict.load import PRECISIONS, BadClasses, Source, add_ema_arguments, classes_of, load_network, test_scale
 from stvit.pretrained.model_cards import ModelCard, ModelCardError, read_card
+from stvit.shell import unknown_model
 
 from .frame_models import FrameClassifier, FrameDetector, WindowClassifier
 from .types import Model
@@ -128,7 +129,7 @@ def _of_files(options: argparse.Namespace) -> Iterator[str]:
 def _of_models(options: argparse.Namespace) -> Iterator[str]:
     for side in options.sides:
         if not is_model(side.name):
-            yield f"unknown model: {side.name}"
+            yield unknown_model(side.name)
         wanted, has = KINDS[options.task], side.card.task if side.card else side.kind
         if side.kind != has:
             yield f"the card says that {side.name} is for {has}, but it is for {side.kind}: correct its task"

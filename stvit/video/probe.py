@@ -22,7 +22,7 @@ DECODER_ROOM = 2  # how many times the limit a decoder may take: it rounds sides
 ALMOST_SQUARE = 0.01  # pixels that deviate by less are rounding errors of who scaled the clip
 READABLE = "MP4, MOV, WebM, MKV, AVI, GIF or MPEG"
 USUAL_FPS = 25.0  # where a header says nothing
-AGAIN = "Upload it again from the original."
+AGAIN = "Take it from the original again."
 _HEADS = {
     "a JPEG picture": b"\xff\xd8\xff",
     "a PNG picture": b"\x89PNG",
@@ -82,7 +82,7 @@ def open_clip(path: Path, limits: Limits | None = None) -> InputContainer:
     try:
         container = av.open(str(path), options=decoder_bounds(limits or Limits()), container_options=OPTIONS)
     except FileNotFoundError:
-        raise VideoError("The file is no longer on the server.", AGAIN) from None
+        raise VideoError("The file is no longer there.", AGAIN) from None
     except (av.FFmpegError, ValueError) as error:
         raise VideoError(*_explain(path)) from error
     if not (container.streams.video or container.streams.audio):  # an index that is cut off is no error to FFmpeg
@@ -101,7 +101,7 @@ def picture_stream(container: InputContainer, limits: Limits) -> VideoStream:
     cover = av.stream.Disposition.attached_pic
     streams = [stream for stream in container.streams.video if not stream.disposition & cover]
     if not streams:
-        raise VideoError("The file holds no moving picture, only sound.", "Upload a clip with a picture.")
+        raise VideoError("The file holds no moving picture, only sound.", "Use a clip with a picture.")
     if streams[0].codec_context is None:
         raise VideoError("The clip's picture is coded in a way that is not known here.", "Save it as H.264 in an MP4.")
     streams[0].codec_context.options = decoder_bounds(limits)
@@ -117,12 +117,12 @@ def check_size(width: int, height: int, limits: Limits) -> None:
     if width * height > limits.max_pixels:
         raise VideoError(
             f"The clip is {width} × {height} pixels; the limit is {_megapixels(limits)}.",
-            "Scale it down and upload that.",
+            "Scale it down and use that.",
         )
     if min(width, height) < limits.min_side:
         raise VideoError(
             f"The clip is {width} × {height} pixels; each side needs at least {limits.min_side}.",
-            "Upload a larger one.",
+            "Use a larger one.",
         )
 
 
@@ -138,7 +138,7 @@ def check_refused(stream: VideoStream, error: av.FFmpegError, limits: Limits) ->
     if isinstance(error, av.ArgumentError) and not context.width:  # most decoders forget a size that they refuse
         raise VideoError(
             f"The clip holds pictures that are far larger than the limit, {_megapixels(limits)}.",
-            "Scale it down and upload that.",
+            "Scale it down and use that.",
         )
 
 
@@ -169,7 +169,7 @@ def too_long(seconds: float, limits: Limits, source: str = "By its header, the c
     """Refuse a clip for its length."""
     return VideoError(
         f"{source} lasts {_time_words(seconds)}; the limit is {_time_words(limits.max_seconds)}.",
-        "Cut out the part that matters, and upload that.",
+        "Cut out the part that matters, and use that.",
     )
 
 
@@ -186,13 +186,13 @@ def _check_bytes(path: Path, limits: Limits) -> None:
     try:
         size = path.stat().st_size
     except OSError:
-        raise VideoError("The file is no longer on the server.", AGAIN) from None
+        raise VideoError("The file is no longer there.", AGAIN) from None
     if size == 0:
         raise VideoError("The file is empty.", AGAIN)
     if size > limits.max_bytes:
         raise VideoError(
             f"The file has {size / 2**20:.1f} MB; the limit is {limits.max_bytes / 2**20:.0f} MB.",
-            "Cut the clip or scale it down, and upload that.",
+            "Cut the clip or scale it down, and use that.",
         )
 
 
@@ -204,7 +204,7 @@ def _check_header(stream: VideoStream, duration_s: float | None, fps: float | No
     if fps and fps > limits.max_fps:
         raise VideoError(
             f"By its header, the clip has {fps:.0f} frames per second; the limit is {limits.max_fps:.0f}.",
-            "Save it at a lower frame rate, and upload that.",
+            "Save it at a lower frame rate, and use that.",
         )
 
 
@@ -250,12 +250,12 @@ def _explain(path: Path) -> tuple[str, str]:
         return f"The file cannot be opened ({error.strerror}).", "Give one that can be read."
     for name, start in _HEADS.items():
         if head.startswith(start):
-            return f"The file is {name}, not a clip, whatever its name says.", f"Upload {READABLE}."
+            return f"The file is {name}, not a clip, whatever its name says.", f"Use {READABLE}."
     if head[4:8] == b"ftyp" or head.startswith((b"\x1aE\xdf\xa3", b"RIFF", b"GIF8")):
         return "The file begins as a clip, but is damaged or ends too early: its index is missing.", AGAIN
     if head and all(byte in b"\t\n\r" or byte >= 32 for byte in head):
-        return "The file holds text, not a clip, whatever its name says.", f"Upload {READABLE}."
-    return "The file is not a clip in a format that is known here.", f"Upload {READABLE}."
+        return "The file holds text, not a clip, whatever its name says.", f"Use {READABLE}."
+    return "The file is not a clip in a format that is known here.", f"Use {READABLE}."
 
 
 def _time_words(seconds: float) -> str:

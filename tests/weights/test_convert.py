@@ -79,3 +79,15 @@ def test_a_failed_conversion_says_why_and_leaves_nothing(
 def test_the_command_converts(source: Path, tmp_path: Path) -> None:
     assert main(["convert", str(source), str(tmp_path / "model.safetensors")]) == 0
     assert read_checkpoint(tmp_path / "model.safetensors").keys() == {"weight", "again", "index"}
+
+
+def test_stopping_the_command_is_no_traceback_and_leaves_no_file(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stop(_: object, path: Path, __: object) -> None:
+        path.write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("weights.__main__.save_file", stop)
+    assert main(["convert", str(source), str(tmp_path / "new.safetensors")]) == 130
+    assert "Stopped" in capsys.readouterr().err and list(tmp_path.iterdir()) == [source]

@@ -23,7 +23,7 @@ from PIL import Image
 from torch import Tensor
 
 from stvit.errors import UserError
-from stvit.training.datasets.data import UNREADABLE, picture_suffixes
+from stvit.predict.media import DECODE_ERRORS, picture_suffixes
 
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
@@ -229,7 +229,7 @@ def _read(path: Path) -> Image.Image:
         with Image.open(path) as picture:
             width, height = picture.size
             rgb = picture.convert("RGB") if width * height <= MAX_PIXELS else None
-    except UNREADABLE as error:
+    except DECODE_ERRORS as error:
         raise SourceError(f"{path} cannot be decoded ({error}). Remove it from the folder.") from error
     if rgb is None:
         raise SourceError(f"{path} has {width}x{height} pixels; reduce it first.")

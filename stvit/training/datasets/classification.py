@@ -21,10 +21,11 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.datasets.folder import find_classes, make_dataset
 from tqdm import tqdm
 
-from stvit.training.batches import Share, seed_everything, steps_per_epoch
+from stvit.predict.media import picture_suffixes
+from stvit.training.batches import Share, joined, seed_everything, steps_per_epoch
 from stvit.training.recipe import DataPaths, Recipe, RecipeError, Table, read_table
 
-from .data import READ_ON, Data, MapData, SampleError, open_picture, picture_suffixes, refuse
+from .data import READ_ON, Data, MapData, SampleError, open_picture, refuse
 
 #: options of the augmentation that work on batches, not on pictures
 BATCH_OPTIONS = ("mixup_alpha", "cutmix_alpha", "prob", "switch_prob", "label_smoothing")
@@ -176,12 +177,12 @@ class ShardPictures(Data):
             .compose(wds.detshuffle(SHUFFLE_BUFFER, seed=seed, epoch=epoch - 1))
             .compose(partial(self._to_train_on, key=(seed, epoch, share.rank)))
         )
-        loader = DataLoader(pictures.repeat(), batch_size=share.samples, num_workers=workers)
-        yield from islice(loader, first_step * share.passes, None)
+        batches = joined(pictures.repeat(), batch_size=share.samples, num_workers=workers)
+        yield from islice(batches, first_step * share.passes, None)
 
     def evaluation_batches(self, split: str, share: Share, workers: int) -> Iterator[Any]:
-        pictures = self._read(self._shards(split, share, workers)).compose(partial(map, self._decode))
-        yield from DataLoader(pictures, batch_size=share.samples, num_workers=workers)
+        pictures = self._read(self._shards(split, share, workers)).compose(self._to_evaluate_on)
+        yield from joined(pictures, batch_size=share.samples, num_workers=workers)
 
     @staticmethod
     def _read(shards: list[str]) -> wds.WebDataset:
@@ -197,7 +198,16 @@ class ShardPictures(Data):
             )
         return shards
 
-    def _to_train_on(self, samples: Iterator[dict[str, Any]], key: tuple[int, ...]) -> Iterator[tuple[Tensor, int]]:
+    def _to_evaluate_on(self, samples: Iterator[dict[str, Any]]) -> Iterator[tuple[Tensor, int] | SampleError]:
+        for sample in samples:
+            try:
+                yield self._decode(sample)
+            except SampleError as error:
+                yield error
+
+    def _to_train_on(
+        self, samples: Iterator[dict[str, Any]], key: tuple[int, ...]
+    ) -> Iterator[tuple[Tensor, int] | RecipeError]:
         in_a_row = 0
         for sample in samples:
             seed_everything("sample", *key, sample["__key__"])
@@ -206,20 +216,14 @@ class ShardPictures(Data):
             except SampleError as error:
                 self.skip(error)
                 if (in_a_row := in_a_row + 1) == READ_ON:
-                    raise RecipeError(
-                        f"{in_a_row} samples in a row cannot be used, the last of them: {error}"
-                    ) from error
+                    yield RecipeError(f"{in_a_row} samples in a row cannot be used, the last of them: {error}")
                 continue
             in_a_row = 0
             yield decoded
 
     def _problems(self, samples: Iterator[dict[str, Any]]) -> Iterator[str]:
-        for sample in samples:
-            try:
-                self._decode(sample)
-                yield ""
-            except SampleError as error:
-                yield str(error)
+        for sample in self._to_evaluate_on(samples):
+            yield str(sample) if isinstance(sample, SampleError) else ""
 
     def _decode(self, sample: dict[str, Any], training: bool = False) -> tuple[Tensor, int]:
         """Picture and class alone: WebDataset's own decoders would also unpickle what a shard holds."""

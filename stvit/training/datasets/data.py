@@ -8,7 +8,6 @@ the attribute ``num_classes``; what else a task asks for is said by its module u
 
 from __future__ import annotations
 
-import struct
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
@@ -22,16 +21,12 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
+from stvit.predict.media import DECODE_ERRORS
 from stvit.training.batches import Share, evaluation_batches, steps_per_epoch, training_batches
 from stvit.training.recipe import DataPaths, Recipe, RecipeError
 
 READ_ON = 10  # unreadable training samples in a row that stop a run
 NAMED = 3  # problems that one message names
-
-#: formats that Pillow lists but has no pixels of, or only by other programs
-WITHOUT_PIXELS = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}
-#: what Pillow raises for damaged files
-UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, Image.DecompressionBombError)
 
 
 class SampleError(RecipeError):
@@ -211,13 +206,6 @@ def refuse(what: str, problems: list[str]) -> None:
         )
 
 
-def picture_suffixes() -> frozenset[str]:
-    """The ends of file names, with their dot and in lower case, of the formats that Pillow decodes."""
-    Image.init()
-    known = Image.registered_extensions().items()
-    return frozenset(suffix for suffix, kind in known if kind in Image.OPEN and kind not in WITHOUT_PIXELS)
-
-
 def open_picture(source: Path | IO[bytes], name: str) -> Image.Image:
     """Decode a picture to RGB.
 
@@ -232,7 +220,7 @@ def open_picture(source: Path | IO[bytes], name: str) -> Image.Image:
             return picture.convert("RGB")
     except UnidentifiedImageError as error:  # its text is that of the source, which may be bytes in memory
         raise SampleError(f"{name} cannot be read as a picture (it is of no known format).") from error
-    except UNREADABLE as error:
+    except DECODE_ERRORS as error:
         raise SampleError(f"{name} cannot be read as a picture ({error}).") from error
 
 

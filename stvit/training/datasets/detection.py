@@ -34,10 +34,11 @@ from stvit.evaluate.coco_annotations import (
     read_annotations,
 )
 from stvit.evaluate.data import EvaluationError, of_another_size, read_image
+from stvit.predict.media import DECODE_ERRORS
 from stvit.training.batches import Share
 from stvit.training.recipe import AnyTuple, DataPaths, Recipe, RecipeError, Table, read_table
 
-from .data import UNREADABLE, DenseData, SampleError, check_samples
+from .data import DenseData, SampleError, check_samples
 from .transforms import CropBetween, RandomShortSide
 
 MIN_IMAGE_SIDE = 32  # pixels; smaller images are left out, as published
@@ -205,7 +206,7 @@ class ImageHeaders(Dataset):
         try:
             with Image.open(path) as file:
                 found_hw = file.height, file.width
-        except UNREADABLE as error:
+        except DECODE_ERRORS as error:
             raise SampleError(f"{path} cannot be read as an image ({error}).") from error
         if image.size_hw not in (found_hw, found_hw[::-1]):  # exchanged by an orientation in EXIF
             raise SampleError(str(of_another_size(path, found_hw, image.size_hw)))

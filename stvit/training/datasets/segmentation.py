@@ -22,10 +22,11 @@ from torchvision.transforms import v2
 
 from stvit.class_names import ADE20K_CLASSES
 from stvit.evaluate.data import EvaluationError, read_image
+from stvit.predict.media import DECODE_ERRORS, picture_suffixes
 from stvit.segmentation import IGNORE_INDEX
 from stvit.training.recipe import AnyTuple, DataPaths, Recipe, RecipeError, Table, read_table
 
-from .data import UNREADABLE, DenseData, MappedDataset, SampleError, picture_suffixes
+from .data import DenseData, MappedDataset, SampleError
 from .transforms import CropOfSeveralClasses, RandomRatio
 
 #: changes of brightness, contrast, saturation and hue as published, each made to every second image
@@ -138,7 +139,7 @@ def read_labels(path: Path, num_classes: int) -> Tensor:
     try:
         with Image.open(path) as file:
             values = np.array(file)
-    except UNREADABLE as error:
+    except DECODE_ERRORS as error:
         raise SampleError(f"{path} cannot be read as an image ({error}). Copy or download it again.") from error
     if values.ndim != 2 or values.dtype != np.uint8:
         raise SampleError(f"{path} is no map of labels: expected one channel of 8 bits. Take the set's own files.")

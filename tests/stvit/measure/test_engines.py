@@ -71,3 +71,10 @@ def test_the_command_saves_the_engine_with_every_figure(tmp_path: Path, capsys: 
 def test_the_papers_suite_has_no_engines() -> None:
     with pytest.raises(SystemExit):
         main(["--suite", "paper", "--engine", "eager"])
+
+
+def test_where_no_engine_runs_the_command_says_why(capsys: pytest.CaptureFixture[str]) -> None:
+    names = ["stvit_deit_tiny_patch16_224", "deit_tiny_patch16_224"]
+    options = ["--engine", "cuda_graphs", "--rounds", "1", "--precision", "float32", "--device", "cpu"]
+    assert main([*names, *options, "--batch-size", "1"]) == 1
+    assert "cuda_graphs cannot run here: " in capsys.readouterr().err

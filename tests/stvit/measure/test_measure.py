@@ -13,7 +13,9 @@ from stvit.measure.__main__ import main
 from stvit.measure.compare import Comparison, ModelCost, SpeedUp, compare
 from stvit.measure.macs import count_macs
 from stvit.measure.memory import peak_memory_bytes
-from stvit.measure.timing import Round, best_precision, interleave, quartiles, speed_up, summarise
+from stvit.measure.timing import Round, best_precision, device_name, interleave, quartiles, speed_up, summarise
+
+PAIR = ["deit_tiny_patch16_224", "stvit_deit_tiny_patch16_224"]
 
 
 class Recorder(nn.Module):
@@ -119,18 +121,37 @@ def test_command_prints_and_saves(tmp_path, capsys):
     ("arguments", "message"),
     [
         (["deit_tiny_patch16_224"], "at least one baseline"),
-        (["deit_tiny_patch16_224", "no_such_model"], "unknown models: no_such_model"),
+        (["deit_tiny_patch16_224", "no_such_model"], "unknown model: no_such_model. List"),
+        (["deit_tiny_patch16_224", "deit_tiny_patch16_225"], "Did you mean deit_tiny_patch16_224"),
         (["deit_tiny_patch16_224", "deit_tiny_patch16_224"], "each model once"),
         (["a", "b", "--rounds", "0"], "not a whole number from 1 on"),
         (["a", "--suite", "paper"], "not both"),
         (["--suite", "table4", "--groups", "deit_tiny"], "table4 has no deit_tiny; choose among deit_small, deit_base"),
         (["--suite", "paper", "--engines", "eager"], "on named models and on --suite table4"),
+        (["--suite", "paper", "--backbones"], "leave out --backbones and --input-size"),
+        (["--suite", "paper", "--input-size", "224", "224"], "leave out --backbones and --input-size"),
+        ([*PAIR, "--output", "."], "--output . cannot be written: it is a folder"),
+        ([*PAIR, "--output", f"{__file__}/figures.json"], "test_measure.py is no folder"),
     ],
 )
 def test_command_refuses_what_it_cannot_do(arguments, message, capsys):
     with pytest.raises(SystemExit):
         main(arguments)
     assert message in capsys.readouterr().err
+
+
+def test_stopping_the_command_is_no_traceback(monkeypatch, capsys):
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("stvit.measure.__main__.build", stop)
+    assert main(PAIR) == 130
+    assert "Stopped" in capsys.readouterr().err
+
+
+def test_one_thread_is_not_plural():
+    cpu = torch.device("cpu")
+    assert device_name(cpu, 1).endswith("CPU, 1 thread") and device_name(cpu, 2).endswith("CPU, 2 threads")
 
 
 @pytest.mark.slow

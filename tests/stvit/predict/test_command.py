@@ -118,6 +118,7 @@ def test_detectors_and_segmenters_answer_and_draw(
     ("arguments", "message"),
     [
         (["--model", "resnet_of_mine"], "unknown model: resnet_of_mine"),
+        (["--model", "stvit_r_swin_smal_224"], "Did you mean stvit_r_swin_small_224"),
         (["--model", "video_swin_tiny"], "is a clip model"),
         (["--task", "detect", "--model", "deit_tiny_patch16_224"], "its --task is classify"),
         (["--scale", "0", "9", "--task", "detect"], "two numbers from 1 on"),
@@ -146,9 +147,20 @@ def test_outputs_that_cannot_be_written_are_one_message(
         assert message in printed.err and len(printed.err.splitlines()) == 1 and not printed.out
 
 
+def test_an_overlay_without_suffix_is_a_folder_also_of_one_picture(photos: Path, tmp_path: Path) -> None:
+    assert main([str(photos / "0.png"), "--overlay", str(tmp_path / "drawn"), *TINY]) == 0
+    assert [path.name for path in (tmp_path / "drawn").iterdir()] == ["0.jpg"]
+
+
+def test_a_folder_without_pictures_is_said_to_have_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(tmp_path), "--device", "cpu"]) == 1
+    assert f"{tmp_path}: the folder holds no pictures; folders in it are not searched" in capsys.readouterr().err
+
+
 def test_weights_that_are_missing_are_one_message(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([str(photos / "0.png"), "--device", "cpu", "--model", "stvit_deit_tiny_patch16_224"]) == 1
-    assert "--random-weights" in capsys.readouterr().err
+    printed = capsys.readouterr().err
+    assert "--random-weights" in printed and "pretrained=" not in printed
     assert main([str(photos / "0.png"), "--device", "cpu", *TINY[:2], "--checkpoint", "none.safetensors"]) == 1
     assert "none.safetensors" in capsys.readouterr().err
 

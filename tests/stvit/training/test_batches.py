@@ -11,6 +11,7 @@ import torch
 from torch.utils.data import Dataset
 
 from stvit.training.batches import Order, Seeded, Share, evaluation_batches, steps_per_epoch, training_batches
+from stvit.training.recipe import RecipeError
 
 
 class Noise(Dataset):
@@ -106,3 +107,18 @@ def test_evaluation_sees_every_sample_once(world):
     parts = [evaluation_batches(Noise(), Share(rank, world, 4, 1)) for rank in range(world)]
     seen = sorted(int(row[0]) for part in parts for batch in part for row in batch)
     assert seen == list(range(23))
+
+
+class Unusable(Noise):
+    def __getitem__(self, index: int) -> torch.Tensor:
+        raise RecipeError(f"sample {index} is broken.", "Mend it.")
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_what_workers_cannot_use_is_one_message_without_their_traceback(workers):
+    for batches in (
+        training_batches(Unusable(), Share(0, 1, 4, 1), seed=0, epoch=0, workers=workers),
+        evaluation_batches(Unusable(), Share(0, 1, 4, 1), workers=workers),
+    ):
+        with pytest.raises(RecipeError, match=r"\Asample \d+ is broken. Mend it.\Z"):
+            next(batches)

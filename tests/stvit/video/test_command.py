@@ -13,8 +13,10 @@ import torch
 from safetensors.torch import save_file
 
 import stvit
-from stvit.video.__main__ import main
+from stvit.video.__main__ import main, report
 from stvit.video.arguments import build_models, parse
+from stvit.video.probe import probe
+from stvit.video.types import Progress
 from tests.narrow_models import DETECTOR, NARROW_DETECTOR
 from tests.stvit.video.clips import make_clip
 
@@ -86,6 +88,7 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
         (["--baseline", "video_swin_tiny"], "no model for --task classify: its --task is action"),
         (["--model", "stvit_r_swin_small_upernet"], "no --task here runs it"),
         (["--model", "nothing"], "unknown model: nothing"),
+        (["--model", "video_swin_tiney"], "Did you mean video_swin_tiny"),
         (["--checkpoint", "a.pth", "--random-weights"], "not allowed with argument"),
         (["--baseline-checkpoint", "a.pth"], "name that with --baseline"),
         (["--classes", "names.txt"], "others' names stand in their --record"),
@@ -200,3 +203,8 @@ def test_a_description_that_does_not_fit_its_model_is_told(
     record.write_text(json.dumps({**json.loads(record.read_text()), **changed}))
     assert main([str(clip), str(clip.with_name("b.mp4")), "--record", str(record), "--device", "cpu"]) == 1
     assert message in capsys.readouterr().err
+
+
+def test_until_the_first_frames_are_drawn_the_line_says_so(clip: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    report(Progress(probe(clip), 0, 0.0, 1.0, {}))
+    assert capsys.readouterr().err.strip() == "preparing the first frames"

@@ -140,5 +140,5 @@ def test_a_file_that_cannot_be_opened_is_said_to_be_so(tmp_path: Path) -> None:
 
 def test_a_file_that_is_gone_is_said_to_be_gone(tmp_path: Path) -> None:
     for look in (probe, open_clip):
-        with pytest.raises(VideoError, match="no longer on the server"):
+        with pytest.raises(VideoError, match="no longer there"):
             look(tmp_path / "gone.mp4")

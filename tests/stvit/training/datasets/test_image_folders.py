@@ -10,9 +10,10 @@ import pytest
 from PIL import Image
 from torchvision.datasets import ImageFolder
 
+from stvit.predict.media import DECODE_ERRORS
 from stvit.training.batches import Share
 from stvit.training.datasets.classification import FolderPictures
-from stvit.training.datasets.data import SampleError
+from stvit.training.datasets.data import SampleError, open_picture
 from stvit.training.recipe import DataPaths, RecipeError, load_recipe
 
 CLASSES = ("ant", "bee", "cat")
@@ -138,3 +139,13 @@ def test_a_class_that_training_lacks_is_named(folder):
 def test_a_missing_split_is_named(folder):
     with pytest.raises(RecipeError, match="holds no folder 'test'"):
         data(folder).dataset("test", 0)
+
+
+@pytest.mark.parametrize("kind", DECODE_ERRORS)
+def test_whatever_a_decoder_raises_names_the_picture(kind, monkeypatch):
+    def fail(*_: object) -> None:
+        raise kind("broken")
+
+    monkeypatch.setattr(Image, "open", fail)
+    with pytest.raises(SampleError, match=r"a\.png cannot be read as a picture"):
+        open_picture(Path("a.png"), "a.png")
