@@ -16,6 +16,13 @@ def positive(text: str) -> int:
     return int(text)
 
 
+def from_zero(text: str) -> int:
+    """A whole number from 0 on."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 on")
+    return int(text)
+
+
 def unknown_model(name: str) -> str:
     """Say that no model is registered under a name, and which names are similar."""
     return f"unknown model: {name}. {similar_names(name)}"

@@ -19,12 +19,13 @@ from torchvision.datasets.folder import find_classes
 from stvit.errors import UserError
 from stvit.predict.media import picture_suffixes
 from stvit.predict.preprocess import Preprocessing
+from stvit.shell import from_zero, positive
 from stvit.training.datasets.classification import find_pictures
 from stvit.training.datasets.data import open_picture
 
 from .data import SHOWN, EvaluationError
 from .results import Id
-from .run import EvaluatedModel, positive
+from .run import EvaluatedModel
 
 TOP = 5
 
@@ -35,7 +36,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     data.add_argument("--shards", type=Path, nargs="+", metavar="FILE", help="WebDataset shards, .tar")
     parser.add_argument("--suite", choices=["paper"], help="every classifier of the catalogue instead of one model")
     parser.add_argument("--batch-size", type=positive, default=32, metavar="N")
-    parser.add_argument("--workers", type=int, default=2, metavar="N", help="processes that read pictures (default: 2)")
+    parser.add_argument(
+        "--workers", type=from_zero, default=2, metavar="N", help="processes that read pictures (default: 2)"
+    )
 
 
 class ClassifyBenchmark:

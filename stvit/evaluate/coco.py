@@ -17,11 +17,12 @@ from pycocotools.cocoeval import COCOeval
 
 from stvit.detection.detections import Detections
 from stvit.predict.load import test_scale
+from stvit.shell import positive
 
 from .coco_annotations import Annotations, CocoImage, category_ids, find_images, index
 from .data import EvaluationError, read_image
 from .results import Id
-from .run import EvaluatedModel, positive
+from .run import EvaluatedModel
 
 Result = dict[str, Any]
 

@@ -29,6 +29,7 @@ from stvit.pretrained.model_cards import (
 )
 from stvit.pretrained.records import ModelRecord, record
 from stvit.pretrained.resolve import sha256_of
+from stvit.shell import positive, unknown_model
 from stvit.training.runs import ORIGIN_FILE, Origin
 
 from .data import EvaluationError, first_of
@@ -109,11 +110,13 @@ def add_common_arguments(parser: argparse.ArgumentParser, default_precision: str
 def check_common_arguments(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
     """Leave with a message where the common arguments do not fit; fill in the names of the files."""
     if options.model and not is_model(options.model.partition(".")[0]):
-        parser.error(f"unknown model: {options.model}")
+        parser.error(unknown_model(options.model))
     if options.record and (options.checkpoint or options.num_classes or options.option):
         parser.error(
             "--record names weights and classes: give it without --checkpoint and --num-classes, and without --option"
         )
+    if options.use_ema is not None and not options.checkpoint:
+        parser.error("--use-ema and --no-ema are of a --checkpoint")
     if options.device == "cuda" and not torch.cuda.is_available():
         parser.error("no CUDA device is available")
     if options.num_classes:
@@ -121,13 +124,6 @@ def check_common_arguments(parser: argparse.ArgumentParser, options: argparse.Na
     if name := options.model or (options.record and options.record.stem):
         options.results = options.results or Path(f"{name}.{options.benchmark}.jsonl")
         options.output = options.output or options.results.with_suffix(".metrics.json")
-
-
-def positive(text: str) -> int:
-    """A whole number from 1 on."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 on")
-    return int(text)
 
 
 def key_value(text: str) -> tuple[str, Any]:
@@ -150,20 +146,19 @@ def load_model(options: argparse.Namespace, task: CardTask) -> EvaluatedModel:
     """
     if options.record:
         network, card = load_card(options.record)
-        origin, name, published = {"checkpoint": card.sha256}, card.name, measured_by_card(options.record)
+        name = card.name
+        origin = {"checkpoint": card.sha256, **card.model_dump(mode="json", include=IN_ORIGIN)}
     else:
         network, card, name = _registered(options), None, options.model
-        origin = {"checkpoint": options.checkpoint and sha256_of(options.checkpoint)}
-        published = in_the_paper(record(name))
+        origin = {"checkpoint": options.checkpoint and sha256_of(options.checkpoint), "use_ema": options.use_ema}
     found = task_of(network)
-    if (card.task if card else found) != task or found != task:
-        kind, advice = KINDS[task]
-        raise EvaluationError(f"{card.model if card else name} is no {kind}.", advice)
+    check_task(name, card.task if card else found, found, task)
     network = network.to(options.device, PRECISIONS[options.precision]).requires_grad_(False)
-    origin = {"model": name, **origin, "precision": options.precision, "options": dict(options.option)}
+    origin = {"model": name, "options": dict(options.option), "precision": options.precision, **origin}
     class_names = card.classes if card else trained_classes(options.checkpoint)
     if class_names == numbered_classes(network.num_classes):  # numbers are no names to match
         class_names = None
+    published = measured_by_card(options.record) if card else in_the_paper(record(name), network.num_classes)
     return EvaluatedModel(network, name, card, class_names, origin, published)
 
 
@@ -174,12 +169,32 @@ def trained_classes(checkpoint: Path | None) -> tuple[str, ...] | None:
     return Origin.read(checkpoint.parent).classes or None
 
 
+#: of a model card, what the results depend on
+IN_ORIGIN = {"options", "classes", "input_size", "crop_pct", "scale", "frames", "stride"}
+#: by task: what a model is, and the command that evaluates it
 KINDS: dict[CardTask, tuple[str, str]] = {
-    "classify": ("classifier of pictures", "Choose another command: coco, segment or video."),
-    "detect": ("detector", "Choose a model whose name ends in _cascade_mask_rcnn."),
-    "segment": ("segmenter", "Choose a model whose name ends in _upernet."),
-    "video": ("classifier of clips", "Choose a model with video_swin in its name."),
+    "classify": ("classifier of pictures", "classify"),
+    "detect": ("detector", "coco"),
+    "segment": ("segmenter", "segment"),
+    "video": ("classifier of clips", "video"),
 }
+
+
+def check_task(name: str, said: CardTask, found: CardTask, wanted: CardTask) -> None:
+    """
+    Args:
+        said: the task by the model's card.
+        found: that of the network.
+
+    Raises:
+        EvaluationError: they differ, or are not the wanted one.
+    """
+    if said != found:
+        problem = f"{name} is a {KINDS[found][0]}, but its card says that its task is {said}."
+        raise EvaluationError(problem, f"Correct it to {found}.")
+    if found != wanted:
+        problem = f"{name} is no {KINDS[wanted][0]} but a {KINDS[found][0]}."
+        raise EvaluationError(problem, f"Evaluate it by `python -m stvit.evaluate {KINDS[found][1]}`.")
 
 
 def task_of(network: nn.Module) -> CardTask:
@@ -213,10 +228,12 @@ def _registered(options: argparse.Namespace) -> nn.Module:
         ) from error
 
 
-def in_the_paper(model: ModelRecord) -> str:
-    """What a model's record says that the paper has."""
+def in_the_paper(model: ModelRecord, num_classes: int) -> str:
+    """What a model's record says that the paper has, if it is of as many classes."""
     if not model.published:
         return f"The record of {model.name} has no published figure."
+    if num_classes != model.num_classes:
+        return f"The paper's figures of {model.name} are for {model.num_classes} classes, not {num_classes}."
     return f"The paper has {in_words(model.published)}{f' ({model.published_note})' if model.published_note else ''}."
 
 
@@ -229,8 +246,21 @@ def measured_by_card(path: Path) -> str:
     return f"The card has {in_words(card.metrics)} on {card.split} ({card.num_samples} samples)."
 
 
+FIGURES = {
+    "top1": "top-1",
+    "top5": "top-5",
+    "gmacs": "GMACs",
+    "v100_images_per_s": "images/s on a V100",
+    "box_ap": "box AP",
+    "mask_ap": "mask AP",
+    "miou": "mIoU",
+    "backbone_gmacs": "GMACs of the backbone",
+}
+
+
 def in_words(figures: Mapping[str, float]) -> str:
-    return ", ".join(f"{name} {value:g}" for name, value in figures.items())
+    """Figures of a record or a card, each after its name."""
+    return ", ".join(f"{FIGURES.get(name, name)} {value:g}" for name, value in figures.items())
 
 
 def run(benchmark: Benchmark, options: argparse.Namespace, published: str) -> bool:

@@ -18,12 +18,13 @@ from stvit.predict.load import test_scale
 from stvit.predict.media import DECODE_ERRORS, picture_suffixes
 from stvit.segmentation import IGNORE_INDEX, SlidingWindow
 from stvit.segmentation.score_maps import PUBLISHED_RATIOS
+from stvit.shell import positive
 from stvit.training.datasets.data import open_picture
 from stvit.training.tasks.segment import confusion_matrix, segmentation_metrics
 
 from .data import EvaluationError, of_another_size
 from .results import Id
-from .run import EvaluatedModel, positive
+from .run import EvaluatedModel
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

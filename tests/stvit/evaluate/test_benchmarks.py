@@ -21,6 +21,8 @@ from stvit.evaluate import __main__ as command
 from stvit.evaluate import run as run_module
 from stvit.evaluate.classify import labelled_folder
 from stvit.evaluate.data import EvaluationError
+from stvit.pretrained.model_cards import read_card
+from stvit.pretrained.records import record
 from stvit.training.runs import Origin
 from tests.stvit.video.clips import make_clip
 
@@ -101,7 +103,11 @@ def test_a_classifier_on_a_folder(run, folder: Path, capsys) -> None:
     assert report["top1"] == pytest.approx(100 * 10 / 12) and report["top5"] >= report["top1"]
     assert report["top1_by_class"] == {f"n{i:03}": 0.0 if i == 5 else 100.0 for i in range(CLASSES)}
     out, err = capsys.readouterr()
-    assert "The paper has top1 72.2" in out and "12/12 images" in err and "0:00:00 left" in err
+    assert (
+        "The paper's figures of deit_tiny_patch16_224.fb_in1k are for 1000 classes, not 6." in out
+        and "12/12 images" in err
+        and "0:00:00 left" in err
+    )
 
 
 @pytest.mark.filterwarnings("ignore:.*files are no pictures")
@@ -209,6 +215,40 @@ def test_classes_are_those_that_training_noted_beside_the_weights(tmp_path: Path
     assert run_module.trained_classes(weights) == ("bag", "coat")
 
 
+def test_published_figures_are_named_in_words() -> None:
+    words = "The paper has top-1 72.2, GMACs 1.26, images/s on a V100 2752."
+    assert run_module.in_the_paper(record("deit_tiny_patch16_224"), 1000) == words
+
+
+@pytest.mark.filterwarnings("ignore:.*files are no pictures")
+def test_results_of_other_weights_of_a_file_are_refused(run, folder: Path, capsys) -> None:
+    (folder.parent / "a.pth").write_bytes(b"by the stand-in")
+    given = [*CLASSIFY, "--images", str(folder), "--checkpoint", "a.pth"]
+    assert run(ByRed(), *given, "--use-ema")[0] == 0
+    assert run(ByRed(), *given, "--no-ema")[0] == 1
+    assert "use_ema True there, False here" in capsys.readouterr().err
+
+
+@pytest.mark.filterwarnings("ignore:.*files are no pictures")
+def test_results_by_another_card_of_the_same_weights_are_refused(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    card = {
+        "model": "deit_tiny_patch16_224",
+        "options": {"num_classes": CLASSES},
+        "task": "classify",
+        "classes": [f"n{i:03}" for i in range(CLASSES)],
+        "input_size": 16,
+        "sha256": "0" * 64,
+    }
+    monkeypatch.setattr(run_module, "load_card", lambda path: (ByRed().eval(), read_card(path)))
+    given = [*CLASSIFY, "--images", str(folder), "--record", str(tmp_path / "a.json"), "--device", "cpu"]
+    for crop_pct, code in ((1.0, 0), (0.9, 1)):
+        (tmp_path / "a.json").write_text(json.dumps({**card, "crop_pct": crop_pct}))
+        assert command.main([*given, "--results", str(tmp_path / "r.jsonl")]) == code
+    assert "crop_pct 1.0 there, 0.9 here" in capsys.readouterr().err
+
+
 @pytest.fixture
 def scenes(tmp_path: Path) -> Path:
     """Two pictures, half bright; one of the label maps has a quarter unlabelled, the other is half wrong."""
@@ -283,6 +323,7 @@ def test_a_clip_classifier(run, tmp_path: Path, capsys) -> None:
         ("classify --images x --suite paper --model deit_tiny_patch16_224", "name one of"),
         ("classify --images x --suite paper --checkpoint y", "without --checkpoint"),
         ("classify --images x --model deit_tiny_patch16_224 --option depth", "KEY=VALUE"),
+        ("classify --images x --model deit_tiny_patch16_224 --workers -1", "'-1' is not a whole number from 0 on"),
         ("video --list x --clips y --model video_swin_tiny --views 4by3", "as 4x3"),
     ],
 )

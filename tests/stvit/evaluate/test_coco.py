@@ -336,7 +336,8 @@ def test_a_trained_detector_is_evaluated_by_its_card(coco_set: Path, tmp_path: P
 
 def test_a_classifier_is_no_detector(run, capsys) -> None:
     assert run(nn.Linear(1, 1)) == 1
-    assert "is no detector" in capsys.readouterr().err
+    message = f"{MODEL} is no detector but a classifier of pictures. Evaluate it by `python -m stvit.evaluate classify`"
+    assert message in capsys.readouterr().err
 
 
 def test_a_model_without_published_weights_asks_for_a_checkpoint(coco_set: Path, tmp_path: Path, capsys) -> None:
@@ -349,6 +350,8 @@ def test_a_model_without_published_weights_asks_for_a_checkpoint(coco_set: Path,
     ("options", "message"),
     [
         (["--model", "no_such_model"], "unknown model"),
+        (["--model", MODEL + "s"], f"Did you mean {MODEL}"),
+        (["--model", MODEL, "--use-ema"], "of a --checkpoint"),
         (["--model", MODEL, "--scale", "0", "800"], "whole number"),
         (["--model", MODEL, "--limit", "-1"], "whole number"),
         (["--model", MODEL, "--precision", "int4"], "invalid choice"),
