@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import errno
 import os
 import tempfile
 import time
@@ -22,7 +23,7 @@ from stvit.models.video_swin import ClipClassifier
 from stvit.segmentation.upernet import UperNet
 
 from .formats import FORMATS, INPUT, Runner, Traced
-from .graph import FeaturePyramid, InferenceGraph, RegionLayer, example_images, exportable
+from .graph import FeaturePyramid, InferenceGraph, RegionLayer, example_images, exportable, first_line
 from .int8 import write_int8
 
 Precision = Literal["fp32", "fp16", "bf16", "int8"]
@@ -35,6 +36,7 @@ CHECKED_BATCHES = (1, 3)  # of a graph for batches of any size, which is traced 
 DETECTOR_INPUT = (800, 1344)
 CLIP_LENGTH = 32
 LARGEST_SIDE = 8192
+FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class ExportError(UserError, RuntimeError):
@@ -106,17 +108,17 @@ def export_model(
     path, started = Path(path), time.perf_counter()
     format = format or next((name for name, one in FORMATS.items() if one.suffix == path.suffix), "")
     _check_request(path, format, precision, batch, calibrate, frames)
-    network = exportable(model).cpu().eval()
     size = tuple(input_size or _default_size(model))
     if not all(1 <= side <= LARGEST_SIDE for side in size):
         raise ExportError(
             f"Images of {size[0]}x{size[1]} pixels cannot be exported: choose sides of 1 to {LARGEST_SIDE}."
         )
     shape = (3, frames, *size) if isinstance(model, ClipClassifier) else (3, *size)
-    reference = InferenceGraph(network, regions)
+    reference = InferenceGraph(exportable(model), regions).cpu()  # a copy, so the caller's model stays where it is
     graph = reference
     if TYPES.get(precision, torch.float32) != reference.dtype:
-        graph = InferenceGraph(copy.deepcopy(network).to(TYPES.get(precision, torch.float32)), regions)
+        network = copy.deepcopy(reference.network).to(TYPES.get(precision, torch.float32))
+        graph = InferenceGraph(network, regions)
     images = example_images(shape, 2 if batch == "dynamic" else batch)
     layers, outputs = _try(graph, images)
     names = output_names(outputs[: len(outputs) - len(layers)], size) + [f"regions_{i}" for i in range(len(layers))]
@@ -211,13 +213,18 @@ def put_in_place(path: Path, companions: Sequence[str], work: Callable[[Path], A
         Bytes that were moved, and what ``work`` returned.
 
     Raises:
-        ExportError: the folder cannot be written to, or its disk is full.
+        ExportError: the folder cannot be written to, its disk is full, or ``work`` fails on another file.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:
             draft = Path(folder) / path.name
-            result = work(draft)
+            try:
+                result = work(draft)
+            except OSError as error:
+                if error.errno in FULL:
+                    raise
+                raise ExportError(f"{path.name} cannot be made: {first_line(error)}.") from error
             finished = [draft.with_suffix(suffix) for suffix in companions] + [draft]
             size = sum(one.stat().st_size for one in finished)
             for one in finished:

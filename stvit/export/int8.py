@@ -11,7 +11,7 @@ from PIL import Image
 from timm.data import create_transform
 
 from stvit.errors import UserError
-from stvit.predict.media import DECODE_ERRORS, picture_suffixes
+from stvit.predict.media import FORMATS, MediaError, picture_suffixes, read_image
 
 from .formats import Traced, convert_openvino, import_openvino, needed
 from .graph import first_line
@@ -51,14 +51,13 @@ def calibration_images(folder: Path, size: tuple[int, int], preprocessing: Mappi
     """
     keys = ("mean", "std", "interpolation", "crop_pct")
     transform = create_transform((3, *size), **{key: preprocessing[key] for key in keys if key in preprocessing})
-    suffixes = picture_suffixes()
+    suffixes = picture_suffixes(FORMATS)
     paths = sorted(path for path in folder.rglob("*") if path.is_file() and path.suffix.lower() in suffixes)
     images = []
     for path in paths[:: max(len(paths) // PICTURES, 1)][:PICTURES]:
         try:
-            with Image.open(path) as picture:
-                images.append(transform(picture.convert("RGB"))[None].numpy())
-        except DECODE_ERRORS:
+            images.append(transform(Image.fromarray(read_image(path).pixels))[None].numpy())
+        except (MediaError, OSError):
             continue  # not a picture, or a damaged one: what is asked for is enough of them
     if len(images) < LEAST_PICTURES:
         raise UserError(

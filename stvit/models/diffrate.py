@@ -67,7 +67,7 @@ def merge_lowest(tokens: Tensor, sizes: Tensor, num_left: int) -> tuple[Tensor, 
     """Merge the last of (B, T, C) tokens into the most similar of the first, the class token excepted.
 
     A merged token is the plain mean of its members; its size grows by the size of each member times their cosine
-    similarity.
+    similarity, which may be negative, but stays above 0.
 
     Returns:
         Tokens (B, num_left, C), their sizes (B, num_left, 1), and (B, T) where each token went.
@@ -80,6 +80,7 @@ def merge_lowest(tokens: Tensor, sizes: Tensor, num_left: int) -> tuple[Tensor, 
     summed = stay.scatter_add(1, wide, go)
     members = torch.ones_like(stay[..., :1]).scatter_add(1, target, torch.ones_like(closeness))
     grown = sizes[:, :num_left].scatter_add(1, target, sizes[:, num_left:] * closeness)
+    grown = grown.clamp_min(torch.finfo(grown.dtype).tiny)  # its logarithm is taken
     here = torch.arange(num_left, device=tokens.device).expand(tokens.shape[0], -1)
     return summed / members, grown, torch.cat([here, target[..., 0]], dim=1)
 

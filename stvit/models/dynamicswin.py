@@ -105,8 +105,8 @@ class DynamicStage(RecomputedLayers, SwinTransformerStage):
         """(B, H, W, C) -> (B, H / 2, W / 2, 2C)."""
         return self.run(maps)[0]
 
-    def run(self, maps: Tensor) -> tuple[Tensor, tuple[LayerTrace, ...]]:
-        """The same, and which tokens took the full feed-forward network in every block."""
+    def run(self, maps: Tensor, return_trace: bool = False) -> tuple[Tensor, tuple[LayerTrace, ...]]:
+        """The same, and if asked for which tokens took the full feed-forward network in every block."""
         maps = self.downsample(maps)
         B, H, W, C = maps.shape
         counts, trace = self.slow_counts(H * W), []
@@ -120,10 +120,11 @@ class DynamicStage(RecomputedLayers, SwinTransformerStage):
                 decision = F.gumbel_softmax(scores, hard=True)[..., KEEP] if self.training else None
             chosen = () if i < DECISIONS[0] else (order, num_slow, decision)
             maps = self.run_layer(block, maps, *chosen)
-            kind, slow = "image" if num_slow == H * W else "reduction", order[:, :num_slow]
-            going = maps.flatten(1, 2).gather(1, slow[..., None].expand(-1, -1, C))
-            moved = {"assignment": moved_by_keeping(slow, H * W), "fate": "fast"}
-            trace.append(LayerTrace(f"Layer {i + 1}", kind, going, (H, W), **moved))
+            if return_trace:
+                kind, slow = "image" if num_slow == H * W else "reduction", order[:, :num_slow]
+                going = maps.flatten(1, 2).gather(1, slow[..., None].expand(-1, -1, C))
+                moved = {"assignment": moved_by_keeping(slow, H * W), "fate": "fast"}
+                trace.append(LayerTrace(f"Layer {i + 1}", kind, going, (H, W), **moved))
         return maps, tuple(trace)
 
 
@@ -164,7 +165,7 @@ class DynamicSwin(SwinTransformer):
         maps, layers = self.patch_embed(images), ()
         for i, stage in enumerate(self.layers):
             if i == DYNAMIC_STAGE:
-                maps, layers = stage.run(maps)
+                maps, layers = stage.run(maps, return_trace=True)
             else:
                 maps = stage(maps)
         return self.forward_head(self.norm(maps)), TokenTrace(layers)

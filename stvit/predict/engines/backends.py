@@ -133,8 +133,10 @@ class AheadOfTime(FileBackend):
         return _without_compiler(device)
 
     def depends_on(self) -> dict[str, str]:
-        device = torch.cuda.get_device_name() if torch.cuda.is_available() else torch.backends.cpu.get_cpu_capability()
-        return {"device": device, "system": platform.platform()}
+        found = {"processor": torch.backends.cpu.get_cpu_capability(), "system": platform.platform()}
+        if torch.cuda.is_available():
+            found["gpus"] = ", ".join(map(torch.cuda.get_device_name, range(torch.cuda.device_count())))
+        return found
 
     def write(self, graph: InferenceGraph, shape: Shape, folder: Path) -> None:
         device = next(graph.parameters()).device

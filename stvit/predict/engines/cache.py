@@ -60,9 +60,13 @@ class GraphCache:
             return None
         except (OSError, ValueError, TypeError, AttributeError) as error:
             self._complain(f"The cached graph {entry} is damaged ({error}); it is made again.")
-            shutil.rmtree(entry, ignore_errors=True)
+            self.discard(key)
             return None
         return entry
+
+    def discard(self, key: str) -> None:
+        """Remove an entry that is of no use."""
+        shutil.rmtree(self.folder / key, ignore_errors=True)
 
     @contextmanager
     def written(self, key: str, write: Callable[[Path], None]) -> Iterator[Path]:
@@ -87,15 +91,18 @@ class GraphCache:
             return Path(tempfile.mkdtemp(prefix="stvit-graph-")), True
 
     def _keep(self, draft: Path, key: str) -> Path:
-        """Move a draft to its place; where that fails it stays what it is."""
+        """Move a draft to its place; where that fails it stays what it is, and what is there whole is kept."""
         entry = self.folder / key
         try:
             files = {path.name: sha256_of(path) for path in draft.iterdir()}
             (draft / MANIFEST).write_text(json.dumps(files), encoding="utf-8")
-            if entry.exists():  # damaged, or another process was faster
-                shutil.rmtree(entry)
+            if self.find(key):  # another process was faster, and may be reading it
+                return entry
+            self.discard(key)
             draft.rename(entry)
         except OSError as error:
+            if self.find(key):
+                return entry
             self._complain(f"{self.folder} cannot keep a graph ({error.strerror}); it is made at every start.")
             return draft
         self._shrink(keep=entry)

@@ -12,7 +12,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import median
 from typing import NamedTuple
@@ -167,10 +167,13 @@ class Engine:
     def _make(self, shape: Shape) -> None:
         """Make the graph for a shape, or for ``auto`` those that are measured."""
         with _making, torch.inference_mode(False), torch.no_grad():  # what inference mode makes cannot be traced
-            if self.name == "auto":
-                self._choose(shape)
-            else:
+            if self.name != "auto":
                 self._build(self.name, shape)
+                return
+            try:
+                self._choose(shape)
+            except Exception as error:  # what was built may fail where it is measured, in as many ways
+                self._note(f"{self._said('auto', shape)}: {first_line(error)}")
 
     def _build(self, name: str, shape: Shape) -> Runner | None:
         backend = BACKENDS[name]()
@@ -192,6 +195,7 @@ class Engine:
                 return backend.read(entry, self._graph.dtype)
             except Exception as error:  # whole, but of another version of the runtime
                 LOG.info("%s cannot be read (%s); it is made again", entry, first_line(error))
+                self._cache.discard(key)
         make = backend.write if self._wait else _in_another_process(backend)
         with self._cache.written(key, lambda folder: make(self._graph, shape, folder)) as folder:
             return backend.read(folder, self._graph.dtype)
@@ -199,13 +203,15 @@ class Engine:
     def _choose(self, shape: Shape) -> None:
         """Let the fastest of the engines at hand serve a shape, as was measured once for network, shape and device."""
         names = [name for name in CANDIDATES.get(self._device.type, ()) if not BACKENDS[name]().refusal(self._device)]
-        device = f"{self._device.type} {torch.get_num_threads()}"
-        key = self._key("auto", shape, {"names": names, "device": device})
-        if entry := self._cache.find(key):
-            name = json.loads((entry / CHOICE).read_text(encoding="utf-8"))
-            if name == "eager" or self._build(name, shape):
-                self._chosen[shape] = name
-                return
+        device = {"threads": torch.get_num_threads(), "processor": torch.backends.cpu.get_cpu_capability()}
+        if self._device.type == "cuda":
+            device["gpu"] = torch.cuda.get_device_name(self._device)
+        made = [one.depends_on() for name in names if isinstance(one := BACKENDS[name](), FileBackend)]
+        key = self._key("auto", shape, {"names": names, "device": device, "files": made})
+        name = self._remembered(key, names)
+        if name == "eager" or (name and self._build(name, shape)):
+            self._chosen[shape] = name
+            return
         runners = {name: runner for name in names if (runner := self._build(name, shape))}
         runners["eager"] = self._eager
         times = _times(runners, example_images(shape[1:], shape[0]).to(self._device), Compute(self._device))
@@ -215,20 +221,35 @@ class Engine:
             with self._cache.written(key, lambda folder: _write_text(folder / CHOICE, text)):
                 pass
 
+    def _remembered(self, key: str, names: Sequence[str]) -> str | None:
+        """The choice that was kept, ``None`` if there is none of ``names`` or eager."""
+        if not (entry := self._cache.find(key)):
+            return None
+        try:
+            name = json.loads((entry / CHOICE).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            name = None
+        if name in (*names, "eager"):
+            return name
+        self._cache.discard(key)
+        return None
+
     def _eager(self, images: Tensor) -> tuple[Tensor, ...]:
         with torch.inference_mode():
             return self._graph(images)
 
     def _key(self, name: str, shape: Shape, depends_on: dict) -> str:
         self._fingerprint = self._fingerprint or fingerprint(self._graph.network)
-        return digest([name, self._fingerprint, str(self._graph.dtype), shape, self._graph.regions, depends_on])
+        network = [self._fingerprint, str(self._graph.dtype), str(self._device)]
+        return digest([name, *network, shape, self._graph.regions, depends_on])
 
     def _give_up(self, name: str, shape: Shape, error: Exception) -> None:
         self._runners.pop((name, BACKENDS[name]().key(shape)), None)
+        self._note(f"{self._said(name, shape)}: {first_line(error)}")
+
+    def _said(self, name: str, shape: Shape) -> str:
         sizes = "x".join(map(str, shape))
-        self._note(
-            f"{name} cannot run {type(self._graph.network).__name__} for {sizes}, eager does: {first_line(error)}"
-        )
+        return f"{name} cannot run {type(self._graph.network).__name__} for {sizes}, eager does"
 
     def _note(self, line: str) -> None:
         if line not in self.notes:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import re
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +23,7 @@ from stvit.export.__main__ import main
 from stvit.export.export import ExportError, ExportReport, put_in_place
 from stvit.export.formats import FORMATS
 from stvit.export.graph import InferenceGraph, assignment_of, example_images, layers_with_regions
+from stvit.export.int8 import LEAST_PICTURES, calibration_images
 from tests.stvit.export.small_models import FRAMES, FULL_TOKEN, SMALL, build
 
 DOCS = Path(__file__).resolve().parents[3] / "docs" / "deployment.md"
@@ -168,6 +172,26 @@ def test_a_folder_that_cannot_be_written_is_said(tmp_path: Path) -> None:
         put_in_place(tmp_path / "file" / "model.pt2", (), lambda path: None)
 
 
+def test_only_what_the_file_itself_meets_is_said_to_be_unwritable(tmp_path: Path) -> None:
+    def fails(number: int, draft: Path) -> None:
+        raise OSError(number, os.strerror(number), "other")
+
+    with pytest.raises(ExportError, match=r"model.pt2 cannot be made: .*No such file or directory: 'other'"):
+        put_in_place(tmp_path / "model.pt2", (), partial(fails, errno.ENOENT))
+    with pytest.raises(ExportError, match=r"model.pt2 cannot be written: No space left on device"):
+        put_in_place(tmp_path / "model.pt2", (), partial(fails, errno.ENOSPC))
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_callers_model_stays_as_it_was(tmp_path: Path) -> None:
+    model = build("deit").train()
+    pointers = [one.data_ptr() for one in model.parameters()]
+    stvit.export(model, tmp_path / "model.pt2", input_size=SMALL["deit"][1], precision="bf16")
+    assert all(module.training for module in model.modules())
+    assert [one.data_ptr() for one in model.parameters()] == pointers
+    assert {one.dtype for one in model.parameters()} == {torch.float32}
+
+
 @pytest.mark.parametrize("package", ["openvino", "onnx", "onnxscript", "onnxruntime"])
 def test_a_missing_package_is_named_with_what_installs_it(
     package: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -186,6 +210,17 @@ def test_int8_needs_pictures_and_nncf(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setitem(sys.modules, "nncf", None)
     with pytest.raises(UserError, match=r"nncf is not installed.*\[int8\]"):
         export("deit", path, precision="int8", calibrate=tmp_path)
+
+
+def test_calibration_opens_only_the_formats_of_pictures(tmp_path: Path) -> None:
+    for number in range(LEAST_PICTURES):
+        Image.new("RGB", (32, 32), (number, 0, 0)).save(tmp_path / f"{number}.png")
+        Image.new("RGB", (32, 32)).save(tmp_path / f"{number}.eps", "EPS")
+        Image.new("RGB", (32, 32)).save(tmp_path / f"named-{number}.jpg", "EPS")
+    colours = {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}
+    images = calibration_images(tmp_path, (32, 32), colours)
+    assert {image.shape for image in images} == {(1, 3, 32, 32)}
+    assert [round(255 * image[0, 0, 0, 0]) for image in images] == list(range(LEAST_PICTURES))
 
 
 def test_tokens_that_are_tied_alike_count_as_the_same() -> None:

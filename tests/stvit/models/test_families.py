@@ -6,6 +6,8 @@ import torch
 from torch import nn
 
 import stvit
+from stvit.models.diffrate import merge_lowest
+from stvit.trace import LayerTrace
 from tests.stvit.models.families import FAMILIES, images_for, narrow
 
 TRACED = [family for family in FAMILIES if family != "lvvit"]  # LV-ViT keeps all its tokens, like timm's models
@@ -97,6 +99,20 @@ def test_compilation_needs_no_graph_break():
     with torch.no_grad():
         compiled = torch.compile(model, backend="eager", fullgraph=True)
         torch.testing.assert_close(compiled(images), model(images), atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_trace_is_made_only_when_asked_for(family, monkeypatch):
+    model = narrow(family)
+    monkeypatch.setattr(LayerTrace, "__init__", lambda *arguments, **values: pytest.fail("made a trace"))
+    model(images_for(model))
+
+
+def test_merging_opposite_tokens_leaves_sizes_that_have_a_logarithm():
+    one = torch.ones(1, 1, 4)
+    tokens = torch.cat([one, one, -one, -one], dim=1)  # the class token, and one that both others must merge into
+    merged, sizes, _ = merge_lowest(tokens, torch.ones(1, 4, 1), 2)
+    assert merged.isfinite().all() and sizes.min() > 0 and sizes.log().isfinite().all()
 
 
 @pytest.mark.parametrize("family", TRACED)

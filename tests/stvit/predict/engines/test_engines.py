@@ -21,6 +21,7 @@ from stvit.predict.engines import engine as engine_module
 from stvit.predict.engines.backends import AheadOfTime, Compiled, CudaGraphs, FileBackend, OpenVINO
 from stvit.predict.engines.cache import MANIFEST, GraphCache
 from stvit.predict.engines.fingerprint import fingerprint
+from stvit.pretrained.resolve import sha256_of
 from tests.stvit.export.small_models import FRAMES, FULL_TOKEN, SMALL, build
 
 EVERY = [
@@ -146,6 +147,63 @@ def test_a_damaged_entry_is_made_again(damage: bytes | None, cache: GraphCache, 
     own = Engine(Halves(), "openvino", cache=cache, wait=True)
     assert own(torch.rand(SHAPE)).engine == "openvino" and stub.made == 2
     assert file.read_text() == "graph" and set(json.loads(file.with_name(MANIFEST).read_text())) == {"model.txt"}
+
+
+def test_a_whole_entry_that_cannot_be_read_is_made_again(
+    cache: GraphCache, stub: type[Stub], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Engine(Halves(), "openvino", cache=cache, wait=True)(torch.rand(SHAPE))
+    monkeypatch.setattr(stub, "write", lambda self, graph, shape, folder: (folder / "model.txt").write_text("graph"))
+    (entry,) = cache.folder.iterdir()
+    (entry / "model.txt").write_text("other version")
+    (entry / MANIFEST).write_text(json.dumps({"model.txt": sha256_of(entry / "model.txt")}))
+    own = Engine(Halves(), "openvino", cache=cache, wait=True)
+    assert own(torch.rand(SHAPE)).engine == "openvino" and (entry / "model.txt").read_text() == "graph"
+
+
+def test_an_entry_that_another_process_was_faster_to_write_is_kept(cache: GraphCache) -> None:
+    def other(folder: Path) -> None:
+        (folder / "file").write_text("other's")
+
+    def slower(folder: Path) -> None:
+        with cache.written("key", other):
+            (folder / "file").write_text("own")
+
+    with cache.written("key", slower) as entry:
+        assert entry == cache.folder / "key" and (entry / "file").read_text() == "other's"
+    assert [path.name for path in cache.folder.iterdir()] == ["key"]
+
+
+def test_graphs_of_other_devices_have_other_keys() -> None:
+    own, keys = Engine(Halves()), set()
+    for device in ("cpu", "cuda:0", "cuda:1"):
+        own._device = torch.device(device)
+        keys.add(own._key("aot", SHAPE, {}))
+    assert len(keys) == 3
+
+
+@pytest.mark.parametrize("text", ["", "[1]", '"an engine of old"'])
+def test_a_choice_of_auto_that_is_none_is_made_again(text: str, cache: GraphCache, stub: type[Stub]) -> None:
+    first = Engine(Halves(), "auto", cache=cache, wait=True)
+    chosen = first(torch.rand(SHAPE)).engine
+    (kept,) = cache.folder.glob(f"*/{engine_module.CHOICE}")
+    kept.write_text(text)
+    kept.with_name(MANIFEST).write_text(json.dumps({kept.name: sha256_of(kept)}))
+    own = Engine(Halves(), "auto", cache=cache, wait=True)
+    own(torch.rand(SHAPE))
+    assert own.notes == [] and chosen in ENGINES and json.loads(kept.read_text()) in ("eager", "openvino")
+
+
+def test_a_measurement_of_auto_that_fails_leaves_eager_and_one_line(
+    cache: GraphCache, stub: type[Stub], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*arguments: object) -> None:
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(engine_module, "_times", fails)
+    own = Engine(Halves(), "auto", cache=cache, wait=True)
+    assert [own(torch.rand(SHAPE)).engine for _ in range(2)] == ["eager"] * 2
+    assert len(own.notes) == 1 and "out of memory" in own.notes[0]
 
 
 def test_a_folder_that_others_may_write_to_is_not_trusted(
