@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import EpsImagePlugin, Image
 from torch import nn
 
 import stvit
@@ -212,7 +212,8 @@ def test_int8_needs_pictures_and_nncf(tmp_path: Path, monkeypatch: pytest.Monkey
         export("deit", path, precision="int8", calibrate=tmp_path)
 
 
-def test_calibration_opens_only_the_formats_of_pictures(tmp_path: Path) -> None:
+def test_calibration_opens_only_the_formats_of_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(EpsImagePlugin, "Ghostscript", lambda *arguments: pytest.fail("started Ghostscript"))
     for number in range(LEAST_PICTURES):
         Image.new("RGB", (32, 32), (number, 0, 0)).save(tmp_path / f"{number}.png")
         Image.new("RGB", (32, 32)).save(tmp_path / f"{number}.eps", "EPS")
