@@ -19,10 +19,9 @@ from stvit.predict.media import DECODE_ERRORS, picture_suffixes
 from stvit.segmentation import IGNORE_INDEX, SlidingWindow
 from stvit.segmentation.score_maps import PUBLISHED_RATIOS
 from stvit.shell import positive
-from stvit.training.datasets.data import open_picture
 from stvit.training.tasks.segment import confusion_matrix, segmentation_metrics
 
-from .data import EvaluationError, of_another_size
+from .data import EvaluationError, read_image
 from .results import Id
 from .run import EvaluatedModel
 
@@ -79,8 +78,8 @@ class SegmentBenchmark:
         classes = self.model.network.num_classes
         for name in todo:
             try:
-                pixels = np.array(open_picture(self.options.images / name, name))
-                labels = self._labels(name, pixels.shape[:2])
+                labels = self._labels(name)
+                pixels = read_image(self.options.images / name, tuple(labels.shape))
                 found = confusion_matrix(self.model.network.predict(pixels, **self.how), labels, classes).flatten()
             except UserError as error:
                 yield name, error
@@ -117,9 +116,9 @@ class SegmentBenchmark:
     def _labels_of(self, name: str) -> Path:
         return (self.options.annotations / name).with_suffix(".png")
 
-    def _labels(self, name: str, image_hw: tuple[int, int]) -> Tensor:
+    def _labels(self, name: str) -> Tensor:
         """(H, W) int64; raises EvaluationError."""
-        labels = decode_labels(self._labels_of(name), image_hw).astype(np.int64)
+        labels = decode_labels(self._labels_of(name)).astype(np.int64)
         if not self.options.zero_is_a_class:
             labels = np.where(labels == 0, IGNORE_INDEX, labels - 1)
         return torch.from_numpy(labels)
@@ -130,11 +129,11 @@ class SegmentBenchmark:
         return known if len(known) == len(numbers) else numbers
 
 
-def decode_labels(path: Path, image_hw: tuple[int, int]) -> np.ndarray:
+def decode_labels(path: Path) -> np.ndarray:
     """Read a label map (H, W) of whole numbers, stored as grey values or as indices of a palette.
 
     Raises:
-        EvaluationError: it is missing or damaged, has colours, or is of another size than its picture.
+        EvaluationError: it is missing or damaged, or has colours.
     """
     try:
         with Image.open(path) as image:
@@ -143,6 +142,4 @@ def decode_labels(path: Path, image_hw: tuple[int, int]) -> np.ndarray:
         raise EvaluationError(f"{path} cannot be read as an image ({error}).", "Copy or download it again.") from error
     if labels.ndim != 2 or labels.dtype.kind not in "ui":
         raise EvaluationError(f"{path} is no map of class numbers.", "Annotations have one channel of whole numbers.")
-    if labels.shape != tuple(image_hw):
-        raise of_another_size(path, labels.shape, image_hw)
     return labels

@@ -198,13 +198,23 @@ def _decode(image: Image.Image) -> SourceImage:
         raise MediaError(f"The {image.format} image is damaged or ends too early.", FROM_ORIGINAL) from error
     notes = [_SEQUENCES[image.format]] if animated and image.format in _SEQUENCES else []
     profile = image.info.get("icc_profile")
+    opaque, was_transparent = upright(image)
+    if was_transparent:
+        notes.append(_TRANSPARENT)
+    return SourceImage(np.array(_srgb(opaque, profile)), " ".join(notes))
+
+
+def upright(image: Image.Image) -> tuple[Image.Image, bool]:
+    """Turn a decoded image, in place, as its EXIF data say; 16-bit grey becomes 8-bit, transparent parts white.
+
+    Returns:
+        The image without transparency, in any mode of 8 bits, and whether parts of it were transparent.
+    """
     with contextlib.suppress(*DECODE_ERRORS):  # damaged EXIF data do not spoil the picture
         ImageOps.exif_transpose(image, in_place=True)
     plain = _eight_bit(image)
     opaque = _on_white(plain)
-    if opaque is not plain:
-        notes.append(_TRANSPARENT)
-    return SourceImage(np.array(_srgb(opaque, profile)), " ".join(notes))
+    return opaque, opaque is not plain
 
 
 def _eight_bit(image: Image.Image) -> Image.Image:

@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
-from stvit.predict.media import DECODE_ERRORS
+from stvit.predict.media import DECODE_ERRORS, upright
 from stvit.training.batches import Share, evaluation_batches, steps_per_epoch, training_batches
 from stvit.training.recipe import DataPaths, Recipe, RecipeError
 
@@ -207,7 +207,8 @@ def refuse(what: str, problems: list[str]) -> None:
 
 
 def open_picture(source: Path | IO[bytes], name: str) -> Image.Image:
-    """Decode a picture to RGB.
+    """Decode a picture to RGB, upright and on a white ground, as :func:`stvit.predict.media.read_image` does, but of
+    any format and size, and without colour profiles, as published accuracies were measured.
 
     Args:
         name: of it, for the message.
@@ -217,7 +218,8 @@ def open_picture(source: Path | IO[bytes], name: str) -> Image.Image:
     """
     try:
         with Image.open(source) as picture:
-            return picture.convert("RGB")
+            picture.load()
+            return upright(picture)[0].convert("RGB")
     except UnidentifiedImageError as error:  # its text is that of the source, which may be bytes in memory
         raise SampleError(f"{name} cannot be read as a picture (it is of no known format).") from error
     except DECODE_ERRORS as error:

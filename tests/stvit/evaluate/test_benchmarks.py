@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import ExifTags, Image
 from torch import Tensor, nn
 
 from stvit.evaluate import __main__ as command
@@ -286,10 +286,27 @@ def test_a_segmenter_at_several_scales(run, scenes: Path) -> None:
 def test_label_maps_that_do_not_fit_are_named(run, scenes: Path, capsys) -> None:
     Image.new("L", (9, 9), 1).save(scenes / "annotations" / "0.png")
     code, report = run(Blocks(), *segment(scenes))
-    assert code == 1 and report["images"] == 1 and "0.png has 9x9 pixels" in report["unusable"][0]
+    assert (
+        code == 1 and report["images"] == 1 and "0.png has 8x8 pixels, its annotation says 9x9" in report["unusable"][0]
+    )
     (scenes / "annotations" / "1.png").unlink()
     assert run(Blocks(), *segment(scenes))[0] == 1
     assert "1 of 2 pictures have no annotation, the first is 1.png" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("annotated", ["as stored", "upright"])
+def test_pictures_with_an_orientation_are_read_as_they_were_annotated(run, scenes: Path, annotated: str) -> None:
+    labels = np.full((8, 10), 1, np.uint8)
+    labels[:, 5:] = 2
+    turned = Image.Exif()
+    turned[ExifTags.Base.Orientation] = 6  # to be turned clockwise
+    Image.fromarray(np.where(labels[..., None] > 1, 255, 0).repeat(3, axis=2).astype(np.uint8)).save(
+        scenes / "images" / "0.png", exif=turned
+    )
+    labels = labels if annotated == "as stored" else np.rot90(labels, -1)
+    Image.fromarray(labels).save(scenes / "annotations" / "0.png")
+    code, report = run(Blocks(), *segment(scenes), "--limit", "1")
+    assert code == 0 and report["mIoU"] == pytest.approx(100)
 
 
 def test_labels_of_no_class_at_all_are_one_message(run, scenes: Path, capsys) -> None:

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image
 from torchvision.datasets import ImageFolder
 
-from stvit.predict.media import DECODE_ERRORS
+from stvit.predict.media import DECODE_ERRORS, read_image
 from stvit.training.batches import Share
 from stvit.training.datasets.classification import FolderPictures
 from stvit.training.datasets.data import SampleError, open_picture
@@ -149,3 +149,14 @@ def test_whatever_a_decoder_raises_names_the_picture(kind, monkeypatch):
     monkeypatch.setattr(Image, "open", fail)
     with pytest.raises(SampleError, match=r"a\.png cannot be read as a picture"):
         open_picture(Path("a.png"), "a.png")
+
+
+def test_training_and_evaluation_see_the_pixels_that_prediction_sees(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 30, 4), np.uint8)
+    turned = Image.Exif()
+    turned[ExifTags.Base.Orientation] = 6
+    Image.fromarray(pixels).save(tmp_path / "a.png", exif=turned)
+    Image.fromarray(pixels[..., :2].copy().view(np.uint16)[..., 0]).save(tmp_path / "b.png")  # 16-bit grey
+    for path, size in ((tmp_path / "a.png", (20, 30)), (tmp_path / "b.png", (30, 20))):
+        picture = open_picture(path, path.name)
+        assert picture.size == size and (np.array(picture) == read_image(path).pixels).all()
