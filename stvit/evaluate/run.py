@@ -29,7 +29,7 @@ from stvit.pretrained.model_cards import (
 )
 from stvit.pretrained.records import ModelRecord, record
 from stvit.pretrained.resolve import sha256_of
-from stvit.shell import positive, unknown_model
+from stvit.shell import positive, unknown_model, unwritable
 from stvit.training.runs import ORIGIN_FILE, Origin
 
 from .data import EvaluationError, first_of
@@ -124,6 +124,8 @@ def check_common_arguments(parser: argparse.ArgumentParser, options: argparse.Na
     if name := options.model or (options.record and options.record.stem):
         options.results = options.results or Path(f"{name}.{options.benchmark}.jsonl")
         options.output = options.output or options.results.with_suffix(".metrics.json")
+    if options.output and (problem := unwritable(options.output)):
+        parser.error(f"--output {problem}")
 
 
 def key_value(text: str) -> tuple[str, Any]:
@@ -273,9 +275,8 @@ def run(benchmark: Benchmark, options: argparse.Namespace, published: str) -> bo
         Whether the figures are of all samples, or ``--skip-invalid`` allows that they are not.
 
     Raises:
-        EvaluationError: not one sample can be used, or results or figures cannot be written.
+        EvaluationError: not one sample can be used, or the results cannot be written.
     """
-    check_writable(options.output)
     with ResultsFile(options.results, benchmark.origin) as results:
         todo = [one for one in benchmark.ids if one not in results.finished]
         progress = Progress(len(benchmark.ids) - len(todo), len(benchmark.ids), benchmark.noun)
@@ -292,27 +293,12 @@ def run(benchmark: Benchmark, options: argparse.Namespace, published: str) -> bo
         raise EvaluationError(left_out)
     metrics = benchmark.metrics(finished)
     report = {**benchmark.origin, benchmark.noun: len(finished), "unusable": unusable, **metrics}
+    options.output.parent.mkdir(parents=True, exist_ok=True)
     options.output.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     print(f"\n{benchmark.table(metrics)}\n\n{published}\nSaved in {options.output}.")
     if unusable:
         print(f"{left_out}\nThe figures are of the other {len(finished)}.", file=sys.stderr)
     return not unusable or options.skip_invalid
-
-
-def check_writable(output: Path) -> None:
-    """Make the folder of a file and open the file, as it is, before hours of work.
-
-    Raises:
-        EvaluationError: it cannot be written.
-    """
-    try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        existed = output.exists()
-        output.open("a").close()
-        if not existed:
-            output.unlink()
-    except OSError as error:
-        raise EvaluationError(f"{output} cannot be written ({error.strerror}).", "Choose another --output.") from error
 
 
 class Progress:

@@ -37,7 +37,6 @@ MODULES: dict[str, Kind] = {
     video_swin.__name__: "video",
     stvit_video_swin.__name__: "video",
 }
-PUBLISHED_SCALE = (2048, 512)  # of segmenters, whose records name none
 CLASSES: dict[Kind, Sequence[str]] = {"detect": COCO_CLASSES, "segment": ADE20K_CLASSES}
 
 
@@ -141,6 +140,6 @@ def test_scale(source: Source) -> tuple[int, int]:
     published ones were tested."""
     if source.card and source.card.scale:
         return source.card.scale
-    long, short = record(source.name).test_scale or PUBLISHED_SCALE
+    long, short = record(source.name).test_scale or upernet.TEST_SCALE  # segmenters' records name none
     side = source.card.input_size if source.card else short
     return round(side * long / short), side

@@ -16,6 +16,7 @@ from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.models import generate_default_cfgs, register_model
 from torch import Tensor, nn
 
+from stvit.class_names import ADE20K_CLASSES
 from stvit.layers.timm_training import LayerGroups, RecomputedLayers, groups_within
 from stvit.models.dense_backbone import dense_backbone
 from stvit.pretrained.build import build_model
@@ -35,6 +36,7 @@ from .score_maps import (
 POOL_SCALES = (1, 2, 3, 6)
 AUXILIARY_STAGE = 2  # index of the map that the auxiliary head reads, the one at stride 16
 AUXILIARY_WEIGHT = 0.4
+TEST_SCALE = (2048, 512)  # bounds of the longer and the shorter side of pictures, as published
 DROPOUT = 0.1
 
 
@@ -113,7 +115,12 @@ class UperNet(RecomputedLayers, nn.Module):
     """
 
     def __init__(
-        self, backbone: nn.Module, *, num_classes: int = 150, channels: int = 512, auxiliary_channels: int = 256
+        self,
+        backbone: nn.Module,
+        *,
+        num_classes: int = len(ADE20K_CLASSES),
+        channels: int = 512,
+        auxiliary_channels: int = 256,
     ) -> None:
         super().__init__()
         self.num_classes = num_classes
@@ -173,7 +180,7 @@ class UperNet(RecomputedLayers, nn.Module):
         self,
         image: np.ndarray | Tensor,
         *,
-        scale: tuple[int, int] = (2048, 512),
+        scale: tuple[int, int] = TEST_SCALE,
         ratios: Sequence[float] = (1.0,),
         flip: bool = False,
         window: SlidingWindow | None = None,
@@ -208,7 +215,7 @@ class UperNet(RecomputedLayers, nn.Module):
             scores = average_probabilities(network, images, ratios=ratios, flip=flip, base_hw=base_hw)
         return label_map(scores, tuple(image.shape[:2]))[0].cpu()
 
-    def prepare(self, image: np.ndarray | Tensor, scale: tuple[int, int] = (2048, 512)) -> Tensor:
+    def prepare(self, image: np.ndarray | Tensor, scale: tuple[int, int] = TEST_SCALE) -> Tensor:
         """A picture (H, W, 3) uint8 RGB -> the input (1, 3, h, w), on the model's device and in its precision; raises
         as ``predict``. It is resized bilinearly, without antialiasing, then normalised."""
         pixels = self._pixels(image)
@@ -233,7 +240,7 @@ class UperNet(RecomputedLayers, nn.Module):
 def _record(miou: float, backbone_gmacs: int) -> ModelRecord:
     """Figures without weights: no trained ones were ever published."""
     return ModelRecord(
-        num_classes=150,
+        num_classes=len(ADE20K_CLASSES),
         input_size=(3, 512, 512),
         mean=IMAGENET_DEFAULT_MEAN,
         std=IMAGENET_DEFAULT_STD,

@@ -24,6 +24,7 @@ from stvit.class_names import ADE20K_CLASSES
 from stvit.evaluate.data import EvaluationError, read_image
 from stvit.predict.media import DECODE_ERRORS, picture_suffixes
 from stvit.segmentation import IGNORE_INDEX
+from stvit.segmentation.upernet import TEST_SCALE
 from stvit.training.recipe import AnyTuple, DataPaths, Recipe, RecipeError, Table, read_table
 
 from .data import DenseData, MappedDataset, SampleError
@@ -39,7 +40,7 @@ NORMALISE = v2.Compose(
 
 class AdeOptions(Table):
     kind: str
-    scale: Annotated[tuple[int, int], AnyTuple] = (2048, 512)
+    scale: Annotated[tuple[int, int], AnyTuple] = TEST_SCALE
 
 
 class AdeAugmentation(Table):

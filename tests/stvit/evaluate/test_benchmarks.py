@@ -185,8 +185,9 @@ def test_what_is_wrong_with_shards_is_one_line(run, tmp_path: Path, capsys) -> N
 def test_figures_that_cannot_be_written_are_one_message_before_the_first_pass(run, folder, output, capsys) -> None:
     (folder.parent / "val.txt").write_text("a file")
     model = ByRed()
-    assert run(model, *CLASSIFY, "--images", str(folder), "--output", output)[0] == 1
-    assert "Choose another --output" in capsys.readouterr().err and model.seen == 0
+    with pytest.raises(SystemExit):
+        run(model, *CLASSIFY, "--images", str(folder), "--output", output)
+    assert f"--output {output} cannot be written: " in capsys.readouterr().err and model.seen == 0
 
 
 def test_missing_folders_are_named(run, tmp_path: Path, capsys) -> None:
