@@ -107,17 +107,21 @@ def test_frames_are_answered_counted_and_timed(page: Page) -> None:
 
 def test_one_frame_is_in_flight_and_a_slow_server_costs_frames_that_nobody_waits_for(page: Page) -> None:
     held: list[Route] = []  # frames on their way to a server that is slow
-    page.route(FRAME_URL, lambda route: held.append(route))  # playwright takes no built-in method
+    slow = [True]
+    page.route(FRAME_URL, lambda route: held.append(route) if slow else route.continue_())
     start(page)
-    for number in range(1, 5):
+    for _ in range(4):
         while not held:
             page.wait_for_timeout(20)
         wait_for_camera(page, 4)
-        (route,) = held
+        (route,) = held  # however many frames the camera gives meanwhile
         held.clear()
         route.continue_()
-        wait_for_frames(page, number)
-    assert number_in(page, ".lc-dropped") > shown_frames(page)
+    slow.clear()
+    for route in held:
+        route.continue_()
+    wait_for_frames(page, 5)  # the page tells its counts every now and then
+    assert number_in(page, ".lc-dropped") >= 4 * 3
 
 
 def test_stop_turns_the_camera_off(page: Page) -> None:
