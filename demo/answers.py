@@ -76,6 +76,7 @@ class DetectAnswer(DetectionResult):
         model, weights, device: as of a :class:`ClassifyAnswer`.
         asked_short_side: of the input, as the visitor chose it, pixels.
         short_side: what there was memory for.
+        proposals: most regions that the heads looked at, and most by the detector's own setting.
         times: without drawing.
     """
 
@@ -84,6 +85,7 @@ class DetectAnswer(DetectionResult):
     device: str
     asked_short_side: int
     short_side: int
+    proposals: tuple[int, int]
     times: DetectionTimes
 
 

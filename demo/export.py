@@ -131,6 +131,7 @@ def detection_json(run: DetectRun) -> dict[str, Any]:
             "short_side": result.short_side,
             "network_hw": list(result.network_hw),
             "padded_hw": list(result.padded_hw),
+            "proposals": result.proposals[0],
         },
         "objects": None if result.found is None else _objects(result),
         "times_ms": {**asdict(result.times), "total_ms": result.times.total_ms},

@@ -27,6 +27,7 @@ from stvit.predict.timing import FirstUse, timed
 from stvit.pretrained.records import record
 
 SHORT_SIDES = (800, 640, 480, 320)  # of a detector's input, the first as published
+PROPOSALS_ON_CPU = 300  # regions that a detector's heads look at, where they take most of the time
 LABEL_SIDES = (4096, 2048, 1024, 512)  # of the map of classes, where there is no memory for one of the picture's size
 WARMUP_SIDE = 64
 Answer = TypeVar("Answer")
@@ -178,11 +179,15 @@ class Predictors:
             result = replace(result, found=None)
         times = DetectionTimes(0.0, **_milliseconds(laps_ms))
         origin = self._origin(loaded)
-        return DetectAnswer(**vars(result), **origin, asked_short_side=short_side, short_side=side, times=times)
+        proposals = (detector.proposals, loaded.network.num_proposals)
+        sizes = {"asked_short_side": short_side, "short_side": side}
+        return DetectAnswer(**vars(result), **origin, **sizes, proposals=proposals, times=times)
 
     def detector(self, loaded: LoadedModel) -> Detector:
-        """Make a detector on the device."""
-        return Detector(loaded.network, classes=loaded.spec.classes or COCO_CLASSES, compute=self.compute)
+        """Make a detector on the device; on a CPU its heads look at no more than ``PROPOSALS_ON_CPU`` regions."""
+        own, classes = loaded.network.num_proposals, loaded.spec.classes or COCO_CLASSES
+        proposals = min(own, PROPOSALS_ON_CPU) if self.device.type == "cpu" else own
+        return Detector(loaded.network, classes=classes, proposals=proposals, compute=self.compute)
 
     def segment_file(self, path: str | Path, model: ModelSpec) -> SegmentRun:
         """Label every pixel of an image file with its class.

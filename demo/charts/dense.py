@@ -45,7 +45,10 @@ def detection_steps(detector: ModelSpec, result: DetectAnswer) -> str:
     parts = {step: getattr(result.times, field) for step, field in DETECTION_STEPS.items()}
     (height, width), (padded_h, padded_w) = result.network_hw, result.padded_hw
     size = f"The network saw the picture at {height} × {width}, filled up to {padded_h} × {padded_w}."
-    note = " ".join(filter(None, (size, NOT_TIMED, UNTRAINED if result.found is None else "")))
+    looked, own = result.proposals
+    fewer = f" where its own setting is {own}, as the time of the heads is in proportion to them"
+    heads = f"The heads looked at {looked} proposals at most{fewer if looked < own else ''}."
+    note = " ".join(filter(None, (size, heads, NOT_TIMED, UNTRAINED if result.found is None else "")))
     return steps_card("This detection, step by step", detector.label, parts, note)
 
 

@@ -90,7 +90,11 @@ class CascadeMaskRCNN(RecomputedLayers, nn.Module):
 
     @torch.inference_mode()
     def predict(
-        self, image: np.ndarray | Tensor, scale: tuple[int, int] = TEST_SCALE, score_threshold: float = TEST_SCORE
+        self,
+        image: np.ndarray | Tensor,
+        scale: tuple[int, int] = TEST_SCALE,
+        score_threshold: float = TEST_SCORE,
+        proposals: int | None = None,
     ) -> Detections:
         """Find the objects in one image.
 
@@ -98,12 +102,13 @@ class CascadeMaskRCNN(RecomputedLayers, nn.Module):
             image: (H, W, 3) uint8 RGB.
             scale: bounds of the long and the short side that the image is resized to, in pixels.
             score_threshold: lower bound of the scores, exclusive.
+            proposals: see :meth:`propose`.
 
         Raises:
-            ValueError: not such an image or scale.
+            ValueError: not such an image or scale, or no such number of proposals.
         """
         prepared = self.prepare(image, scale)
-        return self.detect(self.extract_features(prepared.images), prepared, score_threshold)
+        return self.detect(self.extract_features(prepared.images), prepared, score_threshold, proposals=proposals)
 
     forward = predict
 
@@ -121,26 +126,43 @@ class CascadeMaskRCNN(RecomputedLayers, nn.Module):
         prepared: PreparedImage,
         score_threshold: float = TEST_SCORE,
         lap: Callable[[str], object] = lambda step: None,
+        proposals: int | None = None,
     ) -> Detections:
         """Find the objects in the pyramid of one image.
 
         Args:
             lap: told the steps that are done: ``proposals``, ``heads``, ``masks``.
+            proposals: see :meth:`propose`.
         """
-        proposals = self.propose(features, prepared.network_hw)
+        regions = self.propose(features, prepared.network_hw, proposals)
         lap("proposals")
-        boxes, scores, labels = self.classify(features, proposals, prepared, score_threshold)
+        boxes, scores, labels = self.classify(features, regions, prepared, score_threshold)
         lap("heads")
         masks = self.segment(features, boxes, labels, prepared)
         lap("masks")
         return Detections(boxes, scores, labels, masks.float(), prepared.source_hw)
 
-    def propose(self, features: Sequence[Tensor], network_hw: tuple[int, int]) -> Tensor:
-        """Propose regions of one image: maps (1, C, H_i, W_i) -> boxes (P, 4) in network pixels, P at most
-        ``num_proposals``."""
+    def propose(self, features: Sequence[Tensor], network_hw: tuple[int, int], proposals: int | None = None) -> Tensor:
+        """Propose regions of one image.
+
+        Args:
+            features: maps (1, C, H_i, W_i).
+            network_hw: the image's size without its padding.
+            proposals: most regions, by default ``num_proposals``. The time of the heads is in proportion to them; fewer
+                than ``num_proposals`` are the best of these.
+
+        Returns:
+            Boxes (P, 4) in network pixels, best first, P at most ``proposals``.
+
+        Raises:
+            ValueError: ``proposals`` below 1.
+        """
+        kept = self.num_proposals if proposals is None else proposals
+        if kept < 1:
+            raise ValueError(f"proposals={kept}: choose a whole number from 1 on")
         predictions = [flatten_predictions(*level) for level in self.rpn_head(features)]
         of_image = [(logits[0], deltas[0]) for logits, deltas in predictions]
-        many = {"per_level": self.num_proposals, "kept": self.num_proposals}
+        many = {"per_level": max(kept, self.num_proposals), "kept": kept}
         return select_proposals(of_image, anchors_of(features), network_hw, **many)[0]
 
     def classify(

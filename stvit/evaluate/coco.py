@@ -36,6 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--annotations", type=Path, required=True, metavar="FILE", help="instances_*.json")
     scale = "bounds of the input's sides (default: as it was tested or trained)"
     add("--scale", type=positive, nargs=2, metavar=("LONG", "SHORT"), help=scale)
+    add("--proposals", type=positive, metavar="N", help="regions that the heads look at (default: the model's own)")
     add("--mask-area-from-box", action="store_true", help="sort masks by their box's size, as published")
 
 
@@ -43,7 +44,8 @@ class CocoBenchmark:
     """A detector on a set in COCO's format.
 
     Args:
-        options: ``images``, ``annotations``, ``scale``, ``mask_area_from_box``, ``skip_invalid``, ``limit``.
+        options: ``images``, ``annotations``, ``scale``, ``proposals``, ``mask_area_from_box``, ``skip_invalid``,
+            ``limit``.
         annotations: as :func:`read_annotations` gives them.
 
     Raises:
@@ -59,7 +61,8 @@ class CocoBenchmark:
         self.paths = dict(zip(self.ids, find_images(options.images, self.images.values()), strict=True))
         self.categories = category_ids(model.network.num_classes, annotations.categories, model.class_names)
         self.scale = options.scale or list(test_scale(model.source))
-        self.origin = {**model.origin, "scale": self.scale}
+        self.proposals = options.proposals or model.network.num_proposals
+        self.origin = {**model.origin, "scale": self.scale, "proposals": self.proposals}
         self.origin |= {"annotations": annotations.sha256, "categories": self.categories}
 
     def results(self, todo: Sequence[Id]) -> Iterator[tuple[Id, Any]]:
@@ -70,7 +73,7 @@ class CocoBenchmark:
             except EvaluationError as error:
                 yield image.id, error
                 continue
-            detections = self.model.network.predict(pixels, scale=tuple(self.scale))
+            detections = self.model.network.predict(pixels, scale=tuple(self.scale), proposals=self.proposals)
             yield image.id, as_results(image.id, detections, self.categories)
 
     def metrics(self, finished: Mapping[Id, list[Result]]) -> dict[str, Any]:

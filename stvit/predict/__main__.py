@@ -27,7 +27,7 @@ from tqdm import tqdm
 from stvit.detection.detections import SHOWN_SCORE
 from stvit.errors import UserError, needs_extra
 from stvit.pretrained.model_cards import ModelCard, ModelCardError, read_card
-from stvit.shell import unknown_model
+from stvit.shell import positive, unknown_model
 
 from .classifier import Classifier
 from .detector import Detector
@@ -99,6 +99,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     )
     add("--json", action="store_true", help="one line of JSON for each picture on standard output")
     add("--scale", type=int, nargs=2, metavar=("LONG", "SHORT"), help="bounds of a detector's or segmenter's input")
+    add("--proposals", type=positive, metavar="N", help="regions that a detector's heads look at (default: its own)")
     add("--least-score", type=float, default=SHOWN_SCORE, help="of the objects that are told (%(default)s)")
     add("--device", default="cuda" if torch.cuda.is_available() else "cpu", choices=["cpu", "cuda"])
     add("--precision", choices=PRECISIONS, help="(default: the device's fastest)")
@@ -131,6 +132,8 @@ def _problems(options: argparse.Namespace) -> Iterator[str]:
         yield "--use-ema and --no-ema choose among the weights of a file: name it with --checkpoint"
     if options.scale and (source.kind == "classify" or min(options.scale) < 1):
         yield "--scale takes two numbers from 1 on, for a detector or a segmenter"
+    if options.proposals and source.kind != "detect":
+        yield "--proposals is for a detector"
     if not 0 <= options.least_score <= 1:
         yield f"--least-score lies in [0, 1], not {options.least_score}"
     if options.device == "cuda" and not torch.cuda.is_available():
@@ -211,7 +214,7 @@ class Predictor:
         if self.kind == "classify":
             self._predictor: Classifier | Detector | Segmenter = Classifier(network, classes=classes)
         elif self.kind == "detect":
-            self._predictor = Detector(network, classes=classes)
+            self._predictor = Detector(network, classes=classes, proposals=options.proposals)
             self._scale = tuple(options.scale or test_scale(source))
         else:
             scale = tuple(options.scale or test_scale(source))

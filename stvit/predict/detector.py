@@ -25,13 +25,26 @@ class Detector:
     Args:
         network: in evaluation mode, on its device and in its precision.
         classes: names of its objects.
+        proposals: most regions of a picture that its heads look at; by default the network's own ``num_proposals``,
+            which is 1000 in the published detectors. The time of the heads is in proportion to them.
         compute: runs it on its device, one caller at a time; by default one of its own.
+
+    Raises:
+        ValueError: ``proposals`` below 1.
     """
 
     def __init__(
-        self, network: CascadeMaskRCNN, *, classes: Sequence[str] = COCO_CLASSES, compute: Compute | None = None
+        self,
+        network: CascadeMaskRCNN,
+        *,
+        classes: Sequence[str] = COCO_CLASSES,
+        proposals: int | None = None,
+        compute: Compute | None = None,
     ) -> None:
         self.network, self.classes = network, classes
+        self.proposals = network.num_proposals if proposals is None else proposals
+        if self.proposals < 1:
+            raise ValueError(f"proposals={proposals}: choose a whole number from 1 on")
         weight = next(network.parameters())
         self.device, self._precision = weight.device, weight.dtype
         self.compute = compute or Compute(self.device)
@@ -82,7 +95,7 @@ class Detector:
         lap("backbone")
         found = None
         if objects:
-            found = network.detect(features, prepared, least_score, lap).cpu()
+            found = network.detect(features, prepared, least_score, lap, self.proposals).cpu()
         return DetectionResult(found, regions, geometry_of(prepared), self.classes)
 
 

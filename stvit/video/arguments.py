@@ -18,7 +18,7 @@ from stvit.predict.clips import ClipClassifier, Sampling
 from stvit.predict.detector import Detector
 from stvit.predict.load import PRECISIONS, BadClasses, Source, add_ema_arguments, classes_of, load_network, test_scale
 from stvit.pretrained.model_cards import ModelCard, ModelCardError, read_card
-from stvit.shell import unknown_model
+from stvit.shell import positive, unknown_model
 
 from .frame_models import FrameClassifier, FrameDetector, WindowClassifier
 from .types import Model
@@ -74,6 +74,7 @@ def _parser(description: str) -> argparse.ArgumentParser:
     add_ema_arguments(parser)
     add("--records", type=Path, metavar="FILE", help="results on each frame, as JSON lines")
     add("--scale", type=int, nargs=2, metavar=("LONG", "SHORT"), help="of a detector (default: as it was trained)")
+    add("--proposals", type=positive, metavar="N", help="regions that a detector's heads look at (default: its own)")
     add(
         "--window",
         type=int,
@@ -147,6 +148,8 @@ def _of_models(options: argparse.Namespace) -> Iterator[str]:
         yield "--classes names what a clip model without a card knows; others' names stand in their --record"
     if options.views and (options.task != "action" or options.random_weights):
         yield "--views is for clip models with weights: add --task action"
+    if options.proposals and options.task != "detect":
+        yield "--proposals is of a detector: add --task detect"
     if options.device == "cuda" and not torch.cuda.is_available():
         yield "no CUDA device is available: add --device cpu"
 
@@ -180,9 +183,8 @@ def _build(options: argparse.Namespace, side: Source) -> Model:
     network = load_network(side, torch.device(options.device), precision, random=options.random_weights)
     if options.task == "detect":
         scale = tuple(options.scale) if options.scale else test_scale(side)
-        return FrameDetector(
-            Detector(network, classes=classes_of(side, network)), side.label, scale=scale, predicts=predicts
-        )
+        detector = Detector(network, classes=classes_of(side, network), proposals=options.proposals)
+        return FrameDetector(detector, side.label, scale=scale, predicts=predicts)
     if options.task == "action":
         classes = card.classes if card else _names_in(options.classes, network)
         window = ClipClassifier(network, sampling=_sampling(options, side), classes=classes)

@@ -11,6 +11,7 @@ import torch
 
 import demo.benchmark
 from demo.benchmark import benchmark_backbones
+from demo.charts.dense import detection_steps
 from demo.model_cache import OutOfMemory
 from demo.predictors import SHORT_SIDES, BadSize, Predictors, check_short_side
 from stvit.predict.detector import published_scale
@@ -49,12 +50,21 @@ def cramped(predictors: Predictors) -> Callable[[int, Exception], list[tuple[int
 def test_the_result_is_that_of_the_detector_alone(with_weights: None, photo: Path) -> None:
     predictors = Predictors(CPU, torch.float32)
     run = predictors.detect_file(photo, OURS, 320)
-    expected = predictors.model_cache.get(OURS).network.predict(run.source.pixels, published_scale(320))
+    expected = predictors.model_cache.get(OURS).network.predict(run.source.pixels, published_scale(320), proposals=300)
     found = run.result.found
     assert 0 < len(found) == len(expected) <= 100
     for name in ("boxes", "scores", "labels", "mask_probabilities"):
         torch.testing.assert_close(getattr(found, name), getattr(expected, name))
     assert found.image_hw == (300, 420)
+
+
+def test_on_a_cpu_the_heads_look_at_fewer_proposals_and_that_is_said(with_weights: None, photo: Path) -> None:
+    predictors = Predictors(CPU)
+    result = predictors.detect_file(photo, OURS, 320).result
+    assert result.proposals == (300, 1000)
+    assert "300 proposals at most where its own setting is 1000" in detection_steps(OURS, result)
+    predictors.device = torch.device("cuda")
+    assert predictors.detector(predictors.model_cache.get(OURS)).proposals == 1000
 
 
 def test_in_bfloat16_the_sure_objects_stay_where_they_are(with_weights: None) -> None:

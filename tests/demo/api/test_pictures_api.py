@@ -130,6 +130,7 @@ def test_detect_returns_objects_masks_regions_and_times(client: Client, photo: P
         "short_side": 320,
         "network_hw": [320, 448],
         "padded_hw": [320, 448],
+        "proposals": 300,
     }
     assert 0 < len(result["objects"]) <= 100
     for entry in result["objects"]:

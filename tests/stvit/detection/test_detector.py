@@ -162,6 +162,21 @@ def test_visible_steps_make_the_prediction(photo):
     assert torch.equal(paste_masks(masks, boxes, prepared.source_hw), expected.masks())
 
 
+def test_fewer_proposals_are_the_best_of_all(photo):
+    detector = narrow()
+    with torch.inference_mode():
+        prepared = detector.prepare(photo, (240, 160))
+        features = detector.extract_features(prepared.images)
+        every, few = (detector.propose(features, prepared.network_hw, many) for many in (None, 30))
+        expected = detector.detect(features, prepared, proposals=30)
+    assert 300 < len(every) <= 1000 and torch.equal(few, every[:30])
+    found = detector.predict(photo, (240, 160), proposals=30)
+    assert torch.equal(found.boxes, expected.boxes)
+    assert not torch.equal(found.boxes, detector.predict(photo, (240, 160)).boxes)
+    with pytest.raises(ValueError, match="proposals=0"):
+        detector.predict(photo, (240, 160), proposals=0)
+
+
 def test_nothing_found_is_an_empty_result(photo):
     detections = narrow().predict(photo, scale=(160, 96), score_threshold=0.999999)
     assert len(detections) == 0

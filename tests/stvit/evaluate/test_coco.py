@@ -61,14 +61,14 @@ def annotation_data() -> dict[str, Any]:
 class Scripted(nn.Module):
     """A stand-in whose detections are made up for each image; it knows an image by the red of its first pixel."""
 
-    num_classes = len(CATEGORIES)
+    num_classes, num_proposals = len(CATEGORIES), 1000
 
     def __init__(self, scenes: dict[int, list[Object]], shift: int = 0, stop_at: int | None = None) -> None:
         super().__init__()
         self.scenes, self.shift, self.stop_at = scenes, shift, stop_at
         self.seen: list[int] = []
 
-    def predict(self, image: np.ndarray, scale: tuple[int, int]) -> Detections:
+    def predict(self, image: np.ndarray, scale: tuple[int, int], proposals: int) -> Detections:
         number = int(image[0, 0, 0])
         if number == self.stop_at:
             raise KeyboardInterrupt
@@ -187,6 +187,7 @@ def test_a_stopped_run_continues_with_the_same_result(run, metrics, tmp_path: Pa
     ("options", "named"),
     [
         (["--scale", "640", "480"], "scale [1333, 800] there, [640, 480] here"),
+        (["--proposals", "300"], "proposals 1000 there, 300 here"),
         (["--precision", "bfloat16"], "bfloat16"),
     ],
 )

@@ -122,6 +122,8 @@ def test_detectors_and_segmenters_answer_and_draw(
         (["--model", "video_swin_tiny"], "is a clip model"),
         (["--task", "detect", "--model", "deit_tiny_patch16_224"], "its --task is classify"),
         (["--scale", "0", "9", "--task", "detect"], "two numbers from 1 on"),
+        (["--proposals", "0", "--task", "detect"], "whole number from 1 on"),
+        (["--proposals", "300"], "--proposals is for a detector"),
         (["--least-score", "7"], "lies in [0, 1]"),
         (["--record", "none.json"], "does not describe a trained model"),
     ],

@@ -42,6 +42,17 @@ def test_a_detector_finds_what_its_network_finds(detector: CascadeMaskRCNN) -> N
         torch.testing.assert_close(getattr(result.found, name), getattr(expected, name))
 
 
+def test_a_detector_looks_at_as_many_proposals_as_it_is_told(detector: CascadeMaskRCNN) -> None:
+    expected = detector.predict(picture(), SCALE, score_threshold=0.0, proposals=7)
+    found = Detector(detector, proposals=7)(picture(), scale=SCALE, least_score=0.0).found
+    assert torch.equal(found.boxes, expected.boxes)
+    every = Detector(detector)
+    assert every.proposals == 1000
+    assert not torch.equal(every(picture(), scale=SCALE, least_score=0.0).found.boxes, expected.boxes)
+    with pytest.raises(ValueError, match="proposals=0"):
+        Detector(detector, proposals=0)
+
+
 def test_regions_of_a_detector_cover_its_padded_input(detector: CascadeMaskRCNN) -> None:
     result = Detector(detector)(picture(), scale=SCALE, regions="all", objects=False)
     assert result.found is None and [entry.layer for entry in result.regions] == ["STGM 1", "STGM 2", "Recovery"]

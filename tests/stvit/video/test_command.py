@@ -82,6 +82,7 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
         (["--batch-size", "-1"], "--batch-size takes a number from 1 on, not -1"),
         (["--batch-size", "0"], "--batch-size takes a number from 1 on, not 0"),
         (["--scale", "0", "5"], "--scale takes two numbers"),
+        (["--proposals", "300"], "--proposals is of a detector"),
         (["--max-seconds", "nan"], "--max-seconds and --max-megabytes are limits"),
         (["--task", "detect", "--model", SMALL], "no model for --task detect: its --task is classify or clusters"),
         (["--model", DETECTOR], "no model for --task classify: its --task is detect"),
@@ -159,8 +160,8 @@ def test_a_description_says_the_task_and_all_that_the_model_has_to_know(clip: Pa
     (model,) = build_models(options)
     assert options.task == "action" and (model.label, model.batch_size) == ("action", 1)
     assert model.input_key[1].size == 32 and model.input_key[1].length == 4
-    (model,) = build_models(parse([*common, str(detect)], ""))
-    assert model._scale == (107, 64) and model.detector.classes == ("cup", "pot")
+    (model,) = build_models(parse([*common, str(detect), "--proposals", "50"], ""))
+    assert model._scale == (107, 64) and model.detector.classes == ("cup", "pot") and model.detector.proposals == 50
 
 
 def test_weights_elsewhere_and_a_described_baseline_are_taken(clip: Path) -> None:
