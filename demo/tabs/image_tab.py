@@ -16,7 +16,7 @@ from demo.errors import told, user_errors
 from demo.page.examples import Gallery
 from demo.registry import ModelSpec
 from demo.runtime import AT_ONCE, DEVICE_QUEUE, LOADING_QUEUE, Runtime
-from demo.tabs.parts import Fields, by_name, load_models, on_change
+from demo.tabs.parts import Fields, by_name, load_models, on_change, scroll_to_results
 from stvit.errors import UserError
 
 RANDOM_WEIGHTS_NOTE = "Random weights: the regions show how the mechanism works, not what training taught it."
@@ -196,7 +196,8 @@ def connect_image_tab(
     loaded = on_change(wishes, by_name(parts, handlers.load), **loading)
     pressed = parts.run.click(by_name(parts, handlers.load_again), **loading)
     for event in (loaded, pressed):
-        event.success(by_name(parts, handlers.run), wishes, shown, **running, **DEVICE_QUEUE)
+        answered = event.success(by_name(parts, handlers.run), wishes, shown, **running, **DEVICE_QUEUE)
+        answered.then(None, parts.picture, None, js=scroll_to_results(progress_on), api_visibility="private")
 
     buttons = [parts.compare, parts.cancel]
     begun = parts.compare.click(by_name(parts, started), None, buttons, **AT_ONCE)

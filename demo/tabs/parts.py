@@ -5,8 +5,10 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from functools import wraps
 from html import escape
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -18,6 +20,7 @@ from demo.model_cache import LoadedModel, ModelCache
 from demo.registry import ModelSpec
 from demo.runtime import AT_ONCE
 
+HERE = Path(__file__).resolve().parent
 POLL_S = 0.2
 SAVE = """(file) => {
     const link = document.createElement("a");
@@ -39,6 +42,27 @@ def heading(title: str, subtitle: str) -> None:
 def notices(elem_id: str | None = None, words: str | None = None) -> gr.HTML:
     """Make a place for a few words, as HTML; it takes no room while it is empty."""
     return gr.HTML(words, elem_id=elem_id, elem_classes="notices", apply_default_css=False)
+
+
+@contextmanager
+def models_panel() -> Iterator[None]:
+    """Make the place for lists of models, in a column of the class ``inputs`` of a row of the class ``workspace``. On
+    a phone it comes after the column ``results``, and is closed until it is opened."""
+    with gr.Column(elem_classes="models"):
+        gr.HTML(
+            '<button type="button" aria-expanded="false">Models and settings</button>',
+            js_on_load=(HERE / "models_panel.js").read_text(encoding="utf-8"),
+            apply_default_css=False,
+            elem_classes="models-toggle",
+        )
+        yield
+
+
+def scroll_to_results(of: Component) -> str:
+    """Return JavaScript for an event's ``js``: on a phone, bring the column ``results`` that a component is in into
+    view. Its only input tells whether there is something to see."""
+    script = (HERE / "scroll_to_results.js").read_text(encoding="utf-8")
+    return script.replace("ELEM_ID", of.elem_id).strip()
 
 
 def by_name(parts: object, handler: Callable[..., Fields | Iterator[Fields]]) -> Callable[..., Any]:

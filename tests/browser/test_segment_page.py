@@ -167,3 +167,23 @@ def test_the_tab_fits_its_window_in_light_and_dark(browser: Browser, offline_gar
     expect(entries(page).first).to_be_visible()
     check_fit(page, "#segmentation .dv")
     page.close()
+
+
+def test_on_a_phone_the_result_comes_into_view_above_closed_lists_of_models(
+    browser: Browser, offline_garments: App
+) -> None:
+    page = browser.new_page(viewport={"width": 390, "height": 844})
+    page.set_default_timeout(60_000)
+    page.goto(offline_garments.url)
+    page.get_by_role("tab", name="Segment").click()
+    tops = page.locator("#segment-examples button").evaluate_all("all => all.map(b => b.getBoundingClientRect().top)")
+    assert len(tops) > 3 and len(set(tops)) == 1
+    page.locator("#segment-examples button").first.click()
+    expect(page.locator(CANVAS)).to_be_in_viewport(ratio=0.5)
+    models = page.get_by_role("button", name="Models and settings").locator("visible=true")
+    expect(models).to_have_attribute("aria-expanded", "false")
+    expect(page.locator("#segmenter")).to_be_hidden()
+    assert models.bounding_box()["y"] > page.locator(CANVAS).bounding_box()["y"]
+    models.click()
+    expect(page.locator("#segmenter")).to_be_visible()
+    page.close()

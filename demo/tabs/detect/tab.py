@@ -13,7 +13,7 @@ from demo.predictors import SHORT_SIDES
 from demo.runtime import AT_ONCE, Runtime
 from demo.tabs.detect.handlers import DetectHandlers
 from demo.tabs.image_tab import ImageParts, comparison_parts, connect_image_tab
-from demo.tabs.parts import by_name, connect_download, download_button, heading, notices, on_change
+from demo.tabs.parts import by_name, connect_download, download_button, heading, models_panel, notices, on_change
 from demo.tabs.pickers import detector_pickers, picture_input
 from demo.views.dense_view import detect_view
 
@@ -58,8 +58,9 @@ def _lay_out(runtime: Runtime, gallery: Gallery) -> Parts:
         with gr.Column(elem_classes="inputs"):
             picture = picture_input("detect-picture")
             examples = gallery.component("detect-examples", picture)
-            detector, short_side = detector_pickers(runtime.registry, size, "")
             run = gr.Button("Detect", variant="primary", elem_id="detect")
+            with models_panel():
+                detector, short_side = detector_pickers(runtime.registry, size, "")
         with gr.Column(elem_classes="results"):
             fallback = notices("detect-fallback")
             notice = notices("detect-notice")

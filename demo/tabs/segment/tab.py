@@ -12,7 +12,7 @@ from demo.page.examples import Gallery
 from demo.page.gradio_private import ModelList
 from demo.runtime import AT_ONCE, Runtime
 from demo.tabs.image_tab import ImageParts, comparison_parts, connect_image_tab
-from demo.tabs.parts import by_name, connect_download, download_button, heading, notices, on_change
+from demo.tabs.parts import by_name, connect_download, download_button, heading, models_panel, notices, on_change
 from demo.tabs.pickers import model_list, picture_input
 from demo.tabs.segment.handlers import SegmentHandlers
 from demo.views.dense_view import segment_view
@@ -56,8 +56,9 @@ def _lay_out(runtime: Runtime, gallery: Gallery) -> Parts:
         with gr.Column(elem_classes="inputs"):
             picture = picture_input("segment-picture")
             examples = gallery.component("segment-examples", picture, garments=True)
-            segmenter = model_list(runtime.registry, "segment", "Segmenter (UperNet)", "segmenter")
             run = gr.Button("Segment", variant="primary", elem_id="segment")
+            with models_panel():
+                segmenter = model_list(runtime.registry, "segment", "Segmenter (UperNet)", "segmenter")
         with gr.Column(elem_classes="results"):
             notices("segment-knows", notice(WHAT_IT_KNOWS, detail=NO_OFFICIAL_WEIGHTS))
             told = notices("segment-notice")
