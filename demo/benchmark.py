@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any, Literal
 
 from torch import Tensor, nn
 
@@ -16,18 +18,39 @@ from demo.predictors import Predictors, check_short_side, input_side, sizes_from
 from demo.registry import ModelSpec
 from stvit.errors import UserError
 from stvit.measure.memory import peak_memory_bytes
-from stvit.measure.timing import LatencySummary, Quartiles, interleave, speed_up, summarise
+from stvit.measure.timing import (
+    LatencySummary,
+    Quartiles,
+    Verdict,
+    interleave,
+    medians_of_stretches,
+    speed_up,
+    summarise,
+    verdict,
+)
 from stvit.predict.detector import published_scale
 from stvit.predict.media import read_image
 
 BATCH_SIZES = (1, 4, 8, 16, 32, 64, 128)
 MAX_BATCH_SIZE_ON_CPU = 32  # more only takes longer there, and a pass under way cannot be cancelled
-LATENCY_ROUNDS, LATENCY_SECONDS = 60, 8.0
-THROUGHPUT_ROUNDS, THROUGHPUT_SECONDS = 20, 25.0
-DENSE_ROUNDS, DENSE_SECONDS = 20, 25.0  # of backbones and segmenters
+MAX_PASS_S = 2.0  # of the slower model on a batch: whoever waits for the device waits for two of them
 MIN_ROUNDS = 5  # fewer give no median worth a verdict
+STRETCHES = 8  # that the passes of one comparison are divided into
 WARMUP_ROUNDS = 1
 REPORT_EVERY_S = 0.4
+GIVE_WAY_S = 0.002  # between two rounds: a lock that is taken again at once is never handed over
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How long one comparison takes: ``seconds`` where its verdict is clear by then, else ``in_doubt_s``; longer only
+    where the first ``MIN_ROUNDS`` take longer."""
+
+    seconds: float
+    in_doubt_s: float
+
+
+SHORT, LATENCY, THROUGHPUT, DENSE = Limits(2.0, 6.0), Limits(5.0, 12.0), Limits(10.0, 20.0), Limits(10.0, 20.0)
 
 
 class BadBatchSize(UserError, ValueError):
@@ -40,25 +63,42 @@ class SameModel(UserError, ValueError):
 
 @dataclass(frozen=True)
 class BenchmarkEntry:
-    """Figures of one model so far; ``None`` where nothing is measured yet.
+    """What is known of one model beside its times.
 
     Attributes:
         spec: which model it is.
         parameters: number of learned values.
         macs: multiply-adds that this implementation computes for one image.
         macs_as_published: the same counted the paper's way.
-        latency: one image at a time.
-        batch_latency: the whole chosen batch.
-        peak_memory_bytes: of one pass over the chosen batch, beside weights and input.
+        peak_memory_bytes: of one pass over the largest measured batch, beside weights and input; ``None`` before it is
+            measured.
     """
 
     spec: ModelSpec
     parameters: int
     macs: int
     macs_as_published: int
-    latency: LatencySummary | None = None
-    batch_latency: LatencySummary | None = None
     peak_memory_bytes: int | None = None
+
+
+@dataclass(frozen=True)
+class Turns:
+    """Two models that ran in turns.
+
+    Attributes:
+        model, baseline: times of their passes.
+        speed_up: baseline time over model time within a round, above 1 where the model is faster; ``None`` before
+            there are enough rounds.
+    """
+
+    model: LatencySummary
+    baseline: LatencySummary
+    speed_up: Quartiles | None
+
+    @property
+    def verdict(self) -> Verdict | None:
+        """What the speed-up says; ``None`` where there is none yet."""
+        return self.speed_up and verdict(self.speed_up)
 
 
 @dataclass(frozen=True)
@@ -70,21 +110,20 @@ class BenchmarkState:
         progress: part of the work that is done, in [0, 1].
         model: the one whose speed-up is asked for.
         baseline: what it is compared with.
-        batch_size: images in a batch.
+        batch_size: images in a batch; ``None`` where single images alone are measured.
         device: device and precision, in words.
-        latency_speed_up: baseline time over model time within a round, above 1 where the model is faster; ``None``
-            before there are enough rounds.
-        batch_speed_up: the same at the chosen batch size.
+        single: one image at a time; ``None`` before it is measured.
+        batched: the same with batches.
     """
 
     stage: str
     progress: float
     model: BenchmarkEntry
     baseline: BenchmarkEntry
-    batch_size: int
+    batch_size: int | None
     device: str
-    latency_speed_up: Quartiles | None = None
-    batch_speed_up: Quartiles | None = None
+    single: Turns | None = None
+    batched: Turns | None = None
 
     @property
     def done(self) -> bool:
@@ -95,15 +134,12 @@ class BenchmarkState:
         """The speed-up if time followed the multiply-adds that are really computed."""
         return self.baseline.macs / self.model.macs
 
-    def speedup(self, batched: bool) -> Quartiles | None:
-        """Speed-up one image at a time or in batches; ``None`` before there are enough rounds."""
-        return self.batch_speed_up if batched else self.latency_speed_up
-
-    def images_per_second(self, entry: BenchmarkEntry) -> float | None:
-        """Throughput at the chosen batch size; ``None`` before it is measured."""
-        return self.batch_size / entry.batch_latency.median_ms * 1e3 if entry.batch_latency else None
+    def images_per_second(self, latency: LatencySummary) -> float:
+        """Throughput at the chosen batch size, by the median pass."""
+        return self.batch_size / latency.median_ms * 1e3
 
 
+Runs = Mapping[ModelSpec, Callable[[Tensor], Any]]  # what runs each of two models, the one that is asked about first
 States = Generator[BenchmarkState, None, BenchmarkState]  # every state on the way, and the last one as its value
 
 
@@ -120,19 +156,27 @@ def check_batch_size(value: object) -> int:
 
 
 def benchmark_classifiers(
-    predictors: Predictors, inputs: Mapping[ModelSpec, Tensor], model: ModelSpec, baseline: ModelSpec, batch_size: int
+    predictors: Predictors,
+    inputs: Mapping[ModelSpec, Tensor],
+    model: ModelSpec,
+    baseline: ModelSpec,
+    batch_size: int | None,
 ) -> Iterator[BenchmarkState]:
-    """Measure two models on the same picture, at batch 1 and at ``batch_size``; ``inputs`` holds it as each of them
-    takes it, (1, 3, H, W) by model.
+    """Measure two models on the same picture, one image at a time and in batches.
 
-    Every state holds all that is known so far. The device is held only while something runs on it, never across a
-    ``yield``, so a generator that is closed or dropped at any point leaves nothing behind.
+    Every state holds all that is known so far. The device is held for one round at a time, never across a ``yield``,
+    so others come to their turn, and a generator that is closed or dropped at any point leaves nothing behind.
+
+    Args:
+        inputs: the picture as each of them takes it, (1, 3, H, W) by model.
+        batch_size: ``None`` for a short measurement of one image at a time. Batches of slow models are smaller.
 
     Raises:
         BadBatchSize: see ``check_batch_size``.
         SameModel: there is only one model to measure.
     """
-    check_batch_size(batch_size)
+    if batch_size is not None:
+        check_batch_size(batch_size)
     if model == baseline:
         raise SameModel("Both sides are the same model: choose two different ones to compare.")
     networks = {spec: predictors.model_cache.get(spec).network for spec in (model, baseline)}
@@ -140,10 +184,22 @@ def benchmark_classifiers(
     state = BenchmarkState("Counting multiply-adds", 0.0, *entries, batch_size, predictors.device_words())
     yield state
     images = {spec: inputs[spec].to(predictors.device, predictors.precision) for spec in networks}
-    state = yield from _latency_states(predictors, networks, images, state)
-    batches = {spec: image.expand(batch_size, -1, -1, -1).contiguous() for spec, image in images.items()}
-    state = yield from _batch_states(predictors, networks, batches, state)
+    if batch_size is None:
+        state = yield from _in_turns(predictors, networks, images, state, "single", SHORT, (0.0, 1.0))
+        yield replace(state, stage="Done", progress=1.0)
+        return
+    state = yield from _in_turns(predictors, networks, images, state, "single", LATENCY, (0.0, 0.3))
+    state = replace(state, batch_size=_bounded(batch_size, state.single))
+    batches = {spec: image.expand(state.batch_size, -1, -1, -1).contiguous() for spec, image in images.items()}
+    state = yield from _in_turns(predictors, networks, batches, state, "batched", THROUGHPUT, (0.3, 1.0))
     yield replace(with_peak_memory(predictors, networks, batches, state), stage="Done", progress=1.0)
+
+
+def _bounded(batch_size: int, single: Turns) -> int:
+    """The largest batch up to the chosen one that the slower model passes within ``MAX_PASS_S``."""
+    slower_ms = max(single.model.median_ms, single.baseline.median_ms)
+    fitting = [size for size in BATCH_SIZES if size <= batch_size and size * slower_ms <= MAX_PASS_S * 1e3]
+    return max(fitting, default=1)
 
 
 def counted(spec: ModelSpec, network: nn.Module, input_shape: tuple[int, ...]) -> BenchmarkEntry:
@@ -173,48 +229,6 @@ def with_peak_memory(
     )
 
 
-def _latency_states(
-    predictors: Predictors,
-    networks: dict[ModelSpec, nn.Module],
-    images: Mapping[ModelSpec, Tensor],
-    state: BenchmarkState,
-) -> States:
-    yield replace(state, stage="Warming up, one image at a time")
-    for part, (model, baseline), ratios in measured(predictors, networks, images, LATENCY_ROUNDS, LATENCY_SECONDS):
-        state = replace(
-            state,
-            stage="Latency, one image at a time",
-            progress=0.3 * part,
-            model=replace(state.model, latency=model),
-            baseline=replace(state.baseline, latency=baseline),
-            latency_speed_up=ratios,
-        )
-        yield state
-    return state
-
-
-def _batch_states(
-    predictors: Predictors,
-    networks: dict[ModelSpec, nn.Module],
-    batches: Mapping[ModelSpec, Tensor],
-    state: BenchmarkState,
-) -> States:
-    yield replace(state, stage=f"Warming up, batches of {state.batch_size}", progress=0.3)
-    for part, (model, baseline), ratios in measured(
-        predictors, networks, batches, THROUGHPUT_ROUNDS, THROUGHPUT_SECONDS
-    ):
-        state = replace(
-            state,
-            stage=f"Throughput, batches of {state.batch_size}",
-            progress=0.3 + 0.7 * part,
-            model=replace(state.model, batch_latency=model),
-            baseline=replace(state.baseline, batch_latency=baseline),
-            batch_speed_up=ratios,
-        )
-        yield state
-    return state
-
-
 def benchmark_backbones(
     predictors: Predictors, path: str | Path, model: ModelSpec, baseline: ModelSpec, short_side: int
 ) -> Iterator[BenchmarkState]:
@@ -238,7 +252,7 @@ def benchmark_backbones(
         lambda side: detector.prepare(pixels, published_scale(side)).images,
     )
     fitted = "" if side == short_side else f", as there was not enough memory for {short_side}"
-    yield from _in_turns(predictors, backbones, images, "Both backbones in turns", fitted)
+    yield from _dense_states(predictors, backbones, images, fitted)
 
 
 def benchmark_segmenters(
@@ -254,7 +268,7 @@ def benchmark_segmenters(
     networks = {spec: predictors.model_cache.get(spec).network for spec in (model, baseline)}
     prepare = networks[model].prepare
     _, images = _run_once(predictors, networks, (model.input_size,), lambda side: prepare(pixels, (side, side)))
-    yield from _in_turns(predictors, networks, images, "Both segmenters in turns")
+    yield from _dense_states(predictors, networks, images)
 
 
 def _run_once(
@@ -274,63 +288,67 @@ def _run_once(
     return first_that_fits(sizes, partial(predictors.compute.run, run), predictors.device)
 
 
-def _in_turns(
-    predictors: Predictors, networks: dict[ModelSpec, nn.Module], images: Tensor, stage: str, remark: str = ""
+def _dense_states(
+    predictors: Predictors, networks: dict[ModelSpec, nn.Module], images: Tensor, remark: str = ""
 ) -> Iterator[BenchmarkState]:
     """Measure two networks on the same input.
 
     Args:
         networks: the one whose speed-up is asked for first.
         images: (1, 3, H, W), on the device and in its precision.
-        stage: what is measured, in words.
         remark: on the input's size.
     """
     shape = tuple(images.shape[1:])
     where = f"{predictors.device_words()}; input {shape[1]} × {shape[2]}{remark}"
     entries = (counted(spec, network, shape) for spec, network in networks.items())
-    state = BenchmarkState("Counted multiply-adds, warming up", 0.0, *entries, 1, where)
+    state = BenchmarkState("Counted multiply-adds", 0.0, *entries, None, where)
     yield state
     inputs = dict.fromkeys(networks, images)
-    for part, (model, baseline), ratios in measured(predictors, networks, inputs, DENSE_ROUNDS, DENSE_SECONDS):
-        state = replace(
-            state,
-            stage=stage,
-            progress=part,
-            model=replace(state.model, latency=model),
-            baseline=replace(state.baseline, latency=baseline),
-            latency_speed_up=ratios,
-        )
-        yield state
+    state = yield from _in_turns(predictors, networks, inputs, state, "single", DENSE, (0.0, 1.0))
     yield replace(with_peak_memory(predictors, networks, inputs, state), stage="Done", progress=1.0)
 
 
-def measured(
+def _in_turns(
     predictors: Predictors,
-    networks: dict[ModelSpec, nn.Module],
+    runs: Runs,
     inputs: Mapping[ModelSpec, Tensor],
-    max_rounds: int,
-    max_seconds: float,
-) -> Iterator[tuple[float, tuple[LatencySummary, LatencySummary], Quartiles | None]]:
-    """Run two networks in turns, each on its own input, until the rounds or the seconds are used up; yields the
-    part done, a summary of each and the first one's speed-up, every ``REPORT_EVERY_S``."""
-    times: dict[str, list[float]] = {spec.name: [] for spec in networks}
-    by_name = {spec.name: network for spec, network in networks.items()}
-    seen = {spec.name: inputs[spec] for spec in networks}
-    rounds = interleave(by_name, seen, rounds=max_rounds, warmup=WARMUP_ROUNDS)
+    state: BenchmarkState,
+    field: Literal["single", "batched"],
+    limits: Limits,
+    span: tuple[float, float],
+) -> States:
+    """Run two models in turns, each on its own input, and go on while the verdict is in doubt.
+
+    Args:
+        field: of the state, that is filled.
+        span: of the progress.
+    """
+    what = "one image at a time" if field == "single" else f"batches of {state.batch_size}"
+    state = replace(state, stage=f"Warming up: {what}", progress=span[0])
+    yield state
+    by_name = {spec.name: run for spec, run in runs.items()}
+    rounds = interleave(by_name, {spec.name: inputs[spec] for spec in runs}, rounds=sys.maxsize, warmup=WARMUP_ROUNDS)
+    times: tuple[list[float], list[float]] = [], []
     start = reported = time.perf_counter()
-    while True:
-        step = predictors.compute.run(next, rounds, None)
-        if step is not None:
-            for name, time_ms in step.times_ms.items():
-                times[name].append(time_ms)
-        model_ms, baseline_ms = times.values()
-        num_rounds, elapsed = len(model_ms), time.perf_counter() - start
-        enough = num_rounds >= MIN_ROUNDS
-        over = step is None or (enough and elapsed > max_seconds)
-        if over or time.perf_counter() - reported > REPORT_EVERY_S:
-            reported = time.perf_counter()
-            part = 1.0 if over else max(num_rounds / max_rounds, min(elapsed / max_seconds, 0.95))
-            ratios = speed_up(model_ms, baseline_ms) if enough else None
-            yield part, (summarise(model_ms), summarise(baseline_ms)), ratios
-        if over:
-            return
+    over = False
+    while not over:
+        for own, time_ms in zip(times, predictors.compute.run(next, rounds).times_ms.values(), strict=True):
+            own.append(time_ms)
+        time.sleep(GIVE_WAY_S)
+        now = time.perf_counter()
+        over = len(times[0]) >= MIN_ROUNDS and now - start > limits.in_doubt_s
+        if over or now - reported > REPORT_EVERY_S:
+            turns, reported = _turns(*times), now
+            over = over or (turns.verdict in ("faster", "slower") and now - start > limits.seconds)
+            part = 1.0 if over else min((now - start) / limits.seconds, 0.95)
+            progress = span[0] + (span[1] - span[0]) * part
+            doubt = " (not clear yet)" if now - start > limits.seconds else ""
+            state = replace(state, **{"stage": f"Measuring {what}{doubt}", "progress": progress, field: turns})
+            yield state
+    return state
+
+
+def _turns(model_ms: list[float], baseline_ms: list[float]) -> Turns:
+    enough = len(model_ms) >= MIN_ROUNDS
+    stretches = (medians_of_stretches(times, STRETCHES) for times in (model_ms, baseline_ms))
+    return Turns(summarise(model_ms), summarise(baseline_ms), speed_up(*stretches) if enough else None)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Sequence
-from dataclasses import asdict, is_dataclass, replace
+from dataclasses import asdict, replace
 from io import BytesIO
-from typing import Any
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from demo.answers import ClassifyAnswer, DetectAnswer, StageTimes
-from demo.benchmark import BenchmarkEntry, BenchmarkState
+from demo.benchmark import BenchmarkEntry, BenchmarkState, Turns
 from demo.predictors import ClassifyRun, DetectRun, SegmentRun
 from stvit.class_names import COCO_CATEGORY_IDS, COCO_CLASSES
 from stvit.detection import Detections
@@ -104,14 +104,21 @@ def benchmark_json(state: BenchmarkState) -> dict[str, Any]:
         "stage": state.stage,
         "progress": round(state.progress, 3),
         "device": state.device,
-        "batch_size": state.batch_size,
-        "model": _entry(state, state.model),
-        "baseline": _entry(state, state.baseline),
-        "speedup_batch_1": state.latency_speed_up and state.latency_speed_up.median,
-        "speedup_batch_1_quartiles": state.latency_speed_up and list(state.latency_speed_up),
-        "speedup_batched": state.batch_speed_up and state.batch_speed_up.median,
-        "speedup_batched_quartiles": state.batch_speed_up and list(state.batch_speed_up),
+        "batch_size": state.batch_size or 1,
+        "model": _entry(state, "model"),
+        "baseline": _entry(state, "baseline"),
+        **_speed_up("batch_1", state.single),
+        **_speed_up("batched", state.batched),
         "speedup_macs_allow": state.allowed_speedup,
+    }
+
+
+def _speed_up(name: str, turns: Turns | None) -> dict[str, Any]:
+    ratios = turns and turns.speed_up
+    return {
+        f"speedup_{name}": ratios and ratios.median,
+        f"speedup_{name}_quartiles": ratios and list(ratios),
+        f"verdict_{name}": turns and turns.verdict,
     }
 
 
@@ -195,11 +202,19 @@ def _regions(regions: TokenRegions) -> dict[str, Any]:
     }
 
 
-def _entry(state: BenchmarkState, entry: BenchmarkEntry) -> dict[str, Any]:
-    figures = {
-        name: asdict(value) if is_dataclass(value) else value for name, value in vars(entry).items() if name != "spec"
+def _entry(state: BenchmarkState, side: Literal["model", "baseline"]) -> dict[str, Any]:
+    entry: BenchmarkEntry = getattr(state, side)
+    latency, batch_latency = (turns and getattr(turns, side) for turns in (state.single, state.batched))
+    return {
+        "name": entry.spec.name,
+        "parameters": entry.parameters,
+        "macs": entry.macs,
+        "macs_as_published": entry.macs_as_published,
+        "latency": latency and asdict(latency),
+        "batch_latency": batch_latency and asdict(batch_latency),
+        "peak_memory_bytes": entry.peak_memory_bytes,
+        "images_per_second": batch_latency and state.images_per_second(batch_latency),
     }
-    return {"name": entry.spec.name, **figures, "images_per_second": state.images_per_second(entry)}
 
 
 def _geometry(geometry: InputGeometry) -> dict[str, list[int]]:

@@ -9,7 +9,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 
 from demo.benchmark import BenchmarkEntry, BenchmarkState
-from stvit.measure.timing import LatencySummary
+from stvit.measure.timing import LatencySummary, Quartiles
+
+CALM_SPREAD = 0.1  # of the middle half of a speed-up, as part of its median, on a machine that does nothing else
 
 
 def notice(text: str, kind: str = "info", detail: str = "", progress: float | None = None) -> str:
@@ -32,20 +34,35 @@ def stage_line(state: BenchmarkState) -> str:
 
 
 def speed_tile(state: BenchmarkState, batched: bool) -> str:
-    """Show a speed-up in large figures, beside what the multiply-adds would allow."""
+    """Show a speed-up in large figures where its verdict is clear, beside how many multiply-adds fewer there are."""
     title = f"Batches of {state.batch_size}" if batched else "One image at a time"
-    measured, allowed = state.speedup(batched), state.allowed_speedup
-    if measured is None:
+    turns = state.batched if batched else state.single
+    if turns is None or turns.verdict is None:
         return f'<section class="tile pending"><h4>{title}</h4><strong>…</strong><p>not measured yet</p></section>'
-    speedup = measured.median
-    kind = "slower" if speedup < 0.97 else "faster" if speedup > 1.03 else "even"
+    kind, speedup, baseline = turns.verdict, turns.speed_up, state.baseline.spec.label
+    if kind != "unclear":
+        large, words = f"{speedup.median:.2f}×", speed_words(speedup.median, baseline)
+    elif state.done:
+        large, words = "no clear difference", _why_unclear(speedup, baseline)
+    else:
+        large, words = "…", "no clear difference yet: measuring on"
     return (
-        f'<section class="tile {kind}"><h4>{title}</h4><strong>{speedup:.2f}×</strong>'
-        f"<p>{escape(speed_words(speedup, state.baseline.spec.label))}</p>"
-        f"<dl><div><dt>middle half of the rounds</dt><dd>{measured.q1:.2f} to {measured.q3:.2f}</dd></div>"
-        f"<div><dt>multiply-adds would allow</dt><dd>{allowed:.2f}×</dd></div>"
-        f"<div><dt>measured ÷ allowed</dt><dd>{speedup / allowed:.2f}</dd></div></dl></section>"
+        f'<section class="tile {kind}"><h4>{title}</h4><strong>{large}</strong><p>{escape(words)}</p>'
+        f"<dl><div><dt>median and middle half of the rounds</dt>"
+        f"<dd>{speedup.median:.2f}, {speedup.q1:.2f} to {speedup.q3:.2f}</dd></div>"
+        f"<div>{_multiply_adds(state.allowed_speedup)}</div></dl></section>"
     )
+
+
+def _why_unclear(speedup: Quartiles, baseline_label: str) -> str:
+    if speedup.q3 - speedup.q1 < CALM_SPREAD * speedup.median:
+        return f"takes as long as {baseline_label}"
+    return "this machine is busy"
+
+
+def _multiply_adds(fewer: float) -> str:
+    words, factor = ("Fewer", fewer) if fewer >= 1 else ("More", 1 / fewer)
+    return f"<dt>{words} multiply-adds</dt><dd>{factor:.2f}×</dd>"
 
 
 def turns_chart(state: BenchmarkState, what: str, note: str, beside: str = "") -> str:
@@ -60,7 +77,7 @@ def turns_chart(state: BenchmarkState, what: str, note: str, beside: str = "") -
     both = (state.model, state.baseline)
     macs, parameters = [entry.macs / 1e9 for entry in both], [entry.parameters / 1e6 for entry in both]
     charts = (
-        latency_chart(f"{what} time", "ms for one picture, median and middle half; shorter is better", both),
+        latency_chart(f"{what} time", "ms for one picture, median and middle half; shorter is better", state),
         bar_chart(f"{what} multiply-adds", "G at this input, as computed here", both, macs, _digits(macs)),
         bar_chart(f"{what} parameters", "million", both, parameters, _digits(parameters)),
         peak_memory_chart(f"{what} peak memory", both),
@@ -99,12 +116,13 @@ def bar_chart(
     return _chart(title, unit, rows)
 
 
-def latency_chart(title: str, unit: str, entries: Sequence[BenchmarkEntry]) -> str:
-    """Draw median times with the middle half as whiskers."""
-    longest = max((entry.latency.q3_ms for entry in entries if entry.latency), default=1.0)
+def latency_chart(title: str, unit: str, state: BenchmarkState) -> str:
+    """Draw median times of single images with the middle half as whiskers."""
+    latencies = (state.single.model, state.single.baseline) if state.single else (None, None)
+    longest = max((latency.q3_ms for latency in latencies if latency), default=1.0)
     rows = "".join(
-        _bar_row(entry, side, *_latency_bar(entry.latency, side, longest))
-        for entry, side in zip(entries, ("ours", "base"), strict=True)
+        _bar_row(entry, side, *_latency_bar(latency, side, longest))
+        for entry, side, latency in zip((state.model, state.baseline), ("ours", "base"), latencies, strict=True)
     )
     return _chart(title, unit, rows)
 
@@ -167,11 +185,9 @@ def legend(parts: Iterable[str]) -> str:
 
 def speed_words(speedup: float, baseline_label: str) -> str:
     """Say a speed-up in plain words; slower is called slower."""
-    if speedup > 1.03:
+    if speedup > 1:
         return f"faster: {1 / speedup:.0%} of the time of {baseline_label}"
-    if speedup < 0.97:
-        return f"slower: {1 / speedup:.2f} times the time of {baseline_label}"
-    return f"as fast as {baseline_label}"
+    return f"slower: {1 / speedup:.2f} times the time of {baseline_label}"
 
 
 def percent(probability: float) -> str:

@@ -17,7 +17,6 @@ from demo.charts.bars import (
     peak_memory_chart,
     percent,
     speed_tile,
-    speed_words,
     stacked_bar,
     stage_line,
 )
@@ -62,18 +61,16 @@ def request_times(specs: Sequence[ModelSpec], times: Sequence[StageTimes]) -> st
     longest = max(entry.total_ms for entry in times)
     parts = [{stage: getattr(entry, field) for stage, field in STAGES.items()} for entry in times]
     rows = "".join(stacked_bar(spec.label, entry, longest) for spec, entry in zip(specs, parts, strict=True))
-    ratio = times[1].total_ms / times[0].total_ms
-    words = speed_words(ratio, specs[1].label)
     return (
         f'<div class="card request"><h4>This request, end to end</h4>{rows}{legend(STAGES)}'
-        f'<p class="fine">From file to picture: {escape(words)}. The model part of this request includes the attention '
-        f"maps for the picture; the comparison measures without them.</p></div>"
+        f'<p class="fine">Each model ran once, with the attention maps for the picture: which one is faster, only '
+        f"the comparison says.</p></div>"
     )
 
 
 def comparison(state: BenchmarkState) -> str:
     """Draw what a comparison has measured so far."""
-    tiles = speed_tile(state, batched=False) + speed_tile(state, batched=True)
+    tiles = speed_tile(state, batched=False) + (speed_tile(state, batched=True) if state.batch_size else "")
     return (
         f'<div class="race" data-done="{str(state.done).lower()}">'
         f'{stage_line(state)}<div class="tiles">{tiles}</div><div class="metrics">{_metrics(state)}</div>'
@@ -83,17 +80,9 @@ def comparison(state: BenchmarkState) -> str:
 
 def _metrics(state: BenchmarkState) -> str:
     both = (state.model, state.baseline)
-    rates = [state.images_per_second(entry) for entry in both]
     charts = [
-        latency_chart("Latency, batch 1", "ms, median and middle half; shorter is better", both),
-        bar_chart(
-            f"Throughput, batch {state.batch_size}",
-            "images per second by the median pass; longer is better",
-            both,
-            rates,
-            "{:,.1f}",
-            [_rate_spread(state.batch_size, entry.batch_latency) for entry in both],
-        ),
+        latency_chart("Latency, batch 1", "ms, median and middle half; shorter is better", state),
+        _throughput_chart(state) if state.batch_size else "",
         bar_chart(
             "Multiply-adds",
             "G for one image, as computed here",
@@ -106,6 +95,19 @@ def _metrics(state: BenchmarkState) -> str:
         peak_memory_chart(f"Peak memory, batch {state.batch_size}", both),
     ]
     return "".join(charts)
+
+
+def _throughput_chart(state: BenchmarkState) -> str:
+    turns = state.batched
+    latencies = (turns.model, turns.baseline) if turns else ()
+    return bar_chart(
+        f"Throughput, batch {state.batch_size}",
+        "images per second by the median pass; longer is better",
+        (state.model, state.baseline),
+        [state.images_per_second(latency) for latency in latencies] or (None, None),
+        "{:,.1f}",
+        [_rate_spread(state.batch_size, latency) for latency in latencies],
+    )
 
 
 def _published(state: BenchmarkState) -> str:
@@ -135,9 +137,7 @@ def _figure(figures: Mapping[str, float], key: str) -> str:
     return f"{figures[key]:,}" if key in figures else "not printed"
 
 
-def _rate_spread(batch_size: int, latency: LatencySummary | None) -> str:
-    if latency is None:
-        return ""
+def _rate_spread(batch_size: int, latency: LatencySummary) -> str:
     return f"{batch_size * 1e3 / latency.q3_ms:,.1f} to {batch_size * 1e3 / latency.q1_ms:,.1f}, {latency.runs} runs"
 
 

@@ -175,7 +175,7 @@ def table(name: str, contestants: tuple[Contestant, ...], comparison: Comparison
         lines += [
             f"{name}: {comparison.device}, {comparison.precision}, batch {batch}",
             f"{'model':24} {'top-1, published':>16} {'GMACs':>7} {'images/s':>9} {'faster by (IQR)':>22} "
-            f"{'MACs allow':>11} {'quotient':>9}",
+            f"{'fewer MACs':>11} {'share':>9}",
         ]
         for label, cost in comparison.costs.items():
             rate = cost.images_per_second if phase == "throughput" else 1e3 / cost.latency.median_ms

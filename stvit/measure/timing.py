@@ -7,11 +7,14 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from statistics import quantiles
-from typing import NamedTuple
+from statistics import median, quantiles
+from typing import Any, Literal, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+
+Verdict = Literal["faster", "slower", "unclear"]
+WIDEST_SPREAD = 0.5  # of the middle half of a speed-up that says something, as part of its median
 
 
 @dataclass(frozen=True)
@@ -79,8 +82,28 @@ def speed_up(model_ms: Sequence[float], baseline_ms: Sequence[float]) -> Quartil
     return quartiles([theirs / own for own, theirs in zip(model_ms, baseline_ms, strict=True)])
 
 
+def verdict(ratios: Quartiles) -> Verdict:
+    """Say whether a speed-up is one: ``"unclear"`` where the middle half of the rounds includes 1, or is wider than
+    ``WIDEST_SPREAD`` of the median."""
+    if ratios.q1 <= 1 <= ratios.q3 or ratios.q3 - ratios.q1 > WIDEST_SPREAD * ratios.median:
+        return "unclear"
+    return "faster" if ratios.median > 1 else "slower"
+
+
+def medians_of_stretches(times_ms: Sequence[float], stretches: int) -> list[float]:
+    """Divide consecutive times into so many stretches of one length, and take the median of each; the times themselves
+    where there are fewer than two for each stretch.
+
+    A pass that another program interrupts then weighs nothing, and the longer one measures, the narrower the quartiles
+    of what is left.
+    """
+    length = max(1, len(times_ms) // stretches)
+    starts = range(0, len(times_ms) - length + 1, length)
+    return [median(times_ms[start : start + length]) for start in starts]
+
+
 def interleave(
-    models: Mapping[str, nn.Module],
+    models: Mapping[str, Callable[[Tensor], Any]],
     images: Tensor | Mapping[str, Tensor],
     *,
     rounds: int,
@@ -91,7 +114,7 @@ def interleave(
     The order of the models alternates from round to round. Stop the iteration to cancel.
 
     Args:
-        models: by name; on the device and in the precision of the images, in evaluation mode.
+        models: by name; networks in evaluation mode on the device and in the precision of the images, or engines.
         images: (B, 3, H, W), the input of every model, or that of each one by its name.
         rounds: timed rounds.
         warmup: untimed rounds before them.
@@ -107,14 +130,14 @@ def interleave(
             yield Round(index, {name: times[name] for name in names})
 
 
-def time_cpu(model: Callable[[Tensor], Tensor], images: Tensor) -> float:
+def time_cpu(model: Callable[[Tensor], Any], images: Tensor) -> float:
     """Wall-clock milliseconds of one forward pass."""
     start = time.perf_counter()
     model(images)
     return (time.perf_counter() - start) * 1e3
 
 
-def time_cuda(model: Callable[[Tensor], Tensor], images: Tensor) -> float:
+def time_cuda(model: Callable[[Tensor], Any], images: Tensor) -> float:
     """Milliseconds between CUDA events around one forward pass, launch overhead included."""
     start, stop = (torch.cuda.Event(enable_timing=True) for _ in range(2))
     torch.cuda.synchronize(images.device)

@@ -173,9 +173,9 @@ def test_a_comparison_fills_the_charts_while_it_runs_and_ends_with_a_verdict(sho
     shown.get_by_role("button", name="Run the comparison").click()
     expect(shown.locator(".race[data-done=false]")).to_be_visible()
     expect(shown.locator(".race[data-done=true]")).to_be_visible(timeout=120_000)
-    expect(shown.locator(".tile strong").first).to_have_text(re.compile(r"\d\.\d\d×"))
-    expect(shown.locator(".tile p").first).to_have_text(re.compile("faster|slower|as fast as"))
-    expect(shown.locator(".tile").first).to_contain_text(re.compile(r"multiply-adds would allow\s*1\.\d\d×"))
+    expect(shown.locator(".tile strong").first).to_have_text(re.compile(r"\d\.\d\d×|no clear difference"))
+    expect(shown.locator(".tile p").first).to_have_text(re.compile("faster|slower|takes as long as|busy"))
+    expect(shown.locator(".tile").first).to_contain_text(re.compile(r"Fewer multiply-adds\s*1\.\d\d×"))
     titles = shown.locator(".chart h4").all_inner_texts()
     measured, counted = ["Latency, batch 1", "Throughput, batch 1"], ["Multiply-adds", "Parameters"]
     assert titles == [*measured, *counted, "Peak memory, batch 1"]

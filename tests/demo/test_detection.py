@@ -150,7 +150,7 @@ def test_what_is_no_picture_is_refused(predictors: Predictors, tmp_path: Path) -
 
 @pytest.fixture
 def short_benchmarks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(demo.benchmark, "DENSE_SECONDS", 1e-6)
+    monkeypatch.setattr(demo.benchmark, "DENSE", demo.benchmark.Limits(1e-6, 1e-6))
     monkeypatch.setattr(demo.benchmark, "REPORT_EVERY_S", 1e-6)
 
 
@@ -164,9 +164,9 @@ def test_both_backbones_run_on_the_same_input(predictors: Predictors, photo: Pat
     ours, theirs = ([images for images in inputs if not images.is_meta] for inputs in seen.values())  # meta: counted
     assert len(ours) == len(theirs) >= demo.benchmark.MIN_ROUNDS
     assert all(torch.equal(a, ours[0]) for a in (*ours, *theirs))
-    assert states[-1].done and states[-1].speedup(batched=False).median > 0
+    assert states[-1].done and states[-1].single.speed_up.median > 0
     assert "input 320 × 448" in states[-1].device
-    assert states[0].model.macs != states[0].baseline.macs and states[0].model.latency is None
+    assert states[0].model.macs != states[0].baseline.macs and states[0].single is None
 
 
 def test_a_benchmark_falls_back_to_a_size_that_fits_and_says_so(

@@ -165,7 +165,7 @@ def test_what_is_no_picture_is_refused(exact: Predictors, ours: ModelSpec, tmp_p
 def test_both_segmenters_run_as_wholes_in_turns_on_the_same_input(
     exact: Predictors, monkeypatch: pytest.MonkeyPatch, ours: ModelSpec, full: ModelSpec
 ) -> None:
-    monkeypatch.setattr(demo.benchmark, "DENSE_SECONDS", 1e-6)
+    monkeypatch.setattr(demo.benchmark, "DENSE", demo.benchmark.Limits(1e-6, 1e-6))
     monkeypatch.setattr(demo.benchmark, "REPORT_EVERY_S", 1e-6)
     seen: dict[ModelSpec, list[torch.Tensor]] = {ours: [], full: []}
     for spec, inputs in seen.items():
@@ -177,5 +177,5 @@ def test_both_segmenters_run_as_wholes_in_turns_on_the_same_input(
     assert all(torch.equal(images, mine[0]) for images in (*mine, *theirs))
     last = states[-1]
     assert last.done and (last.model.spec, last.baseline.spec) == (ours, full)
-    assert last.speedup(batched=False).median > 0 and last.model.macs < last.baseline.macs
+    assert last.single.speed_up.median > 0 and last.model.macs < last.baseline.macs
     assert "input 168 × 224" in last.device

@@ -43,9 +43,9 @@ def client(weight_files: dict[str, Path]) -> Iterator[Client]:
             "resolve",
             lambda record, progress=None: ResolvedWeights(weight_files[record.architecture], "cache", ""),
         )
-        for limit in ("LATENCY_SECONDS", "THROUGHPUT_SECONDS", "REPORT_EVERY_S"):
-            patch.setattr(demo.benchmark, limit, 1e-6)
-        patch.setattr(demo.benchmark, "DENSE_SECONDS", 1e-6)
+        for limits in ("LATENCY", "THROUGHPUT", "DENSE"):
+            patch.setattr(demo.benchmark, limits, demo.benchmark.Limits(1e-6, 1e-6))
+        patch.setattr(demo.benchmark, "REPORT_EVERY_S", 0.0)
         registry = narrowed(build_registry({}), DETECTORS, CLIP_MODELS)
         page = layout.build(Runtime(Predictors(torch.device("cpu")), registry))
         _, url, _ = page.launch(prevent_thread_lock=True, quiet=True, run_history=False, share=False)

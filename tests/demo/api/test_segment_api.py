@@ -28,7 +28,7 @@ SCENE = garment_examples("scene")[0].path
 @pytest.fixture(scope="module")
 def client(garments: Registry) -> Iterator[Client]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(demo.benchmark, "DENSE_SECONDS", 1e-6)
+        patch.setattr(demo.benchmark, "DENSE", demo.benchmark.Limits(1e-6, 1e-6))
         patch.setattr(demo.benchmark, "REPORT_EVERY_S", 1e-6)
         page = layout.build(Runtime(Predictors(torch.device("cpu")), garments))
         _, url, _ = page.launch(prevent_thread_lock=True, quiet=True, run_history=False, share=False)

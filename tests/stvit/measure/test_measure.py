@@ -173,11 +173,11 @@ def test_tome_is_set_to_the_cost_it_is_compared_at():
 
 
 @pytest.mark.slow
-def test_suite_command_prints_ratio_allowance_and_quotient(tmp_path, capsys):
+def test_suite_command_prints_ratios_of_time_and_of_macs(tmp_path, capsys):
     output = tmp_path / "suite.json"
     assert main(f"--suite paper --groups swin_tiny --rounds 2 --batch-size 1 --output {output}".split()) == 0
     printed = capsys.readouterr().out
-    assert "STViT, 9 per window" in printed and "quotient" in printed
+    assert "STViT, 9 per window" in printed and "fewer MACs" in printed
     saved = json.loads(output.read_text())["swin_tiny"]
     assert saved["full_token_model"] == "Swin"
     ratio = saved["speed_up_over_full_tokens"]["STViT, 9 per window"]
