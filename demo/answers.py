@@ -45,8 +45,7 @@ class SegmentationTimes(Times):
 
     decode_ms: float
     prepare_ms: float
-    backbone_ms: float
-    head_ms: float
+    model_ms: float
     labels_ms: float
     draw_ms: float = 0.0
 

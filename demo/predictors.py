@@ -16,10 +16,9 @@ from demo.model_cache import LoadedModel, ModelCache, first_that_fits
 from demo.registry import ModelSpec
 from stvit.class_names import COCO_CLASSES
 from stvit.errors import UserError
-from stvit.measure.timing import best_precision, device_name
 from stvit.predict.classifier import Classifier, imagenet_classes
 from stvit.predict.detector import Detector, published_scale
-from stvit.predict.device import Compute
+from stvit.predict.device import Compute, best_precision, device_name
 from stvit.predict.media import SourceImage, read_image
 from stvit.predict.preprocess import PreparedPicture, Preprocessing
 from stvit.predict.segmenter import Segmenter
@@ -275,5 +274,5 @@ def _prepared(source: SourceImage, decode_ms: float, model: ModelSpec) -> Pictur
 
 
 def _milliseconds(laps_ms: dict[str, float]) -> dict[str, float]:
-    """By step, but for the pass that was only made to see the regions."""
-    return {f"{step}_ms": value for step, value in laps_ms.items() if step != "regions"}
+    """By step."""
+    return {f"{step}_ms": value for step, value in laps_ms.items()}

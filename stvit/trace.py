@@ -5,14 +5,61 @@ The models *return* what they did; nothing is hooked or stashed, and the fast pa
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
 LayerKind = Literal["image", "stgm", "semantic", "recovery", "reduction"]
 Fate = Literal["dropped", "waiting", "halted", "fast"]  # of image tokens that a layer does not process in full
+
+
+@dataclass(frozen=True)
+class RegionLayer:
+    """A layer whose tokens stand for image regions, without its tensors.
+
+    Attributes:
+        name, kind, unit, image_grid_hw, fuses, fate, frames: see :class:`LayerTrace`.
+        semantic_grid_hw: rows and columns of the semantic tokens; ``None`` where image tokens are reduced.
+        num_tokens: tokens that the layer puts out for an image or a token frame; all numbers of an assignment lie below
+            it.
+    """
+
+    name: str
+    kind: LayerKind
+    unit: int
+    image_grid_hw: tuple[int, int]
+    semantic_grid_hw: tuple[int, int] | None
+    num_tokens: int
+    fuses: bool
+    fate: Fate
+    frames: int
+
+    @property
+    def reduces(self) -> bool:
+        """Whether the layer leaves fewer image tokens, instead of making semantic ones."""
+        return self.semantic_grid_hw is None
+
+
+class LayerRegions(NamedTuple):
+    """The image regions that the tokens of a layer stand for, for a batch.
+
+    Attributes:
+        layer: which.
+        assignment: (B, N) int64, the token that each image token belongs to, -1 where it has none.
+        attention: (B, M, N), head-averaged weights between semantic and image tokens, see
+            :meth:`LayerTrace.semantic_to_image`; ``None`` where they were not asked for, or there are none.
+    """
+
+    layer: RegionLayer
+    assignment: Tensor
+    attention: Tensor | None = None
+
+    @property
+    def kind(self) -> LayerKind:
+        return self.layer.kind
 
 
 @dataclass(frozen=True)
@@ -88,6 +135,31 @@ class LayerTrace:
         """(B, N) int64: the semantic token that each image token belongs to, the one it is tied to most strongly."""
         return self.semantic_to_image().argmax(dim=1)
 
+    def regions(self, attention: bool = False) -> LayerRegions:
+        """The regions of one of :meth:`TokenTrace.region_layers`.
+
+        Args:
+            attention: also keep the weights of semantic layers, which take far more memory than the assignment.
+        """
+        if self.assignment is not None:
+            return LayerRegions(self._described(None, self.num_tokens), self.assignment)
+        weights, grid = self.semantic_to_image(), self.semantic_grid_hw
+        layer = self._described(grid, math.prod(grid))
+        return LayerRegions(layer, weights.argmax(dim=1), weights if attention else None)
+
+    def _described(self, semantic_grid_hw: tuple[int, int] | None, num_tokens: int) -> RegionLayer:
+        return RegionLayer(
+            self.name,
+            self.kind,
+            self.unit,
+            self.image_grid_hw,
+            semantic_grid_hw,
+            num_tokens,
+            self.fuses,
+            self.fate,
+            self.frames,
+        )
+
 
 def follow(assignment: Tensor, moved_to: Tensor) -> Tensor:
     """Where each image token is represented after one more step.
@@ -108,3 +180,7 @@ class TokenTrace:
     def cluster_layers(self) -> tuple[LayerTrace, ...]:
         """The layers that tie semantic tokens to image regions, in order."""
         return tuple(layer for layer in self.layers if layer.attention is not None)
+
+    def region_layers(self) -> tuple[LayerTrace, ...]:
+        """The layers whose tokens stand for image regions, in order; none where a network keeps all its tokens."""
+        return tuple(layer for layer in self.layers if layer.attention is not None or layer.assignment is not None)

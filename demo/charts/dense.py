@@ -23,17 +23,15 @@ DETECTION_STEPS = {
     "masks": "masks_ms",
     "drawing": "draw_ms",
 }
-NOT_TIMED = "The backbone runs once more for the regions of the semantic tokens; that pass is not counted."
+WITH_REGIONS = "The regions of the semantic tokens are found in the same pass, and their time is counted."
 UNTRAINED = "Random heads find other numbers of objects than trained ones: take proposals, heads and masks as a sketch."
 SEGMENTATION_STEPS = {
     "decode": "decode_ms",
     "prepare": "prepare_ms",
-    "backbone": "backbone_ms",
-    "head": "head_ms",
+    "backbone + head": "model_ms",
     "labels": "labels_ms",
     "drawing": "draw_ms",
 }
-REGIONS_NOT_TIMED = "For semantic tokens the backbone runs once more, to see their regions; that pass is not counted."
 WHOLE = (
     "Both networks as wholes, from the picture's pixels to the scores of all classes. Backbones differ in the tokens "
     "of their third stage alone, and the head is the same, so less is saved of the whole than of that stage."
@@ -48,7 +46,8 @@ def detection_steps(detector: ModelSpec, result: DetectAnswer) -> str:
     looked, own = result.proposals
     fewer = f" where its own setting is {own}, as the time of the heads is in proportion to them"
     heads = f"The heads looked at {looked} proposals at most{fewer if looked < own else ''}."
-    note = " ".join(filter(None, (size, heads, NOT_TIMED, UNTRAINED if result.found is None else "")))
+    remarks = (WITH_REGIONS if result.regions else "", UNTRAINED if result.found is None else "")
+    note = " ".join(filter(None, (size, heads, *remarks)))
     return steps_card("This detection, step by step", detector.label, parts, note)
 
 
@@ -81,8 +80,8 @@ def segmentation_steps(segmenter: ModelSpec, result: SegmentAnswer) -> str:
     """Draw where the time of one segmentation went."""
     parts = {step: getattr(result.times, field) for step, field in SEGMENTATION_STEPS.items()}
     height, width = result.network_hw
-    not_timed = REGIONS_NOT_TIMED if result.regions else ""
-    note = f"{result.device}. The network saw the picture at {height} × {width}. {not_timed}"
+    with_regions = WITH_REGIONS if result.regions else ""
+    note = f"{result.device}. The network saw the picture at {height} × {width}. {with_regions}"
     return steps_card("This segmentation, step by step", segmenter.label, parts, note.strip())
 
 

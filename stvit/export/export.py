@@ -21,9 +21,10 @@ from stvit.class_names import ADE20K_CLASSES, KINETICS400_CLASSES
 from stvit.errors import UserError
 from stvit.models.video_swin import ClipClassifier
 from stvit.segmentation.upernet import UperNet
+from stvit.trace import RegionLayer
 
 from .formats import FORMATS, INPUT, Runner, Traced
-from .graph import FeaturePyramid, InferenceGraph, RegionLayer, example_images, exportable, first_line
+from .graph import FeaturePyramid, InferenceGraph, example_images, exportable, first_line
 from .int8 import write_int8
 
 Precision = Literal["fp32", "fp16", "bf16", "int8"]
@@ -114,13 +115,18 @@ def export_model(
             f"Images of {size[0]}x{size[1]} pixels cannot be exported: choose sides of 1 to {LARGEST_SIDE}."
         )
     shape = (3, frames, *size) if isinstance(model, ClipClassifier) else (3, *size)
-    reference = InferenceGraph(exportable(model), regions).cpu()  # a copy, so the caller's model stays where it is
+    wanted = "assignment" if regions else "none"
+    reference = InferenceGraph(exportable(model), wanted).cpu()  # a copy, so the caller's model stays where it is
     graph = reference
     if TYPES.get(precision, torch.float32) != reference.dtype:
         network = copy.deepcopy(reference.network).to(TYPES.get(precision, torch.float32))
-        graph = InferenceGraph(network, regions)
+        graph = InferenceGraph(network, wanted)
     images = example_images(shape, 2 if batch == "dynamic" else batch)
     layers, outputs = _try(graph, images)
+    if regions and not layers:
+        raise ExportError(
+            f"{type(model).__name__} has no layers whose tokens stand for image regions.", "Leave out the regions."
+        )
     names = output_names(outputs[: len(outputs) - len(layers)], size) + [f"regions_{i}" for i in range(len(layers))]
     metadata = {
         "model": _architecture(model),

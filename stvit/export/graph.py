@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from functools import cache
+from inspect import signature
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -13,27 +14,15 @@ from torch.export import Dim, ExportedProgram
 
 from stvit.detection.detector import CascadeMaskRCNN
 from stvit.errors import UserError
-from stvit.trace import LayerTrace, TokenTrace
+from stvit.segmentation.upernet import UperNet
+from stvit.trace import LayerRegions, RegionLayer, TokenTrace
 
 EXAMPLE_BATCH = 2  # torch.export takes a batch of 1 for a constant
 
 
-@dataclass(frozen=True)
-class RegionLayer:
-    """A layer whose assignment (B, N) int64 a graph returns: which token of the layer each image token belongs to.
-
-    Attributes:
-        name, kind, unit, image_grid_hw, semantic_grid_hw, frames: see :class:`stvit.trace.LayerTrace`.
-        num_tokens: tokens that the layer puts out; in an assignment, -1 stands for dropped image tokens.
-    """
-
-    name: str
-    kind: str
-    unit: int
-    image_grid_hw: tuple[int, int]
-    semantic_grid_hw: tuple[int, int] | None
-    num_tokens: int
-    frames: int
+Regions = Literal["none", "assignment", "attention"]
+"""What a graph returns of the layers whose tokens stand for image regions, after the outputs: nothing, their
+assignments, or also the weights of those with semantic tokens."""
 
 
 class FeaturePyramid(nn.Module):
@@ -53,46 +42,53 @@ class FeaturePyramid(nn.Module):
         return self.neck(maps), trace
 
 
+class PixelScores(nn.Module):
+    """Backbone and head of a segmenter, without enlarging the scores to the size of the input."""
+
+    def __init__(self, segmenter: UperNet) -> None:
+        super().__init__()
+        self.backbone, self.head = segmenter.backbone, segmenter.head
+
+    def forward(self, images: Tensor, return_trace: bool = False) -> Tensor | tuple[Tensor, TokenTrace]:
+        """(B, 3, H, W) of any size -> scores (B, K, H/4, W/4), the sides rounded up."""
+        if not return_trace:
+            return self.head(self.backbone(images))
+        maps, trace = self.backbone(images, return_trace=True)
+        return self.head(maps), trace
+
+
 class InferenceGraph(nn.Module):
-    """Float32 in and out whatever the network's precision, and always a tuple: its outputs, then the assignments.
+    """Float32 in and out whatever the network's precision, and always a tuple: its outputs, then the assignments of all
+    layers of :meth:`stvit.trace.TokenTrace.region_layers`, then the weights of those with semantic tokens.
 
     Args:
         network: in evaluation mode; its tensors are shared, its modules are not, so that others may use it while
             the graph is traced.
-        regions: also return the assignment of every layer of :func:`layers_with_regions`.
+        regions: what to return beside the outputs; nothing of a network without a trace.
     """
 
-    def __init__(self, network: nn.Module, regions: bool = False) -> None:
+    def __init__(self, network: nn.Module, regions: Regions = "none") -> None:
         super().__init__()
         shared = {id(tensor): tensor for tensor in network.buffers()}
         shared |= {id(one): nn.Parameter(one.detach(), requires_grad=False) for one in network.parameters()}
         self.network = copy.deepcopy(network, shared).eval()
-        self.regions = regions
-        types = [tensor.dtype for tensor in self.network.parameters() if tensor.is_floating_point()]
-        self.dtype = types[0] if types else torch.float32
+        self.regions: Regions = regions if returns_trace(type(network)) else "none"
+        self.dtype = precision_of(network)
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        images = images.to(self.dtype)
-        if not self.regions:
-            return as_float32(self.network(images))
-        outputs, trace = self.network(images, return_trace=True)
-        return (*as_float32(outputs), *map(assignment_of, layers_with_regions(trace)))
+        if self.regions == "none":
+            return as_float32(self.network(images.to(self.dtype)))
+        outputs, regions = self._traced(images)
+        weights = (one.attention.float() for one in regions if one.attention is not None)
+        return (*as_float32(outputs), *(one.assignment for one in regions), *weights)
+
+    def _traced(self, images: Tensor) -> tuple[Tensor | Sequence[Tensor], list[LayerRegions]]:
+        outputs, trace = self.network(images.to(self.dtype), return_trace=True)
+        return outputs, [layer.regions(self.regions == "attention") for layer in trace.region_layers()]
 
     def describe_regions(self, images: Tensor) -> tuple[RegionLayer, ...]:
-        """The layers whose assignments :meth:`forward` returns for images of that shape.
-
-        Raises:
-            UserError: the network has no such layers.
-        """
-        if not self.regions:
-            return ()
-        try:
-            _, trace = self.network(images.to(self.dtype), return_trace=True)
-        except TypeError as error:  # a network of timm
-            raise _without_regions(self.network) from error
-        if not layers_with_regions(trace):
-            raise _without_regions(self.network)
-        return tuple(map(_described, layers_with_regions(trace)))
+        """The layers whose assignments :meth:`forward` returns for images of that shape."""
+        return () if self.regions == "none" else tuple(one.layer for one in self._traced(images)[1])
 
     def agreement(self, images: Tensor, owners: Sequence[Tensor], slack: float) -> list[float]:
         """For every layer, the share of image tokens whose token is theirs here too, or one that they are tied to as
@@ -104,39 +100,31 @@ class InferenceGraph(nn.Module):
         """
         _, trace = self.network(images.to(self.dtype), return_trace=True)
         shares = []
-        for layer, owner in zip(layers_with_regions(trace), owners, strict=True):
-            same = owner == assignment_of(layer)
-            if layer.assignment is None:
-                weights = layer.semantic_to_image().float()
+        for layer, owner in zip(trace.region_layers(), owners, strict=True):
+            found = layer.regions(attention=True)
+            same = owner == found.assignment
+            if found.attention is not None:
+                weights = found.attention.float()
                 own = owner.clamp(0, weights.shape[1] - 1).unsqueeze(1)
                 same |= weights.gather(1, own).squeeze(1) >= (1 - slack) * weights.amax(dim=1)
             shares.append(same.float().mean().item())
         return shares
 
 
-def layers_with_regions(trace: TokenTrace) -> tuple[LayerTrace, ...]:
-    """The layers that make semantic tokens of image tokens, or drop, fuse or merge these, in order."""
-    return tuple(layer for layer in trace.layers if layer.kind in ("stgm", "reduction"))
+@cache
+def returns_trace(network_type: type[nn.Module]) -> bool:
+    """Whether networks of this type can say what their layers did."""
+    return "return_trace" in signature(network_type.forward).parameters
 
 
-def assignment_of(layer: LayerTrace) -> Tensor:
-    """(B, N) int64: the token of the layer that each image token belongs to."""
-    return layer.clusters() if layer.assignment is None else layer.assignment
+def precision_of(network: nn.Module) -> torch.dtype:
+    """The type of a network's parameters; float32 of one without any."""
+    types = [tensor.dtype for tensor in network.parameters() if tensor.is_floating_point()]
+    return types[0] if types else torch.float32
 
 
 def as_float32(outputs: Tensor | Sequence[Tensor]) -> tuple[Tensor, ...]:
     return tuple(output.float() for output in ([outputs] if isinstance(outputs, Tensor) else outputs))
-
-
-def _described(layer: LayerTrace) -> RegionLayer:
-    semantic = layer.semantic_grid_hw
-    tokens = layer.num_tokens if semantic is None else math.prod(semantic)
-    return RegionLayer(layer.name, layer.kind, layer.unit, layer.image_grid_hw, semantic, tokens, layer.frames)
-
-
-def _without_regions(network: nn.Module) -> UserError:
-    name = type(network).__name__
-    return UserError(f"{name} has no layers whose tokens stand for image regions.", "Leave out the regions.")
 
 
 def exportable(model: nn.Module) -> nn.Module:

@@ -22,7 +22,7 @@ from torch import nn
 
 from stvit.errors import UserError
 from stvit.factory import create_model
-from stvit.predict.device import keep_freed_memory
+from stvit.predict.device import best_precision, compute_in_one_place, keep_freed_memory
 from stvit.predict.engines import ENGINES
 from stvit.predict.load import PRECISIONS
 from stvit.shell import positive, unknown_model, unwritable
@@ -31,7 +31,6 @@ from . import suite
 from .compare import Comparison, SpeedUp, compare
 from .engines import CannotMeasure, EngineComparison, compare_engines, engines_table
 from .macs import count_macs
-from .timing import best_precision
 
 SIZE = (224, 224)
 
@@ -56,6 +55,8 @@ def measure(options: argparse.Namespace) -> None:
         CannotMeasure: a model cannot be measured as asked.
     """
     device = torch.device(options.device)
+    if options.engines and options.device == "cpu":
+        compute_in_one_place()
     precision = PRECISIONS.get(options.precision, best_precision(device))
     torch.manual_seed(0)
     kept = {"freed_memory_kept": keep_freed_memory()}

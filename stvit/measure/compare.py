@@ -12,9 +12,11 @@ import torch
 import torchvision
 from torch import nn
 
+from stvit.predict.device import device_name
+
 from .macs import count_macs
 from .memory import peak_memory_bytes
-from .timing import LatencySummary, Quartiles, Round, device_name, interleave, speed_up, summarise
+from .timing import LatencySummary, Quartiles, Round, interleave, speed_up, summarise
 
 Phase = Literal["latency", "throughput"]
 

@@ -10,11 +10,12 @@ import torch
 from torch import nn
 
 from stvit.errors import UserError
+from stvit.predict.device import Compute, device_name
 from stvit.predict.engines import Engine
 
 from .compare import versions
 from .macs import count_macs
-from .timing import LatencySummary, Quartiles, device_name, interleave, speed_up, summarise
+from .timing import LatencySummary, Quartiles, interleave, speed_up, summarise
 
 
 class CannotMeasure(UserError, ValueError):
@@ -75,9 +76,14 @@ def compare_engines(
         CannotMeasure: not one of the engines can run here.
     """
     reference = next(next(iter(models.values())).parameters())
+    compute = Compute(reference.device)
     cost = {name: count_macs(model, input_shape) for name, model in models.items()}
     *_, baseline = models
-    made = {(name, engine): Engine(model, engine, wait=True) for name, model in models.items() for engine in engines}
+    made = {
+        (name, engine): Engine(model, engine, compute=compute, wait=True)
+        for name, model in models.items()
+        for engine in engines
+    }
     rows: list[EngineRow] = []
     for batch in batch_sizes:
         images = torch.randn(batch, *input_shape, device=reference.device)
@@ -108,9 +114,8 @@ def compare_engines(
                 )
             )
     precision = str(reference.dtype).removeprefix("torch.")
-    return EngineComparison(
-        device_name(reference.device), precision, tuple(input_shape), versions(), tuple(rows), _notes(made.values())
-    )
+    device = device_name(reference.device, compute.lanes)
+    return EngineComparison(device, precision, tuple(input_shape), versions(), tuple(rows), _notes(made.values()))
 
 
 def _notes(engines: Iterable[Engine]) -> tuple[str, ...]:

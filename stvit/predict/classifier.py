@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import cache
-from inspect import signature
-from typing import Literal
 
 import numpy as np
 import torch
 from timm.data import ImageNetInfo
 from torch import Tensor, nn
 
-from stvit.trace import LayerTrace, TokenTrace
-
 from .device import Compute
+from .engines import Engine
 from .preprocess import PreparedPicture, Preprocessing
-from .regions import TokenRegions, last_region_layer, region_layers, regions_of
+from .regions import Wanted, regions_of_batch
 from .results import Classification, Prediction
 from .timing import Lap, no_lap
-
-Wanted = Literal["none", "last", "all", "attention"]
-"""Regions of which layers: of none, of the one that is shown, of all, of all with their attention maps."""
 
 TOP_K = 5
 
@@ -35,6 +29,10 @@ class Classifier:
         preprocessing: how its input is made; by default as its ``pretrained_cfg`` says.
         classes: names in the order of its logits; by default those of ImageNet.
         compute: runs it on its device, one caller at a time; by default one of its own.
+        engine: that runs it, see :data:`stvit.predict.engines.ENGINES`; its graphs also return all regions.
+
+    Attributes:
+        engine: runs the network alone.
     """
 
     def __init__(
@@ -44,13 +42,14 @@ class Classifier:
         preprocessing: Preprocessing | None = None,
         classes: Sequence[str] | None = None,
         compute: Compute | None = None,
+        engine: str = "eager",
     ) -> None:
         self.network = network
         self.preprocessing = preprocessing or Preprocessing.of(getattr(network, "pretrained_cfg", {}))
         self.classes = imagenet_classes() if classes is None else classes
-        weight = next(network.parameters())
-        self.device, self._precision = weight.device, weight.dtype
+        self.device = next(network.parameters()).device
         self.compute = compute or Compute(self.device)
+        self.engine = Engine(network, engine, regions="attention", compute=self.compute)
 
     def __call__(self, pixels: np.ndarray, *, regions: Wanted = "attention") -> Classification:
         """Classify a picture (H, W, 3) uint8 RGB."""
@@ -63,31 +62,23 @@ class Classifier:
         """Classify prepared pictures, all at once.
 
         Args:
-            regions: regions of which layers to return; any costs the attention maps.
+            regions: regions of which layers to return; in eager, any costs the attention maps.
             top_k: predictions of each picture, as far as there are classes.
             lap: told ``"input"`` when the batch lies on the device, ``"model"`` after the forward pass.
         """
         return self.compute.run(self._classify, batch, regions, top_k, lap)
 
     def _classify(self, batch: Sequence[PreparedPicture], wanted: Wanted, top_k: int, lap: Lap) -> list[Classification]:
-        each = self.compute.each
-        parts = each(self._normalised, self.compute.parts(torch.stack([entry.image for entry in batch])))
+        images = torch.stack([entry.image for entry in batch]).to(self.device)
+        images = self.preprocessing.normalise(images)
         lap("input")
-        traced = wanted != "none"
-        outputs = each(lambda part: self._forward(part, traced), parts)
+        answer = self.engine(images, wanted)
+        logits = answer.outputs.float().cpu()  # waits for the device
         lap("model")
-        results = []
-        for logits, trace in outputs:
-            predictions, regions = self._predictions(logits, top_k), regions_of_batch(trace, len(logits), wanted)
-            results += zip(predictions, regions, strict=True)
-        return [Classification(*result, entry.geometry) for result, entry in zip(results, batch, strict=True)]
-
-    def _normalised(self, images: Tensor) -> Tensor:
-        return self.preprocessing.normalise(images.to(self.device)).to(self._precision)
-
-    def _forward(self, images: Tensor, traced: bool) -> tuple[Tensor, TokenTrace | None]:
-        logits, trace = forward(self.network, images, traced)
-        return logits.float().cpu(), trace  # .cpu() waits for the device
+        results = zip(self._predictions(logits, top_k), regions_of_batch(answer.regions, len(batch)), strict=True)
+        return [
+            Classification(*result, entry.geometry, answer.engine) for result, entry in zip(results, batch, strict=True)
+        ]
 
     def _predictions(self, logits: Tensor, top_k: int) -> list[tuple[Prediction, ...]]:
         best = logits.softmax(dim=-1).clamp(max=1.0).topk(min(top_k, logits.shape[1]))
@@ -95,29 +86,6 @@ class Classifier:
             tuple(Prediction(index, self.classes[index], value) for value, index in zip(*of_picture, strict=True))
             for of_picture in zip(best.values.tolist(), best.indices.tolist(), strict=True)
         ]
-
-
-def forward(network: Callable[..., Tensor], images: Tensor, traced: bool) -> tuple[Tensor, TokenTrace | None]:
-    """What a network makes of a batch, with its trace if that is asked for and it has one."""
-    if traced and returns_trace(type(network)):
-        return network(images, return_trace=True)
-    return network(images), None
-
-
-def regions_of_batch(trace: TokenTrace | None, batch_size: int, wanted: Wanted) -> list[tuple[TokenRegions, ...]]:
-    """The wanted regions of every image of a batch, or of every token frame of its clips."""
-    layers: Sequence[LayerTrace] = () if trace is None or wanted == "none" else region_layers(trace)
-    if wanted == "last" and layers:
-        layers = [last_region_layer(layers)]
-    if not layers:
-        return [()] * batch_size
-    return list(zip(*(regions_of(layer, attention=wanted == "attention") for layer in layers), strict=True))
-
-
-@cache
-def returns_trace(network_type: type[nn.Module]) -> bool:
-    """Whether networks of this type can say what their layers did."""
-    return "return_trace" in signature(network_type.forward).parameters
 
 
 @cache

@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from stvit.class_names import KINETICS400_CLASSES
-from stvit.trace import TokenTrace
 
-from .classifier import Wanted, forward, regions_of_batch
 from .device import Compute
+from .engines import Engine
+from .regions import Wanted, regions_of_batch
 from .results import ClipClassification
 from .timing import Lap, no_lap
 
@@ -167,6 +167,10 @@ class ClipClassifier:
         sampling: how it was trained to look at clips.
         classes: names, in the order of its logits.
         compute: runs it on its device, one caller at a time; by default one of its own.
+        engine: that runs it, see :data:`stvit.predict.engines.ENGINES`.
+
+    Attributes:
+        engine: runs the network alone.
 
     Raises:
         ValueError: not as many names as classes.
@@ -179,13 +183,14 @@ class ClipClassifier:
         sampling: Sampling | None = None,
         classes: Sequence[str] = KINETICS400_CLASSES,
         compute: Compute | None = None,
+        engine: str = "eager",
     ) -> None:
         if len(classes) != network.num_classes:
             raise ValueError(f"the model has {network.num_classes} classes, but {len(classes)} names were given")
         self.network, self.classes, self.sampling = network, classes, sampling or Sampling()
-        weight = next(network.parameters())
-        self.device, self._precision = weight.device, weight.dtype
+        self.device = next(network.parameters()).device
         self.compute = compute or Compute(self.device)
+        self.engine = Engine(network, engine, regions="assignment", compute=self.compute)
 
     def classify(self, frames: Sequence[Tensor], *, regions: Wanted = "none", lap: Lap = no_lap) -> ClipClassification:
         """Classify a window.
@@ -193,7 +198,7 @@ class ClipClassifier:
         Args:
             frames: consecutive ones of the clip, each (3, size, size) uint8; where they are fewer than a window reaches
                 over, they are played in a loop, as Video Swin does with short videos.
-            regions: regions of which layers to return; any costs the attention maps.
+            regions: regions of which layers to return; in eager, any costs the attention maps.
             lap: told ``"input"`` when the window lies on the device, ``"model"`` after the forward pass.
         """
         return self.compute.run(self._classify, frames, regions, lap)
@@ -201,19 +206,17 @@ class ClipClassifier:
     def _classify(self, frames: Sequence[Tensor], wanted: Wanted, lap: Lap) -> ClipClassification:
         (indices,) = clip_indices(len(frames), 1, self.sampling.length, self.sampling.interval)
         clip = torch.stack([frames[index] for index in indices.tolist()], dim=1).to(self.device)
-        images = normalise(clip[None]).to(self._precision)
+        images = normalise(clip[None])
         lap("input")
-        logits, trace = self._forward(images, wanted != "none")
+        answer = self.engine(images, wanted)
+        probabilities = average_views(answer.outputs.float()).cpu()  # waits for the device
         lap("model")
-        shown = [regions[-1] for regions in regions_of_batch(trace, 1, wanted) if regions]
-        return ClipClassification(logits[0].softmax(dim=-1).numpy(), self.classes, tuple(shown))
-
-    def _forward(self, clips: Tensor, traced: bool) -> tuple[Tensor, TokenTrace | None]:
-        logits, trace = forward(self.network, clips, traced)
-        return logits.float().cpu(), trace  # .cpu() waits for the device
+        shown = [regions[-1] for regions in regions_of_batch(answer.regions, 1) if regions]
+        return ClipClassification(probabilities.numpy(), self.classes, answer.engine, tuple(shown))
 
     def classify_views(self, views: Tensor) -> ClipClassification:
         """Classify a whole clip by the papers' views (V, 3, T, H, W), see :func:`make_views`; the device is
         held for one at a time."""
-        of_views = [self.compute.run(classify_views, self.network, view, 1) for view in views.split(1)]
-        return ClipClassification(torch.stack(of_views).mean(dim=0).cpu().numpy(), self.classes)
+        answers = [self.engine(view.to(self.device)) for view in views.split(1)]
+        probabilities = average_views(torch.cat([answer.outputs.float() for answer in answers]))
+        return ClipClassification(probabilities.cpu().numpy(), self.classes, answers[-1].engine)

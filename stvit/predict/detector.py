@@ -11,10 +11,12 @@ from stvit.class_names import COCO_CLASSES
 from stvit.detection import CascadeMaskRCNN
 from stvit.detection.detector import TEST_SCALE, TEST_SCORE
 from stvit.detection.preprocess import PreparedImage
+from stvit.export.graph import FeaturePyramid
 
-from .classifier import Wanted, forward, regions_of_batch
 from .device import Compute
+from .engines import Engine
 from .preprocess import InputGeometry
+from .regions import Wanted, regions_of_batch
 from .results import DetectionResult
 from .timing import Lap, no_lap
 
@@ -28,6 +30,10 @@ class Detector:
         proposals: most regions of a picture that its heads look at; by default the network's own ``num_proposals``,
             which is 1000 in the published detectors. The time of the heads is in proportion to them.
         compute: runs it on its device, one caller at a time; by default one of its own.
+        engine: that runs backbone and feature pyramid, see :data:`stvit.predict.engines.ENGINES`.
+
+    Attributes:
+        engine: runs backbone and feature pyramid alone.
 
     Raises:
         ValueError: ``proposals`` below 1.
@@ -40,6 +46,7 @@ class Detector:
         classes: Sequence[str] = COCO_CLASSES,
         proposals: int | None = None,
         compute: Compute | None = None,
+        engine: str = "eager",
     ) -> None:
         self.network, self.classes = network, classes
         self.proposals = network.num_proposals if proposals is None else proposals
@@ -48,6 +55,7 @@ class Detector:
         weight = next(network.parameters())
         self.device, self._precision = weight.device, weight.dtype
         self.compute = compute or Compute(self.device)
+        self.engine = Engine(FeaturePyramid(network), engine, regions="assignment", compute=self.compute)
 
     def __call__(
         self,
@@ -65,9 +73,9 @@ class Detector:
             pixels: (H, W, 3) uint8 RGB.
             scale: bounds of the long and the short side of the network's input, pixels.
             least_score: lower bound of the scores, exclusive.
-            regions: regions of which layers to return; any costs a pass of the backbone of its own.
-            objects: whether to look for any, or to run the backbone alone.
-            lap: told the steps: ``prepare``, ``regions``, ``backbone``, ``proposals``, ``heads``, ``masks``.
+            regions: regions of which layers to return; their attention maps are eager's alone.
+            objects: whether to look for any, or to run backbone and feature pyramid alone.
+            lap: told the steps: ``prepare``, ``backbone``, ``proposals``, ``heads``, ``masks``.
         """
         return self.compute.run(self._detect, pixels, scale, least_score, regions, objects, lap)
 
@@ -87,16 +95,14 @@ class Detector:
     ) -> DetectionResult:
         network, prepared = self.network, self.prepare(pixels, scale)
         lap("prepare")
-        regions = ()
-        if wanted != "none":
-            (regions,) = regions_of_batch(forward(network.backbone, prepared.images, traced=True)[1], 1, wanted)
-            lap("regions")
-        features = network.extract_features(prepared.images)
+        answer = self.engine(prepared.images, wanted)
         lap("backbone")
         found = None
         if objects:
+            features = [level.to(self._precision) for level in answer.outputs]
             found = network.detect(features, prepared, least_score, lap, self.proposals).cpu()
-        return DetectionResult(found, regions, geometry_of(prepared), self.classes)
+        (regions,) = regions_of_batch(answer.regions, 1)
+        return DetectionResult(found, regions, geometry_of(prepared), self.classes, answer.engine)
 
 
 def geometry_of(prepared: PreparedImage) -> InputGeometry:

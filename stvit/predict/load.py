@@ -18,7 +18,6 @@ from stvit.detection import detector
 from stvit.errors import UserError
 from stvit.factory import create_model
 from stvit.layers.attention import wake_layer_scale
-from stvit.measure.timing import best_precision
 from stvit.models import stvit_video_swin, video_swin
 from stvit.pretrained.hub import WeightsUnavailable
 from stvit.pretrained.model_cards import ModelCard
@@ -27,6 +26,7 @@ from stvit.pretrained.resolve import resolve_card
 from stvit.segmentation import upernet
 
 from .classifier import imagenet_classes
+from .device import best_precision
 
 Kind = Literal["classify", "detect", "segment", "video"]
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}

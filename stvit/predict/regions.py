@@ -1,4 +1,4 @@
-"""What the tokens of one layer stand for: one type, taken from a model's trace here and nowhere else."""
+"""What the tokens of one layer stand for: one type, made of a network's answer here and nowhere else."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from typing import Literal, TypeVar
 import numpy as np
 import torch
 
-from stvit.trace import Fate, LayerTrace, TokenTrace
+from stvit.trace import Fate, LayerRegions, LayerTrace
+
+Wanted = Literal["none", "last", "all", "attention"]
+"""Regions of which layers: of none, of the one that is shown, of all, of all with their attention maps."""
 
 RegionKind = Literal["stgm", "recovery", "fused", "merged"]
 DROPPED = -1  # in an assignment: the image token is not processed in full; ``TokenRegions.fate`` says why
@@ -84,12 +87,7 @@ class TokenRegions:
         return np.where(self.assignment == DROPPED, DROPPED, numbered).astype(np.int16)
 
 
-Layer = TypeVar("Layer", LayerTrace, TokenRegions)
-
-
-def region_layers(trace: TokenTrace) -> tuple[LayerTrace, ...]:
-    """The layers of a trace whose tokens stand for regions, in order; none where a network keeps all its tokens."""
-    return tuple(layer for layer in trace.layers if layer.attention is not None or layer.assignment is not None)
+Layer = TypeVar("Layer", LayerTrace, LayerRegions, TokenRegions)
 
 
 def last_region_layer(layers: Sequence[Layer]) -> Layer | None:
@@ -98,27 +96,35 @@ def last_region_layer(layers: Sequence[Layer]) -> Layer | None:
     return next(reversed(made or list(layers)), None)
 
 
-def regions_of(layer: LayerTrace, *, attention: bool = False) -> tuple[TokenRegions, ...]:
-    """The regions of one layer, for every image of the batch or every token frame of its clips.
+def wanted_layers(layers: Sequence[Layer], wanted: Wanted) -> Sequence[Layer]:
+    """Those of the layers with regions that are wanted."""
+    if wanted == "none" or not layers:
+        return ()
+    return [last_region_layer(layers)] if wanted == "last" else layers
 
-    Args:
-        layer: one of :func:`region_layers`.
-        attention: whether to keep the attention maps, which take far more memory than all else.
-    """
-    reduces = layer.assignment is not None
-    owners = layer.assignment if reduces else layer.clusters()
-    grids = owners.unflatten(1, layer.image_grid_hw).to(torch.int16).cpu().numpy()
+
+def regions_of_batch(layers: Sequence[LayerRegions], batch_size: int) -> list[tuple[TokenRegions, ...]]:
+    """The regions of every image of a batch, or of every token frame of its clips, layer by layer."""
+    if not layers:
+        return [()] * batch_size
+    return list(zip(*map(regions_of, layers), strict=True))
+
+
+def regions_of(found: LayerRegions) -> tuple[TokenRegions, ...]:
+    """The regions of one layer, for every image of the batch or every token frame of its clips."""
+    layer = found.layer
+    grids = found.assignment.unflatten(1, layer.image_grid_hw).to(torch.int16).cpu().numpy()
     maps: Sequence[np.ndarray | None] = [None] * len(grids)
-    if attention and not reduces:
-        maps = layer.semantic_to_image().unflatten(2, layer.image_grid_hw).float().cpu().numpy()
+    if found.attention is not None:
+        maps = found.attention.unflatten(2, layer.image_grid_hw).float().cpu().numpy()
     return tuple(
         TokenRegions(
-            kind=("fused" if layer.fuses else "merged") if reduces else layer.kind,
+            kind=("fused" if layer.fuses else "merged") if layer.reduces else layer.kind,
             layer=layer.name,
             assignment=grid,
-            num_tokens=layer.num_tokens if reduces else math.prod(layer.semantic_grid_hw),
+            num_tokens=layer.num_tokens,
             unit=layer.unit,
-            semantic_grid_hw=None if reduces else layer.semantic_grid_hw,
+            semantic_grid_hw=layer.semantic_grid_hw,
             attention=strength,
             fate=layer.fate,
         )

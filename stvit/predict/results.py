@@ -34,11 +34,13 @@ class Classification:
         predictions: best first.
         regions: of the layers that were asked for, in order of execution; empty for full-token models.
         geometry: which part of the picture the network saw, and the way back to its pixels.
+        engine: that ran the network.
     """
 
     predictions: tuple[Prediction, ...]
     regions: tuple[TokenRegions, ...]
     geometry: InputGeometry
+    engine: str
 
 
 @dataclass(frozen=True)
@@ -50,12 +52,14 @@ class DetectionResult:
         regions: of the backbone's layers that were asked for; their grids cover the padded input.
         geometry: how the picture became the input: resized, then padded at the bottom and on the right.
         classes: names of the labels.
+        engine: that ran backbone and feature pyramid.
     """
 
     found: Detections | None
     regions: tuple[TokenRegions, ...]
     geometry: InputGeometry
     classes: Sequence[str]
+    engine: str
 
     def __post_init__(self) -> None:
         if self.found is not None and len(self.found) and int(self.found.labels.max()) >= len(self.classes):
@@ -99,6 +103,7 @@ class SegmentationResult:
         regions: of the backbone's layers that were asked for.
         geometry: how the picture became the input; the grids of the regions reach to the next multiple of their stride.
         labelled_side: longest side of the map of classes when it was made; it may be smaller than the picture.
+        engine: that ran backbone and head.
     """
 
     labels: np.ndarray | None
@@ -106,6 +111,7 @@ class SegmentationResult:
     regions: tuple[TokenRegions, ...]
     geometry: InputGeometry
     labelled_side: int
+    engine: str
 
     def __post_init__(self) -> None:
         if self.labels is not None and self.labels.max() >= len(self.classes):
@@ -137,10 +143,12 @@ class ClipClassification:
     Attributes:
         scores: (classes,) float32 probabilities.
         classes: their names.
+        engine: that ran the network.
         regions: of the layer that is shown, one for every token frame; empty where they were not asked for, and for
             full-token models.
     """
 
     scores: np.ndarray
     classes: Sequence[str]
+    engine: str
     regions: tuple[TokenRegions, ...] = ()

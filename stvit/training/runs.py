@@ -16,7 +16,7 @@ from torch import nn
 
 from stvit.factory import create_model
 from stvit.measure.macs import count_macs
-from stvit.measure.timing import device_name
+from stvit.predict.device import device_name
 from stvit.pretrained.model_cards import WEIGHT_OPTIONS, ModelCard, numbered_classes, read_card
 from stvit.training.datasets.data import Data
 

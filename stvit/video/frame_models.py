@@ -139,7 +139,7 @@ class FrameDetector:
             regions="none" if self._predicts else "last",
             objects=self._predicts,
         )
-        model_ms = sum(ms for step, ms in laps_ms.items() if step not in ("prepare", "regions"))
+        model_ms = sum(ms for step, ms in laps_ms.items() if step != "prepare")
         return FrameResult(
             model_ms,
             laps_ms[BACKBONE] if compared else model_ms,

@@ -22,8 +22,8 @@ from typing import Any
 import torch
 
 from stvit.errors import UserError
-from stvit.measure.timing import device_name, quartiles
-from stvit.predict.device import Compute, compute_in_one_place, keep_freed_memory
+from stvit.measure.timing import quartiles
+from stvit.predict.device import Compute, compute_in_one_place, device_name, keep_freed_memory
 
 from .arguments import build_models, parse
 from .decode import ClipReader

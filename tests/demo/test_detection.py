@@ -32,15 +32,15 @@ def cramped(predictors: Predictors) -> Callable[[int, Exception], list[tuple[int
 
     def cramp(longest: int, error: Exception) -> list[tuple[int, ...]]:
         detector = predictors.model_cache.get(OURS).network
-        extract, tried = detector.extract_features, []
+        backbone, tried = detector.backbone.forward, []
 
-        def extract_if_it_fits(images: torch.Tensor) -> Any:
+        def run_if_it_fits(images: torch.Tensor, **options: Any) -> Any:
             tried.append(tuple(images.shape[2:]))
             if max(images.shape[2:]) > longest:
                 raise error
-            return extract(images)
+            return backbone(images, **options)
 
-        detector.extract_features = extract_if_it_fits
+        detector.backbone.forward = run_if_it_fits
         predictors.first_use(detector)
         return tried
 

@@ -20,8 +20,7 @@ import torch
 
 from stvit.errors import UserError
 from stvit.measure.compare import compare
-from stvit.measure.timing import best_precision
-from stvit.predict.device import keep_freed_memory
+from stvit.predict.device import best_precision, keep_freed_memory
 from stvit.training.recipe import RecipeError, add_data_option
 from stvit.training.runs import FinishedRun, costs, input_shape, test
 

@@ -2,70 +2,76 @@
 
 from __future__ import annotations
 
-import atexit
-import io
 import json
 import logging
-import os
-import subprocess
-import sys
-import tempfile
 import threading
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from statistics import median
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from stvit.errors import UserError
-from stvit.export.graph import InferenceGraph, RegionLayer, example_images, first_line
+from stvit.export.graph import InferenceGraph, Regions, example_images, first_line, precision_of, returns_trace
 from stvit.predict.device import Compute
+from stvit.predict.regions import Wanted, wanted_layers
+from stvit.trace import LayerRegions, RegionLayer
 
 from .backends import BACKENDS, Backend, FileBackend, Runner, Shape
 from .cache import GraphCache, digest
 from .fingerprint import fingerprint
+from .making import in_another_process, median_times
 
 LOG = logging.getLogger(__name__)
 ENGINES = ("auto", "eager", *BACKENDS)
 CANDIDATES = {"cpu": ("openvino",), "cuda": ("cuda_graphs", "compiled")}  # of auto, beside eager
-ROUNDS = 7  # of auto's measurement
 MOST_SHAPES = 8  # of one engine that get a graph; pictures of ever new sizes would make ever new ones
-LIMIT_S = 600  # for making one graph in another process
 CHOICE = "choice.json"
+LEVELS: dict[Wanted, int] = {"none": 0, "last": 1, "all": 1, "attention": 2}
+OF_GRAPH: dict[Regions, int] = {"none": 0, "assignment": 1, "attention": 2}
 _making = threading.Lock()  # one graph at a time, whoever wants it: the cores belong to the answers
+
+Outputs = Tensor | tuple[Tensor, ...]
 
 
 class Answer(NamedTuple):
     """What a network made of a batch.
 
     Attributes:
-        outputs: float32; what the network returns, one tensor or several maps.
-        regions: for every layer of ``layers`` (B, N) int64, the token that each image token belongs to; ``None`` where
-            regions were not asked for.
-        layers: what the regions are of.
+        outputs: what the network returns, one tensor or several maps; from a graph float32, from eager in the network's
+            precision.
+        regions: of the wanted layers, in order.
         engine: that answered.
     """
 
-    outputs: Tensor | tuple[Tensor, ...]
-    regions: tuple[Tensor, ...] | None
-    layers: tuple[RegionLayer, ...]
+    outputs: Outputs
+    regions: tuple[LayerRegions, ...]
     engine: str
 
 
+class Described(NamedTuple):
+    """How to read what a graph returns: whether the network has several outputs, and its layers with regions."""
+
+    several: bool
+    layers: tuple[RegionLayer, ...]
+
+
 class Engine:
-    """Runs a network.
+    """Runs a network, where all computing on its device is done.
 
     The graph for a shape is made in the background when the first batch of that shape comes, which eager answers, as it
     answers all until the graph is there. Whatever cannot be made or fails later is said once in the log and in
-    ``notes``, and eager goes on answering.
+    ``notes``, and eager goes on answering. Eager computes the parts of a batch at once, see :class:`Compute`; graphs
+    take it whole, as they have threads of their own.
 
     Args:
         network: in evaluation mode, on its device and in its precision; neither may change afterwards.
-        name: one of ``ENGINES``; ``auto`` measures those at hand once for each shape and remembers the fastest.
-        regions: return the assignments of the layers that make semantic tokens or reduce tokens.
+        name: one of ``ENGINES``; ``auto`` measures those at hand and remembers the fastest, once for single images and
+            once for batches of a shape.
+        regions: what graphs return of the layers with regions; where more is wanted, eager answers.
+        compute: runs everything, one caller at a time; by default one of its own.
         cache: of graphs on disk.
         wait: make a graph before the first answer, in this process, instead of in the background.
 
@@ -81,40 +87,40 @@ class Engine:
         network: nn.Module,
         name: str = "auto",
         *,
-        regions: bool = False,
+        regions: Regions = "none",
+        compute: Compute | None = None,
         cache: GraphCache | None = None,
         wait: bool = False,
     ) -> None:
         if name not in ENGINES:
             raise UserError(f"No engine is called {name!r}.", f"Choose {', '.join(ENGINES)}.")
-        self.name, self.notes = name, []
-        self._graph = InferenceGraph(network, regions)
+        self.name, self.notes, self._network = name, [], network
+        self._traces = returns_trace(type(network))
+        self._precision = precision_of(network)
         self._device = next((one.device for one in network.parameters()), torch.device("cpu"))
+        self.compute = compute or Compute(self._device)
         self._cache, self._wait = cache or GraphCache(), wait
-        self._layers: dict[Shape, tuple[RegionLayer, ...]] = {}
-        self._several: bool | None = None  # whether the network returns several maps
+        self._described: dict[Shape, Described] = {}
         self._wanted: set[tuple[str, Shape]] = set()  # shapes that a graph is or was made for
         self._runners: dict[tuple[str, Shape], Runner] = {}
-        self._chosen: dict[Shape, str] = {}  # by auto, for each shape
+        self._chosen: dict[Shape, str] = {}  # by auto, for single images and for batches of a shape
         self._changing = threading.Lock()
         self._threads: list[threading.Thread] = []
         self._fingerprint = ""
         if name in BACKENDS and (refusal := BACKENDS[name]().refusal(self._device)):
             self._note(refusal)
             self.name = "eager"
+        if self.name != "eager":
+            self._graph = InferenceGraph(network, regions)
 
-    def __call__(self, images: Tensor) -> Answer:
-        """Run a batch (B, ...) on the network's device."""
-        shape = tuple(images.shape)
-        layers = self._described(images)
-        name, runner = self._runner(shape)
-        if runner is not None:
-            try:
-                return self._answer(runner(images.detach().float()), layers, name)
-            except Exception as error:  # whatever a runtime raises, the answer must come
-                self._give_up(name, shape, error)
-        with torch.inference_mode():
-            return self._answer(self._graph(images), layers, "eager")
+    def __call__(self, images: Tensor, wanted: Wanted = "none") -> Answer:
+        """Run a batch.
+
+        Args:
+            images: (B, ...) on the network's device.
+            wanted: regions of which layers to return; a network without a trace has none.
+        """
+        return self.compute.run(self._answer, images, wanted)
 
     def serving(self, shape: Shape) -> str:
         """The engine that would answer a batch of that shape now."""
@@ -126,52 +132,91 @@ class Engine:
         for thread in list(self._threads):
             thread.join(timeout_s)
 
-    def _described(self, images: Tensor) -> tuple[RegionLayer, ...]:
-        """The layers of the regions. The network runs once more for the very first batch, and with regions for the
-        first one of every shape."""
-        key = tuple(images.shape[1:])
-        with torch.inference_mode():
-            if self._several is None:
-                self._several = not isinstance(self._graph.network(images[:1].to(self._graph.dtype)), Tensor)
-            if self._graph.regions and key not in self._layers:
-                self._layers[key] = self._graph.describe_regions(images[:1])
-        return self._layers.get(key, ())
+    def _answer(self, images: Tensor, wanted: Wanted) -> Answer:
+        shape = tuple(images.shape)
+        by_graph = self.name != "eager" and (not self._traces or LEVELS[wanted] <= OF_GRAPH[self._graph.regions])
+        if by_graph:
+            if self._wait:
+                self._description(images)  # refuses images in the network's own words
+                self._begin(shape, wanted)
+            name, runner = self._find(shape)
+            if runner is not None:
+                try:
+                    return self._from_graph(runner(images.detach().float()), self._description(images), wanted, name)
+                except Exception as error:  # whatever a runtime raises, the answer must come
+                    self._give_up(name, shape, error)
+        answer = self._eager(images, wanted)
+        if by_graph:
+            self._begin(shape, wanted)
+        return answer
 
-    def _answer(self, results: tuple[Tensor, ...], layers: tuple[RegionLayer, ...], engine: str) -> Answer:
-        outputs = results[: len(results) - len(layers)]
-        regions = results[len(results) - len(layers) :] if self._graph.regions else None
-        return Answer(outputs if self._several else outputs[0], regions, layers, engine)
+    def _eager(self, images: Tensor, wanted: Wanted) -> Answer:
+        """The answer of the network itself; only what is wanted is computed, and once what graphs are read with."""
+        with torch.inference_mode():
+            described = self.name == "eager" or tuple(images.shape[1:]) in self._described
+            parts = self.compute.each(partial(self._part, wanted, not described), self.compute.parts(images))
+        outputs, regions = parts[0] if len(parts) == 1 else _joined(parts)
+        return Answer(outputs, regions, "eager")
+
+    def _part(self, wanted: Wanted, describe: bool, images: Tensor) -> tuple[Outputs, tuple[LayerRegions, ...]]:
+        of_graph = describe and self._graph.regions != "none"
+        shape, images = tuple(images.shape[1:]), images.to(self._precision)
+        if not self._traces or (wanted == "none" and not of_graph):
+            outputs, layers = self._network(images), ()
+        else:
+            outputs, trace = self._network(images, return_trace=True)
+            layers = trace.region_layers()
+        if describe:
+            known = tuple(layer.regions().layer for layer in layers) if of_graph else ()
+            self._described[shape] = Described(not isinstance(outputs, Tensor), known)
+        return outputs, tuple(layer.regions(wanted == "attention") for layer in wanted_layers(layers, wanted))
+
+    def _description(self, images: Tensor) -> Described:
+        """How to read graphs for images of that size; the network runs for it where no answer of eager came before."""
+        shape = tuple(images.shape[1:])
+        if shape not in self._described:
+            self._eager(images[:1], "none")
+        return self._described[shape]
+
+    def _from_graph(self, results: tuple[Tensor, ...], described: Described, wanted: Wanted, name: str) -> Answer:
+        layers = described.layers
+        semantic = [layer for layer in layers if not layer.reduces and self._graph.regions == "attention"]
+        first = len(results) - len(layers) - len(semantic)
+        outputs, assignments = results[:first], results[first : first + len(layers)]
+        weights = dict(zip(semantic, results[first + len(layers) :], strict=True)) if wanted == "attention" else {}
+        regions = [LayerRegions(one, own, weights.get(one)) for one, own in zip(layers, assignments, strict=True)]
+        return Answer(outputs if described.several else outputs[0], tuple(wanted_layers(regions, wanted)), name)
 
     def _find(self, shape: Shape) -> tuple[str, Runner | None]:
-        name = self._chosen.get(shape, "eager") if self.name == "auto" else self.name
+        name = self._chosen.get(_choice_key(shape), "eager") if self.name == "auto" else self.name
         return name, None if name == "eager" else self._runners.get((name, BACKENDS[name]().key(shape)))
 
-    def _runner(self, shape: Shape) -> tuple[str, Runner | None]:
-        """What runs that shape; if nothing was made for it yet, that is begun."""
-        if self.name == "eager":
-            return "eager", None
-        key = ("auto", shape) if self.name == "auto" else (self.name, BACKENDS[self.name]().key(shape))
+    def _begin(self, shape: Shape, wanted: Wanted) -> None:
+        """Have a graph made for the shape, if none was asked for yet."""
+        name = self._chosen.get(_choice_key(shape), "auto") if self.name == "auto" else self.name
+        if name == "eager" or self._find(shape)[1] is not None:
+            return
+        key = name, _choice_key(shape) if name == "auto" else BACKENDS[name]().key(shape)
         with self._changing:
-            new = key not in self._wanted and len(self._wanted) < MOST_SHAPES
-            if new:
-                self._wanted.add(key)
-                self._threads = [one for one in self._threads if one.is_alive()]
-        if new and self._wait:
-            self._make(shape)
-        elif new:
-            thread = threading.Thread(target=self._make, args=(shape,), name=f"graph {shape}", daemon=True)
-            thread.start()
-            self._threads.append(thread)
-        return self._find(shape)
+            if key in self._wanted or len(self._wanted) >= MOST_SHAPES:
+                return
+            self._wanted.add(key)
+            self._threads = [one for one in self._threads if one.is_alive()]
+        if self._wait:
+            self._make(name, shape, wanted)
+            return
+        made = {"target": self._make, "args": (name, shape, wanted), "name": f"graph {shape}", "daemon": True}
+        self._threads.append(threading.Thread(**made))
+        self._threads[-1].start()
 
-    def _make(self, shape: Shape) -> None:
+    def _make(self, name: str, shape: Shape, wanted: Wanted) -> None:
         """Make the graph for a shape, or for ``auto`` those that are measured."""
         with _making, torch.inference_mode(False), torch.no_grad():  # what inference mode makes cannot be traced
-            if self.name != "auto":
-                self._build(self.name, shape)
+            if name != "auto":
+                self._build(name, shape)
                 return
             try:
-                self._choose(shape)
+                self._choose(shape, wanted)
             except Exception as error:  # what was built may fail where it is measured, in as many ways
                 self._note(f"{self._said('auto', shape)}: {first_line(error)}")
 
@@ -196,28 +241,30 @@ class Engine:
             except Exception as error:  # whole, but of another version of the runtime
                 LOG.info("%s cannot be read (%s); it is made again", entry, first_line(error))
                 self._cache.discard(key)
-        make = backend.write if self._wait else _in_another_process(backend)
+        make = backend.write if self._wait else in_another_process(backend)
         with self._cache.written(key, lambda folder: make(self._graph, shape, folder)) as folder:
             return backend.read(folder, self._graph.dtype)
 
-    def _choose(self, shape: Shape) -> None:
-        """Let the fastest of the engines at hand serve a shape, as was measured once for network, shape and device."""
+    def _choose(self, shape: Shape, wanted: Wanted) -> None:
+        """Let the fastest of the engines at hand serve single images or batches of a shape, as was measured once for
+        network, shape and device."""
         names = [name for name in CANDIDATES.get(self._device.type, ()) if not BACKENDS[name]().refusal(self._device)]
-        device = {"threads": torch.get_num_threads(), "processor": torch.backends.cpu.get_cpu_capability()}
+        device = {"lanes": self.compute.lanes, "processor": torch.backends.cpu.get_cpu_capability()}
         if self._device.type == "cuda":
             device["gpu"] = torch.cuda.get_device_name(self._device)
         made = [one.depends_on() for name in names if isinstance(one := BACKENDS[name](), FileBackend)]
-        key = self._key("auto", shape, {"names": names, "device": device, "files": made})
+        chosen = _choice_key(shape)
+        key = self._key("auto", chosen, {"names": names, "device": device, "files": made, "wanted": wanted})
         name = self._remembered(key, names)
         if name == "eager" or (name and self._build(name, shape)):
-            self._chosen[shape] = name
+            self._chosen[chosen] = name
             return
         runners = {name: runner for name in names if (runner := self._build(name, shape))}
-        runners["eager"] = self._eager
-        times = _times(runners, example_images(shape[1:], shape[0]).to(self._device), Compute(self._device))
-        self._chosen[shape] = min(times, key=times.get)
-        text = json.dumps(self._chosen[shape])
-        if len(runners) == len(names) + 1:  # one that failed may not fail next time
+        images = example_images(shape[1:], shape[0]).to(self._device)
+        times = median_times({**runners, "eager": partial(self._eager, wanted=wanted)}, images, self.compute)
+        self._chosen[chosen] = min(times, key=times.get)
+        text = json.dumps(self._chosen[chosen])
+        if len(runners) == len(names):  # one that failed may not fail next time
             with self._cache.written(key, lambda folder: _write_text(folder / CHOICE, text)):
                 pass
 
@@ -234,13 +281,9 @@ class Engine:
         self._cache.discard(key)
         return None
 
-    def _eager(self, images: Tensor) -> tuple[Tensor, ...]:
-        with torch.inference_mode():
-            return self._graph(images)
-
     def _key(self, name: str, shape: Shape, depends_on: dict) -> str:
-        self._fingerprint = self._fingerprint or fingerprint(self._graph.network)
-        network = [self._fingerprint, str(self._graph.dtype), str(self._device)]
+        self._fingerprint = self._fingerprint or fingerprint(self._network)
+        network = [self._fingerprint, str(self._precision), str(self._device)]
         return digest([name, *network, shape, self._graph.regions, depends_on])
 
     def _give_up(self, name: str, shape: Shape, error: Exception) -> None:
@@ -249,7 +292,7 @@ class Engine:
 
     def _said(self, name: str, shape: Shape) -> str:
         sizes = "x".join(map(str, shape))
-        return f"{name} cannot run {type(self._graph.network).__name__} for {sizes}, eager does"
+        return f"{name} cannot run {type(self._network).__name__} for {sizes}, eager does"
 
     def _note(self, line: str) -> None:
         if line not in self.notes:
@@ -257,52 +300,23 @@ class Engine:
             LOG.warning(line)
 
 
-def _times(runners: dict[str, Runner], images: Tensor, compute: Compute) -> dict[str, float]:
-    """Median seconds of every runner, interleaved, after one round that does not count. They run where all computing is
-    done, with room for others between any two of them."""
-
-    def once(run: Runner) -> float:
-        start = time.perf_counter()
-        run(images)
-        if images.device.type == "cuda":
-            torch.cuda.synchronize(images.device)
-        return time.perf_counter() - start
-
-    times: dict[str, list[float]] = {name: [] for name in runners}
-    for round_number in range(ROUNDS + 1):
-        for name, run in runners.items():
-            seconds = compute.run(once, run)
-            if round_number:
-                times[name].append(seconds)
-    return {name: median(values) for name, values in times.items()}
+def _choice_key(shape: Shape) -> Shape:
+    """Shapes for which ``auto`` chooses the same engine: single images, and batches of any other size."""
+    return (min(shape[0], 2), *shape[1:])
 
 
-def _in_another_process(backend: FileBackend) -> Callable[[InferenceGraph, Shape, Path], None]:
-    """``backend.write`` in a process of its own: tracing holds Python's lock for seconds, in which every operator of
-    every answer would wait for it."""
-
-    def write(graph: InferenceGraph, shape: Shape, folder: Path) -> None:
-        request = io.BytesIO()
-        torch.save((graph, shape), request)
-        root = Path(__file__).parents[3]
-        variables = {**os.environ, "OMP_NUM_THREADS": "1"}
-        variables["PYTHONPATH"] = os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH")]))
-        command = [sys.executable, "-m", "stvit.predict.engines.worker", backend.name, str(folder)]
-        with tempfile.TemporaryFile() as said:
-            process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=said, stderr=said, env=variables)
-            atexit.register(process.kill)
-            try:
-                process.communicate(request.getbuffer(), timeout=LIMIT_S)
-            finally:
-                process.kill()
-                process.wait()
-                atexit.unregister(process.kill)
-            if process.returncode:
-                said.seek(0)
-                lines = said.read().decode(errors="replace").strip().splitlines()
-                raise RuntimeError(lines[-1] if lines else f"the process ended with status {process.returncode}")
-
-    return write
+def _joined(
+    parts: Sequence[tuple[Outputs, tuple[LayerRegions, ...]]],
+) -> tuple[Outputs, tuple[LayerRegions, ...]]:
+    """The answers for the parts of a batch as one."""
+    outputs, regions = zip(*parts, strict=True)
+    joined = torch.cat(outputs) if isinstance(outputs[0], Tensor) else tuple(map(torch.cat, zip(*outputs, strict=True)))
+    layers = []
+    for first, *others in zip(*regions, strict=True):
+        assignment = torch.cat([first.assignment, *(one.assignment for one in others)])
+        weights = None if first.attention is None else torch.cat([first.attention, *(one.attention for one in others)])
+        layers.append(LayerRegions(first.layer, assignment, weights))
+    return joined, tuple(layers)
 
 
 def _write_text(path: Path, text: str) -> None:

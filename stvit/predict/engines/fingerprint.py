@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 PLAIN = (bool, int, float, str, type(None))
-SOURCES = ("layers", "models", "detection", "segmentation", "export", "predict/engines")
+SOURCES = ("trace.py", "layers", "models", "detection", "segmentation", "export", "predict/engines")
 
 
 def fingerprint(network: nn.Module) -> str:
@@ -50,7 +50,7 @@ def _bytes(tensor: Tensor) -> memoryview:
 @cache
 def _sources() -> str:
     root, found = Path(__file__).parents[2], hashlib.sha256()
-    for folder in SOURCES:
-        for path in sorted((root / folder).rglob("*.py")):
+    for name in SOURCES:
+        for path in [root / name] if name.endswith(".py") else sorted((root / name).rglob("*.py")):
             found.update(path.read_bytes())
     return found.hexdigest()

@@ -88,14 +88,14 @@ def test_without_weights_random_objects_are_never_shown(without_weights: DetectH
 
 def test_a_smaller_size_than_asked_for_is_said(handlers: DetectHandlers) -> None:
     detector = handlers.model_cache.get(handlers.registry.find(DETECTOR)).network
-    extract = detector.extract_features
+    backbone = detector.backbone.forward
 
-    def fail_if_large(images: Any) -> Any:
+    def fail_if_large(images: Any, **options: Any) -> Any:
         if max(images.shape) > 600:
             raise RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 1 byte.")
-        return extract(images)
+        return backbone(images, **options)
 
-    detector.extract_features = fail_if_large
+    detector.backbone.forward = fail_if_large
     notice = handlers.run(str(PHOTO), DETECTOR, 480)["notice"]
     assert "not enough memory for a short side of 480: this was found at 320" in notice
 

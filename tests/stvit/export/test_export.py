@@ -22,7 +22,7 @@ from stvit.export import formats
 from stvit.export.__main__ import main
 from stvit.export.export import ExportError, ExportReport, put_in_place
 from stvit.export.formats import FORMATS
-from stvit.export.graph import InferenceGraph, assignment_of, example_images, layers_with_regions
+from stvit.export.graph import InferenceGraph, example_images
 from stvit.export.int8 import LEAST_PICTURES, calibration_images
 from tests.stvit.export.small_models import FRAMES, FULL_TOKEN, SMALL, build
 
@@ -75,10 +75,10 @@ def test_regions_are_the_clusters_of_the_trace(tmp_path: Path) -> None:
     report = export("stvit_deit", tmp_path / "model.pt2", regions=True)
     images = example_images((3, 112, 112), 1)
     _, *regions = torch.export.load(report.path).module()(images)
-    layers = layers_with_regions(model(images, return_trace=True)[1])
+    layers = model(images, return_trace=True)[1].region_layers()
     assert [layer.name for layer in report.regions] == [layer.name for layer in layers]
     for own, layer in zip(regions, layers, strict=True):
-        assert own.dtype == torch.int64 and torch.equal(own, assignment_of(layer))
+        assert own.dtype == torch.int64 and torch.equal(own, layer.clusters())
         assert own.max() < report.regions[0].num_tokens
 
 
@@ -226,10 +226,10 @@ def test_calibration_opens_only_the_formats_of_pictures(tmp_path: Path, monkeypa
 
 def test_tokens_that_are_tied_alike_count_as_the_same() -> None:
     network, images = build("stvit_deit"), example_images((3, 112, 112))
-    graph = InferenceGraph(network, regions=True)
+    graph = InferenceGraph(network, "assignment")
     with torch.inference_mode():
-        layers = layers_with_regions(network(images, return_trace=True)[1])
-        owners = [assignment_of(layer) for layer in layers]
+        layers = network(images, return_trace=True)[1].region_layers()
+        owners = [layer.clusters() for layer in layers]
         least = [layer.semantic_to_image().argmin(dim=1) for layer in layers]
         assert graph.agreement(images, owners, 0.0) == [1.0, 1.0]
         assert max(graph.agreement(images, least, 1e-3)) < 0.05 and graph.agreement(images, least, 1.0) == [1.0, 1.0]

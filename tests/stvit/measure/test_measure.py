@@ -13,7 +13,7 @@ from stvit.measure.__main__ import main
 from stvit.measure.compare import Comparison, ModelCost, SpeedUp, compare
 from stvit.measure.macs import count_macs
 from stvit.measure.memory import peak_memory_bytes
-from stvit.measure.timing import Round, best_precision, device_name, interleave, quartiles, speed_up, summarise
+from stvit.measure.timing import Round, interleave, quartiles, speed_up, summarise
 
 PAIR = ["deit_tiny_patch16_224", "stvit_deit_tiny_patch16_224"]
 
@@ -86,13 +86,6 @@ def test_peak_memory_is_what_is_alive_at_once():
     assert peak_memory_bytes(nn.Identity(), images) == 0
 
 
-def test_precision_on_the_cpu_follows_the_processor(monkeypatch):
-    monkeypatch.setattr("stvit.measure.timing.cpu_flags", lambda: frozenset({"avx2"}))
-    assert best_precision(torch.device("cpu")) == torch.float32
-    monkeypatch.setattr("stvit.measure.timing.cpu_flags", lambda: frozenset({"avx2", "amx_bf16"}))
-    assert best_precision(torch.device("cpu")) == torch.bfloat16
-
-
 def test_one_model_is_no_comparison():
     with pytest.raises(ValueError, match="at least one baseline"):
         compare({"a": nn.Identity()})
@@ -147,11 +140,6 @@ def test_stopping_the_command_is_no_traceback(monkeypatch, capsys):
     monkeypatch.setattr("stvit.measure.__main__.build", stop)
     assert main(PAIR) == 130
     assert "Stopped" in capsys.readouterr().err
-
-
-def test_one_thread_is_not_plural():
-    cpu = torch.device("cpu")
-    assert device_name(cpu, 1).endswith("CPU, 1 thread") and device_name(cpu, 2).endswith("CPU, 2 threads")
 
 
 @pytest.mark.slow

@@ -10,7 +10,7 @@ from threading import Event, Thread, current_thread
 import pytest
 import torch
 
-from stvit.predict.device import Compute
+from stvit.predict.device import Compute, best_precision, device_name
 
 
 @pytest.fixture
@@ -149,3 +149,15 @@ def test_threads_share_their_work_out_as_they_should() -> None:
     assert library == "3 3 (3, [1, 1]) 3"  # nothing changes for others
     assert program == "1 1 (3, [1, 1]) 3"
     assert failure == "failed when 1 had ended"
+
+
+def test_precision_on_the_cpu_follows_the_processor(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stvit.predict.device.cpu_flags", lambda: frozenset({"avx2"}))
+    assert best_precision(torch.device("cpu")) == torch.float32
+    monkeypatch.setattr("stvit.predict.device.cpu_flags", lambda: frozenset({"avx2", "amx_bf16"}))
+    assert best_precision(torch.device("cpu")) == torch.bfloat16
+
+
+def test_one_thread_is_not_plural() -> None:
+    cpu = torch.device("cpu")
+    assert device_name(cpu, 1).endswith("CPU, 1 thread") and device_name(cpu, 2).endswith("CPU, 2 threads")

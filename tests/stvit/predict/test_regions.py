@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from stvit.predict.regions import CLEAR, DROPPED, TokenRegions, last_region_layer, region_layers, regions_of
+from stvit.predict.regions import CLEAR, DROPPED, TokenRegions, last_region_layer, regions_of
 from stvit.trace import LayerTrace, TokenTrace
 from tests.stvit.models.families import images_for, narrow
 
@@ -40,7 +40,7 @@ def test_regions_that_contradict_themselves_are_refused(change: dict[str, Any], 
 
 
 def test_of_networks_that_merge_only_tokens_that_stand_for_several_have_a_number() -> None:
-    (regions,) = regions_of(REDUCED)
+    (regions,) = regions_of(REDUCED.regions())
     assert regions.kind == "merged" and regions.num_tokens == 3 and regions.semantic_grid_hw is None
     assert regions.assignment.ravel().tolist() == [0, 0, 1, 2, 2, DROPPED]
     assert regions.grouped().ravel().tolist() == [0, 0, CLEAR, 2, 2, DROPPED]
@@ -54,23 +54,23 @@ def test_semantic_tokens_keep_their_number_even_with_a_single_image_token() -> N
 def test_every_image_of_a_batch_gets_its_own_regions_and_attention_on_request() -> None:
     attention = torch.rand(2, 3, 4, 6, generator=torch.Generator().manual_seed(0))
     layer = attending("STGM 1", "stgm", attention)
-    for index, regions in enumerate(regions_of(layer, attention=True)):
+    for index, regions in enumerate(regions_of(layer.regions(attention=True))):
         assert (regions.kind, regions.unit, regions.num_tokens) == ("stgm", 1, 4)
         np.testing.assert_array_equal(regions.assignment.ravel(), layer.clusters()[index])
         np.testing.assert_allclose(regions.attention.reshape(4, 6), attention[index].mean(dim=0), rtol=1e-6)
-    assert [regions.attention for regions in regions_of(layer)] == [None, None]
+    assert [regions.attention for regions in regions_of(layer.regions())] == [None, None]
 
 
 def test_the_layer_that_is_shown_is_the_last_that_makes_tokens_else_the_last() -> None:
     first, second = (attending(f"STGM {n}", "stgm", torch.rand(2, 1, 4, 6)) for n in (1, 2))
     recovery = attending("Recovery", "recovery", torch.rand(2, 1, 6, 4))
     plain = LayerTrace("Layer 0", "image", torch.zeros(2, 6, 8), (2, 3))
-    layers = region_layers(TokenTrace((plain, first, second, recovery)))
+    layers = TokenTrace((plain, first, second, recovery)).region_layers()
     assert layers == (first, second, recovery)
     assert last_region_layer(layers) is second
     assert last_region_layer((recovery,)) is recovery and last_region_layer((REDUCED,)) is REDUCED
-    assert last_region_layer([regions_of(layer)[0] for layer in layers]).layer == "STGM 2"
-    assert last_region_layer(region_layers(TokenTrace((plain,)))) is None
+    assert last_region_layer([regions_of(layer.regions())[0] for layer in layers]).layer == "STGM 2"
+    assert last_region_layer(TokenTrace((plain,)).region_layers()) is None
 
 
 @pytest.mark.parametrize(
@@ -89,9 +89,14 @@ def test_regions_say_what_became_of_tokens_without_a_number(family: str, fate: s
     model = narrow(family, **options.get(family, {}))
     with torch.inference_mode():
         _, trace = model(images_for(model, 1), return_trace=True)
-    (last,) = regions_of(last_region_layer(region_layers(trace)))
+    (last,) = regions_of(last_region_layer(trace.region_layers()).regions())
     assert (last.assignment == DROPPED).sum() > 0 and last.reduces
-    left_out = [entry for layer in region_layers(trace) for entry in regions_of(layer) if (entry.assignment < 0).any()]
+    left_out = [
+        entry
+        for layer in trace.region_layers()
+        for entry in regions_of(layer.regions())
+        if (entry.assignment < 0).any()
+    ]
     assert {entry.fate for entry in left_out} == {fate}
     if family not in ("evit_deit", "diffrate_deit"):
         assert not last.together().any()
@@ -102,7 +107,7 @@ def test_where_tokens_are_merged_or_learned_each_image_token_belongs_to_one(fami
     model = narrow(family)
     with torch.inference_mode():
         _, trace = model(images_for(model, 1), return_trace=True)
-    (shown,) = regions_of(last_region_layer(region_layers(trace)), attention=True)
+    (shown,) = regions_of(last_region_layer(trace.region_layers()).regions(attention=True))
     assert shown.assignment.min() >= 0
     if family == "atc_deit":
         assert shown.kind == "merged" and shown.together().any()

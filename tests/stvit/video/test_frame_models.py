@@ -134,13 +134,12 @@ def test_a_compared_pass_is_timed_bare_and_still_drawn(
 ) -> None:
     model = classifier(semantic, "STViT", regions=True)
     model.begin((120, 200))
-    passes: list[bool] = []
-    inner = model.classifier
-    forward = inner._forward
-    monkeypatch.setattr(inner, "_forward", lambda images, traced: passes.append(traced) or forward(images, traced))
+    passes: list[str] = []
+    run = model.classifier.engine
+    monkeypatch.setattr(model.classifier, "engine", lambda images, wanted: passes.append(wanted) or run(images, wanted))
     model.infer([model.prepare(scene(0, (120, 200)))])
     (result,) = model.infer([model.prepare(scene(0, (120, 200)))], compared=True)
-    assert passes == [True, True, False, True] and result.regions is not None
+    assert passes == ["last", "last", "none", "last"] and result.regions is not None
 
 
 def test_a_detector_without_weights_shows_the_regions_of_its_backbone() -> None:

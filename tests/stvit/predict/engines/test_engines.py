@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from stvit.errors import UserError
-from stvit.export.graph import InferenceGraph, assignment_of, example_images, exportable, layers_with_regions
+from stvit.export.graph import InferenceGraph, example_images, exportable
 from stvit.predict.engines import ENGINES, Engine
 from stvit.predict.engines import engine as engine_module
 from stvit.predict.engines.backends import AheadOfTime, Compiled, CudaGraphs, FileBackend, OpenVINO
@@ -79,20 +79,21 @@ def images_for(name: str, batch: int) -> Tensor:
 
 @pytest.mark.parametrize("name", EVERY)
 def test_openvino_answers_as_eager_does_for_every_family(name: str, cache: GraphCache) -> None:
-    network, regions = exportable(build(name)), name not in FULL_TOKEN
-    own = Engine(network, "openvino", regions=regions, cache=cache, wait=True)
-    eager = Engine(network, "eager", regions=regions)
+    network = exportable(build(name))
+    own = Engine(network, "openvino", regions="attention", cache=cache, wait=True)
+    eager = Engine(network, "eager")
     for batch in (2, 1):
         images = images_for(name, batch)
         with torch.inference_mode():  # as predictors call it
-            answer, expected = own(images), eager(images)
+            answer, expected = own(images, "attention"), eager(images, "attention")
         assert (answer.engine, expected.engine, own.notes) == ("openvino", "eager", [])
         torch.testing.assert_close(answer.outputs, expected.outputs, atol=1e-4, rtol=1e-4)
-        if regions:
-            agreement = [(a == b).float().mean() for a, b in zip(answer.regions, expected.regions, strict=True)]
-            assert len(agreement) == len(answer.layers) and min(agreement) > 0.99
-        else:
-            assert answer.regions is None and expected.regions is None
+        assert bool(answer.regions) == (name not in FULL_TOKEN)
+        for found, wanted in zip(answer.regions, expected.regions, strict=True):
+            assert found.layer == wanted.layer and (found.attention is None) == (wanted.attention is None)
+            assert (found.assignment == wanted.assignment).float().mean() > 0.99
+            if found.attention is not None:
+                torch.testing.assert_close(found.attention, wanted.attention, atol=1e-4, rtol=1e-4)
 
 
 def test_half_precision_is_as_near_to_fp32_as_eager_is(cache: GraphCache) -> None:
@@ -108,11 +109,11 @@ def test_half_precision_is_as_near_to_fp32_as_eager_is(cache: GraphCache) -> Non
 
 def test_eager_returns_the_assignments_of_the_trace() -> None:
     network, images = build("stvit_deit"), images_for("stvit_deit", 2)
-    answer = Engine(network, "eager", regions=True)(images)
+    answer = Engine(network, "eager")(images, "all")
     logits, trace = network(images, return_trace=True)
     torch.testing.assert_close(answer.outputs, logits.detach())
-    for own, layer in zip(answer.regions, layers_with_regions(trace), strict=True):
-        assert torch.equal(own, assignment_of(layer))
+    for own, layer in zip(answer.regions, trace.region_layers(), strict=True):
+        assert own.attention is None and torch.equal(own.assignment, layer.clusters())
 
 
 def test_eager_answers_until_another_process_has_made_the_graph(cache: GraphCache) -> None:
@@ -200,7 +201,7 @@ def test_a_measurement_of_auto_that_fails_leaves_eager_and_one_line(
     def fails(*arguments: object) -> None:
         raise RuntimeError("out of memory")
 
-    monkeypatch.setattr(engine_module, "_times", fails)
+    monkeypatch.setattr(engine_module, "median_times", fails)
     own = Engine(Halves(), "auto", cache=cache, wait=True)
     assert [own(torch.rand(SHAPE)).engine for _ in range(2)] == ["eager"] * 2
     assert len(own.notes) == 1 and "out of memory" in own.notes[0]
@@ -281,7 +282,7 @@ def test_a_graph_that_fails_later_leaves_eager_and_one_line(
 
 def test_a_process_that_fails_is_told_in_its_last_line(cache: GraphCache) -> None:
     own = Engine(Halves(), "openvino", cache=cache)
-    own._graph.network.register_forward_hook(_Stops())  # runs here, and not where it is traced
+    own._graph.network.register_forward_hook(_Stops())  # fails where it is traced
     assert own(torch.rand(SHAPE)).engine == "eager"
     own.settle()
     assert own(torch.rand(SHAPE)).engine == "eager"
@@ -332,7 +333,7 @@ def test_auto_takes_what_is_measured_to_be_fastest_and_remembers_it(
     monkeypatch.setattr(stub, "read", slow_read)
     own = Engine(Slow(), "auto", cache=cache, wait=True)
     assert own(torch.rand(SHAPE)).engine == own.serving(SHAPE) == expected
-    monkeypatch.setattr(engine_module, "_times", lambda *arguments: pytest.fail("measured again"))
+    monkeypatch.setattr(engine_module, "median_times", lambda *arguments: pytest.fail("measured again"))
     assert Engine(Slow(), "auto", cache=cache, wait=True)(torch.rand(SHAPE)).engine == expected
 
 
@@ -375,10 +376,10 @@ def test_torch_compiler_is_refused_where_there_is_no_compiler(name: str, monkeyp
 @pytest.mark.parametrize("name", ["compiled", "aot"])
 def test_torch_compiler_answers_as_eager_does(name: str, cache: GraphCache) -> None:
     network = build("stvit_deit")
-    own = Engine(network, name, regions=True, cache=cache, wait=True)
+    own = Engine(network, name, regions="assignment", cache=cache, wait=True)
     for batch in (1, 3, 2):
         images = images_for("stvit_deit", batch)
-        answer, expected = own(images), Engine(network, "eager", regions=True)(images)
+        answer, expected = own(images, "all"), Engine(network, "eager")(images, "all")
         assert (answer.engine, own.notes) == (name, [])
         torch.testing.assert_close(answer.outputs, expected.outputs, atol=1e-4, rtol=1e-4)
 

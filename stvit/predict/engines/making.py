@@ -1,0 +1,74 @@
+"""What goes on while engines answer: graphs are made in another process, and runners are measured."""
+
+from __future__ import annotations
+
+import atexit
+import io
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from stvit.export.graph import InferenceGraph
+from stvit.predict.device import Compute
+
+from .backends import FileBackend, Shape
+
+LIMIT_S = 600  # for making one graph
+ROUNDS = 7  # of a measurement
+
+
+def in_another_process(backend: FileBackend) -> Callable[[InferenceGraph, Shape, Path], None]:
+    """``backend.write`` in a process of its own: tracing holds Python's lock for seconds, in which every operator of
+    every answer would wait for it."""
+
+    def write(graph: InferenceGraph, shape: Shape, folder: Path) -> None:
+        request = io.BytesIO()
+        torch.save((graph, shape), request)
+        root = Path(__file__).parents[3]
+        variables = {**os.environ, "OMP_NUM_THREADS": "1"}
+        variables["PYTHONPATH"] = os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH")]))
+        command = [sys.executable, "-m", "stvit.predict.engines.worker", backend.name, str(folder)]
+        with tempfile.TemporaryFile() as said:
+            process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=said, stderr=said, env=variables)
+            atexit.register(process.kill)
+            try:
+                process.communicate(request.getbuffer(), timeout=LIMIT_S)
+            finally:
+                process.kill()
+                process.wait()
+                atexit.unregister(process.kill)
+            if process.returncode:
+                said.seek(0)
+                lines = said.read().decode(errors="replace").strip().splitlines()
+                raise RuntimeError(lines[-1] if lines else f"the process ended with status {process.returncode}")
+
+    return write
+
+
+def median_times(runners: dict[str, Callable[[Tensor], Any]], images: Tensor, compute: Compute) -> dict[str, float]:
+    """Median seconds of every runner, interleaved, after one round that does not count. They run where all computing is
+    done, with room for others between any two of them."""
+
+    def once(run: Callable[[Tensor], Any]) -> float:
+        start = time.perf_counter()
+        run(images)
+        if images.device.type == "cuda":
+            torch.cuda.synchronize(images.device)
+        return time.perf_counter() - start
+
+    times: dict[str, list[float]] = {name: [] for name in runners}
+    for round_number in range(ROUNDS + 1):
+        for name, run in runners.items():
+            seconds = compute.run(once, run)
+            if round_number:
+                times[name].append(seconds)
+    return {name: median(values) for name, values in times.items()}
