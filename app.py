@@ -36,11 +36,8 @@ def serve(registry: Registry | None) -> None:
     if os.environ.get("SPACES_ZERO_GPU"):
         import spaces  # noqa: F401 - patches torch, so it has to come before it
 
-    from starlette.responses import JSONResponse
-    from starlette.routing import Route
-
     from demo.model_specs import build_registry
-    from demo.page import layout
+    from demo.page import document, layout
     from demo.predictors import Predictors
     from demo.runtime import Runtime
     from stvit.predict.device import compute_in_one_place, keep_freed_memory
@@ -62,7 +59,8 @@ def serve(registry: Registry | None) -> None:
         run_history=False,
         ssr_mode=False,
         share=False,
-        app_kwargs={"routes": [Route("/health", lambda request: JSONResponse({"status": "ok"}))]},
+        favicon_path=str(document.FAVICON),
+        app_kwargs={"routes": document.routes(), "middleware": document.middleware()},
     )
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import io
 import json
-from base64 import b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from html import escape
 from pathlib import Path
 from typing import Literal
@@ -107,8 +107,8 @@ def _thumbnails(heading: str, examples: Sequence[Example], first: int) -> str:
         return ""
     items = "".join(
         f'<li><button type="button" data-index="{index}" title="{escape(_credit(example))}">'
-        f'<img src="{_thumbnail(example.path)}" alt="" width="80" height="80">'
-        f"<b>{escape(example.title)}</b><small>{escape(example.licence)}</small></button></li>"
+        f'<img src="thumbnails/{example.path.stem}.jpg" alt="" width="80" height="80" loading="lazy">'
+        f"<b>{escape(example.title)}</b></button></li>"
         for index, example in enumerate(examples, first)
     )
     return f'<h3>{escape(heading)}</h3><ul class="examples">{items}</ul>'
@@ -118,12 +118,23 @@ def _credit(example: Example) -> str:
     return f"{example.title}: {example.author}, {example.licence}, {example.source}"
 
 
-def _thumbnail(path: Path) -> str:
+def all_examples() -> tuple[Path, ...]:
+    """List the files of all examples; the beginnings of their names differ."""
+    return tuple(
+        folder / name
+        for folder in (EXAMPLES, GARMENTS)
+        for name in json.loads((folder / "licences.json").read_text(encoding="utf-8"))
+    )
+
+
+@cache
+def thumbnail(path: Path) -> bytes:
+    """Return a small picture of an example, of a clip's first frame, as JPEG."""
     with _first_frame(path) if path.suffix == ".mp4" else Image.open(path) as image:
         small = ImageOps.fit(image.convert("RGB"), (THUMBNAIL_SIDE, THUMBNAIL_SIDE))
     buffer = io.BytesIO()
     small.save(buffer, "JPEG", quality=80)
-    return f"data:image/jpeg;base64,{b64encode(buffer.getvalue()).decode('ascii')}"
+    return buffer.getvalue()
 
 
 def _first_frame(path: Path) -> Image.Image:

@@ -9,7 +9,9 @@ import gradio as gr
 from gradio.context import Context
 from gradio.data_classes import FileData, ImageData
 from gradio.processing_utils import save_bytes_to_cache
+from gradio.route_utils import get_root_url
 from gradio.utils import get_upload_folder
+from starlette.requests import Request
 
 
 class ModelList(gr.Dropdown):
@@ -64,3 +66,8 @@ def current_page() -> gr.Blocks:
 def sent_by_browser(event: gr.EventData) -> dict[str, Any]:
     """Read what the page's own JavaScript sent with an event; empty where it is no object."""
     return event._data if isinstance(event._data, dict) else {}
+
+
+def address_of(request: Request) -> str:
+    """Return the public address of the page that was asked for, also behind a proxy; without a slash at its end."""
+    return get_root_url(request, "/", request.scope.get("root_path"))

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import gradio as gr
 
+from demo.page.document import TITLE
 from demo.runtime import Runtime
 from demo.tabs.camera import tab as camera
 from demo.tabs.classify import tab as classify
@@ -15,7 +16,6 @@ from demo.tabs.segment import tab as segment
 from demo.tabs.video import tab as video
 
 HERE = Path(__file__).resolve().parent
-TITLE = "STViT: semantic tokens, live"
 INTRODUCTION = (
     "STViT-R lets 36 semantic tokens do the work of 196 image tokens in its deepest stage. Drop a photo: see what it "
     "predicts, which region each token stands for, and what that really saves beside a full-token model, EViT or ToMe."

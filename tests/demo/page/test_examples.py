@@ -39,7 +39,7 @@ def test_every_garment_example_is_of_the_test_split_and_listed() -> None:
 def test_a_gallery_shows_the_first_frames_of_clips_and_nothing_where_it_has_nothing() -> None:
     gallery = Gallery((), garment_examples("clip"))
     shown = gallery.shown(garments=True)
-    assert shown.count("data:image/jpeg;base64,") == len(gallery.garments) == 2
+    assert shown.count('src="thumbnails/') == len(gallery.garments) == 2
     assert gallery.shown(garments=False) == ""
 
 

@@ -1,0 +1,85 @@
+"""What the server puts around the page: the tags of a shared link, thumbnails, compression."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import re
+from pathlib import Path
+
+import gradio
+import pytest
+from PIL import Image
+from starlette.applications import Starlette
+from starlette.responses import HTMLResponse, Response
+from starlette.routing import Route
+
+from demo.page.document import CARD, FAVICON, TITLE, middleware, routes, with_own_tags
+
+TEMPLATE = Path(gradio.__file__).parent / "templates" / "frontend" / "index.html"
+
+
+def answer(path: str, headers: dict[str, str] | None = None, method: str = "GET") -> tuple[int, dict[str, str], bytes]:
+    """What a server with these routes and middleware, and Gradio's document at its root, answers."""
+
+    async def document(request: object) -> Response:
+        return HTMLResponse(TEMPLATE.read_text(encoding="utf-8"))
+
+    app = Starlette(routes=[Route("/", document), *routes()], middleware=middleware())
+    sent: list[dict] = []
+
+    async def send(message: dict) -> None:
+        sent.append(message)
+
+    async def receive() -> dict:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    raw = [(name.lower().encode(), value.encode()) for name, value in {"Host": "stvit.test", **(headers or {})}.items()]
+    scope = {"type": "http", "method": method, "path": path, "raw_path": path.encode(), "headers": raw}
+    scope |= {"query_string": b"", "scheme": "http", "server": ("stvit.test", 80), "root_path": ""}
+    asyncio.run(app(scope, receive, send))
+    start = next(message for message in sent if message["type"] == "http.response.start")
+    answered = {name.decode(): value.decode() for name, value in start["headers"]}
+    return start["status"], answered, b"".join(message.get("body", b"") for message in sent)
+
+
+def test_a_shared_link_shows_this_page_and_nothing_of_gradios_own() -> None:
+    _, headers, body = answer("/", {"X-Forwarded-Host": "studio.test", "X-Forwarded-Proto": "https"})
+    text = body.decode()
+    named = dict(re.findall(r'<meta (?:property|name)="([\w:]+)" content="([^"]*)"', text))
+    assert named["og:title"] == named["twitter:title"] == TITLE and f"<title>{TITLE}</title>" in text
+    assert named["og:image"] == named["twitter:image"] == "https://studio.test/card.jpg"
+    assert named["og:url"] == "https://studio.test/" and 50 < len(named["description"]) < 250
+    assert text.count("og:title") == 1 and "@Gradio" not in text and "Click to try out the app" not in text
+    assert text.index("<meta charset") < 1024 and headers["content-length"] == str(len(body))
+
+
+def test_what_is_no_document_is_left_alone() -> None:
+    message = {"type": "http.response.body", "body": b'{"detail": "Not Found"}'}
+    assert with_own_tags(message, "http://stvit.test") == message
+
+
+def test_the_document_is_compressed_for_those_who_read_gzip() -> None:
+    _, headers, body = answer("/", {"Accept-Encoding": "gzip, br"})
+    assert headers["content-encoding"] == "gzip" and TITLE in gzip.decompress(body).decode()
+    assert "content-encoding" not in answer("/")[1]
+
+
+def test_the_picture_and_the_icon_of_the_page_are_there() -> None:
+    with Image.open(CARD) as picture:
+        assert picture.size == (1200, 630)
+    status, headers, body = answer("/card.jpg")
+    assert (status, headers["content-type"], len(body)) == (200, "image/jpeg", CARD.stat().st_size)
+    assert FAVICON.read_text().startswith("<svg")
+
+
+@pytest.mark.parametrize("name", ["bison.jpg", "dress.jpg", "clockwise.jpg"])
+def test_examples_have_small_pictures_that_browsers_keep(name: str) -> None:
+    status, headers, body = answer(f"/thumbnails/{name}")
+    assert (status, headers["content-type"]) == (200, "image/jpeg") and 1_000 < len(body) < 20_000
+    assert "max-age" in headers["cache-control"]
+
+
+@pytest.mark.parametrize("name", ["app.py", "..%2Fbison.jpg", "licences.json", "BISON.jpg"])
+def test_nothing_but_examples_has_a_small_picture(name: str) -> None:
+    assert answer(f"/thumbnails/{name}")[0] == 404
