@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 import torch
 from timm.models.vision_transformer import Attention, VisionTransformer, checkpoint_filter_fn
@@ -18,6 +18,20 @@ NO_FEATURE_MAPS = (
     "{} gives up image tokens on the way, so it has no feature maps: call the model with return_trace=True for the "
     "tokens of every layer, or take features from a full-token or STViT-R model"
 )
+
+
+class TrainingOutputs(NamedTuple):
+    """What a model learns from.
+
+    Attributes:
+        logits: (B, num_classes).
+        auxiliary_logits: (B, num_classes) of a second head that learns from the same labels; ``None`` without one.
+        losses: further terms by name, weighted as the model's paper does.
+    """
+
+    logits: Tensor
+    auxiliary_logits: Tensor | None = None
+    losses: dict[str, Tensor] = {}  # noqa: RUF012  read only
 
 
 class ReducingVisionTransformer(RecomputedLayers, VisionTransformer):
@@ -43,6 +57,10 @@ class ReducingVisionTransformer(RecomputedLayers, VisionTransformer):
         tokens, layers = self.run_layers(self.embed(images), self._grid_of(images), return_trace)
         logits = self.forward_head(self.norm(tokens))
         return (logits, TokenTrace(layers)) if return_trace else logits
+
+    def forward_training(self, images: Tensor) -> TrainingOutputs:
+        """What :meth:`forward` gives, and what else the model learns from; images as there."""
+        return TrainingOutputs(self(images))
 
     def forward_features(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) -> the normalised tokens that are left, class token first if there is one."""

@@ -5,6 +5,7 @@ Written after the paper and the behaviour of the released models; the authors' c
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -13,14 +14,21 @@ from timm.models.vision_transformer import Attention, Block
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from stvit.init_weights import init_from_state_dict
 from stvit.layers.attention import merge_heads, split_heads
-from stvit.layers.reducing_vit import FullTokenWeights, ReducingVisionTransformer, build_reducing_model
+from stvit.layers.reducing_vit import (
+    FullTokenWeights,
+    ReducingVisionTransformer,
+    TrainingOutputs,
+    build_reducing_model,
+)
 from stvit.pretrained.records import DRIVE_PAGE, ModelRecord
 from stvit.trace import LayerTrace, follow
 
 from .stvit_deit import DEIT_PREPROCESSING, DEIT_SIZES
 
 KEEP, DROP = 0, 1  # outputs of the predictor
+RATIO_WEIGHT = 2.0  # of the loss that makes the model sparse (paper, Section 3.4)
 MASK_EPS = 1e-6  # of the masked softmax, so that a fully masked row stays finite
 
 
@@ -105,12 +113,29 @@ class DynamicViT(FullTokenWeights, ReducingVisionTransformer):
                 trace.append(LayerTrace(f"Layer {i + 1}", kind, tokens[:, 1:], grid_hw, assignment=assignment))
         return tokens, tuple(trace)
 
-    def run_masked(self, tokens: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """All tokens (B, 1 + N, C) after the last layer, and the decisions (B, N) of every stage, 1 for keeping.
+    def forward_training(self, images: Tensor) -> TrainingOutputs:
+        """Logits with decisions that are drawn, and the loss ``ratio``, which holds the share of the tokens that the
+        k-th stage keeps at ``keep_rate ** k`` (paper, Eq. 14); images as of :meth:`forward`."""
+        tokens, decisions = self.run_masked(self.embed(images))
+        shares = [alive.float().mean(dim=1) - self.keep_rate**k for k, alive in enumerate(decisions, start=1)]
+        ratio = RATIO_WEIGHT * torch.stack(shares).square().mean()
+        return TrainingOutputs(self.forward_head(self.norm(tokens)), losses={"ratio": ratio})
 
-        A loss that holds the mean of each stage's decisions at ``keep_rate ** k`` is what makes the model sparse
-        (paper, Eq. 14).
+    def init_from(self, full_token: Mapping[str, Tensor]) -> list[str]:
+        """Initialise from a trained full-token model of the same sizes with a class token, e.g. timm's DeiT.
+
+        Returns:
+            Names of the predictors' parameters, which keep their initial values.
+
+        Raises:
+            ValueError: the names or shapes are not those of such a model; nothing is changed.
         """
+        new = [name for name in self.state_dict() if name.startswith("score_predictor.")]
+        init_from_state_dict(self, full_token, new, f"the full-token model of {type(self).__name__}")
+        return new
+
+    def run_masked(self, tokens: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """All tokens (B, 1 + N, C) after the last layer, and the decisions (B, N) of every stage, 1 for keeping."""
         alive, decisions = tokens.new_ones(tokens.shape[0], tokens.shape[1] - 1), []
         for i, block in enumerate(self.blocks):
             if i in self.reduction_layers:

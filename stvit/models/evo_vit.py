@@ -6,6 +6,8 @@ checkpoints load by their own names.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -14,7 +16,13 @@ from timm.models import generate_default_cfgs, register_model
 from timm.models.vision_transformer import Block, checkpoint_filter_fn
 from torch import Tensor, nn
 
-from stvit.layers.reducing_vit import ReducingVisionTransformer, attend_and_score, build_reducing_model
+from stvit.init_weights import init_from_state_dict
+from stvit.layers.reducing_vit import (
+    ReducingVisionTransformer,
+    TrainingOutputs,
+    attend_and_score,
+    build_reducing_model,
+)
 from stvit.pretrained.records import DRIVE_PAGE, ModelRecord
 from stvit.trace import LayerTrace
 
@@ -72,13 +80,29 @@ class EvoViT(ReducingVisionTransformer):
             trunc_normal_(self.head_cls.weight, std=0.02)
             nn.init.zeros_(self.head_cls.bias)
 
-    def forward_auxiliary(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits (B, num_classes) of the averaged image tokens, and of the class token for the second loss.
-
-        The model must have its auxiliary head.
-        """
+    def forward_training(self, images: Tensor) -> TrainingOutputs:
+        """Logits of the averaged image tokens, and those of the class token where the model has its auxiliary head;
+        images as of :meth:`forward`."""
         tokens, _ = self.run_layers(self.embed(images), self._grid_of(images))
-        return self.forward_head(tokens), self.head_cls(self.norm_cls(tokens[:, 0]))
+        own = self.head_cls(self.norm_cls(tokens[:, 0])) if hasattr(self, "head_cls") else None
+        return TrainingOutputs(self.forward_head(tokens), auxiliary_logits=own)
+
+    def init_from(self, full_token: Mapping[str, Tensor]) -> list[str]:
+        """Initialise from a trained full-token model of the same sizes with a class token, e.g. timm's DeiT. Both heads
+        and their norms take the weights of the one that it has.
+
+        Returns:
+            Names of the parameters that keep their initial values: none.
+
+        Raises:
+            ValueError: the names or shapes are not those of such a model; nothing is changed.
+        """
+        state = {re.sub(r"^norm\.", "fc_norm.", name): tensor for name, tensor in full_token.items()}
+        if hasattr(self, "head_cls"):
+            heads = [name for name in full_token if name.startswith(("norm.", "head."))]
+            state |= {name.replace(".", "_cls.", 1): full_token[name] for name in heads}
+        init_from_state_dict(self, state, (), f"the full-token model of {type(self).__name__}")
+        return []
 
     def run_layers(
         self, tokens: Tensor, grid_hw: tuple[int, int], return_trace: bool = False

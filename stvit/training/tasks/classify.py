@@ -13,6 +13,7 @@ from timm.loss import SoftTargetCrossEntropy
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from stvit.layers.reducing_vit import TrainingOutputs
 from stvit.training.batches import Share
 from stvit.training.datasets.classification import FolderPictures, ShardPictures
 from stvit.training.datasets.data import make_data
@@ -67,23 +68,31 @@ class ClassifyTask(Task):
         super().check(share, workers)
 
     def losses(self, model: nn.Module, batch: Any) -> dict[str, Tensor]:
-        """Cross-entropy with mixed or smoothed labels, and the teacher's divergence."""
+        """Cross-entropy with mixed or smoothed labels, the teacher's divergence, and what the model's own method adds:
+        the cross-entropy of an auxiliary head, and terms of its own."""
         images, labels = batch
-        if self.mixup is None:
-            logits = model(images).float()
-            entropy = F.cross_entropy(logits, labels, label_smoothing=self.smoothing)
-        else:
-            images, targets = self.mixup(images, labels)
-            logits = model(images).float()
-            entropy = SoftTargetCrossEntropy()(logits, targets)
+        if self.mixup is not None:
+            images, labels = self.mixup(images, labels)
+        own_way = getattr(model, "forward_training", None)
+        outputs = own_way(images) if own_way else TrainingOutputs(model(images))
+        logits, terms = outputs.logits.float(), dict(outputs.losses)
+        if outputs.auxiliary_logits is not None:
+            terms["auxiliary"] = self.entropy(outputs.auxiliary_logits.float(), labels)
         if self.teacher is None:
-            return {"cross_entropy": entropy}
+            return {"cross_entropy": self.entropy(logits, labels), **terms}
         weight, temperature = self.recipe.teacher.weight, self.recipe.teacher.temperature
         with torch.no_grad():
             softened = (self.teacher(images).float() / temperature).log_softmax(-1)
         own = (logits / temperature).log_softmax(-1)
         divergence = F.kl_div(own, softened, log_target=True, reduction="batchmean") * temperature**2
-        return {"cross_entropy": (1 - weight) * entropy, "distillation": weight * divergence}
+        entropy = (1 - weight) * self.entropy(logits, labels)
+        return {"cross_entropy": entropy, "distillation": weight * divergence, **terms}
+
+    def entropy(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Cross-entropy of (B, classes), with labels (B,), or mixed ones (B, classes)."""
+        if self.mixup is None:
+            return F.cross_entropy(logits, labels, label_smoothing=self.smoothing)
+        return SoftTargetCrossEntropy()(logits, labels)
 
     def evaluate(
         self, model: nn.Module, batches: Iterator[Any], accelerator: Accelerator, split: str = "validation"
