@@ -10,7 +10,7 @@ import numpy as np
 
 from .canvas import Canvas, put_text, size_hw
 from .objects import tint
-from .palette import MASK_OPACITY, PALETTE
+from .palette import OPACITY, PALETTE
 
 BACKGROUND = 0
 BACKGROUND_COLOUR = (0, 0, 0)
@@ -64,7 +64,7 @@ def _tags_of(label: int, labels: np.ndarray) -> list[Tag]:
     return tags
 
 
-def draw_classes(canvas: Canvas, labels: np.ndarray, classes: Sequence[str], *, opacity: float = MASK_OPACITY) -> None:
+def draw_classes(canvas: Canvas, labels: np.ndarray, classes: Sequence[str], *, opacity: float = OPACITY) -> None:
     """Draw every class but background in its colour, outlined and named.
 
     Args:

@@ -15,7 +15,7 @@ from stvit.detection import Detections
 from stvit.detection.detections import mask_in_image
 
 from .canvas import Canvas, draw_box, put_text, size_hw
-from .palette import MASK_OPACITY, PALETTE, UNKNOWN
+from .palette import OPACITY, PALETTE, UNKNOWN
 
 
 def object_colours(labels: np.ndarray) -> np.ndarray:
@@ -55,7 +55,7 @@ def label_map(found: Detections) -> np.ndarray:
 
 
 def draw_objects(
-    canvas: Canvas, found: Detections, colours: np.ndarray, names: Sequence[str], *, opacity: float = MASK_OPACITY
+    canvas: Canvas, found: Detections, colours: np.ndarray, names: Sequence[str], *, opacity: float = OPACITY
 ) -> None:
     """Draw every object's mask, outline, box and name; those of the surest on top.
 

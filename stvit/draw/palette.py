@@ -8,8 +8,7 @@ from functools import cache
 import cv2
 import numpy as np
 
-REGION_OPACITY = 0.55
-MASK_OPACITY = 0.5
+OPACITY = 0.5  # of the colours of regions, objects and classes
 OUTSIDE_BRIGHTNESS = 0.3  # of what a model does not see
 DROPPED_BRIGHTNESS = 0.25  # of image tokens that go on no more
 TEXT_GROUND_BRIGHTNESS = 0.3
@@ -17,10 +16,12 @@ LINE = (255, 255, 255)
 FUSED = (214, 138, 38)  # image tokens that EViT joins into one
 UNKNOWN = (200, 200, 200)  # an object that the tracker does not follow yet
 
-# Candidate colours in CIELAB: bright and strong enough to be told apart through the picture, never neon.
-_LIGHTNESSES = (50, 60, 70, 80)
-_CHROMAS = (36, 54)
+# Candidate colours in CIELAB: differences lie in lightness first, which everybody sees; muted, so that the picture
+# beneath stays the stronger one.
+_LIGHTNESSES = (42, 56, 70, 84)
+_CHROMAS = (24, 42)
 _HUES = 24
+_FIRST_HUE = 13 / 24  # of the circle: teal
 _RED_GREEN_WEIGHT = 0.4  # one man in twelve hardly sees this axis, so colours shall not depend on it
 _NEIGHBOURHOOD = 3.5  # in steps of the grid
 
@@ -52,7 +53,7 @@ def token_colours(num_tokens: int, columns: int | None = None) -> np.ndarray:
 @cache
 def _candidate_colours() -> tuple[np.ndarray, np.ndarray]:
     """(P, 3) uint8 RGB and (P, P) float32: how well each is told from each other."""
-    angles = np.arange(_HUES) * (2 * np.pi / _HUES)
+    angles = 2 * np.pi * (np.arange(_HUES) / _HUES + _FIRST_HUE)
     lightness, chroma, angle = np.meshgrid(_LIGHTNESSES, _CHROMAS, angles, indexing="ij")
     lab = np.stack([lightness, chroma * np.cos(angle), chroma * np.sin(angle)], axis=-1).astype(np.float32)
     rgb = np.rint(cv2.cvtColor(lab.reshape(1, -1, 3), cv2.COLOR_LAB2RGB)[0].clip(0, 1) * 255).astype(np.uint8)

@@ -13,7 +13,7 @@ from stvit.predict.preprocess import InputGeometry
 from stvit.predict.regions import CLEAR, DROPPED, TokenRegions
 
 from .canvas import Canvas, Plane, size_hw
-from .palette import DROPPED_BRIGHTNESS, FUSED, LINE, OUTSIDE_BRIGHTNESS, REGION_OPACITY, token_colours
+from .palette import DROPPED_BRIGHTNESS, FUSED, LINE, OPACITY, OUTSIDE_BRIGHTNESS, token_colours
 
 Box = tuple[float, float, float, float]
 _ROUNDING = 1e-9  # a centre on the border of two image tokens belongs to the second one, whatever floats make of it
@@ -53,7 +53,7 @@ def draw_regions(
     colours: np.ndarray,
     box_xyxy: Box,
     *,
-    opacity: float = REGION_OPACITY,
+    opacity: float = OPACITY,
     lines: bool = True,
 ) -> None:
     """Tint every region in the colour of its token; what lies outside of the grid is dimmed.
@@ -90,7 +90,7 @@ def draw_attention(canvas: Canvas, regions: TokenRegions, token: int, box_xyxy: 
     levels = np.rint(attention / (attention.max() or 1) * 255).astype(np.uint8)
     heat = cv2.applyColorMap(levels, cv2.COLORMAP_INFERNO)[..., ::-1]
     own = np.where(regions.assignment == token, 0, CLEAR)
-    _draw_cells(canvas, heat, regions.assignment, own, box_xyxy, REGION_OPACITY)
+    _draw_cells(canvas, heat, regions.assignment, own, box_xyxy, OPACITY)
 
 
 def _draw_cells(

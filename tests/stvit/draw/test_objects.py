@@ -10,7 +10,7 @@ from stvit.class_names import COCO_CLASSES
 from stvit.detection import Detections
 from stvit.draw.canvas import Canvas, rgb_canvas
 from stvit.draw.objects import draw_objects, label_map, object_colours, object_names, tint, track_colours
-from stvit.draw.palette import MASK_OPACITY, PALETTE, UNKNOWN
+from stvit.draw.palette import OPACITY, PALETTE, UNKNOWN
 from stvit.video.picture import Matrix
 from tests.cpu_time import cpu_seconds
 from tests.detections import made_up
@@ -106,7 +106,7 @@ def paint_tracks(canvas: Canvas, objects: Detections, *numbers: int) -> None:
 @pytest.mark.parametrize("box", [(40.0, 30.0, 120.0, 80.0), (41.0, 31.0, 121.0, 81.0), (-9.0, 40.0, 60.0, 130.0)])
 def test_objects_are_tinted_within_their_boxes(matrix: Matrix | None, box: tuple[float, ...]) -> None:
     pixels = drawn(lambda canvas: paint_tracks(canvas, found(box), 7), ground(), matrix)
-    tinted = mixed(PALETTE[7].astype(float), MASK_OPACITY)
+    tinted = mixed(PALETTE[7].astype(float), OPACITY)
     x0, y0, x1, y1 = (int(min(max(side, 0), limit)) for side, limit in zip(box, (160, 96, 160, 96), strict=True))
     inside = pixels[y0 + 3 : y1 - 3, x0 + 3 : x1 - 3]
     assert np.abs(inside[len(inside) // 2 :] - tinted).max() <= 6
@@ -124,7 +124,7 @@ def test_a_mask_of_a_single_column_is_tinted(matrix: Matrix | None) -> None:
     labels[31:51, 41] = 1
 
     def paint(canvas: Canvas) -> None:
-        tint(canvas, labels, np.array([[255, 0, 0]]), MASK_OPACITY)
+        tint(canvas, labels, np.array([[255, 0, 0]]), OPACITY)
 
     before, after = (drawn(work, ground(canvas_hw), matrix) for work in (lambda canvas: None, paint))
     changed = np.abs(after - before).max(axis=2)
