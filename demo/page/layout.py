@@ -16,6 +16,7 @@ from demo.tabs.segment import tab as segment
 from demo.tabs.video import tab as video
 
 HERE = Path(__file__).resolve().parent
+STYLE_SHEETS = (HERE / "style.css", HERE.parent / "views" / "token_view.css")
 INTRODUCTION = (
     "STViT-R lets 36 semantic tokens do the work of 196 image tokens in its deepest stage. Drop a photo: see what it "
     "predicts, which region each token stands for, and what that really saves beside a full-token model, EViT or ToMe."
@@ -44,8 +45,8 @@ def build(runtime: Runtime) -> gr.Blocks:
 
 
 def head() -> str:
-    """Write the document's head: the style sheet as it is (Gradio's own ``css=`` rewrites and drops rules)."""
-    return f"<style>{(HERE / 'style.css').read_text(encoding='utf-8')}</style>"
+    """Write the document's head: the style sheets as they are (Gradio's own ``css=`` rewrites and drops rules)."""
+    return f"<style>{''.join(sheet.read_text(encoding='utf-8') for sheet in STYLE_SHEETS)}</style>"
 
 
 def theme() -> gr.themes.Base:

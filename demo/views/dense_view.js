@@ -75,7 +75,7 @@ function tokenUnder(u, v) { // at a place in [0, 1]
 const canvas = find(".cv-canvas");
 const picture = new Image();
 const TOKENS = "Semantic tokens", VEIL = "rgba(9, 14, 22, 0.55)";
-const START = { data: null, borders: true, opacity: 0.5, unit: 0, layer: "STGM 2", pinned: null, hovered: null };
+const START = { data: null, borders: true, opacity: find(".dv-mix input").value / 100, unit: 0, layer: "STGM 2", pinned: null, hovered: null };
 
 // ---- data -------------------------------------------------------------------------------------------------------
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from string import Template
 from typing import Any
 
 import cv2
@@ -12,7 +11,7 @@ import numpy as np
 
 from demo.answers import DetectAnswer, SegmentAnswer
 from demo.export import jpeg_bytes
-from demo.views.token_view import HERE, base64, region_layer, script
+from demo.views.token_view import HERE, base64, region_layer, script, template
 from stvit.detection.detections import mask_in_image
 from stvit.draw.classes import class_colours, name_tags
 from stvit.draw.objects import object_colours
@@ -29,9 +28,8 @@ def dense_view(elem_id: str, controls: str, own_script: str, **words: str) -> gr
         own_script: its own file of JavaScript, which comes after those that both share.
         words: ``shown``, what the picture is of; ``empty`` and ``hint``, sentences for before and after there is one.
     """
-    frame = Template((HERE / "dense_view.html").read_text(encoding="utf-8"))
     return gr.HTML(
-        html_template=frame.substitute(controls=(HERE / controls).read_text(encoding="utf-8"), **words),
+        html_template=template("dense_view.html", controls=(HERE / controls).read_text(encoding="utf-8"), **words),
         js_on_load=script(*SCRIPTS, own_script),
         apply_default_css=False,
         elem_id=elem_id,

@@ -1,31 +1,56 @@
-"""The interactive picture of token regions: what is sent to the browser, and the component that draws it there."""
+"""The interactive picture of tokens: what is sent to the browser, and the component that draws it there."""
 
 from __future__ import annotations
 
 from base64 import b64encode
 from collections.abc import Sequence
 from pathlib import Path
+from string import Template
 from typing import Any
 
 import gradio as gr
 import numpy as np
 
 from demo.export import jpeg_bytes
+from stvit.draw.palette import OPACITY
 from stvit.draw.regions import region_colours
 from stvit.predict.preprocess import InputGeometry
-from stvit.predict.regions import TokenRegions
+from stvit.predict.regions import TokenRegions, most_coherent
 
 HERE = Path(__file__).resolve().parent
+SCRIPTS = (
+    "view_parts.js",
+    "token_surfaces.js",
+    "token_drawing.js",
+    "token_crops.js",
+    "token_merging.js",
+    "token_view.js",
+)
+TERMS = {
+    "stgm": "{} in the paper, semantic token generation module: each token gathers squares of the picture by attention",
+    "recovery": "Recovery module in the paper: every square takes back what the tokens have worked out",
+}
 
 
-def cluster_view() -> gr.HTML:
-    """Make the component; it draws in the browser, so that every choice acts at once, without a request."""
+def cluster_view(payload: dict[str, Any] | None = None) -> gr.HTML:
+    """Make the component; it draws in the browser, so that every choice acts at once, without a request.
+
+    Args:
+        payload: shown at first, see :func:`cluster_payload`; it may come from a file.
+    """
     return gr.HTML(
-        html_template=(HERE / "token_view.html").read_text(encoding="utf-8"),
-        js_on_load=script("view_parts.js", "token_view.js"),
+        payload,
+        html_template=template("token_view.html"),
+        js_on_load=script(*SCRIPTS),
         apply_default_css=False,
         elem_id="clusters",
     )
+
+
+def template(name: str, **values: str) -> str:
+    """Read a file of HTML beside this one; ``$opacity`` becomes the opacity of everything drawn, in percent."""
+    frame = Template((HERE / name).read_text(encoding="utf-8"))
+    return frame.substitute(opacity=round(100 * OPACITY), **values)
 
 
 def script(*parts: str) -> str:
@@ -39,33 +64,73 @@ def cluster_payload(
     maps: Sequence[TokenRegions],
     title: str,
     note: str = "",
+    untrained: bool = False,
 ) -> dict[str, Any] | None:
     """Collect all that the browser needs to draw every unit and layer; ``None`` when a model keeps all its tokens.
 
-    The crop that the model saw is given by its edges in pixels of ``pixels``, as real numbers; the token grid divides
-    it evenly. Maps are bytes in base64: for each token its attention, scaled to its own maximum, which goes along.
+    The result is plain JSON, so it can be stored and shown later:
+
+    - ``image``: address of the picture, here a ``data:`` URL; ``size``: its height and width in pixels.
+    - ``crop``: left, top, right, bottom of what the model saw, in pixels of the picture, as real numbers; the grid of
+      image tokens divides it evenly.
+    - ``title``, ``note``, ``untrained``: as given.
+    - ``start``: index of the layer that is shown first, the most coherent one.
+    - ``layers``, in order of execution. Of each:
+
+      - ``unit``: 1-based, 0 where the network has none; ``name``: in the paper; ``stage``: in words; ``term``: explains
+        the paper's name, or is empty; ``kind``: as of :class:`TokenRegions`.
+      - ``imageGrid``, ``semanticGrid``: rows and columns; ``tokens``: that the layer puts out.
+      - ``assignment``: base64 of int16, little-endian, one for each image token in raster order: the number of the
+        token that stands for it, or -1 where ``fate`` says what became of it.
+      - ``colours``: base64 of three bytes, RGB, for each token.
+      - ``attention``: base64 of one byte for each token and image token, scaled to the token's own maximum, which is
+        in ``strongest``. Only of layers that make semantic tokens.
+      - ``fate``, only of layers that reduce image tokens; the view's tokens are the image tokens then.
 
     Args:
         pixels: (H, W, 3) uint8 RGB, the picture as it is shown.
         geometry: belonging to ``pixels``.
         title: the model's label.
         note: shown beneath the picture, e.g. that the weights are random.
+        untrained: whether the weights are random; the regions are greyed and labelled then.
     """
     if not maps:
         return None
-    side_h, side_w = geometry.input_hw
-    (left, top), (right, bottom) = geometry.to_source(np.array([[0.0, 0.0], [side_w, side_h]])).tolist()
     return {
         "image": f"data:image/jpeg;base64,{base64(jpeg_bytes(pixels))}",
         "size": list(pixels.shape[:2]),
-        "crop": [left, top, right, bottom],
+        "crop": list(geometry.input_xyxy),
         "title": title,
         "note": note,
-        "layers": [_reduction(entry) if entry.reduces else _layer(entry) for entry in maps],
+        "untrained": untrained,
+        "start": start_of(maps),
+        "layers": [_reduction(entry) if entry.reduces else _semantic(entry) for entry in maps],
     }
 
 
-def _layer(clusters: TokenRegions) -> dict[str, Any]:
+def start_of(maps: Sequence[TokenRegions]) -> int:
+    """Index of the layer that is shown first; 0 of none."""
+    shown = most_coherent(maps)
+    return next((index for index, regions in enumerate(maps) if regions is shown), 0)
+
+
+def region_layer(regions: TokenRegions) -> dict[str, Any]:
+    """Collect the regions of one layer, without attention: fields as in :func:`cluster_payload`."""
+    return {
+        "unit": regions.unit,
+        "name": regions.layer,
+        "stage": regions.layer.replace("STGM", "Grouping"),
+        "term": TERMS.get(regions.kind, "").format(regions.layer),
+        "kind": regions.kind,
+        "semanticGrid": list(regions.semantic_grid_hw or regions.image_grid_hw),
+        "imageGrid": list(regions.image_grid_hw),
+        "tokens": regions.num_tokens,
+        "assignment": base64(regions.assignment.astype("<i2").tobytes()),
+        "colours": base64(region_colours(regions).tobytes()),
+    }
+
+
+def _semantic(clusters: TokenRegions) -> dict[str, Any]:
     strongest = clusters.attention.max(axis=(1, 2))
     scale = 255.0 / np.maximum(strongest, np.finfo(np.float32).tiny)
     return {
@@ -75,33 +140,8 @@ def _layer(clusters: TokenRegions) -> dict[str, Any]:
     }
 
 
-def region_layer(regions: TokenRegions) -> dict[str, Any]:
-    """The regions of one layer's tokens: one number for each image token, and the tokens' colours."""
-    return {
-        "unit": regions.unit,
-        "name": regions.layer,
-        "semanticGrid": list(regions.semantic_grid_hw),
-        "imageGrid": list(regions.image_grid_hw),
-        "assignment": base64(regions.assignment.astype("<i2").tobytes()),
-        "colours": base64(region_colours(regions).tobytes()),
-    }
-
-
 def _reduction(reduction: TokenRegions) -> dict[str, Any]:
-    """As for clusters, but for attention; the view's tokens are the image tokens, and -1 stands for the fate."""
-    return {
-        "reduction": reduction.kind,
-        "fate": reduction.fate,
-        "unit": reduction.unit,
-        "name": reduction.layer,
-        "semanticGrid": list(reduction.image_grid_hw),
-        "imageGrid": list(reduction.image_grid_hw),
-        "assignment": base64(reduction.assignment.astype("<i2").tobytes()),
-        "attention": "",
-        "strongest": [],
-        "tokens": reduction.num_tokens,
-        "colours": base64(region_colours(reduction).tobytes()),
-    }
+    return {**region_layer(reduction), "fate": reduction.fate}
 
 
 def base64(data: bytes) -> str:

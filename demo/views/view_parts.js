@@ -12,29 +12,32 @@ function edges(from, to, parts) { // token borders, rounded once so that neighbo
 }
 
 // Lines of a lattice { xs, ys, rows, columns } between cells for which divides(a, b) holds; at(row, column) is a cell's
-// value.
-function traceBorders(context, { xs, ys, rows, columns }, at, divides) {
-  context.beginPath();
-  for (let row = 0; row <= rows; row += 1) {
-    for (let column = 0; column <= columns; column += 1) {
-      if (column < columns && divides(at(row - 1, column), at(row, column))) {
-        context.moveTo(xs[column], ys[row]);
-        context.lineTo(xs[column + 1], ys[row]);
-      }
-      if (row < rows && divides(at(row, column - 1), at(row, column))) {
-        context.moveTo(xs[column], ys[row]);
-        context.lineTo(xs[column], ys[row + 1]);
-      }
+// value. They go to a context or a Path2D, as long as they run straight on.
+function traceBorders(path, { xs, ys, rows, columns }, at, divides) {
+  path.beginPath?.();
+  const run = (along, divided, draw) => {
+    for (let part = 0, from = -1; part <= along; part += 1) {
+      const on = part < along && divided(part);
+      if (on && from < 0) from = part;
+      if (!on && from >= 0) { draw(from, part); from = -1; }
     }
+  };
+  for (let row = 0; row <= rows; row += 1) {
+    run(columns, (column) => divides(at(row - 1, column), at(row, column)),
+      (from, to) => { path.moveTo(xs[from], ys[row]); path.lineTo(xs[to], ys[row]); });
+  }
+  for (let column = 0; column <= columns; column += 1) {
+    run(rows, (row) => divides(at(row, column - 1), at(row, column)),
+      (from, to) => { path.moveTo(xs[column], ys[from]); path.lineTo(xs[column], ys[to]); });
   }
 }
 
-function strokeTwice(context, unitPixel, alpha, width, colour = "255, 255, 255") { // a dark line beneath shows on white
+function strokeTwice(context, unitPixel, alpha, width, colour = "255, 255, 255", path = null) { // dark beneath, for white ground
   context.lineCap = "round";
   for (const [style, extra] of [["rgba(9, 14, 22, " + 0.55 * alpha + ")", 1.5], ["rgba(" + colour + ", " + alpha + ")", 0]]) {
     context.strokeStyle = style;
     context.lineWidth = (width + extra) * unitPixel;
-    context.stroke();
+    if (path) context.stroke(path); else context.stroke();
   }
 }
 
@@ -47,13 +50,14 @@ function fitCanvas(canvas, [height, width], room) { // as large as the column al
   canvas.height = Math.round(height * scale * ratio);
 }
 
-function segments(box, entries, chosen, choose) { // radio buttons side by side
+function segments(box, entries, chosen, choose, words = String, term = () => "") { // radio buttons side by side
   const group = box.className + uid;
   box.replaceChildren(...entries.map((entry) => {
     const label = document.createElement("label"), input = document.createElement("input");
     Object.assign(input, { type: "radio", name: group, value: String(entry), checked: entry === chosen });
     input.addEventListener("change", () => choose(entry));
-    label.append(input, textIn("span", String(entry)));
+    label.title = term(entry);
+    label.append(input, textIn("span", words(entry)));
     return label;
   }));
 }
@@ -78,6 +82,23 @@ function nextToken(event, token, [rows, columns]) { // where an arrow key leads 
   if (token === null) return Math.floor(rows / 2) * columns + Math.floor(columns / 2);
   const row = Math.min(rows - 1, Math.max(0, Math.floor(token / columns) + down));
   return row * columns + Math.min(columns - 1, Math.max(0, (token % columns) + right));
+}
+
+function markUntrained(context, width, height, unitPixel) { // grey, and said across it: random weights mean nothing
+  context.save();
+  context.globalCompositeOperation = "saturation";
+  context.fillStyle = "#808080";
+  context.fillRect(0, 0, width, height);
+  context.globalCompositeOperation = "source-over";
+  context.translate(width / 2, height / 2);
+  context.rotate(-Math.atan2(height, width) / 2);
+  context.font = "700 " + Math.min(0.2 * width, 96 * unitPixel) + "px system-ui, sans-serif";
+  Object.assign(context, { textAlign: "center", textBaseline: "middle", lineJoin: "round", lineWidth: 6 * unitPixel });
+  context.strokeStyle = "rgba(9, 14, 22, 0.6)";
+  context.fillStyle = "rgba(255, 255, 255, 0.92)";
+  context.strokeText("untrained", 0, 0);
+  context.fillText("untrained", 0, 0);
+  context.restore();
 }
 
 function saveCanvas(canvas, name) {

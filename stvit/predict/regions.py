@@ -103,6 +103,32 @@ def wanted_layers(layers: Sequence[Layer], wanted: Wanted) -> Sequence[Layer]:
     return [last_region_layer(layers)] if wanted == "last" else layers
 
 
+def coherence(assignment: np.ndarray) -> float:
+    """Measure how connected the regions of a grid are, as Cohen's kappa of neighbouring image tokens.
+
+    Returns:
+        How often two image tokens side by side share their token, beyond what their shares of the grid alone make
+        expected: 1 where all do but along few lines, 0 for tokens that are scattered at random or for a single region.
+
+    Args:
+        assignment: (h, w) integers.
+    """
+    pairs = (assignment[:, 1:], assignment[:, :-1]), (assignment[1:], assignment[:-1])
+    agree = np.concatenate([(first == second).ravel() for first, second in pairs])
+    shares = np.unique(assignment, return_counts=True)[1] / assignment.size
+    by_chance = float(np.square(shares).sum())
+    return 0.0 if by_chance == 1 else float((agree.mean() - by_chance) / (1 - by_chance))
+
+
+def most_coherent(layers: Sequence[TokenRegions]) -> TokenRegions | None:
+    """The layer whose regions a person reads best: the most coherent one that has semantic tokens; where image tokens
+    are reduced, the last, which shows all that was done; ``None`` of none."""
+    semantic = [regions for regions in layers if not regions.reduces]
+    if not semantic:
+        return layers[-1] if layers else None
+    return max(semantic, key=lambda regions: coherence(regions.assignment))
+
+
 def regions_of_batch(layers: Sequence[LayerRegions], batch_size: int) -> list[tuple[TokenRegions, ...]]:
     """The regions of every image of a batch, or of every token frame of its clips, layer by layer."""
     if not layers:

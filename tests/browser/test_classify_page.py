@@ -41,6 +41,12 @@ def result_of(page: Page) -> dict[str, Any]:
     return json.loads(Path(download.value.path()).read_text())
 
 
+def show_layer(page: Page, block: int, stage: str, edges: str = "Smooth") -> None:
+    """Choose what the picture of tokens shows."""
+    for name in (str(block), stage, edges):
+        page.get_by_role("radio", name=name, exact=True).check(force=True)
+
+
 def picture_bytes(page: Page) -> str:
     return page.locator(".cv-canvas").evaluate("canvas => canvas.toDataURL()")
 
@@ -66,6 +72,7 @@ def test_the_times_of_the_request_are_split_for_both_models(shown: Page) -> None
 def test_the_result_can_be_downloaded(shown: Page) -> None:
     result = result_of(shown)
     assert result["model"]["name"] == MODEL and len(result["baseline"]["predictions"]) == 5
+    shown.get_by_text("Drawing", exact=True).click()
     for name, kind in (("Annotated picture (JPEG)", b"\xff\xd8"), ("Save this view (PNG)", b"\x89PNG")):
         with shown.expect_download() as download:
             shown.get_by_role("button", name=name).click()
@@ -73,21 +80,23 @@ def test_the_result_can_be_downloaded(shown: Page) -> None:
 
 
 def test_unit_layer_opacity_and_boundaries_change_the_picture_at_once(shown: Page) -> None:
-    expect(shown.get_by_role("radio", name="3", exact=True)).to_be_checked()
+    show_layer(shown, 3, "Grouping 2")
+    shown.get_by_text("Drawing", exact=True).click()
     requests: list[str] = []
     shown.on("request", lambda request: requests.append(request.url))
     seen = {picture_bytes(shown)}
     for change in (
         lambda: shown.get_by_role("radio", name="1", exact=True).check(force=True),
-        lambda: shown.get_by_role("radio", name="STGM 1").check(force=True),
+        lambda: shown.get_by_role("radio", name="Grouping 1").check(force=True),
         lambda: shown.get_by_role("radio", name="Recovery").check(force=True),
+        lambda: shown.get_by_role("radio", name="Squares").check(force=True),
         lambda: shown.get_by_label("Overlay opacity").fill("20"),
         lambda: shown.get_by_label("Region boundaries").uncheck(),
     ):
         change()
         assert picture_bytes(shown) not in seen
         seen.add(picture_bytes(shown))
-    expect(shown.locator(".cv-canvas")).to_have_attribute("aria-label", re.compile("unit 1, Recovery"))
+    expect(shown.locator(".cv-canvas")).to_have_attribute("aria-label", re.compile("block 1, Recovery"))
     assert not [url for url in requests if url.startswith("http")]
 
 
@@ -106,6 +115,7 @@ def test_pointing_at_a_region_shows_where_its_token_looks(shown: Page) -> None:
 
 def test_regions_lie_exactly_where_the_model_looked(shown: Page) -> None:
     result = result_of(shown)
+    show_layer(shown, 3, "Grouping 2", "Squares")
     geometry, clusters = result["image"]["geometry"], result["model"]["clusters"][7]
     assert (clusters["unit"], clusters["layer"]) == (3, "STGM 2")
     (height, width), resized, (top, left) = (geometry[key] for key in ("source_hw", "resized_hw", "crop_top_left"))
@@ -127,6 +137,7 @@ def test_regions_lie_exactly_where_the_model_looked(shown: Page) -> None:
 
 
 def test_arrow_keys_walk_over_the_tokens_and_the_choice_outlives_a_change_of_unit(shown: Page) -> None:
+    show_layer(shown, 3, "Grouping 2")
     canvas, readout = shown.locator(".cv-canvas"), shown.locator(READOUT)
     canvas.focus()
     canvas.press("ArrowRight")
@@ -239,7 +250,7 @@ def test_without_weights_the_page_says_so_and_shows_all_but_predictions(
         banner = page.get_by_role("alert").filter(has_text="No predictions from STViT-R-Swin-S and Swin-S")
         expect(banner).to_contain_text("out of order")
         expect(page.locator(".cv.filled")).to_be_visible()
-        expect(page.locator(".cv-note")).to_contain_text("Random weights")
+        expect(page.locator(".cv.untrained .cv-note")).to_contain_text("Random weights")
         expect(page.locator("#request .measure")).to_have_count(2)
         expect(page.locator("#predictions ol")).to_have_count(0)
 

@@ -31,7 +31,7 @@ def test_evit_runs_on_deits_weights_and_its_tokens_can_be_followed_through_the_l
     page.set_input_files("#picture input[type=file]", PHOTO)
     expect(page.get_by_role("list", name="Predictions of EViT-DeiT-T, keep 0.5")).to_be_visible()
     expect(page.locator("#predictions")).to_contain_text("DeiT's weights, not retrained")
-    expect(page.locator(".cv-unit-choice, .cv-layer-choice, .cv-legend").locator("visible=true")).to_have_count(0)
+    expect(page.locator(".cv-unit-choice, .cv-layer-choice, .tv-legend").locator("visible=true")).to_have_count(0)
 
     stepper, readout = page.get_by_label("Layer", exact=True), page.locator(".cv-readout")
     expect(readout).to_contain_text("After layer 12, 27 of 196 tokens go on")
@@ -66,7 +66,7 @@ def test_a_model_whose_weights_were_never_published_shows_its_structure_and_pred
     )
     expect(page.locator("#predictions ol")).to_have_count(1)
     expect(page.locator(".cv.filled")).to_be_visible()
-    expect(page.get_by_role("radio", name="STGM 2")).to_be_checked()
+    expect(page.locator(".cv-layers")).to_have_text("Grouping 1Grouping 2")
     expect(page.locator(".cv-unit-choice")).to_be_hidden()
     expect(page.locator(".cv-note")).to_contain_text("Random weights")
     expect(page.locator("#published svg")).to_have_count(3)

@@ -25,7 +25,7 @@ from demo.tabs.parts import Fields, weights_notice
 from demo.views.token_view import cluster_payload
 from stvit.predict.media import read_image
 from stvit.predict.preprocess import InputGeometry
-from stvit.predict.regions import TokenRegions, last_region_layer
+from stvit.predict.regions import TokenRegions, most_coherent
 
 ARCHITECTURE_ONLY = (
     "It is built to the paper and given random weights: its structure, speed and multiply-adds are real, the regions "
@@ -108,14 +108,14 @@ class ClassifyHandlers(ImageHandlers):
         _, drawn = run.drawn
         note = "" if drawn.predictions else RANDOM_WEIGHTS_NOTE
         label = specs[0 if drawn is run.model else 1].label
-        payload = cluster_payload(pixels, geometry, drawn.regions, label, note)
+        payload = cluster_payload(pixels, geometry, drawn.regions, label, note, untrained=not drawn.predictions)
         draw_ms = (time.perf_counter() - start) * 1e3
         decoding = run.picture.decode_ms, run.picture.preprocess_ms
         times = (
             StageTimes(*decoding, run.model.model_ms, draw_ms),
             StageTimes(*decoding, run.baseline.model_ms, panel_ms),
         )
-        regions = last_region_layer(drawn.regions) if drawn.regions else None
+        regions = most_coherent(drawn.regions)
         document = json.dumps(classification_json(run, times), indent=1)
         return {
             "notice": self.weights_notice(specs) or notice(run.picture.source.note),

@@ -27,7 +27,7 @@ from demo.runtime import Runtime
 from demo.tabs.classify.handlers import ClassifyHandlers
 from demo.tabs.pickers import follow
 from demo.views.token_view import cluster_payload
-from stvit.predict.regions import last_region_layer
+from stvit.predict.regions import coherence
 from stvit.pretrained.records import ModelRecord
 from stvit.pretrained.resolve import ResolvedWeights
 from tests.demo.conftest import BASELINE, MODEL, OFFERED
@@ -97,8 +97,14 @@ def test_the_browser_gets_maps_that_equal_the_models(predictors: Predictors, pho
         np.testing.assert_allclose(
             levels / 255 * strongest[:, None, None], clusters.attention, atol=strongest.max() / 255 + 1e-5
         )
-        assert len(b64decode(layer["colours"])) == 36 * 3
+        assert len(b64decode(layer["colours"])) == layer["tokens"] * 3 == 36 * 3
+        assert layer["stage"] == clusters.layer.replace("STGM", "Grouping") and "in the paper" in layer["term"]
     assert cluster_payload(pixels, geometry, run.baseline.regions, "Swin") is None
+    coherences = [coherence(clusters.assignment) for clusters in run.model.regions]
+    assert payload["start"] == coherences.index(max(coherences)) and payload["untrained"] is False
+    json.dumps(payload)  # plain JSON, so that it can be stored
+    without_picture = {name: value for name, value in payload.items() if name != "image"}
+    assert len(json.dumps(without_picture)) < 110_000
 
 
 @pytest.mark.slow
@@ -127,12 +133,6 @@ def test_a_large_picture_is_shown_smaller_with_the_crop_in_its_place(predictors:
     np.testing.assert_allclose(shown.to_source(corners) / (1280, 914), geometry.to_source(corners) / (4200, 3000))
 
 
-def test_the_picture_to_keep_shows_the_last_semantic_tokens(predictors: Predictors, photo: Path) -> None:
-    clusters = predictors.classify_one(photo, OFFERED.find(MODEL))[1].regions
-    shown = last_region_layer(clusters)
-    assert (shown.unit, shown.layer) == (3, "STGM 2")
-
-
 EVIT = "evit_deit_tiny_patch16_224:keep_rate=0.7"
 SEMANTIC = "stvit_deit_tiny_patch16_224:num_semantic_tokens=16"
 
@@ -144,7 +144,8 @@ def test_the_browser_gets_what_became_of_every_image_token(predictors: Predictor
     for layer, reduction in zip(payload["layers"], run.model.regions, strict=True):
         assignment = np.frombuffer(b64decode(layer["assignment"]), "<i2").reshape(14, 14)
         np.testing.assert_array_equal(assignment, reduction.assignment)
-        assert (layer["reduction"], len(b64decode(layer["colours"]))) == ("fused", 3 * layer["tokens"])
+        assert (layer["kind"], len(b64decode(layer["colours"]))) == ("fused", 3 * layer["tokens"])
+    assert payload["start"] == 11 and "attention" not in payload["layers"][0]
 
 
 def test_a_model_without_published_weights_is_said_to_have_none_and_not_offered_to_try_again(
@@ -157,7 +158,7 @@ def test_a_model_without_published_weights_is_said_to_have_none_and_not_offered_
     assert shown["notice"] == notice
     assert shown["predictions"].count("<ol") == 1 and "Its weights were never published." in shown["predictions"]
     assert [layer["name"] for layer in shown["clusters"]["layers"]] == ["STGM 1", "STGM 2"]
-    assert "Random weights" in shown["clusters"]["note"]
+    assert "Random weights" in shown["clusters"]["note"] and shown["clusters"]["untrained"]
 
 
 def test_the_other_side_is_drawn_where_the_model_keeps_all_tokens(handlers: ClassifyHandlers, photo: Path) -> None:
@@ -171,6 +172,8 @@ def test_the_files_are_made_when_they_are_asked_for(handlers: ClassifyHandlers, 
     shown = handlers.run(str(photo), MODEL, BASELINE)
     assert set(Path(get_upload_folder()).rglob("*")) == before
     assert shown["save_picture"].interactive and shown["save_json"].interactive
+    first = shown["clusters"]["layers"][shown["clusters"]["start"]]
+    assert shown["kept"].regions.layer == first["name"] and shown["kept"].regions.unit == first["unit"]
     picture, result = Path(handlers.picture_file(shown["kept"])), Path(handlers.json_file(shown["kept"]))
     assert (picture.name, result.name) == ("tokens.jpg", "result.json")
     assert (

@@ -9,7 +9,15 @@ import numpy as np
 import pytest
 import torch
 
-from stvit.predict.regions import CLEAR, DROPPED, TokenRegions, last_region_layer, regions_of
+from stvit.predict.regions import (
+    CLEAR,
+    DROPPED,
+    TokenRegions,
+    coherence,
+    last_region_layer,
+    most_coherent,
+    regions_of,
+)
 from stvit.trace import LayerTrace, TokenTrace
 from tests.stvit.models.families import images_for, narrow
 
@@ -71,6 +79,23 @@ def test_the_layer_that_is_shown_is_the_last_that_makes_tokens_else_the_last() -
     assert last_region_layer((recovery,)) is recovery and last_region_layer((REDUCED,)) is REDUCED
     assert last_region_layer([regions_of(layer.regions())[0] for layer in layers]).layer == "STGM 2"
     assert last_region_layer(TokenTrace((plain,)).region_layers()) is None
+
+
+def test_coherence_is_high_for_blocks_about_zero_for_scattered_tokens_and_zero_for_one_region() -> None:
+    blocks = np.kron(np.arange(4).reshape(2, 2), np.ones((7, 7), int))
+    scattered = np.random.default_rng(0).permutation(blocks.ravel()).reshape(14, 14)
+    assert coherence(blocks) == pytest.approx((1 - 14 / 182 - 0.25) / 0.75)
+    assert abs(coherence(scattered)) < 0.1
+    assert coherence(np.indices((14, 14)).sum(axis=0) % 2) == -1
+    assert coherence(np.zeros((14, 14), int)) == coherence(np.zeros((1, 1), int)) == 0
+
+
+def test_the_layer_that_people_see_first_is_the_most_coherent_or_the_last_that_reduces() -> None:
+    layers = [replace(SOUND, layer=str(row), assignment=np.array([row], np.int16)) for row in ((0, 1, 0), (0, 0, 1))]
+    assert most_coherent(layers) is layers[1] and most_coherent(layers[::-1]) is layers[1]
+    (reduced,) = regions_of(REDUCED.regions())
+    assert most_coherent([reduced, replace(reduced, layer="Layer 2")]).layer == "Layer 2"
+    assert most_coherent(()) is None
 
 
 @pytest.mark.parametrize(

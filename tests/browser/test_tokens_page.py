@@ -1,0 +1,133 @@
+"""Tokens as a person reads them: crops and regions that light each other up, the merging played."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from playwright.sync_api import Browser, Locator, Page, expect
+
+from tests.browser.conftest import App
+from tests.browser.test_pickers import choose
+
+CANVAS, CROPS, LIT = "#clusters .cv-canvas", "#clusters .tv-crop", "#clusters .tv-crop.active"
+
+
+@pytest.fixture
+def tokens(page: Page, offline_garments: App) -> Page:
+    """The page with the 16 tokens of one garment."""
+    return show_tokens(page, offline_garments, "STViT-DeiT")
+
+
+def show_tokens(page: Page, app: App, method: str) -> Page:
+    page.goto(app.url)
+    expect(page.locator("#model-size input")).to_have_value("Narrow, garments")
+    choose(page, "model", "method", method)
+    page.locator("#examples button").first.click()
+    expect(page.locator("#clusters .cv.filled")).to_be_visible()
+    page.locator("#clusters").scroll_into_view_if_needed()
+    return page
+
+
+def drawn(page: Page) -> str:
+    return page.locator(CANVAS).evaluate("canvas => canvas.toDataURL()")
+
+
+def token_of(crop: Locator) -> int:
+    return int(crop.get_attribute("data-token"))
+
+
+def test_a_crop_and_its_region_light_each_other_up(tokens: Page) -> None:
+    crops, readout = tokens.locator(CROPS), tokens.locator("#clusters .cv-readout")
+    expect(crops).to_have_count(16)
+    squares = [int(text) for text in crops.all_inner_texts()]
+    assert squares == sorted(squares, reverse=True) and sum(squares) == 196
+    expect(tokens.locator(LIT)).to_have_count(0)
+    of_all = drawn(tokens)
+    crops.nth(1).hover()
+    expect(readout).to_contain_text(f"Token {token_of(crops.nth(1)) + 1} ")
+    expect(tokens.locator(LIT)).to_have_attribute("aria-label", re.compile(f": {squares[1]} squares? of 196"))
+    assert drawn(tokens) != of_all
+    box = tokens.locator(CANVAS).bounding_box()
+    tokens.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    expect(readout).to_contain_text(f"Token {token_of(tokens.locator(LIT)) + 1} ")
+    tokens.mouse.move(0, 0)
+    expect(tokens.locator(LIT)).to_have_count(0)
+    assert drawn(tokens) == of_all
+    for words in ("outline: squares this token speaks for", "glow: where it looks"):
+        expect(tokens.locator("#clusters").get_by_text(words)).to_be_visible()
+
+
+def test_crops_are_one_tab_stop_and_arrow_keys_walk_over_them(tokens: Page) -> None:
+    crops, readout = tokens.locator(CROPS), tokens.locator("#clusters .cv-readout")
+    assert tokens.locator(f"{CROPS}[tabindex='0']").count() == 1
+    crops.first.focus()
+    for key, at in (("ArrowRight", 1), ("ArrowDown", 5), ("End", 15), ("ArrowUp", 11), ("Home", 0)):
+        tokens.keyboard.press(key)
+        expect(crops.nth(at)).to_be_focused()
+        expect(readout).to_contain_text(f"Token {token_of(crops.nth(at)) + 1} ")
+        assert crops.nth(at).evaluate("crop => getComputedStyle(crop).outlineStyle") == "solid"
+    tokens.keyboard.press("Enter")
+    expect(crops.first).to_have_attribute("aria-pressed", "true")
+    tokens.keyboard.press("Escape")
+    expect(tokens.locator(f"{CROPS}[aria-pressed='true']")).to_have_count(0)
+
+
+def test_edges_are_smooth_or_those_of_the_squares_and_pointing_follows_them(tokens: Page) -> None:
+    smooth = drawn(tokens)
+    tokens.get_by_role("radio", name="Squares").check(force=True)
+    assert drawn(tokens) != smooth
+    tokens.get_by_role("radio", name="Smooth").check(force=True)
+    assert drawn(tokens) == smooth
+
+
+def test_the_merging_plays_from_squares_to_tokens(tokens: Page) -> None:
+    button, count = (
+        tokens.get_by_role("button", name="Play how 196 squares become 16 tokens"),
+        tokens.locator(".tv-count"),
+    )
+    expect(count).to_have_text("196 → 16")
+    tokens.get_by_role("radio", name="Grouping 1").check(force=True)
+    rest = drawn(tokens)
+    tokens.evaluate("""() => {
+        const count = document.querySelector(".tv-count");
+        window.counted = [];
+        new MutationObserver(() => window.counted.push(count.textContent)).observe(count, { childList: true });
+    }""")
+    button.click()
+    expect(count).to_have_text("196 → 16", timeout=30_000)
+    counted = [int(text) for text in tokens.evaluate("window.counted") if text.isdigit()]
+    assert counted[0] == 196 and counted[-1] == 16 and len(set(counted)) > 4
+    assert counted == sorted(counted, reverse=True)
+    expect(tokens.get_by_role("radio", name="Grouping 2")).to_be_checked()
+    tokens.get_by_role("radio", name="Grouping 1").check(force=True)
+    button.click()
+    expect(count).to_have_text("196")
+    tokens.keyboard.press("Space")  # stops it, with the stage that is reached
+    expect(count).to_have_text("196 → 16")
+    assert drawn(tokens) == rest
+
+
+def test_who_wants_no_motion_sees_stills(browser: Browser, offline_garments: App) -> None:
+    page = browser.new_page(reduced_motion="reduce")
+    show_tokens(page, offline_garments, "STViT-DeiT")
+    page.evaluate("""() => {
+        const count = document.querySelector(".tv-count");
+        window.counted = new Set();
+        new MutationObserver(() => window.counted.add(count.textContent)).observe(count, { childList: true });
+    }""")
+    page.locator(".tv-play").click()
+    expect(page.locator(".tv-count")).to_have_text("196 → 16", timeout=30_000)
+    assert set(page.evaluate("[...window.counted]")) == {"196", "16", "196 → 16"}
+    page.close()
+
+
+def test_joined_tokens_have_crops_and_their_fate_is_in_the_legend(page: Page, offline_garments: App) -> None:
+    show_tokens(page, offline_garments, "EViT-DeiT")
+    expect(page.locator("#clusters h3")).to_have_text("What was joined")
+    sizes = [int(text) for text in page.locator(CROPS).all_inner_texts()]
+    assert sizes == sorted(sizes, reverse=True) and sizes[-1] > 1
+    expect(page.locator(".cv-kinds")).to_contain_text(f"{sum(sizes)} fused")
+    expect(page.locator(".tv-legend, .tv-edge-choice").locator("visible=true")).to_have_count(0)
+    page.locator(CROPS).first.hover()
+    expect(page.locator("#clusters .cv-readout")).to_contain_text(f"fused with {sizes[0] - 1} others")
