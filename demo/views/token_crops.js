@@ -63,6 +63,7 @@ function makeCrop(layer, token) {
   const count = layer.counts[token], cells = layer.assignment.length;
   Object.assign(canvas, { width: CROP_SIDE, height: CROP_SIDE });
   Object.assign(button, { type: "button", className: "tv-crop" + (count ? "" : " idle"), title: squaresOf(count) + " of " + cells });
+  canvas.setAttribute("aria-hidden", "true");
   button.dataset.token = tokenOfCrop(layer, token);
   button.style.setProperty("--token", "rgb(" + layer.rgb[token].join(",") + ")");
   button.setAttribute("aria-label", (layer.reduces ? "Joined: " : "Token " + (token + 1) + ": ") + squaresOf(count) + " of " + cells);

@@ -289,7 +289,7 @@ def test_the_page_fits_its_window_in_light_and_dark(browser: Browser, app: App, 
 
 def test_every_control_has_a_name(shown: Page) -> None:
     nameless = shown.evaluate("""() => [...document.querySelectorAll("button, input, select, canvas, progress")]
-        .filter((control) => control.checkVisibility() && control.type !== "file")
+        .filter((control) => control.checkVisibility() && control.type !== "file" && !control.ariaHidden)
         .filter((control) => !(control.getAttribute("aria-label") || control.innerText || control.title
             || [...(control.labels || [])].some((label) => label.innerText)))
         .map((control) => control.outerHTML.slice(0, 200))""")
