@@ -60,7 +60,7 @@ def serve(registry: Registry | None) -> None:
         ssr_mode=False,
         share=False,
         favicon_path=str(document.FAVICON),
-        app_kwargs={"routes": document.routes(), "middleware": document.middleware()},
+        app_kwargs={"routes": document.routes(), "middleware": [*page.middleware(), *document.middleware()]},
     )
 
 

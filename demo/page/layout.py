@@ -9,6 +9,7 @@ import gradio as gr
 
 from demo.page.document import TITLE
 from demo.runtime import Runtime
+from demo.service.page import Page
 from demo.tabs.camera import tab as camera
 from demo.tabs.classify import tab as classify
 from demo.tabs.detect import tab as detect
@@ -31,9 +32,9 @@ TABS = (
 PAPER_URL = "https://arxiv.org/abs/2303.08685"
 
 
-def build(runtime: Runtime) -> gr.Blocks:
+def build(runtime: Runtime) -> Page:
     """Build the whole page, ready to launch."""
-    with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(3600, 3600)) as page:
+    with Page(title=TITLE, analytics_enabled=False, delete_cache=(3600, 3600)) as page:
         gr.HTML(_header(runtime.device_words), apply_default_css=False)
         with gr.Tabs(elem_id="tabs"):
             for label, name, build_tab in TABS:
@@ -41,7 +42,7 @@ def build(runtime: Runtime) -> gr.Blocks:
                     continue  # no weights are published for segmentation, so there may be no model
                 with gr.Tab(label, id=name):
                     build_tab(runtime)
-    return page.queue(max_size=20, default_concurrency_limit=1)
+    return page.queue(max_size=20, default_concurrency_limit=1, api_open=False)
 
 
 def head() -> str:

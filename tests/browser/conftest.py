@@ -148,11 +148,13 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def page(browser: Browser) -> Iterator[Page]:
-    """A fresh window, 1280 pixels wide; the test fails on an uncaught error of the page's scripts."""
+    """A fresh window, 1280 pixels wide; the test fails on an uncaught error of the page's scripts, and on what the
+    server's content security policy forbids them."""
     page = browser.new_page(viewport={"width": 1280, "height": 900}, color_scheme="light")
     page.set_default_timeout(60_000)
     errors: list[str] = []
     page.on("pageerror", lambda error: errors.append(str(error)))
+    page.on("console", lambda line: errors.append(line.text) if "Content Security Policy" in line.text else None)
     yield page
     page.close()
     assert not errors, errors

@@ -1,0 +1,99 @@
+"""Refusals and bodies of HTTP, for middleware that stands before Gradio's routes."""
+
+from __future__ import annotations
+
+from starlette.formparsers import MultiPartException
+from starlette.responses import JSONResponse
+from starlette.types import Message, Receive, Scope
+
+
+class Refused(Exception):
+    """A request that goes no further.
+
+    Attributes:
+        status: of HTTP, 4xx or 503.
+        words: a sentence for whoever sent it.
+        detail: what Gradio's clients read in place of the sentence; by default the sentence.
+        headers: of the answer, beside those of every answer.
+    """
+
+    def __init__(
+        self, status: int, words: str, detail: object | None = None, headers: dict[str, str] | None = None
+    ) -> None:
+        super().__init__(words)
+        self.status, self.words, self.detail, self.headers = status, words, detail or words, headers
+
+    def answer(self) -> JSONResponse:
+        """Put the sentence where curl, Gradio's page and Gradio's clients look for it."""
+        return JSONResponse({"error": self.words, "detail": self.detail}, self.status, self.headers)
+
+
+def header(scope: Scope, name: bytes) -> str | None:
+    """Return the value of a header, by its name in lower case; ``None`` where it is missing."""
+    return next((value.decode("latin-1") for key, value in scope["headers"] if key == name), None)
+
+
+async def read_body(scope: Scope, receive: Receive, limit: int) -> tuple[bytes, Receive]:
+    """Read the body of a request; returns it, and what gives it to the application once more.
+
+    Raises:
+        Refused: it has more than ``limit`` bytes, or breaks off.
+    """
+    _check_announced(scope, limit)
+    body, more = bytearray(), True
+    while more:
+        message = await receive()
+        if message["type"] != "http.request":
+            raise Refused(400, "The request broke off. Send it again.")
+        body += message.get("body", b"")
+        more = message.get("more_body", False)
+        if len(body) > limit:
+            raise _too_large(limit)
+    return bytes(body), replayed(bytes(body), receive)
+
+
+def replayed(body: bytes, receive: Receive) -> Receive:
+    """Give a whole body once, and then what else comes."""
+    given = False
+
+    async def again() -> Message:
+        nonlocal given
+        if given:
+            return await receive()
+        given = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return again
+
+
+def bounded_form(scope: Scope, receive: Receive, limit: int) -> Receive:
+    """Pass a form with files on in pieces as they come.
+
+    Raises:
+        Refused: it announces more than ``limit`` bytes.
+        MultiPartException: (where it is read) it has more. Gradio's parser removes what it wrote, and answers 413.
+    """
+    _check_announced(scope, limit)
+    seen = 0
+
+    async def bounded() -> Message:
+        nonlocal seen
+        message = await receive()
+        seen += len(message.get("body", b""))
+        if seen > limit:
+            raise MultiPartException(f"The upload exceeded the maximum allowed size of {limit} bytes.")
+        return message
+
+    return bounded
+
+
+def _check_announced(scope: Scope, limit: int) -> None:
+    announced = header(scope, b"content-length") or "0"
+    if not announced.isdecimal():
+        raise Refused(400, "The header Content-Length is no number.")
+    if int(announced) > limit:
+        raise _too_large(limit)
+
+
+def _too_large(limit: int) -> Refused:
+    return Refused(413, f"The request has more than {limit / 1e6:.0f} MB, the limit here. Send less.")

@@ -1,0 +1,174 @@
+"""What scripts send: calls that cannot be carried out get one sentence and 4xx, and leave no trace in the log."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from gradio_client import Client, handle_file
+from gradio_client.exceptions import ValidationError
+
+from demo.page.gradio_private import upload_folder
+from demo.service.calls import MAX_JSON_BYTES
+from demo.service.page import FAILED, UNREADABLE
+from tests.demo.service.conftest import Service
+
+MODEL = "stvit_r_swin_small_224"
+SERVER_CALL = {"data": 0, "component_id": 1, "fn_name": "camera_frame", "session_hash": "a"}
+FOLDER = {"path": "of uploads"}
+ANNOTATE = "/gradio_api/call/annotate"
+
+
+@pytest.fixture
+def quiet(capfd: pytest.CaptureFixture[str]) -> Any:
+    """No stack trace is logged."""
+    yield
+    assert "Traceback" not in capfd.readouterr().err
+
+
+def refused(service: Service, path: str, status: int, words: str, **request: Any) -> None:
+    answer = service.http.post(path, **request)
+    assert (answer.status_code, words in answer.json()["error"]) == (status, True), answer.text
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ([MODEL, 1, None, 0], "layer: send a text"),
+        ([MODEL, 1, ["STGM 1"], 0], "layer: send a text"),
+        ([MODEL, 1, "x" * 20_000, 0], "layer: send a text"),
+        ([MODEL, None, "STGM 1", 0], "unit: send a number"),
+        ([MODEL, True, "STGM 1", 0], "unit: send a number"),
+        ([MODEL, 1e300, "STGM 1", 0], "unit: send a number"),
+        ([MODEL, "1", "STGM 1", {}], "unit: send a number of a sensible size; token: send a number"),
+        ([None, 1, "STGM 1", 0], "model: send one of the choices"),
+        ([[MODEL], 1, "STGM 1", 0], "model: send one of the choices"),
+        ([MODEL, 1, "STGM 1"], "`data` has 4 values; this function takes 5"),
+        ([MODEL, 1, "STGM 1", 0, 0], "`data` has 6 values; this function takes 5"),
+    ],
+)
+def test_values_that_no_parameter_takes(service: Service, values: list, words: str, quiet: None) -> None:
+    refused(service, ANNOTATE, 422, words, json={"data": [None, *values]})
+
+
+@pytest.mark.parametrize(
+    ("image", "words"),
+    [
+        ("photo.png", "image: upload the file"),
+        (7, "image: upload the file"),
+        ({"path": 7}, "is a text"),
+        ({"path": "/etc/passwd\0"}, "no file can have that path"),
+        ({"path": "/" + "a" * 300}, "no file can have that path"),
+        ({"path": "/a" * 3000}, "no file can have that path"),
+        ({"path": "https://example.org/a.png"}, "fetches nothing"),
+        ({"path": "file:///etc/passwd"}, "fetches nothing"),
+        (FOLDER, "is a folder"),
+    ],
+)
+def test_what_is_no_uploaded_file(service: Service, image: object, words: str, quiet: None) -> None:
+    message = {"data": [{"path": str(upload_folder())} if image == FOLDER else image, MODEL, 1, "a", 0]}
+    refused(service, ANNOTATE, 422, words, json=message)
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "words"),
+    [
+        (b"", 400, "no JSON"),
+        (b"{", 400, "no JSON"),
+        (b'{"data": [NaN]}', 400, "no JSON"),
+        (b'{"data": [-Infinity]}', 400, "no JSON"),
+        (b'{"data": [1e999]}', 400, "infinity"),
+        (b'{"data": ["\\ud800"]}', 400, "surrogate"),
+        (b'{"data": ["\xff"]}', 400, "UTF-8"),
+        (b"[" * 5000, 400, "depth"),
+        (b'{"data": [' + b"[" * 100 + b"]" * 100 + b"]}", 422, "levels deep"),
+        (b"[]", 422, "no JSON object"),
+        (b"{}", 422, "`data`: Field required"),
+        (b'{"data": 5}', 422, "`data`: Input should be a valid list"),
+        (b'{"data": [], "session_hash": "../../a"}', 422, "`session_hash`"),
+        (b'{"data": [], "batched": true}', 422, "`batched`"),
+        (b" " * (MAX_JSON_BYTES + 1), 413, "2 MB"),
+    ],
+)
+def test_bodies_that_are_no_calls(service: Service, body: bytes, status: int, words: str, quiet: None) -> None:
+    refused(service, ANNOTATE, status, words, content=body)
+
+
+def test_a_body_without_a_length_has_the_same_limit(service: Service, quiet: None) -> None:
+    refused(service, ANNOTATE, 413, "2 MB", content=iter([b" " * 10**6] * 3))
+
+
+@pytest.mark.parametrize(
+    ("path", "message", "status", "words"),
+    [
+        ("call/nothing", {"data": []}, 404, "no such function"),
+        ("call/v2/nothing", {}, 404, "no such function"),
+        ("call/v2/annotate", {"image": None, "colour": 1}, 422, "annotate takes: image, model, unit, layer, token"),
+        ("run/nothing", {"data": []}, 404, "no such function"),
+        ("run/predict", {"data": [], "fn_index": 99999}, 404, "no such function"),
+        ("queue/join", {"data": [], "fn_index": -1, "session_hash": "a"}, 404, "no such function"),
+        ("queue/join", {"data": [], "session_hash": "a"}, 404, "no such function"),
+        ("queue/join", {"data": [], "fn_index": "x", "session_hash": "a"}, 422, "`fn_index`"),
+        ("component_server", {"data": 0, "component_id": 99999, "fn_name": "a", "session_hash": "a"}, 404, "component"),
+        (
+            "component_server",
+            {"data": 0, "component_id": 1, "fn_name": "unrender", "session_hash": "a"},
+            404,
+            "function",
+        ),
+        ("component_server", {"data": 0}, 422, "`session_hash`"),
+        ("cancel", {"session_hash": "a"}, 422, "`fn_index`"),
+    ],
+)
+def test_messages_to_what_is_not_there(
+    service: Service, path: str, message: dict, status: int, words: str, quiet: None
+) -> None:
+    refused(service, f"/gradio_api/{path}", status, words, json=message)
+
+
+def test_the_queue_cannot_be_gone_round(service: Service, quiet: None) -> None:
+    for route in ("run", "api"):
+        answer = service.http.post(f"/gradio_api/{route}/models", json={"data": []})
+        assert answer.status_code == 404 and "queue" in answer.json()["detail"]
+
+
+def test_an_error_of_what_goes_past_the_queue_is_the_callers(service: Service, quiet: None) -> None:
+    chosen = next(function for function in service.page.fns.values() if function.name == "chosen")
+    message = {"data": [], "fn_index": chosen._id, "event_data": {"index": 10**6}}
+    refused(service, "/gradio_api/run/predict", 400, "no such example", json=message)
+
+
+def test_results_and_messages_of_nobody(service: Service, quiet: None) -> None:
+    answer = service.http.get("/gradio_api/call/classify/abc")
+    assert answer.status_code == 404 and "no such call" in answer.json()["error"]
+    assert '"session_not_found":true' in service.http.get("/gradio_api/queue/data?session_hash=abc").text
+
+
+def told(service: Service, name: str, data: list) -> str:
+    """What the queue says about a call at its end."""
+    event = service.http.post(f"/gradio_api/call/{name}", json={"data": data}).json()["event_id"]
+    return service.http.get(f"/gradio_api/call/{name}/{event}").text
+
+
+def test_whatever_else_a_component_cannot_read_has_words(service: Service, quiet: None) -> None:
+    assert UNREADABLE in told(service, "annotate", [{"url": 5}, MODEL, 1, "STGM 1", 0])
+
+
+def test_a_failure_of_the_page_has_words_too_and_is_logged(
+    service: Service, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def fail(self: object) -> None:
+        raise ZeroDivisionError("a secret of the server")
+
+    function = next(function for function in service.page.fns.values() if function.api_name == "models")
+    monkeypatch.setattr(function, "fn", lambda: fail(None))
+    answer = told(service, "models", [])
+    assert FAILED in answer and "secret" not in answer
+    assert "ZeroDivisionError" in capfd.readouterr().err
+
+
+def test_gradios_own_client_is_told_what_is_wrong(service: Service, photo: Path) -> None:
+    client = Client(service.url, verbose=False)
+    with pytest.raises(ValidationError, match="layer: send a text"):
+        client.predict(handle_file(photo), MODEL, 1, None, 0, api_name="/annotate")

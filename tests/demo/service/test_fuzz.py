@@ -1,0 +1,142 @@
+"""Made-up requests: along the description of the API (schemathesis), and along the protocol of Gradio's queue."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from schemathesis.generation import GenerationMode
+
+from tests.demo.service.conftest import Service
+
+pytestmark = pytest.mark.slow
+BOUNDED = settings(
+    max_examples=10, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck)
+)
+PATHS = [
+    "/gradio_api/upload",
+    *(
+        f"/gradio_api/call/v2/{name}"
+        for name in ("models", "classify", "annotate", "compare", "detect", "compare_backbones", "video")
+    ),
+]
+
+
+def values(of: st.SearchStrategy) -> st.SearchStrategy:
+    """Lists and objects of some values, objects that look like files among them."""
+    keys = st.sampled_from(("path", "url", "meta", "a"))
+    return st.recursive(of, lambda part: st.lists(part, max_size=4) | st.dictionaries(keys, part), max_leaves=8)
+
+
+JSON = values(st.none() | st.booleans() | st.integers(-(2**63), 2**63) | st.floats(-1e9, 1e9) | st.text(max_size=20))
+ANY = values(JSON | st.floats() | st.just("\ud800\0"))
+
+
+@pytest.fixture(autouse=True)
+def quiet(capfd: pytest.CaptureFixture[str]) -> Iterator[None]:
+    """No stack trace is logged."""
+    yield
+    assert "Traceback" not in capfd.readouterr().err
+
+
+def check_end(service: Service, status: int, text: str, name: str = "models") -> None:
+    """A call is refused with words, or taken and ends with a result or words."""
+    assert text and status < 500, text
+    if status < 400 and "event_id" in text:
+        end = service.http.get(f"/gradio_api/call/{name}/{json.loads(text)['event_id']}").text
+        event, data = end.strip().splitlines()[-2:]
+        assert event == "event: complete" or json.loads(data.removeprefix("data: "))["error"], end
+
+
+def test_the_description_names_what_is_fuzzed(service: Service) -> None:
+    described = service.http.get("/gradio_api/openapi.json").json()["paths"]
+    assert {path for path, methods in described.items() if "post" in methods} == set(PATHS)
+
+
+@pytest.mark.parametrize("mode", list(GenerationMode))
+@pytest.mark.parametrize("path", PATHS)
+def test_requests_along_the_description(service: Service, path: str, mode: GenerationMode) -> None:
+    schema = schemathesis.openapi.from_dict(service.http.get("/gradio_api/openapi.json").json())
+
+    @BOUNDED
+    @given(case=schema[path]["POST"].as_strategy(generation_mode=mode))
+    def each(case: schemathesis.Case) -> None:
+        answer = case.call(base_url=service.url.rstrip("/"), timeout=60)
+        check_end(service, answer.status_code, answer.text, path.rpartition("/")[2])
+
+    each()
+
+
+ROUTES = (
+    "queue/join",
+    "run/predict",
+    "api/models",
+    "call/annotate",
+    "call/v2/detect",
+    "cancel",
+    "component_server",
+    "reset",
+)
+MESSAGES = st.fixed_dictionaries(
+    {},
+    optional={
+        "data": st.lists(ANY, max_size=6) | ANY,
+        "fn_index": st.integers(-1, 200) | ANY,
+        "session_hash": st.sampled_from(("fuzz", "", "a/b")) | ANY,
+        "event_id": ANY,
+        "trigger_id": st.integers(-1, 200) | ANY,
+        "event_data": ANY,
+        "batched": ANY,
+        "simple_format": ANY,
+        "component_id": st.integers(-1, 200) | ANY,
+        "fn_name": st.sampled_from(("camera_frame", "__class__", "launch")) | ANY,
+    },
+)
+
+
+@pytest.mark.parametrize("route", ROUTES)
+def test_messages_along_the_queues_protocol(service: Service, route: str) -> None:
+    @settings(BOUNDED, max_examples=60)
+    @given(message=MESSAGES)
+    def each(message: dict[str, Any]) -> None:
+        answer = service.http.post(f"/gradio_api/{route}", content=json.dumps(message).encode())
+        check_end(service, answer.status_code, answer.text)
+
+    each()
+
+
+@BOUNDED
+@given(body=st.binary(max_size=200))
+def test_bytes_that_are_nothing(service: Service, body: bytes) -> None:
+    for route in ROUTES:
+        answer = service.http.post(f"/gradio_api/{route}", content=body)
+        check_end(service, answer.status_code, answer.text)
+
+
+def test_values_of_the_right_number_to_every_function_of_the_page(service: Service) -> None:
+    functions = [function for function in service.page.fns.values() if function.fn is not None]
+
+    @settings(BOUNDED, max_examples=150)
+    @given(data=st.data())
+    def each(data: st.DataObject) -> None:
+        function = data.draw(st.sampled_from(functions))
+        message = {
+            "fn_index": function._id,
+            "session_hash": "fuzz",
+            "data": [data.draw(JSON) for _ in function.inputs],
+            "event_data": data.draw(JSON),
+        }
+        route = "queue/join" if function.queue else "run/predict"
+        answer = service.http.post(f"/gradio_api/{route}", content=json.dumps(message).encode())
+        assert answer.status_code < 500, (function, message, answer.text)
+        if answer.status_code == 200 and function.queue:
+            messages = service.http.get("/gradio_api/queue/data?session_hash=fuzz").text.strip().split("\n\n")
+            end = [json.loads(line[6:]) for line in messages if '"process_completed"' in line][-1]
+            assert end["success"] or end["output"]["error"], (function, message, end)
+
+    each()
