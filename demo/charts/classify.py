@@ -6,6 +6,7 @@ Every text that is put in is escaped here; every bar has its number beside it as
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from html import escape
 
 from demo.answers import ClassifyAnswer, StageTimes
@@ -22,17 +23,22 @@ from demo.charts.bars import (
 )
 from demo.registry import ModelSpec
 from stvit.measure.timing import LatencySummary
+from stvit.predict.classifier import imagenet_classes
 
 STAGES = {"decode": "decode_ms", "preprocess": "preprocess_ms", "model": "model_ms", "draw": "draw_ms"}
 
 
-def predictions(specs: Sequence[ModelSpec], results: Sequence[ClassifyAnswer]) -> str:
-    """Show the top classes of both models side by side."""
-    columns = "".join(map(_prediction_column, specs, results, ("ours", "base")))
+def predictions(specs: Sequence[ModelSpec], results: Sequence[ClassifyAnswer], truth: str = "") -> str:
+    """Show the top classes of both models side by side.
+
+    Args:
+        truth: class of an example, by which answers are marked right or wrong; empty where it is not known.
+    """
+    columns = "".join(map(partial(_prediction_column, truth), specs, results, ("ours", "base")))
     return f'<div class="predictions">{columns}</div>{_agreement(specs, results)}'
 
 
-def _prediction_column(spec: ModelSpec, result: ClassifyAnswer, side: str) -> str:
+def _prediction_column(truth: str, spec: ModelSpec, result: ClassifyAnswer, side: str) -> str:
     head = f'<header><i class="dot {side}"></i><b>{escape(spec.label)}</b><small>{escape(spec.about)}</small></header>'
     if not result.predictions:
         why = spec.no_weights or "This model has no weights here."
@@ -43,7 +49,18 @@ def _prediction_column(spec: ModelSpec, result: ClassifyAnswer, side: str) -> st
         f'<i class="bar {side}" style="--part:{entry.probability:.4f}"></i></li>'
         for entry in result.predictions
     )
-    return f'<section class="card">{head}<ol aria-label="Predictions of {escape(spec.label)}">{rows}</ol></section>'
+    mark = _mark(truth, spec, short_label(result.predictions[0].label))
+    return (
+        f'<section class="card">{head}<ol aria-label="Predictions of {escape(spec.label)}">{rows}</ol>{mark}</section>'
+    )
+
+
+def _mark(truth: str, spec: ModelSpec, answer: str) -> str:
+    if truth not in (spec.classes or imagenet_classes(all_names=False)):
+        return ""
+    if answer == truth:
+        return '<p class="mark right">✓ Right</p>'
+    return f'<p class="mark wrong">✗ Wrong: this example shows “{escape(truth)}”</p>'
 
 
 def _agreement(specs: Sequence[ModelSpec], results: Sequence[ClassifyAnswer]) -> str:

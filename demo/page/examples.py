@@ -6,6 +6,7 @@ import io
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from filecmp import cmp
 from functools import cache
 from html import escape
 from pathlib import Path
@@ -28,14 +29,23 @@ Kind = Literal[Picture, "clip"]
 
 
 @dataclass(frozen=True)
+class Known:
+    """Something that an example is known to show: its class, and in scenes its box, XYXY in the example's pixels."""
+
+    name: str
+    box: tuple[float, float, float, float] | None = None
+
+
+@dataclass(frozen=True)
 class Example:
-    """A picture or clip that the project may hand on, and under which licence."""
+    """A picture or clip that the project may hand on, under which licence, and what it shows; its title keeps that to
+    itself."""
 
     path: Path
     title: str
     licence: str
     author: str
-    source: str
+    truth: tuple[Known, ...]
 
 
 def load_examples(folder: Path = EXAMPLES) -> tuple[Example, ...]:
@@ -51,7 +61,13 @@ def garment_examples(kind: Kind, folder: Path = GARMENTS) -> tuple[Example, ...]
 def _listed(folder: Path, kind: Kind | None) -> tuple[Example, ...]:
     entries = json.loads((folder / "licences.json").read_text(encoding="utf-8"))
     return tuple(
-        Example(folder / name, entry["title"], entry["licence"], entry["author"], entry["source"])
+        Example(
+            folder / name,
+            entry["title"],
+            entry["licence"],
+            entry["author"],
+            tuple(Known(known["name"], tuple(known["box"]) if "box" in known else None) for known in entry["truth"]),
+        )
         for name, entry in entries.items()
         if entry.get("kind") == kind
     )
@@ -89,6 +105,11 @@ class Gallery:
             return _thumbnails("Examples from the test split", self.garments, len(self.photos))
         return _thumbnails("Examples", self.photos, 0)
 
+    def truth_of(self, path: str) -> tuple[Known, ...]:
+        """Return what a picture is known to show: nothing, unless it is a copy of an example."""
+        named = (example for example in self.photos + self.garments if example.path.name == Path(path).name)
+        return next((example.truth for example in named if cmp(example.path, path, shallow=False)), ())
+
     def chosen(self, event: gr.EventData) -> str:
         """Find the path of the example whose number the browser sent.
 
@@ -115,7 +136,7 @@ def _thumbnails(heading: str, examples: Sequence[Example], first: int) -> str:
 
 
 def _credit(example: Example) -> str:
-    return f"{example.title}: {example.author}, {example.licence}, {example.source}"
+    return f"{example.title}: {example.author}, {example.licence}"
 
 
 def all_examples() -> tuple[Path, ...]:

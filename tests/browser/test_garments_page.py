@@ -26,10 +26,11 @@ def test_without_a_hub_the_page_starts_with_garment_models_says_so_and_predicts(
         expect(page.locator(f"#{side}-size input")).to_have_value("Narrow, garments")
     expect(page.locator("#breakdown .lane").first).to_contain_text("STViT-R-Swin, narrow")
     expect(page.locator("#examples h3")).to_have_text("Examples from the test split")
-    page.locator("#examples button").filter(has_text="ankle boot").click()
+    page.locator("#examples button").filter(has_text="Garment 10").click()
     rows = page.get_by_role("list", name="Predictions of STViT-R-Swin, narrow").get_by_role("listitem")
     expect(rows).to_have_count(5)
     expect(page.locator(".agreement")).to_contain_text(re.compile("Both say|They differ"))
+    expect(page.locator("#predictions .mark")).to_have_text([re.compile("Right|Wrong: this example shows")] * 2)
     expect(page.locator(".cv.filled")).to_be_visible()
 
 

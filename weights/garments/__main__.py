@@ -57,6 +57,8 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         write.add_argument(f"--{split}", type=whole, default=COUNTS[split], help=f"samples (default: {COUNTS[split]})")
     few = commands.add_parser("examples", parents=[common], help="write a few samples of the test split to hand on")
     few.add_argument("--licences", type=Path, required=True, help="JSON: licence, author, source by photograph")
+    few.add_argument("--first-scene", type=whole, help="sample to begin the scenes with")
+    few.add_argument("--long-clip", type=whole, help="sample to begin the clips with, as a long one")
     return parser.parse_args(arguments)
 
 
@@ -109,7 +111,8 @@ def examples(options: argparse.Namespace) -> None:
     from .examples import read_licences, write_examples  # imports what video needs: seconds that the others save
 
     sources = Sources.load(options.backgrounds, "test", options.items)
-    write_examples(sources, read_licences(options.licences), options.out, options.seed)
+    photographs, chosen = read_licences(options.licences), (options.first_scene, options.long_clip)
+    write_examples(sources, photographs, options.out, options.seed, *chosen)
 
 
 def show_progress(split: str, done: int, total: int) -> None:

@@ -22,6 +22,7 @@ SIDE = 224  # pixels
 GARMENTS_IN_SCENES = (3, 4, 5, 6)
 CLIP_MOTIONS = ("right", "clockwise")
 CLIP_FRAMES, CLIP_FPS = 8, 4
+LONG_FRAMES, LONG_FPS = 72, 24
 LOOKED_AT = 1000  # scenes and clips at most
 JPEG_QUALITY = 95
 FREE = ("CC0-1.0", "Public Domain")
@@ -46,32 +47,68 @@ def read_licences(path: str | PathLike[str]) -> Photographs:
         raise SourceError(f"{path} is no list of photographs' licences ({error}). Name another file.") from error
 
 
-def write_examples(sources: Sources, photographs: Photographs, out: str | PathLike[str], seed: int = 0) -> None:
-    """Write a picture of every class, some scenes and clips, and ``licences.json`` with what each is made of.
+def write_examples(
+    sources: Sources,
+    photographs: Photographs,
+    out: str | PathLike[str],
+    seed: int = 0,
+    first_scene: int | None = None,
+    long_clip: int | None = None,
+) -> None:
+    """Write a picture of every class, some scenes and clips, and ``licences.json`` with what each shows and is made of.
+
+    Args:
+        first_scene: sample to begin the scenes with.
+        long_clip: sample to begin the clips with, of ``LONG_FRAMES`` frames.
 
     Raises:
-        SourceError: too few photographs that may be handed on.
+        SourceError: too few photographs that may be handed on, or those of the chosen samples are none of them.
     """
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     writer = _Writer(out, photographs)
     pictures = GarmentClassification(sources, SIDE, seed=seed)
-    for index in writer.pick(pictures, lambda index: CLASS_NAMES[pictures[index][1]], CLASS_NAMES):
+    scenes = GarmentScenes(sources, SIDE, seed=seed, length=LOOKED_AT)
+    clips = GarmentClips(sources, SIDE, frames=CLIP_FRAMES, seed=seed, length=LOOKED_AT)
+    for dataset, chosen in ((scenes, first_scene), (clips, long_clip)):
+        if chosen is not None:
+            writer.take(dataset, chosen)
+    of_classes = writer.pick(pictures, lambda index: CLASS_NAMES[pictures[index][1]], CLASS_NAMES)
+    for number, index in enumerate(of_classes, start=1):
         picture, label = pictures[index]
         name = CLASS_NAMES[label]
-        writer.add(pictures, index, "classify", f"{name.replace(' ', '_')}.jpg", name, picture)
-    scenes = GarmentScenes(sources, SIDE, seed=seed, length=LOOKED_AT)
+        path = f"{name.replace(' ', '_')}.jpg"
+        writer.add(pictures, index, "classify", path, f"Garment {number}", [{"name": name}], picture)
     counted = writer.pick(scenes, lambda index: len(scenes[index][1]["labels"]), GARMENTS_IN_SCENES)
+    if first_scene is not None:
+        counted.insert(0, first_scene)
     for number, index in enumerate(counted, start=1):
         picture, target = scenes[index]
-        names = ", ".join(CLASS_NAMES[label] for label in target["labels"].tolist())
-        writer.add(scenes, index, "scene", f"scene_{number}.jpg", names, picture)
-    clips = GarmentClips(sources, SIDE, frames=CLIP_FRAMES, seed=seed, length=LOOKED_AT)
-    for index in writer.pick(clips, lambda index: MOTIONS[clips[index][1]["motion"]], CLIP_MOTIONS):
+        title = f"{len(target['labels'])} garments"
+        writer.add(scenes, index, "scene", f"scene_{number}.jpg", title, _objects(target), picture)
+    if long_clip is not None:
+        longer = GarmentClips(sources, SIDE, frames=LONG_FRAMES, seed=seed, length=LOOKED_AT)
+        clip, target = longer[long_clip]
+        writer.add(longer, long_clip, "clip", "long.mp4", "Moving garment", _item(target), clip, LONG_FPS)
+    moving = writer.pick(clips, lambda index: MOTIONS[clips[index][1]["motion"]], CLIP_MOTIONS)
+    for number, index in enumerate(moving, start=1):
         clip, target = clips[index]
-        motion = MOTIONS[target["motion"]]
-        writer.add(clips, index, "clip", f"{motion}.mp4", f"{CLASS_NAMES[target['item']]}, {motion}", clip)
+        name, title = f"{MOTIONS[target['motion']]}.mp4", f"Short clip {number}"
+        writer.add(clips, index, "clip", name, title, _item(target), clip, CLIP_FPS)
     (out / "licences.json").write_text(json.dumps(writer.entries, indent=1) + "\n", encoding="utf-8")
+
+
+def _objects(target: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The garments of a scene: names of their classes, and boxes, XYXY in pixels."""
+    return [
+        {"name": CLASS_NAMES[label], "box": box}
+        for label, box in zip(target["labels"].tolist(), target["boxes"].tolist(), strict=True)
+    ]
+
+
+def _item(target: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The garment of a clip."""
+    return [{"name": CLASS_NAMES[target["item"]]}]
 
 
 class _Writer:
@@ -81,6 +118,13 @@ class _Writer:
         self._out, self._photographs = out, photographs
         self._used: set[str] = set()
         self.entries: dict[str, dict[str, Any]] = {}
+
+    def take(self, dataset: Composites, index: int) -> None:
+        """Keep the photograph of a sample for it alone."""
+        photograph = dataset.photograph(index)
+        if photograph not in self._photographs:
+            raise SourceError(f"sample {index} stands on {photograph}, which may not be handed on: name another one.")
+        self._used.add(photograph)
 
     def pick(self, dataset: Composites, key_of: Callable[[int], Hashable], wanted: Sequence[Hashable]) -> list[int]:
         """For each of the wanted keys, the first sample that has it and stands on a photograph that may be handed on
@@ -101,10 +145,20 @@ class _Writer:
             f"{dataset.sources.split} split have a free licence and a source. Add some to the folder and to the list."
         )
 
-    def add(self, dataset: Composites, index: int, kind: str, name: str, title: str, pixels: Tensor) -> None:
+    def add(
+        self,
+        dataset: Composites,
+        index: int,
+        kind: str,
+        name: str,
+        title: str,
+        truth: list[dict[str, Any]],
+        pixels: Tensor,
+        fps: int = 0,
+    ) -> None:
         path = self._out / name
         if kind == "clip":
-            _write_clip(path, pixels)
+            _write_clip(path, pixels, fps)
         else:
             to_picture(pixels).save(path, quality=JPEG_QUALITY)
         photograph = dataset.photograph(index)
@@ -112,6 +166,7 @@ class _Writer:
         self.entries[name] = {
             "kind": kind,
             "title": title,
+            "truth": truth,
             "licence": f"MIT, {entry['licence']}",
             "author": f"{GARMENTS}, {entry['author']} (photograph)",
             "source": entry["source"],
@@ -122,12 +177,12 @@ class _Writer:
         }
 
 
-def _write_clip(path: Path, clip: Tensor) -> None:
+def _write_clip(path: Path, clip: Tensor, fps: int) -> None:
     """(3, T, H, W) uint8 RGB as H.264."""
     frames = clip.permute(1, 2, 3, 0).contiguous().numpy()
     size_hw = frames.shape[1:3]
-    info = ClipInfo(path, "", "", size_hw, 0, CLIP_FPS, None, None, 0.0, "")
+    info = ClipInfo(path, "", "", size_hw, 0, fps, None, None, 0.0, "")
     writer = ClipWriter(path, size_hw, info, Matrix.BT709)
     for number, frame in enumerate(frames):
-        writer.write(Picture.from_rgb(frame), number / CLIP_FPS)
+        writer.write(Picture.from_rgb(frame), number / fps)
     writer.finish()

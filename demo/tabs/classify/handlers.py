@@ -102,7 +102,8 @@ class ClassifyHandlers(ImageHandlers):
 
     def shown(self, path: str, run: ClassifyRun, specs: Sequence[ModelSpec]) -> Fields:
         start = time.perf_counter()
-        predictions = charts.predictions(specs, (run.model, run.baseline))
+        truth = next((known.name for known in self.gallery.truth_of(path)), "")
+        predictions = charts.predictions(specs, (run.model, run.baseline), truth)
         panel_ms = (time.perf_counter() - start) * 1e3
         pixels, geometry = display_copy(run)
         _, drawn = run.drawn

@@ -18,6 +18,7 @@ from gradio.utils import get_upload_folder
 
 import demo.model_cache
 from demo import runtime
+from demo.charts import classify as charts
 from demo.export import display_copy
 from demo.page.examples import Gallery
 from demo.page.gradio_private import uploaded_path
@@ -28,6 +29,7 @@ from demo.tabs.classify.handlers import ClassifyHandlers
 from demo.tabs.pickers import follow
 from demo.views.token_view import cluster_payload
 from stvit.predict.regions import coherence
+from stvit.predict.results import Prediction
 from stvit.pretrained.records import ModelRecord
 from stvit.pretrained.resolve import ResolvedWeights
 from tests.demo.conftest import BASELINE, MODEL, OFFERED
@@ -224,9 +226,9 @@ def test_the_other_side_stays_where_both_know_garments_or_a_published_model_is_c
 def test_garment_models_come_with_words_and_examples_of_their_own(handlers: ClassifyHandlers) -> None:
     words, examples = handlers.introduce(OWN, OWN_BASELINE).values()
     assert words.count("<details") == 2 and "91.2 % top-1" in words and "measured by this project" in words
-    assert "test split" in examples and "ankle boot" in examples
+    assert "test split" in examples and "Garment 10" in examples
     words, examples = handlers.introduce(MODEL, BASELINE).values()
-    assert words == "" and "American bison" in examples
+    assert words == "" and "Photo 8" in examples
 
 
 def test_models_of_different_classes_are_said_to_be_no_match(handlers: ClassifyHandlers, photo: Path) -> None:
@@ -240,3 +242,14 @@ def test_models_of_different_classes_are_said_to_be_no_match(handlers: ClassifyH
 def test_the_costs_are_those_of_the_models_own_input(handlers: ClassifyHandlers) -> None:
     millions = handlers.registry.find("garments_stvit_deit").bundled.macs / 1e9
     assert f"{millions:.2f} G" in handlers.break_down("garments_stvit_deit", "garments_deit")["breakdown"]
+
+
+def test_an_answer_to_an_example_is_marked_right_or_wrong(garments: Registry) -> None:
+    entry = Prediction(9, "ankle boot", 0.9)
+    specs = [garments.find(OWN), garments.find(OWN_BASELINE)]
+    answers = [SimpleNamespace(predictions=(entry,)), SimpleNamespace(predictions=(replace(entry, label="bag"),))]
+    marked = charts.predictions(specs, answers, "bag")
+    first, second = marked.split("</section>")[:2]
+    assert "Wrong: this example shows “bag”" in first and "Right" in second
+    for unknown in ("", "macaw"):  # no example, or of a class that these models do not have
+        assert "Wrong" not in charts.predictions(specs, answers, unknown)

@@ -12,9 +12,18 @@ from PIL import Image
 from stvit.video.probe import probe
 from tests.stvit.training.tiny_sources import write_items, write_photos
 from weights.garments.__main__ import main
-from weights.garments.datasets import GarmentClassification
-from weights.garments.examples import CLIP_FRAMES, CLIP_MOTIONS, SIDE, read_licences, write_examples
-from weights.garments.sources import CLASS_NAMES, Sources, split_of
+from weights.garments.datasets import GarmentClassification, GarmentClips, GarmentScenes
+from weights.garments.examples import (
+    CLIP_FRAMES,
+    CLIP_MOTIONS,
+    LONG_FPS,
+    LONG_FRAMES,
+    LOOKED_AT,
+    SIDE,
+    read_licences,
+    write_examples,
+)
+from weights.garments.sources import CLASS_NAMES, SourceError, Sources, split_of
 
 
 @pytest.fixture(scope="module")
@@ -53,10 +62,11 @@ def test_there_are_pictures_of_every_class_scenes_and_clips(written) -> None:
     entries = json.loads((written / "licences.json").read_text())
     by_kind = {"classify": [], "scene": [], "clip": []}
     for entry in entries.values():
-        by_kind[entry["kind"]].append(entry["title"])
-    assert by_kind["classify"] == list(CLASS_NAMES)
-    assert [1 + title.count(",") for title in by_kind["scene"]] == [3, 4, 5, 6]
-    assert [title.split(", ")[1] for title in by_kind["clip"]] == list(CLIP_MOTIONS)
+        by_kind[entry["kind"]].append([known["name"] for known in entry["truth"]])
+    assert by_kind["classify"] == [[name] for name in CLASS_NAMES]
+    assert list(map(len, by_kind["scene"])) == [3, 4, 5, 6] and len(by_kind["clip"]) == len(CLIP_MOTIONS)
+    titles = " ".join(entry["title"] for entry in entries.values())
+    assert not [name for name in CLASS_NAMES if name in titles]
     assert set(entries) == {path.name for path in written.iterdir()} - {"licences.json"}
 
 
@@ -79,6 +89,24 @@ def test_they_are_the_samples_of_the_test_split_that_the_list_names(written, fol
     with Image.open(written / "ankle_boot.jpg") as image:
         difference = np.asarray(image).astype(int) - picture.permute(1, 2, 0).numpy()
     assert np.abs(difference).mean() < 6
+
+
+def test_scenes_and_clips_begin_with_chosen_samples(folders, licences, tmp_path) -> None:
+    sources = Sources.load(split="test", **folders)
+    scenes = GarmentScenes(sources, SIDE, length=LOOKED_AT)
+    free = read_licences(licences)
+    first = next(index for index in range(LOOKED_AT) if scenes.photograph(index) in free)
+    clips = GarmentClips(sources, SIDE, length=LOOKED_AT)
+    long = next(i for i in range(LOOKED_AT) if clips.photograph(i) in {*free} - {scenes.photograph(first)})
+    write_examples(sources, free, tmp_path, first_scene=first, long_clip=long)
+    entries = json.loads((tmp_path / "licences.json").read_text())
+    assert (entries["scene_1.jpg"]["sample"], entries["long.mp4"]["sample"]) == (first, long)
+    boxes = [known["box"] for known in entries["scene_1.jpg"]["truth"]]
+    assert boxes == scenes[first][1]["boxes"].tolist()
+    assert round(probe(tmp_path / "long.mp4").duration_s * LONG_FPS) == LONG_FRAMES
+    held = {name: entry for name, entry in free.items() if name != scenes.photograph(first)}
+    with pytest.raises(SourceError, match="may not be handed on"):
+        write_examples(sources, held, tmp_path, first_scene=first)
 
 
 def test_clips_are_whole_and_can_be_played(written) -> None:
