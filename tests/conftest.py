@@ -7,7 +7,9 @@ import pytest
 import torch
 from huggingface_hub import constants
 
+from stvit.predict.engines import engine
 from tests.hub_server import HubServer
+from tests.stvit.predict.engines.direct import Direct
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -25,6 +27,21 @@ def own_uploads(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GRADIO_TEMP_DIR", str(tmp_path_factory.mktemp("uploads")))
         yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def own_graphs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Graphs are kept for these tests alone, and ``auto`` makes none unless a test offers it an engine."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("STVIT_CACHE", str(tmp_path_factory.mktemp("graphs")))
+        patch.setattr(engine, "CANDIDATES", {})
+        yield
+
+
+@pytest.fixture
+def direct(monkeypatch: pytest.MonkeyPatch) -> None:
+    """``--engine openvino`` without making graphs."""
+    monkeypatch.setitem(engine.BACKENDS, "openvino", Direct)
 
 
 @pytest.fixture

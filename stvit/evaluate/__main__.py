@@ -17,7 +17,7 @@ from copy import copy
 from pathlib import Path
 
 from stvit.errors import UserError, needs_extra
-from stvit.predict.device import keep_freed_memory
+from stvit.predict.device import compute_in_one_place, keep_freed_memory
 from stvit.pretrained.records import catalogue
 
 with needs_extra("train"):
@@ -36,6 +36,8 @@ BENCHMARKS = {
 
 def main(arguments: list[str] | None = None) -> int:
     options = parse(arguments)
+    if options.device == "cpu":
+        compute_in_one_place()
     try:
         every = [evaluate(one) for one in suite(options)]
     except UserError as error:

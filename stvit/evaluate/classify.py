@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, get_worker_in
 from torchvision.datasets.folder import find_classes
 
 from stvit.errors import UserError
+from stvit.predict.engines import Engine
 from stvit.predict.media import picture_suffixes
 from stvit.predict.preprocess import Preprocessing
 from stvit.shell import from_zero, positive
@@ -66,7 +67,8 @@ class ClassifyBenchmark:
 
     def results(self, todo: Sequence[Id]) -> Iterator[tuple[Id, Any]]:
         """The best five classes, best first."""
-        weight = next(self.model.network.parameters())
+        device = next(self.model.network.parameters()).device
+        engine = Engine(self.model.network, self.model.engine, wait=True)
         how = Preprocessing.of(self.model.network.pretrained_cfg)
         if self.options.images:
             pictures: Dataset = FilePictures(self.options.images, todo, how)
@@ -77,9 +79,8 @@ class ClassifyBenchmark:
             readable = [(name, picture) for name, picture in samples if isinstance(picture, Tensor)]
             yield from ((name, problem) for name, problem in samples if not isinstance(problem, Tensor))
             if readable:
-                batch = torch.cat([picture for _, picture in readable]).to(weight.device, weight.dtype)
-                with torch.inference_mode():
-                    best = self.model.network(batch).float().topk(min(TOP, self.model.network.num_classes)).indices
+                logits = engine(torch.cat([picture for _, picture in readable]).to(device)).outputs.float()
+                best = logits.topk(min(TOP, self.model.network.num_classes)).indices
                 yield from zip([name for name, _ in readable], best.tolist(), strict=True)
 
     def metrics(self, finished: Mapping[Id, list[int]]) -> dict[str, Any]:

@@ -16,7 +16,9 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from stvit.detection.detections import Detections
+from stvit.predict.detector import Detector
 from stvit.predict.load import test_scale
+from stvit.pretrained.model_cards import numbered_classes
 from stvit.shell import positive
 
 from .coco_annotations import Annotations, CocoImage, category_ids, find_images, index
@@ -62,6 +64,9 @@ class CocoBenchmark:
         self.categories = category_ids(model.network.num_classes, annotations.categories, model.class_names)
         self.scale = options.scale or list(test_scale(model.source))
         self.proposals = options.proposals or model.network.num_proposals
+        names = numbered_classes(model.network.num_classes)  # results have numbers
+        how = {"proposals": self.proposals, "engine": model.engine, "wait": True}
+        self.detector = Detector(model.network, classes=names, **how)
         self.origin = {**model.origin, "scale": self.scale, "proposals": self.proposals}
         self.origin |= {"annotations": annotations.sha256, "categories": self.categories}
 
@@ -73,8 +78,8 @@ class CocoBenchmark:
             except EvaluationError as error:
                 yield image.id, error
                 continue
-            detections = self.model.network.predict(pixels, scale=tuple(self.scale), proposals=self.proposals)
-            yield image.id, as_results(image.id, detections, self.categories)
+            found = self.detector(pixels, scale=tuple(self.scale)).found
+            yield image.id, as_results(image.id, found, self.categories)
 
     def metrics(self, finished: Mapping[Id, list[Result]]) -> dict[str, Any]:
         """See :func:`average_precision`."""

@@ -17,7 +17,8 @@ from torch import nn
 
 from stvit.checkpoint import CheckpointError
 from stvit.factory import create_model
-from stvit.predict.load import PRECISIONS, Source, add_ema_arguments
+from stvit.predict.engines import ENGINES
+from stvit.predict.load import PRECISIONS, Source, add_ema_arguments, add_engine_argument
 from stvit.pretrained.model_cards import (
     BundledCard,
     CardTask,
@@ -74,6 +75,7 @@ class EvaluatedModel:
         class_names: in the order of the outputs, where they are known.
         origin: name, options and weights, as plain data.
         published: what its record or card says that it reaches, one line.
+        engine: that runs the network.
     """
 
     network: Any
@@ -82,6 +84,7 @@ class EvaluatedModel:
     class_names: tuple[str, ...] | None
     origin: dict[str, Any]
     published: str
+    engine: str
 
     @property
     def source(self) -> Source:
@@ -101,6 +104,7 @@ def add_common_arguments(parser: argparse.ArgumentParser, default_precision: str
     add("--num-classes", type=positive, metavar="N", help="classes of the checkpoint (default: the model's)")
     add("--device", default="cuda" if torch.cuda.is_available() else "cpu", choices=["cpu", "cuda"])
     add("--precision", default=default_precision, choices=PRECISIONS)
+    add_engine_argument(parser, "eager", [name for name in ENGINES if name != "auto"])
     add("--results", "--resume", type=Path, metavar="FILE", help="results by sample (MODEL.BENCHMARK.jsonl)")
     add("--output", type=Path, metavar="FILE", help="figures as JSON (the results' name with .metrics.json)")
     add("--limit", type=positive, metavar="N", help="the first N samples alone")
@@ -156,12 +160,13 @@ def load_model(options: argparse.Namespace, task: CardTask) -> EvaluatedModel:
     found = task_of(network)
     check_task(name, card.task if card else found, found, task)
     network = network.to(options.device, PRECISIONS[options.precision]).requires_grad_(False)
-    origin = {"model": name, "options": dict(options.option), "precision": options.precision, **origin}
+    engine = options.engine or "eager"
+    origin = {"model": name, "options": dict(options.option), "precision": options.precision, "engine": engine, **origin}
     class_names = card.classes if card else trained_classes(options.checkpoint)
     if class_names == numbered_classes(network.num_classes):  # numbers are no names to match
         class_names = None
     published = measured_by_card(options.record) if card else in_the_paper(record(name), network.num_classes)
-    return EvaluatedModel(network, name, card, class_names, origin, published)
+    return EvaluatedModel(network, name, card, class_names, origin, published, engine)
 
 
 def trained_classes(checkpoint: Path | None) -> tuple[str, ...] | None:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from stvit.class_names import ADE20K_CLASSES
 from stvit.errors import UserError
+from stvit.predict.engines import Engine
 from stvit.predict.load import test_scale
 from stvit.predict.media import DECODE_ERRORS, picture_suffixes
 from stvit.segmentation import IGNORE_INDEX, SlidingWindow
@@ -71,7 +72,8 @@ class SegmentBenchmark:
         window = options.window
         self.origin = {**model.origin, **self.how, "window": window, "images": str(folder)}
         self.origin |= {"annotations": str(options.annotations), "zero_is_a_class": options.zero_is_a_class}
-        self.how["window"] = SlidingWindow(*window) if window else None
+        engine = Engine(model.network, model.engine, wait=True)
+        self.how |= {"window": SlidingWindow(*window) if window else None, "run": lambda images: engine(images).outputs}
 
     def results(self, todo: Sequence[Id]) -> Iterator[tuple[Id, Any]]:
         """The confusion matrix of each picture, its entries above zero: [number in the matrix, pixels]."""

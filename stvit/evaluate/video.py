@@ -11,13 +11,16 @@ from typing import Any
 import torch
 
 from stvit.errors import UserError
-from stvit.predict.clips import Sampling, classify_views, clip_indices, make_views
+from stvit.predict.clips import ClipClassifier, Sampling, clip_indices, make_views
+from stvit.pretrained.model_cards import numbered_classes
 from stvit.training.datasets.clips import VideoFile, read_list
 
 from .classify import TOP, accuracy
 from .data import EvaluationError
 from .results import Id
 from .run import EvaluatedModel
+
+VIEWS_AT_ONCE = 4
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -57,6 +60,9 @@ class VideoBenchmark:
         self.ids = list(self.paths)
         self.labels = dict(zip(self.ids, (label for _, label in videos), strict=True))
         self.sampling = Sampling(card.frames, card.stride, card.input_size) if card else Sampling()
+        names = model.class_names or numbered_classes(model.network.num_classes)
+        how = {"sampling": self.sampling, "engine": model.engine, "wait": True}
+        self.classifier = ClipClassifier(model.network, classes=names, **how)
         self.origin = {**model.origin, "list": str(options.list), "views": list(options.views)}
         self.origin |= {"sampling": asdict(self.sampling)}
 
@@ -70,9 +76,9 @@ class VideoBenchmark:
             except UserError as error:
                 yield name, EvaluationError(f"{name}: {error.problem}", error.next_step)
                 continue
-            with torch.inference_mode():
-                probabilities = classify_views(self.model.network, make_views(frames, places, crops, how.size))
-            yield name, probabilities.topk(min(TOP, len(probabilities))).indices.tolist()
+            views = make_views(frames, places, crops, how.size)
+            found = self.classifier.classify_views(views, VIEWS_AT_ONCE).scores
+            yield name, torch.from_numpy(found).topk(min(TOP, len(found))).indices.tolist()
 
     def metrics(self, finished: Mapping[Id, list[int]]) -> dict[str, Any]:
         """See :func:`stvit.evaluate.classify.accuracy`."""

@@ -12,6 +12,7 @@ import argparse
 import json
 import os
 import sys
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from glob import glob
@@ -32,7 +33,7 @@ from stvit.shell import positive, unknown_model
 from .classifier import Classifier
 from .detector import Detector
 from .device import compute_in_one_place, keep_freed_memory
-from .load import PRECISIONS, Source, add_ema_arguments, classes_of, load_network, test_scale
+from .load import PRECISIONS, Source, add_ema_arguments, add_engine_argument, classes_of, load_network, test_scale
 from .media import FORMATS, MediaError, SourceImage, picture_suffixes, read_image
 from .results import Classification, DetectionResult, SegmentationResult
 from .segmenter import Segmenter
@@ -43,6 +44,7 @@ MODELS = {
     "segment": "stvit_r_swin_small_upernet",
 }
 JPEG_QUALITY = 90
+MANY = 50  # pictures, from which on a graph is worth being made beside them
 Result = Classification | DetectionResult | SegmentationResult
 
 
@@ -60,6 +62,7 @@ def main(arguments: list[str] | None = None) -> int:
             print(f"{name}: {_why_missing(name)}", file=sys.stderr)
         if not pictures:
             return 1
+        options.engine = options.engine or ("auto" if len(pictures) >= MANY else "eager")
         overlays = overlay_paths(options.overlay, pictures) if options.overlay else [None] * len(pictures)
         failed = len(missing) + report(options, build_predictor(options), pictures, overlays)
         if failed:
@@ -103,6 +106,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     add("--least-score", type=float, default=SHOWN_SCORE, help="of the objects that are told (%(default)s)")
     add("--device", default="cuda" if torch.cuda.is_available() else "cpu", choices=["cpu", "cuda"])
     add("--precision", choices=PRECISIONS, help="(default: the device's fastest)")
+    add_engine_argument(parser, f"eager, and auto for {MANY} pictures and more")
     options = parser.parse_args(arguments)
     name = options.model or (options.record.model if options.record else MODELS[options.task or "classify"])
     if not is_model(name):
@@ -211,14 +215,15 @@ class Predictor:
         drawn_regions = options.overlay and (self.kind == "classify" or not self._predicts)
         self._regions = "last" if drawn_regions else "none"
         classes = classes_of(source, network)
+        engine = {"engine": options.engine, "wait": options.engine != "auto"}
         if self.kind == "classify":
-            self._predictor: Classifier | Detector | Segmenter = Classifier(network, classes=classes)
+            self._predictor: Classifier | Detector | Segmenter = Classifier(network, classes=classes, **engine)
         elif self.kind == "detect":
-            self._predictor = Detector(network, classes=classes, proposals=options.proposals)
+            self._predictor = Detector(network, classes=classes, proposals=options.proposals, **engine)
             self._scale = tuple(options.scale or test_scale(source))
         else:
             scale = tuple(options.scale or test_scale(source))
-            self._predictor = Segmenter(network, classes=classes, scale=scale)
+            self._predictor = Segmenter(network, classes=classes, scale=scale, **engine)
 
     def __call__(self, pixels: np.ndarray) -> Result:
         """Predict on a picture (H, W, 3) uint8 RGB."""
@@ -303,7 +308,7 @@ def report(
     Raises:
         BadOutput: an overlay cannot be written.
     """
-    failed = 0
+    failed, answered = 0, Counter[str]()
     steps = tqdm(total=len(pictures), unit="picture", file=sys.stderr, disable=len(pictures) < 2, leave=False)
     with steps:
         for path, overlay in zip(pictures, overlays, strict=True):
@@ -313,25 +318,29 @@ def report(
                 tqdm.write(f"{path}: {error}", file=sys.stderr)
                 failed += 1
             else:
-                _answer(options, predict, path, source, overlay)
+                answered[_answer(options, predict, path, source, overlay)] += 1
             steps.update()
+    if options.engine != "eager":
+        print("Answered by " + ", ".join(f"{name} ({n})" for name, n in answered.items()) + ".", file=sys.stderr)
     return failed
 
 
 def _answer(
     options: argparse.Namespace, predict: Predictor, path: Path, source: SourceImage, overlay: Path | None
-) -> None:
+) -> str:
+    """Returns the engine that answered."""
     result = predict(source.pixels)
     values = predict.values(result)
     if overlay:
         write_picture(overlay, predict.draw(source.pixels, result))
     if options.json:
-        size = {"size_hw": list(source.pixels.shape[:2]), "note": source.note}
+        size = {"size_hw": list(source.pixels.shape[:2]), "note": source.note, "engine": result.engine}
         text = json.dumps({"picture": str(path), "model": predict.label, **size, **values}, ensure_ascii=False)
     else:
         text = f"{path}\n{predict.words(values)}"
     tqdm.write(text, file=sys.stdout)
     sys.stdout.flush()
+    return result.engine
 
 
 def write_picture(path: Path, pixels: np.ndarray) -> None:

@@ -30,6 +30,7 @@ class Classifier:
         classes: names in the order of its logits; by default those of ImageNet.
         compute: runs it on its device, one caller at a time; by default one of its own.
         engine: that runs it, see :data:`stvit.predict.engines.ENGINES`; its graphs also return all regions.
+        wait: make graphs before the first answer, instead of in the background.
 
     Attributes:
         engine: runs the network alone.
@@ -43,13 +44,14 @@ class Classifier:
         classes: Sequence[str] | None = None,
         compute: Compute | None = None,
         engine: str = "eager",
+        wait: bool = False,
     ) -> None:
         self.network = network
         self.preprocessing = preprocessing or Preprocessing.of(getattr(network, "pretrained_cfg", {}))
         self.classes = imagenet_classes() if classes is None else classes
         self.device = next(network.parameters()).device
         self.compute = compute or Compute(self.device)
-        self.engine = Engine(network, engine, regions="attention", compute=self.compute)
+        self.engine = Engine(network, engine, regions="attention", compute=self.compute, wait=wait)
 
     def __call__(self, pixels: np.ndarray, *, regions: Wanted = "attention") -> Classification:
         """Classify a picture (H, W, 3) uint8 RGB."""

@@ -140,19 +140,6 @@ def average_views(logits: Tensor) -> Tensor:
     return logits.softmax(dim=-1).mean(dim=0)
 
 
-def classify_views(model: nn.Module, views: Tensor, batch_size: int = 4) -> Tensor:
-    """Probabilities (classes,) of the video that all the views (V, 3, T, H, W) are of.
-
-    Args:
-        model: a clip classifier; views are moved to its device and precision, ``batch_size`` at a time.
-        views: see :func:`make_views`.
-        batch_size: views in one forward pass.
-    """
-    weight = next(model.parameters())
-    logits = [model(part.to(weight.device, weight.dtype)) for part in views.split(batch_size)]
-    return average_views(torch.cat(logits).float())
-
-
 def _check_positive(**numbers: int) -> None:
     for name, number in numbers.items():
         if number < 1:
@@ -168,6 +155,7 @@ class ClipClassifier:
         classes: names, in the order of its logits.
         compute: runs it on its device, one caller at a time; by default one of its own.
         engine: that runs it, see :data:`stvit.predict.engines.ENGINES`.
+        wait: make graphs before the first answer, instead of in the background.
 
     Attributes:
         engine: runs the network alone.
@@ -184,13 +172,14 @@ class ClipClassifier:
         classes: Sequence[str] = KINETICS400_CLASSES,
         compute: Compute | None = None,
         engine: str = "eager",
+        wait: bool = False,
     ) -> None:
         if len(classes) != network.num_classes:
             raise ValueError(f"the model has {network.num_classes} classes, but {len(classes)} names were given")
         self.network, self.classes, self.sampling = network, classes, sampling or Sampling()
         self.device = next(network.parameters()).device
         self.compute = compute or Compute(self.device)
-        self.engine = Engine(network, engine, regions="assignment", compute=self.compute)
+        self.engine = Engine(network, engine, regions="assignment", compute=self.compute, wait=wait)
 
     def classify(self, frames: Sequence[Tensor], *, regions: Wanted = "none", lap: Lap = no_lap) -> ClipClassification:
         """Classify a window.
@@ -214,9 +203,9 @@ class ClipClassifier:
         shown = [regions[-1] for regions in regions_of_batch(answer.regions, 1) if regions]
         return ClipClassification(probabilities.numpy(), self.classes, answer.engine, tuple(shown))
 
-    def classify_views(self, views: Tensor) -> ClipClassification:
-        """Classify a whole clip by the papers' views (V, 3, T, H, W), see :func:`make_views`; the device is
-        held for one at a time."""
-        answers = [self.engine(view.to(self.device)) for view in views.split(1)]
+    def classify_views(self, views: Tensor, at_once: int = 1) -> ClipClassification:
+        """Classify a whole clip by the papers' views (V, 3, T, H, W), see :func:`make_views`; the device is held for a
+        number of them at once."""
+        answers = [self.engine(part.to(self.device)) for part in views.split(at_once)]
         probabilities = average_views(torch.cat([answer.outputs.float() for answer in answers]))
         return ClipClassification(probabilities.cpu().numpy(), self.classes, answers[-1].engine)

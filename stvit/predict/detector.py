@@ -31,6 +31,7 @@ class Detector:
             which is 1000 in the published detectors. The time of the heads is in proportion to them.
         compute: runs it on its device, one caller at a time; by default one of its own.
         engine: that runs backbone and feature pyramid, see :data:`stvit.predict.engines.ENGINES`.
+        wait: make graphs before the first answer, instead of in the background.
 
     Attributes:
         engine: runs backbone and feature pyramid alone.
@@ -47,6 +48,7 @@ class Detector:
         proposals: int | None = None,
         compute: Compute | None = None,
         engine: str = "eager",
+        wait: bool = False,
     ) -> None:
         self.network, self.classes = network, classes
         self.proposals = network.num_proposals if proposals is None else proposals
@@ -55,7 +57,7 @@ class Detector:
         weight = next(network.parameters())
         self.device, self._precision = weight.device, weight.dtype
         self.compute = compute or Compute(self.device)
-        self.engine = Engine(FeaturePyramid(network), engine, regions="assignment", compute=self.compute)
+        self.engine = Engine(FeaturePyramid(network), engine, regions="assignment", compute=self.compute, wait=wait)
 
     def __call__(
         self,

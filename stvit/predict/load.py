@@ -27,6 +27,7 @@ from stvit.segmentation import upernet
 
 from .classifier import imagenet_classes
 from .device import best_precision
+from .engines import ENGINES
 
 Kind = Literal["classify", "detect", "segment", "video"]
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -104,6 +105,19 @@ def add_ema_arguments(parser: argparse.ArgumentParser) -> None:
     ema = parser.add_mutually_exclusive_group()
     ema.add_argument("--use-ema", action="store_true", default=None, help="averaged weights of --checkpoint")
     ema.add_argument("--no-ema", dest="use_ema", action="store_false", help="the others, where it holds both")
+
+
+def add_engine_argument(parser: argparse.ArgumentParser, default: str, choices: Sequence[str] = ENGINES) -> None:
+    """Give a command ``--engine``; ``engine`` is ``None`` without it.
+
+    Args:
+        default: which engine that stands for, in words.
+    """
+    what = (
+        "what runs the network. auto goes on in eager while a graph is made and measured; any other is made before the "
+        f"first answer, which takes up to a minute once for a model and an input size (default: {default})"
+    )
+    parser.add_argument("--engine", choices=choices, help=what)
 
 
 def _published(source: Source, checkpoint: Path | None, pretrained: bool) -> nn.Module:

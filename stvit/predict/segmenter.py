@@ -29,6 +29,7 @@ class Segmenter:
         scale: bounds of the long and the short side of its input, pixels.
         compute: runs it on its device, one caller at a time; by default one of its own.
         engine: that runs backbone and head, see :data:`stvit.predict.engines.ENGINES`.
+        wait: make graphs before the first answer, instead of in the background.
 
     Attributes:
         engine: runs backbone and head alone.
@@ -42,11 +43,12 @@ class Segmenter:
         scale: tuple[int, int],
         compute: Compute | None = None,
         engine: str = "eager",
+        wait: bool = False,
     ) -> None:
         self.network, self.classes, self.scale = network, classes, scale
         self.device = next(network.parameters()).device
         self.compute = compute or Compute(self.device)
-        self.engine = Engine(PixelScores(network), engine, regions="assignment", compute=self.compute)
+        self.engine = Engine(PixelScores(network), engine, regions="assignment", compute=self.compute, wait=wait)
 
     def __call__(
         self,

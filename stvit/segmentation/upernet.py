@@ -7,7 +7,7 @@ against 49.3 and 49.7 of full-token Swin, at 34 and 60 against 49 and 87 G multi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -184,6 +184,7 @@ class UperNet(RecomputedLayers, nn.Module):
         ratios: Sequence[float] = (1.0,),
         flip: bool = False,
         window: SlidingWindow | None = None,
+        run: Callable[[Tensor], Tensor] | None = None,
     ) -> Tensor:
         """Label every pixel of a picture.
 
@@ -194,6 +195,7 @@ class UperNet(RecomputedLayers, nn.Module):
                 :data:`stvit.segmentation.score_maps.PUBLISHED_RATIOS`.
             flip: also run mirrored.
             window: run on overlapping crops instead of the whole picture.
+            run: what runs the model: normalised images (1, 3, h, w) -> logits (1, K, h, w); by default itself.
 
         Returns:
             (H, W) int64 on the CPU, classes from 0.
@@ -204,8 +206,10 @@ class UperNet(RecomputedLayers, nn.Module):
         if self.training:
             raise ValueError("the model is in training mode; call eval() before predict()")
 
+        run = run or self
+
         def network(copy: Tensor) -> Tensor:
-            return sliding_logits(self, copy, window) if window else self(copy)
+            return sliding_logits(run, copy, window) if window else run(copy)
 
         if tuple(ratios) == (1.0,) and not flip:
             scores = network(self.prepare(image, scale)).float()

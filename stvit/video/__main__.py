@@ -53,6 +53,8 @@ def main(arguments: list[str] | None = None) -> int:
         stop.set()
         print("\nStopped; nothing is left of the new clip.", file=sys.stderr)
         return 130
+    if isinstance(task, AnnotateTask):
+        print("Frames by engine: " + ", ".join(f"{name} {n}" for name, n in task.engines.items()), file=sys.stderr)
     print(f"\nSaved {options.target}.", file=sys.stderr)
     return 0
 

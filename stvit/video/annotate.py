@@ -110,6 +110,7 @@ class Annotator:
         """Return a result as plain JSON values; boxes XYXY in pixels of the new clip's frame."""
         result = followed.result
         values: dict[str, Any] = {"model": self._model.label, "model_ms": round(result.model_ms, 2)}
+        values["engine"] = result.engine
         if result.top1:
             values["top1"] = {"label": result.top1[0], "probability": round(result.top1[1], 4)}
         if result.window:

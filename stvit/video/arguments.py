@@ -16,7 +16,16 @@ from stvit.class_names import KINETICS400_CLASSES
 from stvit.predict.classifier import Classifier, imagenet_classes
 from stvit.predict.clips import ClipClassifier, Sampling
 from stvit.predict.detector import Detector
-from stvit.predict.load import PRECISIONS, BadClasses, Source, add_ema_arguments, classes_of, load_network, test_scale
+from stvit.predict.load import (
+    PRECISIONS,
+    BadClasses,
+    Source,
+    add_ema_arguments,
+    add_engine_argument,
+    classes_of,
+    load_network,
+    test_scale,
+)
 from stvit.pretrained.model_cards import ModelCard, ModelCardError, read_card
 from stvit.shell import positive, unknown_model
 
@@ -33,9 +42,13 @@ KINDS = {"classify": "classify", "clusters": "classify", "detect": "detect", "ac
 VIEWS = {"1x1": (1, 1), "4x3": (4, 3)}
 
 
-def parse(arguments: list[str] | None, description: str) -> argparse.Namespace:
+def parse(arguments: list[str] | None, description: str, engine: str = "auto") -> argparse.Namespace:
     """Parse the options and add ``sides``: the model and, if there is one, the baseline. Exits with a message where
-    they do not fit."""
+    they do not fit.
+
+    Args:
+        engine: that runs a single model where none is named.
+    """
     parser = _parser(description)
     options = parser.parse_args(arguments)
     if options.task is None:
@@ -49,6 +62,7 @@ def parse(arguments: list[str] | None, description: str) -> argparse.Namespace:
         Source(name or record.model, checkpoint, record, options.use_ema if checkpoint else None)
         for name, checkpoint, record in sides
     ]
+    options.engine = options.engine or ("eager" if len(sides) > 1 else engine)
     problem = next(_problems(options), None)
     if problem:
         parser.error(problem)
@@ -86,6 +100,7 @@ def _parser(description: str) -> argparse.ArgumentParser:
     add("--views", choices=VIEWS, help="classify the whole clip by clips x crops, too (action only)")
     add("--device", default="cuda" if torch.cuda.is_available() else "cpu", choices=["cpu", "cuda"])
     add("--precision", choices=PRECISIONS, help="(default: the device's fastest)")
+    add_engine_argument(parser, "auto for one model, eager beside a baseline and to measure")
     add("--batch-size", type=int, metavar="N", help="of a classifier (default: what suits the device)")
     add("--max-seconds", type=float, default=3600.0, help="longest clip (%(default)s)")
     add("--max-megabytes", type=int, default=4096, help="largest file (%(default)s)")
@@ -138,6 +153,8 @@ def _of_models(options: argparse.Namespace) -> Iterator[str]:
             tasks = [task for task, kind in KINDS.items() if kind == has]
             fitting = f"its --task is {' or '.join(tasks)}" if tasks else "no --task here runs it"
             yield f"{side.name} is no model for --task {options.task}: {fitting}"
+    if options.engine == "auto" and len(options.sides) > 1:
+        yield "two models are compared under the same engine: name it with --engine, not auto"
     if options.baseline_checkpoint and len(options.sides) == 1:
         yield "--baseline-checkpoint is of a baseline: name that with --baseline or --baseline-record"
     if options.baseline_checkpoint and options.random_weights:
@@ -181,17 +198,18 @@ def _build(options: argparse.Namespace, side: Source) -> Model:
     card, predicts = side.card, not options.random_weights
     precision = PRECISIONS[options.precision] if options.precision else None
     network = load_network(side, torch.device(options.device), precision, random=options.random_weights)
+    engine = {"engine": options.engine, "wait": options.engine != "auto"}
     if options.task == "detect":
         scale = tuple(options.scale) if options.scale else test_scale(side)
-        detector = Detector(network, classes=classes_of(side, network), proposals=options.proposals)
+        detector = Detector(network, classes=classes_of(side, network), proposals=options.proposals, **engine)
         return FrameDetector(detector, side.label, scale=scale, predicts=predicts)
     if options.task == "action":
         classes = card.classes if card else _names_in(options.classes, network)
-        window = ClipClassifier(network, sampling=_sampling(options, side), classes=classes)
+        window = ClipClassifier(network, sampling=_sampling(options, side), classes=classes, **engine)
         return WindowClassifier(window, side.label, predicts=predicts)
     classes = classes_of(side, network) if card else imagenet_classes(all_names=False)
     regions = options.task == "clusters"
-    classifier = Classifier(network, classes=classes)
+    classifier = Classifier(network, classes=classes, **engine)
     return FrameClassifier(classifier, side.label, predicts=predicts, regions=regions, batch_size=options.batch_size)
 
 

@@ -93,6 +93,7 @@ class FrameClassifier:
             top1=(best.label, best.probability) if self._predicts else None,
             regions=next(iter(result.regions), None),
             regions_xyxy=result.geometry.input_xyxy,
+            engine=result.engine,
         )
 
 
@@ -149,6 +150,7 @@ class FrameDetector:
             names=result.classes,
             paced_part=BACKBONE if compared else "",
             counted_part=BACKBONE,
+            engine=result.engine,
         )
 
 
@@ -216,7 +218,7 @@ class WindowClassifier:
         best = next(iter(window.ranking(1)), None)
         box = tuple(map(float, (self._left, self._top, self._left + self._side, self._top + self._side)))
         model_ms, pace_ms = window_ms / len(batch), window_ms / self.batch_size
-        answer = FrameResult(model_ms, pace_ms, top1=best, regions_xyxy=box, window=window)
+        answer = FrameResult(model_ms, pace_ms, top1=best, regions_xyxy=box, window=window, engine=result.engine)
         return [replace(answer, regions=self._regions_of(entry.index - first, result)) for entry in batch]
 
     def _regions_of(self, place: int, result: ClipClassification) -> TokenRegions | None:

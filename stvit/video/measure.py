@@ -45,12 +45,14 @@ class Rates:
         end_to_end: frames a second from file to file.
         first_frame_s: from the start to the first new frame, in steps of the reports'.
         busy_ms: by stage, milliseconds of work for a frame; the stages overlap.
+        engine: that ran the model.
     """
 
     alone: list[float] = field(default_factory=list)
     end_to_end: list[float] = field(default_factory=list)
     first_frame_s: list[float] = field(default_factory=list)
     busy_ms: dict[str, list[float]] = field(default_factory=lambda: {stage: [] for stage in STAGES})
+    engine: str = ""
 
     def as_json(self) -> dict[str, Any]:
         """Quartiles over the rounds: first, median, third."""
@@ -63,6 +65,7 @@ class Rates:
         }
         return {
             **{name: _rounded(values) for name, values in rows.items()},
+            "engine": self.engine,
             "busy_ms_per_frame": {stage: _rounded(values) for stage, values in self.busy_ms.items()},
         }
 
@@ -84,6 +87,7 @@ def measure(info: ClipInfo, models: Sequence[Model], rounds: int, limits: Limits
         if counted == 1:
             measured = [Rates() for _ in models]
         for model, frames, rates in zip(models, ready, measured, strict=True):
+            rates.engine = model.infer(frames[0])[0].engine
             rates.alone.append(_alone(model, frames))
             _end_to_end(info.path, target, model, limits, rates)
     return measured
@@ -136,7 +140,7 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error(f"--rounds takes a number from 1 on, not {own.rounds}")
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder) / "new.mp4"
-        options = parse([*others, str(target)], __doc__)
+        options = parse([*others, str(target)], __doc__, engine="eager")
         if options.device == "cpu":
             compute_in_one_place()
         try:
@@ -156,7 +160,8 @@ def main(arguments: list[str] | None = None) -> int:
     }
     for label, rates in figures["models"].items():
         alone, whole, share = (rates[name][1] for name in list(rates)[:3])
-        print(f"{label}: {whole:.1f} frames/s from file to file, {alone:.1f} of the model alone, {share:.2f} of it")
+        pace = f"{whole:.1f} frames/s from file to file, {alone:.1f} of the model alone, {share:.2f} of it"
+        print(f"{label}, {rates['engine']}: {pace}")
     if own.output:
         own.output.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
     return 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from statistics import median
@@ -24,7 +24,11 @@ Pair = tuple[FrameResult, FrameResult]
 
 
 class AnnotateTask:
-    """Draws one model's results on every frame."""
+    """Draws one model's results on every frame.
+
+    Attributes:
+        engines: how many frames so far each engine answered.
+    """
 
     max_side = 1920
 
@@ -34,6 +38,7 @@ class AnnotateTask:
 
     def begin(self, info: ClipInfo, limits: Limits, frame_hw: tuple[int, int]) -> None:
         self._model.begin(frame_hw)
+        self.engines: Counter[str] = Counter()
         self._annotator = Annotator(self._model, info.fps)
 
     def prepare(self, pixels: np.ndarray) -> Any:
@@ -44,6 +49,7 @@ class AnnotateTask:
 
     def draw(self, frame: Frame, result: FrameResult) -> tuple[Iterable[Frame], dict[str, Any]]:
         followed = self._annotator.follow(result)
+        self.engines[result.engine] += 1
         self._annotator.draw(frame.picture.canvas, followed)
         record = {"frame": frame.index, "time_s": round(frame.time_s, 4), **self._annotator.record(followed)}
         return [frame], record

@@ -136,6 +136,7 @@ class FrameResult:
         window: the frames that were classified together; ``None`` where the result is about this frame alone.
         paced_part: part of the model that ``pace_ms`` times, e.g. ``"backbone"``; empty for the whole model.
         counted_part: part of the model that its ``macs`` count.
+        engine: that ran the network.
     """
 
     model_ms: float
@@ -148,6 +149,7 @@ class FrameResult:
     window: Window | None = None
     paced_part: str = ""
     counted_part: str = ""
+    engine: str = "eager"
 
 
 @dataclass(frozen=True)

@@ -249,6 +249,9 @@ class Engine:
         """Let the fastest of the engines at hand serve single images or batches of a shape, as was measured once for
         network, shape and device."""
         names = [name for name in CANDIDATES.get(self._device.type, ()) if not BACKENDS[name]().refusal(self._device)]
+        if not names:
+            self._chosen[_choice_key(shape)] = "eager"
+            return
         device = {"lanes": self.compute.lanes, "processor": torch.backends.cpu.get_cpu_capability()}
         if self._device.type == "cuda":
             device["gpu"] = torch.cuda.get_device_name(self._device)

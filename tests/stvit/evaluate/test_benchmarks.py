@@ -97,6 +97,17 @@ CLASSIFY = ("classify", "--workers", "0", "--batch-size", "2")
 
 
 @pytest.mark.filterwarnings("ignore:.*files are no pictures")
+def test_results_under_another_engine_are_results_of_their_own(run, folder: Path, direct: None, capsys) -> None:
+    arguments = (*CLASSIFY, "--images", str(folder), "--engine", "openvino")
+    code, report = run(ByRed(), *arguments)
+    assert code == 0 and report["engine"] == "openvino" and report["top1"] == pytest.approx(100 * 10 / 12)
+    assert run(ByRed(), *arguments[:-2])[0] == 1
+    assert "engine" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        run(ByRed(), *arguments[:-1], "auto")
+
+
+@pytest.mark.filterwarnings("ignore:.*files are no pictures")
 def test_a_classifier_on_a_folder(run, folder: Path, capsys) -> None:
     code, report = run(ByRed(), *CLASSIFY, "--images", str(folder))
     assert code == 0 and report["images"] == 12
@@ -275,6 +286,7 @@ def test_a_segmenter(run, scenes: Path) -> None:
     # class 0: 16 right, 32 predicted there wrongly; class 1: 64 right of 96
     assert code == 0 and report["pixel_accuracy"] == pytest.approx(100 * 80 / 112)
     assert report["iou_by_class"] == pytest.approx({"0": 100 * 16 / 48, "1": 100 * 64 / 96})
+    assert callable(model.how.pop("run"))
     assert report["mIoU"] == pytest.approx(50) and model.how == {"scale": (2048, 512), "window": None}
 
 

@@ -13,10 +13,11 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import save_file
-from torch import nn
+from torch import Tensor, nn
 
 import stvit
 from stvit.detection.detections import Detections
+from stvit.detection.preprocess import PreparedImage
 from stvit.evaluate import __main__ as command
 from stvit.evaluate import run as run_module
 from stvit.evaluate.coco import encode_mask
@@ -67,9 +68,14 @@ class Scripted(nn.Module):
         super().__init__()
         self.scenes, self.shift, self.stop_at = scenes, shift, stop_at
         self.seen: list[int] = []
+        self.unused, self.backbone, self.neck = nn.Parameter(torch.zeros(1)), nn.Identity(), nn.Identity()
 
-    def predict(self, image: np.ndarray, scale: tuple[int, int], proposals: int) -> Detections:
-        number = int(image[0, 0, 0])
+    def prepare(self, image: np.ndarray, scale: tuple[int, int]) -> PreparedImage:
+        hw = image.shape[:2]
+        return PreparedImage(torch.from_numpy(image).float().permute(2, 0, 1)[None], hw, torch.ones(4), hw)
+
+    def predict(self, features: list[Tensor], prepared: PreparedImage, *how: object) -> Detections:
+        number = int(features[0][0, 0, 0])
         if number == self.stop_at:
             raise KeyboardInterrupt
         self.seen.append(number)
@@ -80,7 +86,9 @@ class Scripted(nn.Module):
         for mask, (_, _, half) in zip(masks, things, strict=True):
             mask[:, 14 if half else 28 :] = 0
         scores = torch.linspace(0.9, 0.5, len(things))
-        return Detections(boxes, scores, torch.tensor([c for c, _, _ in things]).long(), masks, image.shape[:2])
+        return Detections(boxes, scores, torch.tensor([c for c, _, _ in things]).long(), masks, prepared.source_hw)
+
+    detect = predict  # the first tells the command that it is a detector
 
 
 @pytest.fixture

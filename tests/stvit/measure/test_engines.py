@@ -11,8 +11,6 @@ from torch import Tensor, nn
 
 from stvit.measure.__main__ import main
 from stvit.measure.engines import compare_engines, engines_table
-from stvit.predict.engines import engine as engine_module
-from stvit.predict.engines.backends import Backend
 
 
 class Network(nn.Module):
@@ -24,22 +22,14 @@ class Network(nn.Module):
         return self.layer(images.mean((2, 3)))
 
 
-class Direct(Backend):
-    name = "openvino"
-
-    def runner(self, graph: nn.Module, shape: tuple[int, ...]):
-        return graph
-
-
 @pytest.fixture
 def models() -> dict[str, nn.Module]:
     return {"small": Network(2).eval(), "large": Network(8).eval()}
 
 
 def test_every_model_under_every_engine_stands_beside_its_baseline_and_eager(
-    models: dict[str, nn.Module], monkeypatch: pytest.MonkeyPatch
+    models: dict[str, nn.Module], direct: None
 ) -> None:
-    monkeypatch.setitem(engine_module.BACKENDS, "openvino", Direct)
     with torch.inference_mode():
         found = compare_engines(models, ["eager", "openvino"], input_shape=(3, 8, 8), batch_sizes=(1, 2), rounds=3)
     rows = {(row.model, row.engine, row.batch_size): row for row in found.rows}

@@ -6,8 +6,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from stvit.predict.clips import (
+    ClipClassifier,
     average_views,
-    classify_views,
     clip_indices,
     crop_squares,
     make_views,
@@ -121,6 +121,7 @@ class MeanOfChannels(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
+        self.num_classes = 3
         self.weight = nn.Parameter(torch.ones(()).bfloat16())
         self.seen: list[int] = []
 
@@ -131,8 +132,9 @@ class MeanOfChannels(nn.Module):
 
 def test_views_pass_the_model_in_batches_of_its_precision():
     model, views = MeanOfChannels(), torch.randn(5, 3, 2, 4, 4)
-    with torch.inference_mode():
-        probabilities = classify_views(model, views, batch_size=2)
+    probabilities = torch.from_numpy(
+        ClipClassifier(model, classes=tuple("abc")).classify_views(views, at_once=2).scores
+    )
     assert model.seen == [2, 2, 1] and probabilities.dtype == torch.float32
     expected = views.bfloat16().mean(dim=(2, 3, 4)).float().softmax(-1).mean(0)
     torch.testing.assert_close(probabilities, expected, atol=1e-2, rtol=0)

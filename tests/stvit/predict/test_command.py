@@ -59,6 +59,50 @@ def test_json_lines_are_all_of_standard_output(bundled: Path, photos: Path, caps
     assert all(len(entry["predictions"]) == 5 and entry["model"] == "garments_stvit_deit" for entry in entries)
 
 
+@pytest.mark.parametrize(
+    ("task", "card"),
+    [
+        ("classify", "garments_stvit_deit"),
+        ("detect", "garments_detect_stvit_r"),
+        ("segment", "garments_segment_stvit_r"),
+    ],
+)
+def test_a_named_engine_answers_and_is_told(
+    task: str, card: str, bundled: Path, photos: Path, direct: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = [str(photos / "0.png"), "--json", "--precision", "float32", "--random-weights", *by_card(bundled, card)]
+    answers = []
+    for engine in ("eager", "openvino"):
+        assert main([*arguments, "--engine", engine]) == 0
+        printed = capsys.readouterr()
+        answers.append(json.loads(printed.out))
+        assert answers[-1].pop("engine") == engine
+        assert ("Answered by openvino (1)." in printed.err) == (engine == "openvino")
+    assert answers[0] == answers[1]
+
+
+def test_an_engine_that_is_not_installed_leaves_eager_and_one_line(
+    photos: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    assert main([str(photos), "--json", "--engine", "openvino", *TINY]) == 0
+    assert [json.loads(line)["engine"] for line in capsys.readouterr().out.splitlines()] == ["eager"] * 3
+    assert len(caplog.records) == 1 and "pip install" in caplog.text
+
+
+def test_many_pictures_are_worth_a_graph_and_few_are_not(
+    photos: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([str(photos), *TINY]) == 0
+    assert "Answered by" not in capsys.readouterr().err
+    monkeypatch.setattr("stvit.predict.__main__.MANY", 3)
+    assert main([str(photos), *TINY]) == 0
+    assert "Answered by eager (3)." in capsys.readouterr().err
+
+
 def test_a_pattern_a_folder_and_a_file_name_each_picture_once(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
     names = [str(photos / "1.png"), str(photos / "*.png"), str(photos)]
     assert main([*names, "--json", *TINY]) == 0

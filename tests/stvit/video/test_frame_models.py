@@ -200,6 +200,20 @@ def test_the_command_line_makes_a_clip_and_records(tmp_path: Path, capsys: pytes
     assert len(frames_of(tmp_path / "b.mp4")) == len((tmp_path / "b.jsonl").read_text().splitlines()) == 5
 
 
+def test_every_frame_names_the_engine_that_answered(
+    tmp_path: Path, direct: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source, records = make_clip(tmp_path / "a.mp4", 5, (120, 200)), tmp_path / "b.jsonl"
+    arguments = [str(source), str(tmp_path / "b.mp4"), "--random-weights", "--device", "cpu", "--records", str(records)]
+    arguments += ["--model", "stvit_deit_tiny_patch16_224", "--task", "clusters"]
+    assert main([*arguments, "--engine", "openvino"]) == 0
+    assert {json.loads(line)["engine"] for line in records.read_text().splitlines()} == {"openvino"}
+    assert "Frames by engine: openvino 5" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main([*arguments, "--engine", "auto", "--baseline", "deit_tiny_patch16_224"])
+    assert "under the same engine" in capsys.readouterr().err
+
+
 def test_the_command_line_names_what_is_wrong(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "a.mp4").write_text("words")
     arguments = [

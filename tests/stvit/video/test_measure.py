@@ -57,6 +57,7 @@ def test_the_command_measures_model_and_baseline_and_leaves_no_clip(
     assert capsys.readouterr().out.count("frames/s from file to file") == 2
     figures = json.loads((tmp_path / "f.json").read_text())
     assert list(figures["models"]) == ["stvit_deit_tiny_patch16_224", "deit_tiny_patch16_224"]
+    assert {model["engine"] for model in figures["models"].values()} == {"eager"}
     assert figures["clip"]["size_hw"] == list(probe(clip, Limits()).source_hw)
     assert {path.name for path in tmp_path.iterdir()} == {"a.mp4", "f.json"}
 

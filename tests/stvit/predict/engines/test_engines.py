@@ -68,6 +68,7 @@ def cache(tmp_path: Path) -> GraphCache:
 @pytest.fixture
 def stub(monkeypatch: pytest.MonkeyPatch) -> type[Stub]:
     monkeypatch.setitem(engine_module.BACKENDS, "openvino", Stub)
+    monkeypatch.setattr(engine_module, "CANDIDATES", {"cpu": ("openvino",)})
     monkeypatch.setattr(Stub, "made", 0)
     return Stub
 
