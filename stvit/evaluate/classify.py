@@ -63,12 +63,12 @@ class ClassifyBenchmark:
             samples, self.class_names = labelled_shards(options.shards, model.network.num_classes), model.class_names
         self.labels: dict[Id, int] = dict(samples[: options.limit])
         self.ids = list(self.labels)
+        self.engine = Engine(model.network, model.engine, wait=True)
         self.origin = {**model.origin, "data": [str(one) for one in options.shards or [options.images]]}
 
     def results(self, todo: Sequence[Id]) -> Iterator[tuple[Id, Any]]:
         """The best five classes, best first."""
         device = next(self.model.network.parameters()).device
-        engine = Engine(self.model.network, self.model.engine, wait=True)
         how = Preprocessing.of(self.model.network.pretrained_cfg)
         if self.options.images:
             pictures: Dataset = FilePictures(self.options.images, todo, how)
@@ -79,7 +79,7 @@ class ClassifyBenchmark:
             readable = [(name, picture) for name, picture in samples if isinstance(picture, Tensor)]
             yield from ((name, problem) for name, problem in samples if not isinstance(problem, Tensor))
             if readable:
-                logits = engine(torch.cat([picture for _, picture in readable]).to(device)).outputs.float()
+                logits = self.engine(torch.cat([picture for _, picture in readable]).to(device)).outputs.float()
                 best = logits.topk(min(TOP, self.model.network.num_classes)).indices
                 yield from zip([name for name, _ in readable], best.tolist(), strict=True)
 

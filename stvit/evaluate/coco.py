@@ -67,6 +67,7 @@ class CocoBenchmark:
         names = numbered_classes(model.network.num_classes)  # results have numbers
         how = {"proposals": self.proposals, "engine": model.engine, "wait": True}
         self.detector = Detector(model.network, classes=names, **how)
+        self.engine = self.detector.engine
         self.origin = {**model.origin, "scale": self.scale, "proposals": self.proposals}
         self.origin |= {"annotations": annotations.sha256, "categories": self.categories}
 

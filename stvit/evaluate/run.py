@@ -17,7 +17,7 @@ from torch import nn
 
 from stvit.checkpoint import CheckpointError
 from stvit.factory import create_model
-from stvit.predict.engines import ENGINES
+from stvit.predict.engines import ENGINES, Engine
 from stvit.predict.load import PRECISIONS, Source, add_ema_arguments, add_engine_argument
 from stvit.pretrained.model_cards import (
     BundledCard,
@@ -44,11 +44,13 @@ class Benchmark(Protocol):
         origin: what the results depend on, as plain data.
         noun: of the samples, plural.
         ids: of all samples, each once.
+        engine: runs the model.
     """
 
     origin: dict[str, Any]
     noun: str
     ids: Sequence[Id]
+    engine: Engine
 
     def results(self, todo: Sequence[Id]) -> Iterator[tuple[Id, Any]]:
         """Run the model on samples; yields the result of each as plain data, or the EvaluationError or UserError that
@@ -161,7 +163,8 @@ def load_model(options: argparse.Namespace, task: CardTask) -> EvaluatedModel:
     check_task(name, card.task if card else found, found, task)
     network = network.to(options.device, PRECISIONS[options.precision]).requires_grad_(False)
     engine = options.engine or "eager"
-    origin = {"model": name, "options": dict(options.option), "precision": options.precision, "engine": engine, **origin}
+    how = {"options": dict(options.option), "precision": options.precision, "engine": engine}
+    origin = {"model": name, **how, **origin}
     class_names = card.classes if card else trained_classes(options.checkpoint)
     if class_names == numbered_classes(network.num_classes):  # numbers are no names to match
         class_names = None
@@ -298,6 +301,10 @@ def run(benchmark: Benchmark, options: argparse.Namespace, published: str) -> bo
         raise EvaluationError(left_out)
     metrics = benchmark.metrics(finished)
     report = {**benchmark.origin, benchmark.noun: len(finished), "unusable": unusable, **metrics}
+    answered = benchmark.engine.answered
+    if others := [name for name in answered if name != benchmark.origin["engine"]]:
+        report["batches_answered_by"] = dict(answered)
+        print(f"\n{answered[others[0]]} of {answered.total()} batches were answered by {others[0]}.", file=sys.stderr)
     options.output.parent.mkdir(parents=True, exist_ok=True)
     options.output.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     print(f"\n{benchmark.table(metrics)}\n\n{published}\nSaved in {options.output}.")

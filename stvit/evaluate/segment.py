@@ -72,8 +72,9 @@ class SegmentBenchmark:
         window = options.window
         self.origin = {**model.origin, **self.how, "window": window, "images": str(folder)}
         self.origin |= {"annotations": str(options.annotations), "zero_is_a_class": options.zero_is_a_class}
-        engine = Engine(model.network, model.engine, wait=True)
-        self.how |= {"window": SlidingWindow(*window) if window else None, "run": lambda images: engine(images).outputs}
+        self.engine = Engine(model.network, model.engine, wait=True)
+        run = {"run": lambda images: self.engine(images).outputs}
+        self.how |= {"window": SlidingWindow(*window) if window else None, **run}
 
     def results(self, todo: Sequence[Id]) -> Iterator[tuple[Id, Any]]:
         """The confusion matrix of each picture, its entries above zero: [number in the matrix, pixels]."""

@@ -63,6 +63,7 @@ class VideoBenchmark:
         names = model.class_names or numbered_classes(model.network.num_classes)
         how = {"sampling": self.sampling, "engine": model.engine, "wait": True}
         self.classifier = ClipClassifier(model.network, classes=names, **how)
+        self.engine = self.classifier.engine
         self.origin = {**model.origin, "list": str(options.list), "views": list(options.views)}
         self.origin |= {"sampling": asdict(self.sampling)}
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import threading
+from collections import Counter
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -77,6 +78,7 @@ class Engine:
 
     Attributes:
         notes: why eager answers instead, one line each.
+        answered: how many batches each engine has answered.
 
     Raises:
         UserError: no engine has that name.
@@ -101,6 +103,7 @@ class Engine:
         self.compute = compute or Compute(self._device)
         self._cache, self._wait = cache or GraphCache(), wait
         self._described: dict[Shape, Described] = {}
+        self.answered: Counter[str] = Counter()
         self._wanted: set[tuple[str, Shape]] = set()  # shapes that a graph is or was made for
         self._runners: dict[tuple[str, Shape], Runner] = {}
         self._chosen: dict[Shape, str] = {}  # by auto, for single images and for batches of a shape
@@ -120,7 +123,9 @@ class Engine:
             images: (B, ...) on the network's device.
             wanted: regions of which layers to return; a network without a trace has none.
         """
-        return self.compute.run(self._answer, images, wanted)
+        answer = self.compute.run(self._answer, images, wanted)
+        self.answered[answer.engine] += 1
+        return answer
 
     def serving(self, shape: Shape) -> str:
         """The engine that would answer a batch of that shape now."""
