@@ -3,9 +3,10 @@
 
 const DARK = "9, 14, 22", GLOW = [255, 176, 72], GLOW_STRENGTH = 0.42;
 const DEPTH_STOPS = [[38, 33, 79], [33, 110, 126], [121, 176, 136], [243, 226, 160]]; // from few layers to all
-const PATTERNS = { // of image tokens that a layer does not process in full: how dark, and what is drawn on them
+const PATTERNS = { // of image tokens that do not go on by themselves: how dark, and what is drawn on them
   dropped: [0.72, (tile, side) => { diagonal(tile, side); }],
   waiting: [0.5, (tile, side) => { tile.arc(side / 2, side / 2, 0.14 * side, 0, 7); tile.fill(); }],
+  fused: [0, (tile, side) => { diagonal(tile, side); tile.moveTo(0, 0); tile.lineTo(side, side); }],
   fast: [0.35, (tile, side) => { tile.moveTo(0.1 * side, side / 2); tile.lineTo(0.6 * side, side / 2); }],
 };
 
@@ -118,20 +119,24 @@ function fillFates(context, layer, grid, unitPixel) { // kept: clear, joined: ti
     return;
   }
   drawTile(context, layer.squares.tile, grid, view.opacity, false);
-  const { xs, ys, columns } = grid;
+  fillWhere(context, layer, grid, (group) => group === DROPPED, layer.fate, unitPixel);
+  if (layer.kind === "fused") fillWhere(context, layer, grid, (group) => joined(layer, group), "fused", unitPixel);
+}
+
+function fillWhere(context, layer, { xs, ys, columns }, wanted, fate, unitPixel) {
   context.beginPath();
   layer.assignment.forEach((group, cell) => {
     const row = Math.floor(cell / columns), column = cell % columns;
-    if (group === DROPPED) context.rect(xs[column], ys[row], xs[column + 1] - xs[column], ys[row + 1] - ys[row]);
+    if (wanted(group)) context.rect(xs[column], ys[row], xs[column + 1] - xs[column], ys[row + 1] - ys[row]);
   });
-  fillFate(context, layer.fate, unitPixel);
+  fillFate(context, fate, unitPixel);
 }
 
 function fillFate(context, fate, unitPixel) { // fills the current path
   const [darkness, draw] = PATTERNS[fate], side = Math.round(8 * unitPixel), tile = document.createElement("canvas");
   Object.assign(tile, { width: side, height: side });
   const inner = tile.getContext("2d");
-  Object.assign(inner, { strokeStyle: "rgba(255, 255, 255, 0.5)", fillStyle: "rgba(255, 255, 255, 0.6)", lineWidth: unitPixel });
+  Object.assign(inner, { strokeStyle: "rgba(255, 255, 255, 0.45)", fillStyle: "rgba(255, 255, 255, 0.55)", lineWidth: unitPixel });
   inner.beginPath();
   draw(inner, side);
   inner.stroke();

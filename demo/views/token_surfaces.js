@@ -11,11 +11,19 @@ function unpack(layer) {
   const unpacked = {
     ...layer, assignment, counts,
     reduces: "fate" in layer,
-    attention: layer.attention ? bytes(layer.attention) : null,
+    attention: layer.attention ? attentionOf(layer) : null,
     rgb: counts.map((_, token) => [...colours.subarray(3 * token, 3 * token + 3)]),
   };
   unpacked.squares = surface(unpacked, ...layer.imageGrid, assignment);
   return unpacked;
+}
+
+function attentionOf({ attention, weakest, strongest, tokens }) { // as it was before it was packed into bytes
+  const levels = bytes(attention), cells = levels.length / tokens;
+  return Float32Array.from(levels, (level, at) => {
+    const token = Math.floor(at / cells);
+    return weakest[token] + ((strongest[token] - weakest[token]) * level) / 255;
+  });
 }
 
 const joined = (layer, group) => group !== DROPPED && layer.counts[group] > 1;
@@ -50,10 +58,10 @@ function smoothOf(layer) {
   const labels = new Int16Array(rows * columns * factor * factor), line = new Float32Array(tokens * columns);
   between(rows, factor).forEach(([above, below, down], y) => {
     for (let token = 0; token < tokens; token += 1) {
-      const scale = layer.strongest[token] / 255, map = token * rows * columns;
+      const map = token * rows * columns;
       for (let column = 0; column < columns; column += 1) {
         const first = layer.attention[map + above * columns + column], second = layer.attention[map + below * columns + column];
-        line[token * columns + column] = scale * (first + down * (second - first));
+        line[token * columns + column] = first + down * (second - first);
       }
     }
     across.forEach(([left, right, on], x) => {
@@ -78,9 +86,10 @@ function byWeight(layer) {
     .sort((a, b) => layer.counts[b] - layer.counts[a] || strength(b) - strength(a));
 }
 
-// What a token looks at, or which squares it was made of: one level in [0, 255] for each square.
+const mapOf = ({ attention, assignment: { length } }, token) => attention.subarray(token * length, (token + 1) * length);
+
+// What a token looks at, or which squares it was made of: one level for each square, 255 where it looks most.
 function looks(layer, token) {
-  const cells = layer.assignment.length;
-  if (layer.attention) return layer.attention.subarray(token * cells, (token + 1) * cells);
+  if (layer.attention) return Uint8Array.from(mapOf(layer, token), (value) => Math.round((255 * value) / (layer.strongest[token] || 1)));
   return Uint8Array.from(layer.assignment, (group) => (group === token ? 255 : 0));
 }

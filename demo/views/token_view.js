@@ -98,18 +98,18 @@ function refreshKinds(layer) {
   if (!layer.reduces) return;
   const entries = Object.entries(fates(layer)).filter(([kind, count]) => count || kind === "kept").map(([kind, count]) => {
     const entry = line("cv-kind " + kind, "", String(count), " " + (FATES[kind]?.[0] ?? kind));
-    if (PATTERNS[kind]) entry.style.setProperty("--pattern", "url(" + patternOf(kind) + ")");
+    if (PATTERNS[kind]) entry.style.setProperty("--pattern", "url(" + patternOf(layer, kind) + ")");
     return entry;
   });
   if (layer.fate === "halted") entries.push(line("tv-depth", "1 layer", "", upTo(layer).length + " layers"));
   find(".cv-kinds").replaceChildren(...entries);
 }
 
-function patternOf(fate) { // as in the picture, for the legend
+function patternOf(layer, fate) { // as in the picture, for the legend
   const swatch = document.createElement("canvas");
   Object.assign(swatch, { width: 36, height: 36 });
   const context = swatch.getContext("2d");
-  context.fillStyle = "rgb(150, 160, 172)";
+  context.fillStyle = fate === "fused" ? "rgb(" + layer.rgb[byWeight(layer)[0]].join(",") + ")" : "rgb(150, 160, 172)";
   context.fillRect(0, 0, 36, 36);
   context.beginPath();
   context.rect(0, 0, 36, 36);
@@ -153,12 +153,12 @@ function refreshReadout() {
       line("cv-hint", "Point at a region or a crop, or use the arrow keys, to see where its token looks."));
     return;
   }
-  const share = ((100 * layer.counts[token]) / cells).toFixed(1) + " %";
+  const map = mapOf(layer, token), share = ((100 * layer.counts[token]) / cells).toFixed(1) + " %";
   find(".cv-readout").replaceChildren(
     line("cv-name", "", "Token " + (token + 1), " · " + place(token, layer.semanticGrid[1])),
     line("cv-fact", "Stands for ", share, " of what the model sees"),
     line("cv-fact", "Strongest attention ", layer.strongest[token].toFixed(3),
-      " on " + place(looks(layer, token).indexOf(255), layer.imageGrid[1]) + " of " + layer.imageGrid.join(" × ")));
+      " on " + place(map.indexOf(Math.max(...map)), layer.imageGrid[1]) + " of " + layer.imageGrid.join(" × ")));
 }
 
 function refresh() {

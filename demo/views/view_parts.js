@@ -91,8 +91,8 @@ function markUntrained(context, width, height, unitPixel) { // grey, and said ac
   context.fillRect(0, 0, width, height);
   context.globalCompositeOperation = "source-over";
   context.translate(width / 2, height / 2);
-  context.rotate(-Math.atan2(height, width) / 2);
-  context.font = "700 " + Math.min(0.2 * width, 96 * unitPixel) + "px system-ui, sans-serif";
+  context.rotate(-Math.PI / 9);
+  context.font = "700 " + Math.min(0.15 * Math.min(width, height), 84 * unitPixel) + "px system-ui, sans-serif";
   Object.assign(context, { textAlign: "center", textBaseline: "middle", lineJoin: "round", lineWidth: 6 * unitPixel });
   context.strokeStyle = "rgba(9, 14, 22, 0.6)";
   context.fillStyle = "rgba(255, 255, 255, 0.92)";

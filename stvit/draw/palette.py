@@ -13,7 +13,7 @@ OUTSIDE_BRIGHTNESS = 0.3  # of what a model does not see
 DROPPED_BRIGHTNESS = 0.25  # of image tokens that go on no more
 TEXT_GROUND_BRIGHTNESS = 0.3
 LINE = (255, 255, 255)
-FUSED = (214, 138, 38)  # image tokens that EViT joins into one
+FUSED = (196, 148, 84)  # image tokens that EViT joins into one
 UNKNOWN = (200, 200, 200)  # an object that the tracker does not follow yet
 
 # Candidate colours in CIELAB: differences lie in lightness first, which everybody sees; muted, so that the picture

@@ -94,11 +94,10 @@ def test_the_browser_gets_maps_that_equal_the_models(predictors: Predictors, pho
     for layer, clusters in zip(payload["layers"], run.model.regions, strict=True):
         assignment = np.frombuffer(b64decode(layer["assignment"]), "<i2").reshape(clusters.image_grid_hw)
         levels = np.frombuffer(b64decode(layer["attention"]), np.uint8).reshape(clusters.attention.shape)
-        strongest = np.array(layer["strongest"])
+        weakest, strongest = (np.array(layer[name])[:, None, None] for name in ("weakest", "strongest"))
         np.testing.assert_array_equal(assignment, clusters.assignment)
-        np.testing.assert_allclose(
-            levels / 255 * strongest[:, None, None], clusters.attention, atol=strongest.max() / 255 + 1e-5
-        )
+        attention = weakest + levels / 255 * (strongest - weakest)
+        np.testing.assert_allclose(attention, clusters.attention, atol=(strongest - weakest).max() / 500)
         assert len(b64decode(layer["colours"])) == layer["tokens"] * 3 == 36 * 3
         assert layer["stage"] == clusters.layer.replace("STGM", "Grouping") and "in the paper" in layer["term"]
     assert cluster_payload(pixels, geometry, run.baseline.regions, "Swin") is None
