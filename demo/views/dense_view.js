@@ -27,8 +27,8 @@ function activeToken() {
 
 function refreshTokenWords() {
   const layer = currentLayer(), token = activeToken(), used = layer.counts.filter((count) => count > 0).length;
-  canvas.setAttribute("aria-label", "Regions of " + layer.counts.length + " semantic tokens" + (view.unit ? ", unit " + view.unit : "") + ", " +
-    layer.name + ". Arrow keys choose a token, Escape lets it go.");
+  canvas.setAttribute("aria-label", "Regions of " + layer.counts.length + " semantic tokens" + (view.unit ? ", block " + view.unit : "") + ", " +
+    layer.stage + ". Arrow keys choose a token, Escape lets it go.");
   if (token === null) {
     find(".cv-readout").replaceChildren(
       line("cv-name", "", used + " of " + layer.counts.length + " tokens", " stand for the " + layer.assignment.length + " image tokens of stage 3"),
@@ -75,7 +75,7 @@ function tokenUnder(u, v) { // at a place in [0, 1]
 const canvas = find(".cv-canvas");
 const picture = new Image();
 const TOKENS = "Semantic tokens", VEIL = "rgba(9, 14, 22, 0.55)";
-const START = { data: null, borders: true, opacity: find(".dv-mix input").value / 100, unit: 0, layer: "STGM 2", pinned: null, hovered: null };
+const START = { data: null, borders: true, opacity: find(".dv-mix input").value / 100, unit: null, layer: "", pinned: null, hovered: null };
 
 // ---- data -------------------------------------------------------------------------------------------------------
 
@@ -94,8 +94,8 @@ function receive() {
   if (!view.data.layers.length) view.mode = own.mode;
   else if (view.data.reason) view.mode = TOKENS;
   else if (before === null || before.reason) view.mode = own.mode;
-  const units = view.data.layers.map((layer) => layer.unit);
-  if (!units.includes(view.unit)) view.unit = Math.max(0, ...units);
+  const first = view.data.layers[view.data.start];
+  if (first && view.data.layers.every((layer) => layer.unit !== view.unit)) Object.assign(view, { unit: first.unit, layer: first.name });
   picture.onload = fit;
   picture.src = view.data.image;
   find(".cv-note").textContent = view.data.note;
@@ -150,9 +150,9 @@ function refreshControls() { // rebuilt only where something has changed, so tha
   find(".dv-mode-choice").hidden = !units.length;
   segments(find(".dv-modes"), [own.mode, TOKENS], view.mode, (mode) => { view.mode = mode; view.hovered = view.pinned = null; refresh(); });
   find(".dv-unit-choice").hidden = units.length < 2;
-  segments(find(".dv-units"), units, view.unit, (unit) => { view.unit = unit; refresh(); });
-  const layers = view.data.layers.filter((layer) => layer.unit === view.unit).map((layer) => layer.name);
-  segments(find(".dv-layers"), layers, currentLayer()?.name, (layer) => { view.layer = layer; refresh(); });
+  chooseBlock(find(".dv-units"), find(".cv-about"), units, view.unit, (unit) => { view.unit = unit; refresh(); });
+  const layers = view.data.layers.filter((layer) => layer.unit === view.unit);
+  chooseStage(find(".dv-layers"), layers, currentLayer(), (layer) => { view.layer = layer.name; refresh(); });
   if (name) [...element.querySelectorAll("input[type=radio]")].find((input) => input.name === name && input.value === value)?.focus();
 }
 
@@ -172,6 +172,7 @@ function paint(target, width, height, unitPixel) {
   context.imageSmoothingQuality = "high";
   context.drawImage(picture, 0, 0, width, height);
   (view.mode === TOKENS ? drawTokens : own.draw)(context, width, height, unitPixel);
+  if (view.data.untrained) markUntrained(context, width, height, unitPixel);
 }
 
 function spotlight(context, mask, [left, top, w, h], width, height) { // all else under a veil, the mask as in the picture

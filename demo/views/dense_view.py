@@ -11,7 +11,7 @@ import numpy as np
 
 from demo.answers import DetectAnswer, SegmentAnswer
 from demo.export import jpeg_bytes
-from demo.views.token_view import HERE, base64, region_layer, script, template
+from demo.views.token_view import HERE, base64, region_layer, script, start_of, template
 from stvit.detection.detections import mask_in_image
 from stvit.draw.classes import class_colours, name_tags
 from stvit.draw.objects import object_colours
@@ -69,6 +69,8 @@ def detect_payload(pixels: np.ndarray, result: DetectAnswer, note: str = "") -> 
         "masks": base64(np.rint(found.mask_probabilities.numpy() * 255).astype(np.uint8).tobytes()) if some else "",
         "maskSide": found.mask_probabilities.shape[-1] if some else 0,
         "cells": [side / TOKEN_STRIDE for side in result.network_hw],
+        "untrained": not some,
+        "start": start_of(result.regions),
         "layers": [region_layer(regions) for regions in result.regions],
     }
 
@@ -126,6 +128,8 @@ def segment_payload(pixels: np.ndarray, result: SegmentAnswer, note: str = "") -
         "note": note,
         "reason": "" if some else f"No weights, so nothing is labelled: {result.weights}",
         "cells": [side / TOKEN_STRIDE for side in result.network_hw],
+        "untrained": not some,
+        "start": start_of(result.regions),
         "layers": [region_layer(regions) for regions in result.regions],
         **(_classes(result, pixels.shape[:2]) if some else {"classes": [], "starts": "", "labels": "", "tags": []}),
     }

@@ -69,15 +69,12 @@ function refreshControls() {
   find(".cv").dataset.state = state;
   const focused = document.activeElement && element.contains(document.activeElement) ? document.activeElement : null;
   const name = focused?.name;
-  const block = (unit) => "Dumbbell unit " + unit + " in the paper: it groups the squares into tokens, processes these, and spreads the result back to the squares";
   find(".cv-unit-choice").hidden = units.length < 2;
-  segments(find(".cv-units"), units, view.unit, (unit) => change({ unit }), String, block);
-  find(".tv-about").textContent = "Block " + view.unit + " of " + units.length + ": group, process, spread back";
+  chooseBlock(find(".cv-units"), find(".cv-about"), units, view.unit, (unit) => change({ unit }));
   const many = layers.length > MOST_SEGMENTS, stepper = find(".cv-step input");
   find(".cv-layer-choice").hidden = many || layers.length < 2;
   find(".cv-step").hidden = !many;
-  segments(find(".cv-layers"), many ? [] : layers, layer, (chosen) => change({ layer: chosen.name }),
-    (entry) => entry.stage, (entry) => entry.term);
+  chooseStage(find(".cv-layers"), many ? [] : layers, layer, (chosen) => change({ layer: chosen.name }));
   Object.assign(stepper, { max: layers.length, value: layers.indexOf(layer) + 1 });
   find(".cv-step output").textContent = layer.name.replace(/^Layer /, "") + " of " + layers.length;
   find(".tv-edge-choice").hidden = layer.reduces;

@@ -83,8 +83,8 @@ def cluster_payload(
       - ``assignment``: base64 of int16, little-endian, one for each image token in raster order: the number of the
         token that stands for it, or -1 where ``fate`` says what became of it.
       - ``colours``: base64 of three bytes, RGB, for each token.
-      - ``attention``: base64 of one byte for each token and image token, from 0 for the token's ``weakest`` attention to
-        255 for its ``strongest``. Only of layers that make semantic tokens.
+      - ``attention``: base64 of one byte for each token and image token, from 0 for the token's ``weakest`` attention
+        to 255 for its ``strongest``. Only of layers that make semantic tokens.
       - ``fate``, only of layers that reduce image tokens; the view's tokens are the image tokens then.
 
     Args:
@@ -131,9 +131,9 @@ def region_layer(regions: TokenRegions) -> dict[str, Any]:
 
 
 def _semantic(clusters: TokenRegions) -> dict[str, Any]:
-    weakest, strongest = clusters.attention.min(axis=(1, 2)), clusters.attention.max(axis=(1, 2))
-    scale = 255.0 / np.maximum(strongest - weakest, np.finfo(np.float32).tiny)
-    levels = np.rint((clusters.attention - weakest[:, None, None]) * scale[:, None, None])
+    weakest, strongest = (pick(clusters.attention, axis=(1, 2)) for pick in (np.min, np.max))
+    spread = np.where(strongest > weakest, strongest - weakest, 1)
+    levels = np.rint((clusters.attention - weakest[:, None, None]) * 255 / spread[:, None, None])
     return {
         **region_layer(clusters),
         "attention": base64(levels.astype(np.uint8).tobytes()),

@@ -54,12 +54,22 @@ function segments(box, entries, chosen, choose, words = String, term = () => "")
   const group = box.className + uid;
   box.replaceChildren(...entries.map((entry) => {
     const label = document.createElement("label"), input = document.createElement("input");
-    Object.assign(input, { type: "radio", name: group, value: String(entry), checked: entry === chosen });
+    Object.assign(input, { type: "radio", name: group, value: words(entry), checked: entry === chosen });
     input.addEventListener("change", () => choose(entry));
     label.title = term(entry);
     label.append(input, textIn("span", words(entry)));
     return label;
   }));
+}
+
+function chooseBlock(box, about, units, chosen, choose) { // among the paper's dumbbell units, in plain words
+  segments(box, units, chosen, choose, String, (unit) => "Dumbbell unit " + unit +
+    " in the paper: it groups the squares into tokens, processes these, and spreads the result back to the squares");
+  about.textContent = "Block " + chosen + " of " + units.length + ": group, process, spread back";
+}
+
+function chooseStage(box, layers, chosen, choose) { // in words, with the paper's term as a tooltip
+  segments(box, layers, chosen, choose, (layer) => layer.stage, (layer) => layer.term);
 }
 
 function textIn(tag, text) {

@@ -143,11 +143,13 @@ def test_pointing_at_an_object_singles_it_out_where_its_box_is(shown: Page) -> N
 def test_semantic_tokens_are_drawn_and_named_over_the_whole_picture(shown: Page) -> None:
     objects = picture_bytes(shown)
     shown.get_by_role("radio", name="Semantic tokens").check(force=True)
+    shown.locator("#detections").get_by_role("radio", name="Grouping 2").check(force=True)
     seen = {objects, picture_bytes(shown)}
     assert len(seen) == 2
+    expect(view(shown).locator(".dv-layers label").nth(2)).to_have_attribute("title", re.compile("Recovery module"))
     expect(readout(shown)).to_contain_text(re.compile(r"\d+ of \d+ tokens stand for the \d+ image tokens"))
     for change in (
-        lambda: shown.get_by_role("radio", name="STGM 1").check(force=True),
+        lambda: shown.get_by_role("radio", name="Grouping 1").check(force=True),
         lambda: shown.get_by_role("radio", name="Recovery").check(force=True),
         lambda: view(shown).get_by_label("Region boundaries").uncheck(),
     ):
