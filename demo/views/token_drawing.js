@@ -54,9 +54,9 @@ function paintLayer(context, layer, token, width, height, unitPixel) {
     surface.lines = stroke(context, surface, grid, unitPixel, [0.85, 1.25], divides, surface.lines);
   }
   if (token === null) return;
-  const only = layer.reduces ? layer.assignment[token] : token;
-  stroke(context, surface, grid, unitPixel, [1, 2.5], (a, b) => a !== b && (a === only || b === only),
-    null, layer.reduces ? null : layer.rgb[token]);
+  const only = layer.reduces ? layer.assignment[token] : token, outlines = (surface.outlines ??= new Map());
+  outlines.set(only, stroke(context, surface, grid, unitPixel, [1, 2.5], (a, b) => a !== b && (a === only || b === only),
+    outlines.get(only), layer.reduces ? null : layer.rgb[token]));
 }
 
 function drawTile(context, tile, { xs, ys, rows, columns }, opacity, smooth) {
@@ -87,7 +87,7 @@ function fillGlow(context, layer, token, grid, smooth) {
   context.globalCompositeOperation = "source-over";
 }
 
-// Lines between regions; those of a whole surface are kept until its size changes, because a smooth one has many.
+// Lines between regions. They are returned, to be `kept` for the next time: a smooth surface has many.
 function stroke(context, { labels }, grid, unitPixel, [alpha, width], divides, kept, colour) {
   const { rows, columns, xs, ys } = grid, size = [xs[0], xs[columns], ys[0], ys[rows]].join();
   const at = (row, column) => (row < 0 || column < 0 || row >= rows || column >= columns ? OUTSIDE : labels[row * columns + column]);

@@ -11,6 +11,8 @@ import numpy as np
 OPACITY = 0.5  # of the colours of regions, objects and classes
 OUTSIDE_BRIGHTNESS = 0.3  # of what a model does not see
 DROPPED_BRIGHTNESS = 0.25  # of image tokens that go on no more
+UNSEEN_BRIGHTNESS = 0.33  # of what a token does not look at
+GLOW, GLOW_OPACITY = (255, 176, 72), 0.3  # of what it looks at most
 TEXT_GROUND_BRIGHTNESS = 0.3
 LINE = (255, 255, 255)
 FUSED = (196, 148, 84)  # image tokens that EViT joins into one

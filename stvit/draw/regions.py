@@ -13,9 +13,20 @@ from stvit.predict.preprocess import InputGeometry
 from stvit.predict.regions import CLEAR, DROPPED, TokenRegions
 
 from .canvas import Canvas, Plane, size_hw
-from .palette import DROPPED_BRIGHTNESS, FUSED, LINE, OPACITY, OUTSIDE_BRIGHTNESS, token_colours
+from .palette import (
+    DROPPED_BRIGHTNESS,
+    FUSED,
+    GLOW,
+    GLOW_OPACITY,
+    LINE,
+    OPACITY,
+    OUTSIDE_BRIGHTNESS,
+    UNSEEN_BRIGHTNESS,
+    token_colours,
+)
 
 Box = tuple[float, float, float, float]
+_GLOW_GAMMA = 0.75  # lets weak attention be seen
 _ROUNDING = 1e-9  # a centre on the border of two image tokens belongs to the second one, whatever floats make of it
 
 
@@ -66,14 +77,19 @@ def draw_regions(
         opacity: of the colours, in [0, 1].
         lines: whether to draw lines, two pixels wide, around regions.
     """
-    _draw_cells(
-        canvas, colours[np.maximum(assignment, 0)], assignment, assignment if lines else None, box_xyxy, opacity
-    )
+    if not 0 <= opacity <= 1:
+        raise ValueError(f"opacity lies in [0, 1], not {opacity}")
+    cell_rgb = colours[np.maximum(assignment, 0)]
+    for plane in canvas:
+        rows, columns = _plane_cells(plane, box_xyxy, assignment.shape)
+        _tint(plane, plane.of(cell_rgb), assignment, rows, columns, opacity)
+        if lines:
+            _outline(plane, assignment, rows, columns)
 
 
 def draw_attention(canvas: Canvas, regions: TokenRegions, token: int, box_xyxy: Box) -> None:
-    """Draw one semantic token's attention as heat, from dark (none) to yellow (its strongest), with a line around the
-    token's own region.
+    """Let the picture glow where one semantic token looks, and darken it elsewhere; draw a line around the token's own
+    region.
 
     Args:
         canvas: changed.
@@ -87,45 +103,22 @@ def draw_attention(canvas: Canvas, regions: TokenRegions, token: int, box_xyxy: 
     if not 0 <= token < regions.num_tokens:
         raise ValueError(f"token {token} lies outside [0, {regions.num_tokens})")
     attention = regions.attention[token]
-    levels = np.rint(attention / (attention.max() or 1) * 255).astype(np.uint8)
-    heat = cv2.applyColorMap(levels, cv2.COLORMAP_INFERNO)[..., ::-1]
-    own = np.where(regions.assignment == token, 0, CLEAR)
-    _draw_cells(canvas, heat, regions.assignment, own, box_xyxy, OPACITY)
-
-
-def _draw_cells(
-    canvas: Canvas,
-    cell_rgb: np.ndarray,
-    assignment: np.ndarray,
-    outlined: np.ndarray | None,
-    box_xyxy: Box,
-    opacity: float,
-) -> None:
-    """Mix the picture with a colour for each cell of a grid, and draw lines between those of different regions.
-
-    Args:
-        cell_rgb: (h, w, 3) uint8.
-        assignment: (h, w); ``CLEAR`` cells are left as they are, ``DROPPED`` ones darkened.
-        outlined: (h, w), the regions between which lines run; all negative numbers are one, that around the grid too.
-    """
-    if not 0 <= opacity <= 1:
-        raise ValueError(f"opacity lies in [0, 1], not {opacity}")
+    levels = (attention / (attention.max() or 1)) ** _GLOW_GAMMA
     for plane in canvas:
-        (y0, y1), (x0, x1) = ((box_xyxy[axis] / plane.step, box_xyxy[axis + 2] / plane.step) for axis in (1, 0))
-        height, width = plane.values.shape[:2]
-        rows, columns = _cells(y0, y1, assignment.shape[0], height), _cells(x0, x1, assignment.shape[1], width)
-        _tint(plane, plane.of(cell_rgb), assignment, rows, columns, opacity)
-        if outlined is not None:
-            framed = np.pad(np.maximum(outlined, -1), 1, constant_values=-1)
-            _rule(plane, plane.values, framed, rows + 1, columns + 1)
-            _rule(plane, plane.values.swapaxes(0, 1), framed.T, columns + 1, rows + 1)
+        rows, columns = _plane_cells(plane, box_xyxy, levels.shape)
+        framed = np.pad(levels, 1)[rows + 1][:, columns + 1][(..., *[None] * (plane.values.ndim - 2))]
+        brightness, glow = UNSEEN_BRIGHTNESS + (1 - UNSEEN_BRIGHTNESS) * framed, GLOW_OPACITY * framed
+        seen = plane.black + (plane.values - float(plane.black)) * brightness
+        plane.values[:] = np.rint(seen + (plane.of(GLOW) - seen) * glow)
+        _outline(plane, np.where(regions.assignment == token, 0, CLEAR), rows, columns)
 
 
 def _tint(
     plane: Plane, values: np.ndarray, assignment: np.ndarray, rows: np.ndarray, columns: np.ndarray, opacity: float
 ) -> None:
-    """Tint a plane; ``rows`` and ``columns`` are the cell of each of its rows and columns, outside of the grid -1 and
-    the number of cells."""
+    """Mix a plane with the values of cells, those of regions; ``CLEAR`` cells are left as they are, ``DROPPED`` ones
+    darkened. ``rows`` and ``columns`` are the cell of each of its rows and columns, outside of the grid -1 and the
+    number of cells."""
     row_slice, column_slice = _inside(rows, assignment.shape[0]), _inside(columns, assignment.shape[1])
     middle = plane.values[row_slice]
     for outside in (
@@ -147,6 +140,13 @@ def _tint(
     inside[:] = mixed
 
 
+def _outline(plane: Plane, regions: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> None:
+    """Draw lines between regions (h, w); all negative numbers are one, which is around the grid too."""
+    framed = np.pad(np.maximum(regions, -1), 1, constant_values=-1)
+    _rule(plane, plane.values, framed, rows + 1, columns + 1)
+    _rule(plane, plane.values.swapaxes(0, 1), framed.T, columns + 1, rows + 1)
+
+
 def _rule(plane: Plane, values: np.ndarray, regions: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> None:
     """Draw the lines that run along rows, where one row of cells ends and the next begins.
 
@@ -161,6 +161,13 @@ def _rule(plane: Plane, values: np.ndarray, regions: np.ndarray, rows: np.ndarra
         line = values[ruled]
         line[begins] = plane.of(LINE)
         values[ruled] = line
+
+
+def _plane_cells(plane: Plane, box_xyxy: Box, grid_hw: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """The cells of every row and of every column of a plane."""
+    (y0, y1), (x0, x1) = ((box_xyxy[axis] / plane.step, box_xyxy[axis + 2] / plane.step) for axis in (1, 0))
+    height, width = plane.values.shape[:2]
+    return _cells(y0, y1, grid_hw[0], height), _cells(x0, x1, grid_hw[1], width)
 
 
 def _cells(start: float, end: float, parts: int, length: int) -> np.ndarray:

@@ -9,7 +9,17 @@ import numpy as np
 import pytest
 
 from stvit.draw.canvas import rgb_canvas
-from stvit.draw.palette import DROPPED_BRIGHTNESS, FUSED, LINE, OPACITY, OUTSIDE_BRIGHTNESS, token_colours
+from stvit.draw.palette import (
+    DROPPED_BRIGHTNESS,
+    FUSED,
+    GLOW,
+    GLOW_OPACITY,
+    LINE,
+    OPACITY,
+    OUTSIDE_BRIGHTNESS,
+    UNSEEN_BRIGHTNESS,
+    token_colours,
+)
 from stvit.draw.regions import draw_attention, draw_regions, grid_box, region_colours
 from stvit.predict.preprocess import InputGeometry, Preprocessing
 from stvit.predict.regions import CLEAR, DROPPED, TokenRegions
@@ -135,15 +145,16 @@ def test_lines_run_between_regions_and_nowhere_else(quarters):
     np.testing.assert_array_equal(lines, expected)
 
 
-def test_attention_is_brightest_where_the_token_looks(quarters):
+def test_the_picture_glows_where_a_token_looks_and_is_dark_elsewhere(quarters):
     geometry = geometry_of(256, 256)
-    drawn = attention_on(np.zeros((256, 256, 3), np.uint8), quarters, 1, geometry)
+    drawn = attention_on(np.full((256, 256, 3), 90, np.uint8), quarters, 1, geometry)
     labels = label_map(quarters, geometry)
     away_from_lines = cv2.erode((labels == 1).astype(np.uint8), np.ones((5, 5))) > 0
     strongest = drawn[away_from_lines]
     assert (strongest == strongest[0]).all()
-    assert np.abs(strongest[0] - OPACITY * np.array([252, 255, 164])).max() <= 2
-    assert drawn[200, 60].sum() < 20
+    assert np.abs(strongest[0] - ((1 - GLOW_OPACITY) * 90 + GLOW_OPACITY * np.array(GLOW))).max() <= 1
+    assert np.abs(drawn[200, 60] - 90 * UNSEEN_BRIGHTNESS).max() <= 1
+    assert (drawn[16:128, 127:129] == LINE).all()  # around its own region, the top right quarter
 
 
 def test_attention_that_is_nowhere_is_drawn_as_none(quarters):
