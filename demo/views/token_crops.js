@@ -6,8 +6,9 @@ const MOST_SEEN = 0.7; // a crop shows this part of what the token looks at in i
 const NARROWEST = 5; // squares along a side of a crop
 const DIMMEST = 0.16; // opacity of what a token does not look at
 
-function cropped(layer) { // the tokens that have a crop
-  return layer.reduces ? byWeight(layer).filter((group) => layer.counts[group] > 1) : byWeight(layer);
+function cropped(layer) { // the tokens that have a crop; those that speak for no square only if they are asked for
+  const least = layer.reduces ? 2 : view.idle ? 0 : 1;
+  return byWeight(layer).filter((token) => layer.counts[token] >= least);
 }
 
 // The smallest window, in squares of the grid, that holds most of the levels: [top, left, side].
@@ -79,8 +80,9 @@ function refreshCrops() {
   const layer = current(), list = find(".tv-crops"), tokens = cropped(layer);
   find(".tv-looks").hidden = !tokens.length;
   find(".tv-looks h3").textContent = layer.reduces ? "What was joined" : "What each token looks at";
-  if (view.crops.layer !== layer || view.crops.smooth !== view.smooth) {
-    view.crops = { layer, smooth: view.smooth };
+  if (view.crops.layer !== layer || view.crops.smooth !== view.smooth || view.crops.idle !== view.idle) {
+    view.crops = { layer, smooth: view.smooth, idle: view.idle };
+    refreshIdle(layer.reduces ? 0 : layer.counts.filter((count) => !count).length);
     list.style.setProperty("--columns", tokens.length > 16 ? 6 : 4);
     list.replaceChildren(...tokens.map((token) => makeCrop(layer, token)));
   }
@@ -95,6 +97,13 @@ function refreshCrops() {
     button.tabIndex = button === (lit ?? buttons[0]) ? 0 : -1;
   }
   if (lit && lit !== document.activeElement) reveal(list, lit);
+}
+
+function refreshIdle(count) {
+  const button = find(".tv-idle");
+  button.hidden = !count;
+  button.setAttribute("aria-expanded", String(view.idle));
+  button.textContent = (view.idle ? "Hide " : "Show ") + count + " that speak" + (count === 1 ? "s" : "") + " for no square";
 }
 
 const cropButtons = () => [...find(".tv-crops").querySelectorAll("button")];
@@ -124,4 +133,5 @@ function listenToCrops() {
   list.addEventListener("focusout", () => hover(null));
   list.addEventListener("click", (event) => of(event) !== null && pin(of(event)));
   list.addEventListener("keydown", onCropKey);
+  find(".tv-idle").addEventListener("click", () => change({ idle: !view.idle }));
 }

@@ -115,6 +115,7 @@ function play() {
   };
   find(".tv-play").classList.add("playing");
   refresh();
+  show(steps[0], 0);
   requestAnimationFrame(frame);
 }
 

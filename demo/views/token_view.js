@@ -5,7 +5,7 @@ const canvas = find(".cv-canvas");
 const picture = new Image();
 const view = {
   data: null, unit: null, layer: "", opacity: find(".cv-opacity").value / 100, boundaries: true, smooth: true,
-  pinned: null, hovered: null, playing: null, crops: {},
+  pinned: null, hovered: null, playing: null, crops: {}, idle: false,
 };
 
 const MOST_SEGMENTS = 4; // more layers than these get a slider

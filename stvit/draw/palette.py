@@ -8,7 +8,7 @@ from functools import cache
 import cv2
 import numpy as np
 
-OPACITY = 0.5  # of the colours of regions, objects and classes
+OPACITY = 0.45  # of the colours of regions, objects and classes
 OUTSIDE_BRIGHTNESS = 0.3  # of what a model does not see
 DROPPED_BRIGHTNESS = 0.25  # of image tokens that go on no more
 UNSEEN_BRIGHTNESS = 0.33  # of what a token does not look at
@@ -23,8 +23,10 @@ UNKNOWN = (200, 200, 200)  # an object that the tracker does not follow yet
 _LIGHTNESSES = (42, 56, 70, 84)
 _CHROMAS = (24, 42)
 _HUES = 24
-_FIRST_HUE = 13 / 24  # of the circle: teal
+_FIRST_HUE = 0.5  # of the circle: teal
+_MOST_VIVID = 170  # from the weakest channel to the strongest
 _RED_GREEN_WEIGHT = 0.4  # one man in twelve hardly sees this axis, so colours shall not depend on it
+_OF_THEIR_OWN = 49  # so many tokens have colours that no other has
 _NEIGHBOURHOOD = 3.5  # in steps of the grid
 
 
@@ -33,7 +35,7 @@ def token_colours(num_tokens: int, columns: int | None = None) -> np.ndarray:
     """(M, 3) uint8 RGB, read-only: colours that tell tokens apart that are neighbours in their grid.
 
     Each token in raster order takes the colour that differs most from those given to its neighbourhood so far, where
-    nearer tokens count more.
+    nearer tokens count more; of up to 49 tokens, each has a colour of its own.
 
     Args:
         num_tokens: M.
@@ -46,7 +48,10 @@ def token_colours(num_tokens: int, columns: int | None = None) -> np.ndarray:
     for token in range(1, num_tokens):
         steps = np.linalg.norm(places[:token] - places[token], axis=1)
         near = steps <= _NEIGHBOURHOOD
-        chosen[token] = (contrast[:, chosen[:token][near]] * steps[near] ** 1.5).min(axis=1).argmax()
+        differs = (contrast[:, chosen[:token][near]] * steps[near] ** 1.5).min(axis=1)
+        if num_tokens <= _OF_THEIR_OWN:
+            differs[chosen[:token]] = 0
+        chosen[token] = differs.argmax()
     colours = candidates[chosen]
     colours.flags.writeable = False
     return colours
@@ -61,8 +66,9 @@ def _candidate_colours() -> tuple[np.ndarray, np.ndarray]:
     rgb = np.rint(cv2.cvtColor(lab.reshape(1, -1, 3), cv2.COLOR_LAB2RGB)[0].clip(0, 1) * 255).astype(np.uint8)
     shown = cv2.cvtColor(rgb[None].astype(np.float32) / 255, cv2.COLOR_RGB2LAB)[0]
     in_gamut = np.linalg.norm(shown - lab.reshape(-1, 3), axis=1) < 4
-    weighted = shown[in_gamut] * np.float32([1, _RED_GREEN_WEIGHT, 1])
-    return rgb[in_gamut], np.linalg.norm(weighted[:, None] - weighted[None], axis=2)
+    offered = in_gamut & (np.ptp(rgb.astype(int), axis=1) <= _MOST_VIVID)
+    weighted = shown[offered] * np.float32([1, _RED_GREEN_WEIGHT, 1])
+    return rgb[offered], np.linalg.norm(weighted[:, None] - weighted[None], axis=2)
 
 
 PALETTE = token_colours(16, 4)  # of objects and classes

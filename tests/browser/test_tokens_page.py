@@ -39,9 +39,10 @@ def token_of(crop: Locator) -> int:
 
 def test_a_crop_and_its_region_light_each_other_up(tokens: Page) -> None:
     crops, readout = tokens.locator(CROPS), tokens.locator("#clusters .cv-readout")
-    expect(crops).to_have_count(16)
+    expect(crops.first).to_be_visible()
     squares = [int(text) for text in crops.all_inner_texts()]
-    assert squares == sorted(squares, reverse=True) and sum(squares) == 196
+    assert squares == sorted(squares, reverse=True) and sum(squares) == 196 and squares[-1] > 0
+    expect(readout).to_contain_text(f"{len(squares)} of 16 tokens")
     expect(tokens.locator(LIT)).to_have_count(0)
     of_all = drawn(tokens)
     crops.nth(1).hover()
@@ -60,6 +61,9 @@ def test_a_crop_and_its_region_light_each_other_up(tokens: Page) -> None:
 
 def test_crops_are_one_tab_stop_and_arrow_keys_walk_over_them(tokens: Page) -> None:
     crops, readout = tokens.locator(CROPS), tokens.locator("#clusters .cv-readout")
+    if tokens.locator(".tv-idle").is_visible():  # as many as the weights of the stand-in leave idle
+        tokens.locator(".tv-idle").click()
+    expect(crops).to_have_count(16)
     assert tokens.locator(f"{CROPS}[tabindex='0']").count() == 1
     crops.first.focus()
     for key, at in (("ArrowRight", 1), ("ArrowDown", 5), ("End", 15), ("ArrowUp", 11), ("Home", 0)):
@@ -82,10 +86,8 @@ def test_edges_are_smooth_or_those_of_the_squares_and_pointing_follows_them(toke
 
 
 def test_the_merging_plays_from_squares_to_tokens(tokens: Page) -> None:
-    button, count = (
-        tokens.get_by_role("button", name="Play how 196 squares become 16 tokens"),
-        tokens.locator(".tv-count"),
-    )
+    button = tokens.get_by_role("button", name="Play how 196 squares become 16 tokens")
+    count = tokens.locator(".tv-count")
     expect(count).to_have_text("196 → 16")
     tokens.get_by_role("radio", name="Grouping 1").check(force=True)
     rest = drawn(tokens)

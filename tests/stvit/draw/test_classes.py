@@ -11,6 +11,7 @@ from PIL import Image
 from demo.export import indexed_png
 from stvit.draw.canvas import rgb_canvas
 from stvit.draw.classes import TAGGED, class_colours, draw_classes, name_tags
+from stvit.draw.palette import OPACITY
 
 CLASSES = ("background", "shirt", "bag")
 
@@ -39,7 +40,9 @@ def test_every_class_is_tinted_in_its_own_colour_and_outlined() -> None:
     pixels, labels = np.full((300, 400, 3), 100, np.uint8), blocks()
     drawn, colours = classes_on(pixels, labels), class_colours(3)
     for label, (row, column) in {1: (60, 60), 2: (105, 210)}.items():
-        np.testing.assert_array_equal(drawn[row, column], np.rint((100.0 + colours[label]) / 2).astype(np.uint8))
+        np.testing.assert_array_equal(
+            drawn[row, column], np.rint(100 + OPACITY * (colours[label] - 100.0)).astype(np.uint8)
+        )
     np.testing.assert_array_equal(drawn[100, 210], colours[2])
     np.testing.assert_array_equal(drawn[20, 300], pixels[20, 300])
 

