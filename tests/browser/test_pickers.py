@@ -87,3 +87,17 @@ def test_tokens_that_wait_are_drawn_and_named_so(page: Page, app: App) -> None:
     page.get_by_label("Layer", exact=True).fill("1")
     expect(kinds).to_have_text("196 kept")
     assert page.locator(".cv-canvas").evaluate("canvas => canvas.toDataURL()") != with_some_waiting
+
+
+def test_how_many_layers_each_token_lived_is_drawn_as_a_map_of_depth(page: Page, app: App) -> None:
+    page.goto(app.url)
+    choose(page, "model", "method", "A-ViT-DeiT")
+    choose(page, "model", "size", "Tiny")
+    page.set_input_files("#picture input[type=file]", PHOTO)
+    expect(page.locator(".cv-readout")).to_contain_text(re.compile(r"a token lived [\d.]+ of 12 layers on average"))
+    expect(page.locator(".tv-depth")).to_have_text("1 layer12 layers")
+    page.get_by_label("Layer", exact=True).fill("3")
+    expect(page.locator(".tv-depth")).to_have_text("1 layer3 layers")
+    page.locator(".cv-canvas").focus()
+    page.keyboard.press("ArrowRight")
+    expect(page.locator(".cv-readout")).to_contain_text(re.compile("kept|halted after layer [12]"))

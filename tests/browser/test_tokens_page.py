@@ -77,10 +77,28 @@ def test_crops_are_one_tab_stop_and_arrow_keys_walk_over_them(tokens: Page) -> N
     expect(tokens.locator(f"{CROPS}[aria-pressed='true']")).to_have_count(0)
 
 
-def test_edges_are_smooth_or_those_of_the_squares_and_pointing_follows_them(tokens: Page) -> None:
-    smooth = drawn(tokens)
+def test_edges_are_smooth_or_those_of_the_squares_and_agree_in_the_middle_of_squares(tokens: Page) -> None:
+    smooth, box, readout = (
+        drawn(tokens),
+        tokens.locator(CANVAS).bounding_box(),
+        tokens.locator("#clusters .cv-readout b"),
+    )
+
+    def named() -> list[str]:
+        names = []
+        for row, column in ((0, 0), (2, 11), (5, 5), (8, 3), (10, 7), (13, 13)):
+            tokens.mouse.move(
+                box["x"] + (column + 0.5) * box["width"] / 14, box["y"] + (row + 0.5) * box["height"] / 14
+            )
+            names.append(readout.first.inner_text())
+        tokens.mouse.move(0, 0)
+        return names
+
+    in_smooth = named()
     tokens.get_by_role("radio", name="Squares").check(force=True)
     assert drawn(tokens) != smooth
+    same = sum(first == second for first, second in zip(named(), in_smooth, strict=True))
+    assert same >= 5 and len(set(in_smooth)) > 2  # untrained tokens may nearly tie
     tokens.get_by_role("radio", name="Smooth").check(force=True)
     assert drawn(tokens) == smooth
 
@@ -110,9 +128,15 @@ def test_the_merging_plays_from_squares_to_tokens(tokens: Page) -> None:
     assert drawn(tokens) == rest
 
 
-def test_who_wants_no_motion_sees_stills(browser: Browser, offline_garments: App) -> None:
-    page = browser.new_page(reduced_motion="reduce")
+def test_on_a_phone_crops_are_tapped_and_who_wants_no_motion_sees_stills(
+    browser: Browser, offline_garments: App
+) -> None:
+    page = browser.new_page(viewport={"width": 390, "height": 844}, has_touch=True, reduced_motion="reduce")
     show_tokens(page, offline_garments, "STViT-DeiT")
+    crop = page.locator(CROPS).nth(1)
+    crop.tap()
+    expect(crop).to_have_attribute("aria-pressed", "true")
+    expect(page.locator("#clusters .cv-readout")).to_contain_text(f"Token {token_of(crop) + 1} ")
     page.evaluate("""() => {
         const count = document.querySelector(".tv-count");
         window.counted = new Set();
