@@ -75,7 +75,7 @@ function tokenUnder(u, v) { // at a place in [0, 1]
 const canvas = find(".cv-canvas");
 const picture = new Image();
 const TOKENS = "Semantic tokens", VEIL = "rgba(9, 14, 22, 0.55)";
-const START = { data: null, borders: true, opacity: find(".dv-mix input").value / 100, unit: null, layer: "", pinned: null, hovered: null };
+const START = { data: null, borders: true, opacity: find(".dv-mix input").value / 100, unit: null, layer: "", chosen: false, pinned: null, hovered: null };
 
 // ---- data -------------------------------------------------------------------------------------------------------
 
@@ -95,7 +95,8 @@ function receive() {
   else if (view.data.reason) view.mode = TOKENS;
   else if (before === null || before.reason) view.mode = own.mode;
   const first = view.data.layers[view.data.start];
-  if (first && view.data.layers.every((layer) => layer.unit !== view.unit)) Object.assign(view, { unit: first.unit, layer: first.name });
+  const same = view.data.layers.some((layer) => layer.unit === view.unit && layer.name === view.layer);
+  if (first && !(view.chosen && same)) Object.assign(view, { unit: first.unit, layer: first.name, chosen: false });
   picture.onload = fit;
   picture.src = view.data.image;
   find(".cv-note").textContent = view.data.note;
@@ -150,9 +151,9 @@ function refreshControls() { // rebuilt only where something has changed, so tha
   find(".dv-mode-choice").hidden = !units.length;
   segments(find(".dv-modes"), [own.mode, TOKENS], view.mode, (mode) => { view.mode = mode; view.hovered = view.pinned = null; refresh(); });
   find(".dv-unit-choice").hidden = units.length < 2;
-  chooseBlock(find(".dv-units"), find(".cv-about"), units, view.unit, (unit) => { view.unit = unit; refresh(); });
+  chooseBlock(find(".dv-units"), find(".cv-about"), units, view.unit, (unit) => { Object.assign(view, { unit, chosen: true }); refresh(); });
   const layers = view.data.layers.filter((layer) => layer.unit === view.unit);
-  chooseStage(find(".dv-layers"), layers, currentLayer(), (layer) => { view.layer = layer.name; refresh(); });
+  chooseStage(find(".dv-layers"), layers, currentLayer(), (layer) => { Object.assign(view, { layer: layer.name, chosen: true }); refresh(); });
   if (name) [...element.querySelectorAll("input[type=radio]")].find((input) => input.name === name && input.value === value)?.focus();
 }
 

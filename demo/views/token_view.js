@@ -4,7 +4,7 @@
 const canvas = find(".cv-canvas");
 const picture = new Image();
 const view = {
-  data: null, unit: null, layer: "", opacity: find(".cv-opacity").value / 100, boundaries: true, smooth: true,
+  data: null, unit: null, layer: "", chosen: false, opacity: find(".cv-opacity").value / 100, boundaries: true, smooth: true,
   pinned: null, hovered: null, playing: null, crops: {}, idle: false,
 };
 
@@ -34,8 +34,8 @@ function receive() {
   if (view.data) {
     const first = view.data.layers[view.data.start];
     if (before?.layers[0].reduces !== first.reduces) view.pinned = null; // it named another kind of token
-    if (view.data.layers.every((layer) => layer.unit !== view.unit)) Object.assign(view, { unit: first.unit, layer: first.name });
-    else if (view.data.layers.every((layer) => layer.name !== view.layer)) view.layer = first.name;
+    const same = view.data.layers.some((layer) => layer.unit === view.unit && layer.name === view.layer);
+    if (!view.chosen || !same) Object.assign(view, { unit: first.unit, layer: first.name, chosen: false });
     picture.onload = fit;
     picture.src = view.data.image;
     find(".cv-note").textContent = view.data.note;
@@ -70,11 +70,11 @@ function refreshControls() {
   const focused = document.activeElement && element.contains(document.activeElement) ? document.activeElement : null;
   const name = focused?.name;
   find(".cv-unit-choice").hidden = units.length < 2;
-  chooseBlock(find(".cv-units"), find(".cv-about"), units, view.unit, (unit) => change({ unit }));
+  chooseBlock(find(".cv-units"), find(".cv-about"), units, view.unit, (unit) => change({ unit, chosen: true }));
   const many = layers.length > MOST_SEGMENTS, stepper = find(".cv-step input");
   find(".cv-layer-choice").hidden = many || layers.length < 2;
   find(".cv-step").hidden = !many;
-  chooseStage(find(".cv-layers"), many ? [] : layers, layer, (chosen) => change({ layer: chosen.name }));
+  chooseStage(find(".cv-layers"), many ? [] : layers, layer, ({ name: chosen }) => change({ layer: chosen, chosen: true }));
   Object.assign(stepper, { max: layers.length, value: layers.indexOf(layer) + 1 });
   find(".cv-step output").textContent = layer.name.replace(/^Layer /, "") + " of " + layers.length;
   find(".tv-edge-choice").hidden = layer.reduces;
@@ -220,7 +220,7 @@ find(".cv-opacity").addEventListener("input", (event) => {
   change({ opacity: event.target.value / 100 });
 });
 find(".cv-step input").addEventListener("input", (event) => {
-  change({ layer: layersOfUnit()[event.target.value - 1].name });
+  change({ layer: layersOfUnit()[event.target.value - 1].name, chosen: true });
 });
 find(".cv-boundaries").addEventListener("change", (event) => change({ boundaries: event.target.checked }));
 find(".cv-save").addEventListener("click", save);

@@ -103,6 +103,18 @@ def test_edges_are_smooth_or_those_of_the_squares_and_agree_in_the_middle_of_squ
     assert drawn(tokens) == smooth
 
 
+def test_a_stage_that_was_chosen_stays_for_the_next_picture(tokens: Page) -> None:
+    for number, stage in enumerate(("Grouping 1", "Grouping 2"), start=1):
+        tokens.get_by_role("radio", name=stage).check(force=True)
+        before = drawn(tokens)
+        tokens.locator("#examples button").nth(number).click()
+        expect(tokens.locator("#predictions ol")).to_have_count(2)
+        tokens.wait_for_function(
+            "before => document.querySelector('#clusters .cv-canvas').toDataURL() !== before", arg=before
+        )
+        expect(tokens.get_by_role("radio", name=stage)).to_be_checked()
+
+
 def test_the_merging_plays_from_squares_to_tokens(tokens: Page) -> None:
     button = tokens.get_by_role("button", name="Play how 196 squares become 16 tokens")
     count = tokens.locator(".tv-count")
