@@ -1,7 +1,7 @@
 // Draws a layer on the picture: the regions of all tokens, or where one of them looks; or, of models that process fewer
-// image tokens or join them, what has become of each.
+// image tokens or join them, what has become of each. GLOW, a colour, comes from the palette of token_view.py.
 
-const DARK = "9, 14, 22", GLOW = [255, 176, 72], GLOW_STRENGTH = 0.42;
+const DARK = "9, 14, 22", GLOW_STRENGTH = 0.42;
 const DEPTH_STOPS = [[38, 33, 79], [33, 110, 126], [121, 176, 136], [243, 226, 160]]; // from few layers to all
 const PATTERNS = { // of image tokens that do not go on by themselves: how dark, and what is drawn on them
   dropped: [0.72, (tile, side) => { diagonal(tile, side); }],

@@ -12,7 +12,7 @@ import gradio as gr
 import numpy as np
 
 from demo.export import jpeg_bytes
-from stvit.draw.palette import OPACITY
+from stvit.draw.palette import GLOW, OPACITY
 from stvit.draw.regions import region_colours
 from stvit.predict.preprocess import InputGeometry
 from stvit.predict.regions import TokenRegions, most_coherent
@@ -41,7 +41,7 @@ def cluster_view(payload: dict[str, Any] | None = None) -> gr.HTML:
     return gr.HTML(
         payload,
         html_template=template("token_view.html"),
-        js_on_load=script(*SCRIPTS),
+        js_on_load=f"const GLOW = {list(GLOW)};\n{script(*SCRIPTS)}",
         apply_default_css=False,
         elem_id="clusters",
     )
