@@ -79,6 +79,7 @@ const squaresOf = (count) => count + (count === 1 ? " square" : " squares");
 function refreshCrops() {
   const layer = current(), list = find(".tv-crops"), tokens = cropped(layer);
   find(".tv-looks").hidden = !tokens.length;
+  find(".tv-number").textContent = layer.reduces ? "and of how many squares" : "and how many squares it speaks for";
   find(".tv-looks h3").textContent = layer.reduces ? "What was joined" : "What each token looks at";
   if (view.crops.layer !== layer || view.crops.smooth !== view.smooth || view.crops.idle !== view.idle) {
     view.crops = { layer, smooth: view.smooth, idle: view.idle };
