@@ -14,7 +14,7 @@ from demo.charts.bars import legend, notice, percent, stacked_bar
 from demo.export import jpeg_bytes
 from stvit.video.types import STAGES, ClipInfo, Progress
 
-PREVIEW_SIDE = 720
+PREVIEW_SIDE, RACE = 720, "race"
 
 
 def live(progress: Progress, words: str) -> str:
@@ -47,7 +47,17 @@ def finished(progress: Progress) -> str:
         f"both models, and a few trial passes) would have reached {progress.model_frames_per_second:.1f} frames/s by "
         f"itself, with the others at work beside it: {share:.0%} of that came out at the end. "
         f"Read: {escape(clip_words(info))}. Written: H.264, 4:2:0, index in front.</p></div>"
-        f"{''.join(map(whole_clip, progress.conclusion.values()))}"
+        f"{''.join(whole_clip(answer) for side, answer in progress.conclusion.items() if side != RACE)}"
+    )
+
+
+def race_headline(progress: Progress, device: str) -> str:
+    """Say which of two models was faster, and on what; empty for one model alone."""
+    if RACE not in progress.conclusion:
+        return ""
+    return (
+        f'<p class="vv-headline" role="status"><b>{escape(progress.conclusion[RACE]["headline"])}</b>'
+        f"<span>{escape(device)}</span></p>"
     )
 
 

@@ -17,6 +17,7 @@ from gradio.events import Dependency
 
 from demo.charts.bars import notice
 from demo.model_cache import LoadedModel, ModelCache
+from demo.page.gradio_private import path_sent
 from demo.registry import ModelSpec
 from demo.runtime import AT_ONCE
 
@@ -42,6 +43,24 @@ def heading(title: str, subtitle: str) -> None:
 def notices(elem_id: str | None = None, words: str | None = None) -> gr.HTML:
     """Make a place for a few words, as HTML; it takes no room while it is empty."""
     return gr.HTML(words, elem_id=elem_id, elem_classes="notices", apply_default_css=False)
+
+
+def take_files(target: Component, accepted: str) -> None:
+    """Let an input take a file by its upload icon, a drop or a paste, also in place of the one that it has; what goes
+    wrong is said here.
+
+    Args:
+        target: a ``gr.Image`` or ``gr.File`` with an ``elem_id``.
+        accepted: of files to choose from, as HTML's ``accept``.
+    """
+    script = (HERE / "take_files.js").read_text(encoding="utf-8")
+    taker = gr.HTML(
+        "",
+        js_on_load=script.replace("ELEM_ID", target.elem_id).replace("ACCEPTED", accepted),
+        apply_default_css=False,
+        elem_classes="notices",
+    )
+    taker.pick(path_sent, None, target, **AT_ONCE)
 
 
 @contextmanager

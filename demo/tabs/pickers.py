@@ -15,6 +15,7 @@ from demo.page.gradio_private import ModelList, hand_over_path
 from demo.predictors import SHORT_SIDES
 from demo.registry import SIZE_NAMES, ModelSpec, Registry, Task, UnknownModel
 from demo.runtime import AT_ONCE
+from demo.tabs.parts import take_files
 from stvit.predict.detector import published_scale
 
 Lists = tuple[gr.Dropdown, gr.Dropdown, gr.Dropdown]
@@ -34,6 +35,7 @@ def picture_input(elem_id: str) -> gr.Image:
         webcam_options=gr.WebcamOptions(mirror=False),
     )
     hand_over_path(picture)
+    take_files(picture, "image/*")
     return picture
 
 

@@ -197,7 +197,7 @@ async function show(answer, grabbedAt, turn) {
 
 const put = (selector, words) => { find(selector).textContent = words; };
 const milliseconds = (value) => value.toFixed(value < 10 ? 1 : 0) + " ms";
-const giga = (macs) => (macs / 1e9).toPrecision(3) + " G";
+const count = (macs) => (macs < 1e9 ? (macs / 1e6).toPrecision(3) + " million" : (macs / 1e9).toPrecision(3) + " billion");
 
 function median(values) {
   const sorted = [...values].sort((a, b) => a - b), middle = sorted.length >> 1;
@@ -216,11 +216,11 @@ function tell(answer, now) {
   put(".lc-server", milliseconds(median(recent.map((entry) => entry.server))) + " on the server in all");
   put(".lc-frames", String(counts.shown));
   put(".lc-dropped", counts.dropped + " of the camera's " + (counts.shown + counts.dropped) + " dropped");
-  put(".lc-macs", giga(answer.macs));
+  put(".lc-macs", count(answer.macs));
   const full = answer.fullTokenMacs, where = answer.ofBackbone ? " in the backbone" : "";
   if (!full) put(".lc-full", answer.label + where);
   else if (full === answer.macs) put(".lc-full", answer.label + where + " keeps all tokens");
-  else put(".lc-full", ((100 * answer.macs) / full).toFixed(0) + " % of " + giga(full) + where + " with all tokens kept");
+  else put(".lc-full", ((100 * answer.macs) / full).toFixed(0) + " % of " + count(full) + where + " with all tokens kept");
 }
 
 find(".lc-start").addEventListener("click", start);

@@ -62,6 +62,25 @@ def columns(canvas: Canvas, start: int, stop: int) -> Canvas:
     )
 
 
+def rows(canvas: Canvas, start: int, stop: int | None = None) -> Canvas:
+    """The part of a canvas between two of its pixels' rows, both even; to its end by default."""
+    return tuple(
+        Plane(
+            plane.values[start // plane.step : None if stop is None else stop // plane.step],
+            plane.step,
+            plane.weights,
+            plane.black,
+        )
+        for plane in canvas
+    )
+
+
+def fill(canvas: Canvas, colour: ArrayLike) -> None:
+    """Give all of a canvas one colour."""
+    for plane in canvas:
+        plane.values[:] = plane.of(colour)
+
+
 def size_hw(canvas: Canvas) -> tuple[int, int]:
     """Size of the picture in pixels."""
     return canvas[0].values.shape[:2]
@@ -86,6 +105,7 @@ def put_text(
     at_xy: tuple[int, int],
     fill: ArrayLike | None = None,
     anchor: tuple[float, float] = (0.0, 0.0),
+    scale: float | None = None,
 ) -> None:
     """Draw lines of text on a ground: of a colour, or the picture, darkened. They are made smaller where they would
     not fit, and moved into the picture.
@@ -94,9 +114,10 @@ def put_text(
         canvas: changed.
         at_xy: pixel at which the ground's anchor lies.
         anchor: part of the ground's width and height, from its top left corner.
+        scale: size of letters, 1 for lines of some 28 pixels; by default what suits the picture.
     """
     lines = [line.encode("ascii", "replace").decode() for line in lines]  # all that OpenCV's letters have
-    (height, width), scale = size_hw(canvas), text_scale(canvas)
+    (height, width), scale = size_hw(canvas), scale or text_scale(canvas)
     widest = max(cv2.getTextSize(line, _FONT, scale, 1)[0][0] for line in lines)
     scale = min(scale, max(0.2, scale * (width - 6) / max(widest, 1)))
     thick = 2 if scale >= 0.9 else 1

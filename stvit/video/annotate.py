@@ -57,10 +57,14 @@ class Annotator:
 
     Args:
         fps: of the clip.
+        text_scale: of the lines on its pictures; by default what suits them.
+        with_speed: whether these lines tell the speed.
     """
 
-    def __init__(self, model: Labelled, fps: float) -> None:
-        self._model = model
+    def __init__(
+        self, model: Labelled, fps: float, text_scale: float | None = None, *, with_speed: bool = True
+    ) -> None:
+        self._model, self._text_scale, self._with_speed = model, text_scale, with_speed
         self._regions, self._tracker = RegionTracker(), ObjectTracker(fps)
         self._pace_ms: float | None = None
         self._window: Window | None = None  # the latest
@@ -90,21 +94,24 @@ class Annotator:
         found, numbers = followed.shown()
         if found is not None:
             draw_objects(canvas, found, track_colours(numbers), object_names(found, result.names, numbers))
-        lines = [self._model.label, self._figures(followed)]
+        lines = [self._model.label, *self._figures(followed)]
         if result.top1:
             lines.append(f"{result.top1[0]} {100 * result.top1[1]:.0f} %")
         elif self._model.note:
             lines.append(self._model.note)
         if result.window:
             lines.append(f"frames {result.window.first + 1} to {result.window.last + 1}")
-        put_text(canvas, lines, (0, 0))
+        put_text(canvas, lines, (0, 0), scale=self._text_scale)
 
-    def _figures(self, followed: Followed) -> str:
+    def _figures(self, followed: Followed) -> list[str]:
         """Write speed and cost, with the part of the model that they count."""
-        result = followed.result
+        result, macs = followed.result, self._model.macs
+        count = f"{macs / 1e6:.3g} million" if macs < 1e9 else f"{macs / 1e9:.3g} billion"
+        cost = f"{count} multiply-adds a {'window' if result.window else 'frame'}"
+        if result.counted_part:
+            cost += f" in the {result.counted_part}"
         speed = f"{result.paced_part} {followed.frames_per_second:.1f} frames/s".lstrip()
-        counted = f"{result.counted_part} " if result.counted_part != result.paced_part else ""
-        return f"{speed}, {counted}{self._model.macs / 1e9:.3g} GMACs{' a window' if result.window else ''}"
+        return [speed, cost] if self._with_speed else [cost]
 
     def record(self, followed: Followed) -> dict[str, Any]:
         """Return a result as plain JSON values; boxes XYXY in pixels of the new clip's frame."""

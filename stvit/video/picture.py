@@ -147,15 +147,12 @@ class Picture:
     def framed(self, size_hw: tuple[int, int]) -> Picture:
         """Put this picture in the middle of a black one, of even sides and no smaller."""
         framed = Picture.black(size_hw, self.matrix)
-        top, left = ((outer - inner) // 4 * 2 for outer, inner in zip(size_hw, self.size_hw, strict=True))
-        for plane, own in zip(framed.canvas, self.canvas, strict=True):
-            rows, columns = own.values.shape
-            y, x = top // plane.step, left // plane.step
-            plane.values[y : y + rows, x : x + columns] = own.values
+        framed.paste(self, *((outer - inner) // 4 * 2 for outer, inner in zip(size_hw, self.size_hw, strict=True)))
         return framed
 
-    def beside(self, right: Picture) -> Picture:
-        """Put one of the same size and matrix on the right of this picture, in a new one."""
-        height, width = self.size_hw
-        pairs = zip(self.canvas, right.canvas, strict=True)
-        return Picture((height, 2 * width), self.matrix, (np.hstack([a.values, b.values]) for a, b in pairs))
+    def paste(self, other: Picture, top: int, left: int) -> None:
+        """Put a picture of the same matrix on this one, at an even row and column."""
+        for plane, own in zip(self.canvas, other.canvas, strict=True):
+            height, width = own.values.shape
+            y, x = top // plane.step, left // plane.step
+            plane.values[y : y + height, x : x + width] = own.values

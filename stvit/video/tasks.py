@@ -10,16 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from stvit.draw.canvas import columns, put_text
-from stvit.draw.palette import LINE
-
 from .annotate import Annotator, Followed
 from .decode import ClipReader
 from .picture import Picture
+from .scoreboard import Scoreboard
 from .types import ClipInfo, Frame, FrameResult, Limits, Model
 
 TRIALS = 3
-_DIVIDER = 4  # pixels, so that both halves get some of its colour
 Pair = tuple[FrameResult, FrameResult]
 
 
@@ -89,14 +86,17 @@ class SideBySideTask:
     def begin(self, info: ClipInfo, limits: Limits, frame_hw: tuple[int, int]) -> None:
         for model in self._models:
             model.begin(frame_hw)
-        self._annotators = tuple(Annotator(model, info.fps) for model in self._models)
+        self._board = Scoreboard(frame_hw, self._models, info.frames)
+        scale = self._board.text_scale
+        self._annotators = tuple(Annotator(model, info.fps, scale, with_speed=False) for model in self._models)
         self._info, self._turn, self._fast = info, 0, -1
         self._finished_ms = [0.0, 0.0]
         self._waiting: deque[tuple[int, float, Followed]] = deque()  # what the slower model finishes later
         self._slow_frames = iter(ClipReader(info, self.max_side, limits))
         self._slow_panel: Picture | None = None
-        self._slow_index: int | None = None
+        self._slow_done = 0
         self._last: Frame | None = None
+        self._first_done_s: float | None = None  # of the new clip, when the faster model has finished
 
     def prepare(self, pixels: np.ndarray) -> tuple[Any, Any]:
         model, baseline = self._models
@@ -113,6 +113,7 @@ class SideBySideTask:
 
     def draw(self, frame: Frame, pair: Pair) -> tuple[Iterable[Frame], dict[str, Any]]:
         followed = [annotator.follow(result) for annotator, result in zip(self._annotators, pair, strict=True)]
+        self._board.add(pair)
         for side, result in enumerate(pair):
             self._finished_ms[side] += result.pace_ms
         fast, slow = self._fast, 1 - self._fast
@@ -124,8 +125,7 @@ class SideBySideTask:
         for name, annotator, own in zip(("model", "baseline"), self._annotators, followed, strict=True):
             record[name] = annotator.record(own)
         self._last = frame
-        behind_s = max(0.0, self._finished_ms[slow] - self._finished_ms[fast]) / 1e3
-        return [self._both(frame, f"frame {frame.index + 1}", f", {behind_s:.2f} s behind")], record
+        return [self._both(frame, frame.index + 1)], record
 
     def finish(self) -> Iterator[Frame]:
         """Yield the slower half to its end; a second of the new clip stands for as long as before."""
@@ -138,12 +138,17 @@ class SideBySideTask:
             self._advance()
             later_s = (finished_ms - total_ms) * scale
             later = replace(last, time_s=last.time_s + later_s, duration_s=max(last.duration_s - later_s, 0.0))
-            yield self._both(later, "done", "")
+            if self._first_done_s is None:
+                self._first_done_s = later.time_s
+            yield self._both(later, last.index + 1, ended=True)
 
     def conclude(self) -> dict[str, Any]:
         names = ("model", "baseline")
         known = {name: own.conclude() for name, own in zip(names, self._annotators, strict=True)}
-        return {name: values for name, values in known.items() if values}
+        race = {"headline": self._board.headline}
+        if self._first_done_s is not None:
+            race["first_done_s"] = round(self._first_done_s, 4)
+        return {**{name: values for name, values in known.items() if values}, "race": race}
 
     def close(self) -> None:
         if hasattr(self._slow_frames, "close"):
@@ -161,18 +166,13 @@ class SideBySideTask:
         frame = next(self._slow_frames, None)
         if frame is None:  # of a damaged file the second reading may give less
             return
-        self._slow_index, self._slow_panel = index, frame.picture
+        self._slow_done, self._slow_panel = index + 1, frame.picture
         self._annotators[1 - self._fast].draw(self._slow_panel.canvas, followed)
 
-    def _both(self, frame: Frame, fast_words: str, slow_words: str) -> Frame:
+    def _both(self, frame: Frame, fast_done: int, ended: bool = False) -> Frame:
         own, slow = frame.picture, self._slow_panel or Picture.black(frame.picture.size_hw, frame.picture.matrix)
-        joined = own.beside(slow) if self._fast == 0 else slow.beside(own)
-        height, width = own.size_hw
-        for plane in columns(joined.canvas, width - _DIVIDER // 2, width + _DIVIDER // 2):
-            plane.values[:] = plane.of(LINE)
-        of_slow = "its first frame is under way" if self._slow_index is None else f"frame {self._slow_index + 1}"
-        words = (fast_words, of_slow + slow_words)
-        for side, text in zip((self._fast, 1 - self._fast), words, strict=True):
-            half = columns(joined.canvas, side * width, (side + 1) * width)
-            put_text(half, [text], (0, height), anchor=(0, 1))
-        return replace(frame, picture=joined)
+        behind_ms = self._finished_ms[1 - self._fast] - self._finished_ms[self._fast]
+        behind = "" if ended and self._slow_done == fast_done else f"{max(0.0, behind_ms) / 1e3:.2f} s behind"
+        of_sides = [(own, fast_done, "finished first" if ended else ""), (slow, self._slow_done, behind)]
+        halves, done, words = zip(*(of_sides if self._fast == 0 else of_sides[::-1]), strict=True)
+        return replace(frame, picture=self._board.compose(halves, done, words, ended))

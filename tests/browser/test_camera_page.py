@@ -101,7 +101,7 @@ def test_frames_are_answered_counted_and_timed(page: Page) -> None:
     assert page.locator(".lc-canvas").evaluate("canvas => canvas.toDataURL()") != first
     assert number_in(page, ".lc-rate") > 0
     assert number_in(page, ".lc-latency") > number_in(page, ".lc-server") > number_in(page, ".lc-model") > 0
-    expect(page.locator(".lc-full")).to_have_text(re.compile(r"\d+ % of [\d.]+ G with all tokens kept"))
+    expect(page.locator(".lc-full")).to_have_text(re.compile(r"\d+ % of [\d.]+ (m|b)illion with all tokens kept"))
     expect(page.locator("#camera-notice")).to_contain_text("No predictions from STViT-R-Swin-S")
 
 
@@ -133,6 +133,8 @@ def test_stop_turns_the_camera_off(page: Page) -> None:
     assert page.evaluate("track.readyState") == "ended"
     assert page.locator(".lc-video").evaluate("video => video.srcObject") is None
     expect(page.locator(".lc-state")).to_have_text("The camera is off.")
+    expect(page.locator(".lc-stopped")).to_have_text("Stopped: this is the last frame")
+    expect(page.locator(".lc-stopped")).to_be_visible()
     before = shown_frames(page)
     requests: list[str] = []
     page.on("request", lambda request: requests.append(request.url))
@@ -141,6 +143,7 @@ def test_stop_turns_the_camera_off(page: Page) -> None:
     page.evaluate("document.querySelector('.lc-frames').textContent = '900'")  # as after a long run
     start(page)
     page.wait_for_function("Number(document.querySelector('.lc-frames').textContent) < 900")
+    expect(page.locator(".lc-stopped")).to_be_hidden()
     wait_for_frames(page, 2)
 
 
@@ -220,5 +223,7 @@ def test_an_insecure_page_is_told_where_to_go(camera_browser: Browser, narrow_ap
 def test_the_tab_fits_its_window_in_light_and_dark(camera_browser: Browser, narrow_app: App, width: int) -> None:
     page = start(open_tab(new_page(camera_browser, width), narrow_app))
     wait_for_frames(page, 2)
+    figures = page.locator(".lc-figures").bounding_box()
+    assert figures["y"] + figures["height"] < page.viewport_size["height"]
     check_fit(page, ".lc")
     page.close()

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+from base64 import b64encode
 from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
-from playwright.sync_api import Browser, Locator, Page, expect
+from playwright.sync_api import Browser, FileChooser, Locator, Page, expect
 
 from stvit.draw.classes import class_colours
 from tests.browser.conftest import ROOT, App, check_fit
@@ -152,11 +153,37 @@ def test_an_example_is_one_click_away_and_a_bad_file_gets_a_message(
     page.locator("#segment-examples button").nth(1).click()
     expect(entries(page).first).to_be_visible()
     (tmp_path / "words.jpg").write_bytes(b"these are words")
-    page.locator("#segment-picture").get_by_label("Remove").or_(
-        page.locator("#segment-picture").get_by_label("Clear")
-    ).first.click()
-    page.set_input_files("#segment-picture input[type=file]", tmp_path / "words.jpg")
+    with page.expect_file_chooser() as asked:
+        page.locator("#segment-picture").get_by_label("Upload file").click()
+    asked.value.set_files(tmp_path / "words.jpg")
     expect(page.locator("#segment-notice")).to_contain_text("not an image")
+
+
+SEND = """(element, [kind, base64, name]) => {
+    const data = new DataTransfer(), content = Uint8Array.from(atob(base64), (letter) => letter.charCodeAt(0));
+    data.items.add(new File([content], name, { type: "image/jpeg" }));
+    const made = { bubbles: true, cancelable: true };
+    element.dispatchEvent(kind === "drop" ? new DragEvent("drop", { ...made, dataTransfer: data })
+        : new ClipboardEvent("paste", { ...made, clipboardData: data }));
+}"""
+
+
+def test_a_picture_is_replaced_by_the_icon_a_drop_or_a_paste_and_asked_for_once(shown: Page) -> None:
+    photo, box = b64encode(PHOTO.read_bytes()).decode(), shown.locator("#segment-picture")
+    choosers: list[FileChooser] = []
+    shown.on("filechooser", lambda chooser: choosers.append(chooser))
+    with shown.expect_file_chooser() as asked:
+        box.get_by_label("Upload file").click()
+    expect(box.locator(f"img[src$='/{SCENE.name}']")).to_be_visible()  # until another one is chosen
+    asked.value.set_files(PHOTO)
+    expect(box.locator(f"img[src$='/{PHOTO.name}']")).to_be_visible()
+    box.locator("img").evaluate(SEND, ["drop", photo, "dropped.jpg"])
+    expect(box.locator("img[src$='/dropped.jpg']")).to_be_visible()
+    shown.locator("body").evaluate(SEND, ["paste", photo, "pasted.jpg"])
+    expect(box.locator("img[src$='/pasted.jpg']")).to_be_visible()
+    box.locator("img").evaluate(SEND, ["drop", photo, "again.jpg"])
+    expect(box.locator("img[src$='/again.jpg']")).to_be_visible()
+    assert len(choosers) == 1
 
 
 @pytest.mark.parametrize("width", [390, 1280])

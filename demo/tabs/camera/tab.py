@@ -13,7 +13,7 @@ from demo.page.gradio_private import ModelList, current_page
 from demo.predictors import SHORT_SIDES
 from demo.runtime import AT_ONCE, LOADING_QUEUE, Runtime, on_zero_gpu
 from demo.tabs.camera.handlers import CameraHandlers
-from demo.tabs.parts import by_name, notices, on_change
+from demo.tabs.parts import by_name, models_panel, notices, on_change
 from demo.tabs.pickers import ModelPicker, connect_picker, detector_pickers, model_picker
 from demo.tabs.video.tab import SIZE_ON_CPU
 from demo.views.camera_view import camera_view
@@ -70,7 +70,7 @@ def _lay_out(runtime: Runtime, handlers: CameraHandlers) -> Parts:
     registry = runtime.registry
     size = SHORT_SIDES[0] if runtime.predictors.device.type == "cuda" else SIZE_ON_CPU
     with gr.Row(elem_classes="workspace"):
-        with gr.Column(elem_classes="inputs"):
+        with gr.Column(elem_classes="inputs"), models_panel():
             task = gr.Radio(list(TASKS), value=TASKS[0], label="Task", elem_id="camera-task")
             with gr.Column() as model_column:
                 model = model_picker(registry, "Model", registry.first("classify"), "camera-model")

@@ -141,7 +141,7 @@ def test_regions_are_drawn_and_a_full_token_model_has_none(tmp_path: Path) -> No
     baseline = window_classifier(full_token(), "Swin", sampling=sampling, classes=CLASSES)
     last, (*frames, _) = run(tmp_path, SideBySideTask(model, baseline), 9, (96, 128))
     assert all("regions" in line["model"] and "regions" not in line["baseline"] for line in frames)
-    assert set(last.conclusion) == {"model", "baseline"} and model.macs < baseline.macs
+    assert set(last.conclusion) == {"model", "baseline", "race"} and model.macs < baseline.macs
 
 
 def test_side_by_side_each_model_has_windows_of_its_own(tmp_path: Path) -> None:

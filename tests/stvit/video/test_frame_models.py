@@ -159,18 +159,16 @@ def test_a_detector_alone_is_told_by_its_whole_time_and_a_compared_one_by_its_ba
     assert alone.counted_part == compared.counted_part == "backbone"
 
 
-@pytest.mark.parametrize(
-    ("part", "words"), [("", "50.0 frames/s, backbone 2 GMACs"), ("backbone", "backbone 50.0 frames/s, 2 GMACs")]
-)
+@pytest.mark.parametrize(("part", "words"), [("", "50.0 frames/s"), ("backbone", "backbone 50.0 frames/s")])
 def test_what_speed_and_cost_are_about_is_written_on_the_frame(
     part: str, words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     written: list[str] = []
-    monkeypatch.setattr("stvit.video.annotate.put_text", lambda canvas, lines, *more: written.extend(lines))
+    monkeypatch.setattr("stvit.video.annotate.put_text", lambda canvas, lines, *more, **named: written.extend(lines))
     annotator = Annotator(Seer(), 10.0)
     result = FrameResult(60.0, 20.0, paced_part=part, counted_part="backbone")
     annotator.draw(rgb_canvas(scene(0, (120, 200))), annotator.follow(result))
-    assert written == ["Seer", words]
+    assert written == ["Seer", words, "2 billion multiply-adds a frame in the backbone"]
 
 
 def test_regions_cover_the_frame_and_stay_in_colour_while_nothing_moves(

@@ -17,14 +17,20 @@ from stvit.draw.canvas import rgb_canvas
 from stvit.predict.regions import TokenRegions
 from stvit.video.annotate import Annotator
 from stvit.video.decode import ClipReader
+from stvit.video.picture import Picture
 from stvit.video.pipeline import process
+from stvit.video.scoreboard import SIDES, TRACK, Scoreboard, headline
 from stvit.video.tasks import SideBySideTask
 from stvit.video.types import Frame, FrameResult
 from tests.stvit.video.clips import Seer, frame_number, frames_of, make_clip, scene
 
+SIZE_HW = 96, 160
+
 
 def halves(path: Path) -> list[tuple[float, np.ndarray, np.ndarray]]:
-    return [(time, *np.split(pixels, 2, axis=1)) for time, pixels in frames_of(path)]
+    """What is between headline and bars."""
+    top = Scoreboard(SIZE_HW, (Seer(), Seer()), None).top
+    return [(time, *np.split(pixels[top : top + SIZE_HW[0]], 2, axis=1)) for time, pixels in frames_of(path)]
 
 
 def race(tmp_path: Path, model_ms: float, baseline_ms: float, frames: int = 16) -> list[tuple[float, int, int]]:
@@ -72,7 +78,7 @@ def test_a_second_reading_that_ends_early_leaves_its_last_frame(
 def test_both_models_are_recorded_for_every_frame(tmp_path: Path) -> None:
     race(tmp_path, 10.0, 20.0)
     lines = [json.loads(line) for line in (tmp_path / "b.jsonl").read_text().splitlines()]
-    for index, line in enumerate(lines):
+    for index, line in enumerate(lines[:-1]):
         assert line["model"]["top1"]["label"] == line["baseline"]["top1"]["label"] == f"frame {index}"
         assert (line["model"]["model_ms"], line["baseline"]["model_ms"]) == (10.0, 20.0)
 
@@ -126,5 +132,52 @@ def test_a_result_looks_the_same_without_what_is_not_drawn() -> None:
 def test_the_new_clip_is_twice_as_wide_and_keeps_its_sound(tmp_path: Path) -> None:
     race(tmp_path, 10.0, 13.0)
     with av.open(str(tmp_path / "b.mp4")) as container:
-        assert (container.streams.video[0].width, container.streams.video[0].height) == (320, 96)
+        assert container.streams.video[0].width == 320 and container.streams.video[0].height > 96
         assert container.streams.audio
+
+
+@pytest.mark.parametrize(
+    ("model", "baseline", "part", "words"),
+    [
+        ([4.0] * 9, [8.0] * 9, "", "STViT-DeiT 250 frames/s, DeiT 125: 2.0x"),
+        ([8.0] * 9, [4.0] * 9, "", "STViT-DeiT 125 frames/s, DeiT 250: 2.0x slower"),
+        ([4.0, 9.0] * 9, [9.0, 4.0] * 9, "", "STViT-DeiT 154 frames/s, DeiT 154: no clear difference"),
+        ([4.0] * 8 + [900.0], [8.0] * 9, "backbone", "backbones: STViT-DeiT 250 frames/s, DeiT 125: 2.0x"),
+    ],
+)
+def test_the_headline_tells_medians_and_a_factor_only_where_it_is_clear(
+    model: list[float], baseline: list[float], part: str, words: str
+) -> None:
+    assert headline(["STViT-DeiT, narrow, 16 tokens", "DeiT, narrow"], (model, baseline), part) == words
+
+
+def test_the_headline_keeps_what_tells_two_models_apart() -> None:
+    labels = ["EViT-DeiT, keep 0.7", "EViT-DeiT, keep 0.5"]
+    assert headline(labels, ([4.0], [2.0])) == "EViT-DeiT, keep 0.7 250 frames/s, EViT-DeiT, keep 0.5 500: 2.0x slower"
+
+
+def test_both_sides_are_drawn_alike_with_bars_as_long_as_what_is_done_and_a_flag_at_the_end() -> None:
+    board, grey = Scoreboard(SIZE_HW, (Seer(), Seer()), 20), np.full((*SIZE_HW, 3), 128, np.uint8)
+    board.add([FrameResult(5.0, 5.0)] * 2)
+
+    def drawn(done: tuple[int, int], ended: bool = False) -> list[np.ndarray]:
+        halves = [Picture.from_rgb(grey)] * 2
+        return np.split(board.compose(halves, done, ("", ""), ended).rgb().astype(int), 2, axis=1)
+
+    bar = board.top + SIZE_HW[0] + 2
+    for side, (pixels, done) in enumerate(zip(drawn((10, 5)), (10, 5), strict=True)):
+        filled = np.abs(pixels[bar] - SIDES[side]).sum(axis=1) < np.abs(pixels[bar] - TRACK).sum(axis=1)
+        assert filled.sum() == pytest.approx(SIZE_HW[1] * done / 20, abs=3)
+    first, second = drawn((20, 19))
+    counter = slice(bar + 10, None), slice(SIZE_HW[1] - 30, None)
+    assert first[counter].max() > 200 > 100 > second[counter].max()  # the flag, at the side that is done
+    left, right = drawn((20, 20), ended=True)
+    assert np.abs(left[bar + 10 :] - right[bar + 10 :]).max() < 8
+
+
+def test_the_end_tells_the_headline_and_when_the_first_was_done(tmp_path: Path) -> None:
+    source = make_clip(tmp_path / "a.mp4", 16, SIZE_HW)
+    *_, last = process(source, tmp_path / "b.mp4", SideBySideTask(Seer(10.0), Seer(20.0)))
+    told = last.conclusion["race"]
+    assert told["headline"].endswith("100 frames/s, Seer 50: 2.0x")
+    assert 1.5 <= told["first_done_s"] < 1.7
