@@ -108,8 +108,9 @@ function receive() {
 const active = () => view.hovered ?? view.pinned;
 
 function fit() {
-  if (!view.data || !picture.naturalWidth) return;
-  fitCanvas(canvas, view.data.size, find(".cv-picture").clientWidth);
+  const room = find(".cv-picture").clientWidth;
+  if (!view.data || !picture.naturalWidth || !room) return; // in a tab that is not shown
+  fitCanvas(canvas, view.data.size, room);
   refresh();
 }
 

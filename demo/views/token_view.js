@@ -55,8 +55,9 @@ function activeToken() { // null while the merging is played
 }
 
 function fit() {
-  if (!ready()) return;
-  fitCanvas(canvas, view.data.size, find(".cv-picture").clientWidth);
+  const room = find(".cv-picture").clientWidth;
+  if (!ready() || !room) return; // in a tab that is not shown
+  fitCanvas(canvas, view.data.size, room);
   refresh();
 }
 

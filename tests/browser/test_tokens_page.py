@@ -77,6 +77,17 @@ def test_crops_are_one_tab_stop_and_arrow_keys_walk_over_them(tokens: Page) -> N
     expect(tokens.locator(f"{CROPS}[aria-pressed='true']")).to_have_count(0)
 
 
+def test_a_pinned_token_outlives_a_visit_to_another_tab(tokens: Page) -> None:
+    tokens.locator(CROPS).nth(1).click()
+    tokens.mouse.move(0, 0)
+    pinned = drawn(tokens)
+    tokens.get_by_role("tab", name="Detect").click()
+    expect(tokens.locator("#detector")).to_be_visible()
+    tokens.wait_for_timeout(300)  # for the observer of sizes
+    tokens.get_by_role("tab", name="Classify").click()
+    tokens.wait_for_function("pinned => document.querySelector('#clusters canvas').toDataURL() === pinned", arg=pinned)
+
+
 def test_edges_are_smooth_or_those_of_the_squares_and_agree_in_the_middle_of_squares(tokens: Page) -> None:
     smooth, box, readout = (
         drawn(tokens),
