@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import os
 import signal
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
+
+from demo.service.folder import own_folder
 
 if TYPE_CHECKING:
     from demo.registry import Registry
@@ -25,9 +26,11 @@ def main(registry: Registry | None = None) -> None:
         registry: the models on offer; by default the published ones and those that came along.
     """
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+    os.environ.setdefault("GRADIO_ANALYTICS_MAX_EVENTS", "1")
+    os.environ.setdefault("GRADIO_ANALYTICS_CACHE_FREQUENCY", str(2**31))  # else pandas runs after every call
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    with TemporaryDirectory(prefix="stvit-", ignore_cleanup_errors=True) as folder:
-        os.environ.setdefault("GRADIO_TEMP_DIR", folder)
+    with own_folder() as folder:
+        os.environ.setdefault("GRADIO_TEMP_DIR", str(folder))
         serve(registry)
 
 
@@ -60,7 +63,12 @@ def serve(registry: Registry | None) -> None:
         ssr_mode=False,
         share=False,
         favicon_path=str(document.FAVICON),
-        app_kwargs={"routes": document.routes(), "middleware": [*page.middleware(), *document.middleware()]},
+        app_kwargs={
+            "routes": [*document.routes(), *page.routes()],
+            "middleware": [*page.middleware(), *document.middleware()],
+            "lifespan": page.lifespan,
+        },
+        max_threads=80,  # those of the API wait together, in batches
     )
 
 

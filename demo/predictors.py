@@ -14,6 +14,7 @@ import torch
 from demo.answers import ClassifyAnswer, DetectAnswer, DetectionTimes, SegmentAnswer, SegmentationTimes
 from demo.model_cache import LoadedModel, ModelCache, first_that_fits
 from demo.registry import ModelSpec
+from demo.service.batches import Batches
 from stvit.class_names import COCO_CLASSES
 from stvit.errors import UserError
 from stvit.predict.classifier import Classifier, imagenet_classes
@@ -21,8 +22,10 @@ from stvit.predict.detector import Detector, published_scale
 from stvit.predict.device import Compute, best_precision, device_name
 from stvit.predict.media import SourceImage, read_image
 from stvit.predict.preprocess import PreparedPicture, Preprocessing
+from stvit.predict.results import Classification
 from stvit.predict.segmenter import Segmenter
 from stvit.predict.timing import FirstUse, timed
+from stvit.predict.turns import SCRIPTS, current_lane
 from stvit.pretrained.records import record
 
 SHORT_SIDES = (800, 640, 480, 320)  # of a detector's input, the first as published
@@ -93,6 +96,7 @@ class Predictors:
         self.precision = precision or best_precision(self.device)
         self.model_cache = ModelCache(self.device, self.precision)
         self.compute = Compute(self.device)
+        self.batches = Batches(self.compute)
         self.first_use = FirstUse()
 
     def device_words(self) -> str:
@@ -136,7 +140,13 @@ class Predictors:
         classifier = self.classifier(loaded)
         if self.first_use(loaded.network):
             classifier.classify([prepared], regions="attention")
-        (result,), laps_ms = timed(self.compute, classifier.classify, [prepared], regions="attention")
+
+        def work(batch: Sequence[PreparedPicture]) -> list[tuple[Classification, dict[str, float]]]:
+            results, laps_ms = timed(self.compute, classifier.classify, batch, regions="attention")
+            return [(result, laps_ms) for result in results]
+
+        together = current_lane() == SCRIPTS  # a visitor's picture runs alone: its times are shown
+        result, laps_ms = self.batches.run(model.name, prepared, work) if together else work([prepared])[0]
         if loaded.problem:
             result = replace(result, predictions=())
         return ClassifyAnswer(**vars(result), **self._origin(loaded), model_ms=laps_ms["model"])

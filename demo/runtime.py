@@ -15,10 +15,12 @@ from demo.video import process_clip
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
-DEVICE_QUEUE: dict[str, Any] = {
-    "concurrency_id": "device",
+DEVICE_QUEUE: dict[str, Any] = {"concurrency_id": "page", "concurrency_limit": 2}  # one decodes while the other runs
+API_QUEUE: dict[str, Any] = {"concurrency_id": "api", "concurrency_limit": 24}  # they run in batches
+COMPARISON_QUEUE: dict[str, Any] = {
+    "concurrency_id": "comparison",
     "concurrency_limit": 1,
-}  # one request on the device at a time
+}  # one at a time, as they measure; each takes the device for one round after the other
 VIDEO_QUEUE: dict[str, Any] = {
     "concurrency_id": "video",
     "concurrency_limit": 1,

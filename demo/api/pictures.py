@@ -3,6 +3,7 @@ because those check that a picture is an uploaded file and that a model is one o
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -23,10 +24,11 @@ from demo.export import (
 from demo.page.gradio_private import kept_file
 from demo.predictors import SHORT_SIDES
 from demo.registry import ModelSpec, Task
-from demo.runtime import DEVICE_QUEUE, Runtime
+from demo.runtime import API_QUEUE, COMPARISON_QUEUE, Runtime
 from stvit.draw.classes import class_colours
 from stvit.errors import UserError
 from stvit.predict.regions import TokenRegions, last_region_layer
+from stvit.predict.turns import SCRIPTS, in_lane
 
 DESCRIPTIONS = {
     "models": (
@@ -168,16 +170,16 @@ def build(runtime: Runtime, picture: gr.Image, batch_size: gr.Dropdown) -> None:
     answer = gr.JSON(visible=False)
     drawing = gr.Image(type="filepath", label="Annotated picture", visible=False)
     _register(endpoints, "models", [], answer)
-    _register(endpoints, "classify", pair, answer, **DEVICE_QUEUE)
-    _register(endpoints, "annotate", [picture, model, *layer], drawing, **DEVICE_QUEUE)
-    _register(endpoints, "compare", [*pair, batch_size], answer, **DEVICE_QUEUE)
-    _register(endpoints, "detect", detecting, answer, **DEVICE_QUEUE)
-    _register(endpoints, "compare_backbones", detecting, answer, **DEVICE_QUEUE)
+    _register(endpoints, "classify", pair, answer, **API_QUEUE)
+    _register(endpoints, "annotate", [picture, model, *layer], drawing, **API_QUEUE)
+    _register(endpoints, "compare", [*pair, batch_size], answer, **COMPARISON_QUEUE)
+    _register(endpoints, "detect", detecting, answer, **API_QUEUE)
+    _register(endpoints, "compare_backbones", detecting, answer, **COMPARISON_QUEUE)
     if segmenters := [spec.name for spec in registry.of_task("segment")]:
         segmenting = [picture, _choice(segmenters, "Segmenter")]
         files = [gr.File(label=label, visible=False) for label in ("Map of classes", "Annotated picture")]
-        _register(endpoints, "segment", segmenting, [gr.JSON(label="Answer", visible=False), *files], **DEVICE_QUEUE)
-        _register(endpoints, "compare_segmenters", segmenting, answer, **DEVICE_QUEUE)
+        _register(endpoints, "segment", segmenting, [gr.JSON(label="Answer", visible=False), *files], **API_QUEUE)
+        _register(endpoints, "compare_segmenters", segmenting, answer, **COMPARISON_QUEUE)
     video_api.build(runtime)
 
 
@@ -186,8 +188,11 @@ def _choice(choices: Sequence[Any], label: str, value: str | None = None) -> gr.
 
 
 def _register(endpoints: Endpoints, name: str, inputs: list, outputs: Any, **queue: Any) -> None:
+    function = getattr(endpoints, name)
+    if not inspect.isgeneratorfunction(function):  # long jobs wait for the device in no lane
+        function = in_lane(SCRIPTS)(function)
     gr.Button(visible=False).click(
-        getattr(endpoints, name), inputs, outputs, api_name=name, api_description=DESCRIPTIONS[name], **queue
+        function, inputs, outputs, api_name=name, api_description=DESCRIPTIONS[name], **queue
     )
 
 

@@ -42,7 +42,7 @@ def build(runtime: Runtime) -> Page:
                     continue  # no weights are published for segmentation, so there may be no model
                 with gr.Tab(label, id=name):
                     build_tab(runtime)
-    return page.queue(max_size=20, default_concurrency_limit=1, api_open=False)
+    return page.queue(max_size=None, default_concurrency_limit=1, api_open=False)
 
 
 def head() -> str:

@@ -23,8 +23,10 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from demo.page.gradio_private import upload_folder
+from demo.service import metrics
 from demo.service.closed import MAX_NAME, MAX_PATH, UPLOAD
 from demo.service.http import Refused, read_body
+from demo.service.queues import check_room
 
 MAX_JSON_BYTES = 2 * 10**6  # a camera's frame, the largest message of the page, has 1.4 MB
 MAX_NUMBER = 10**9
@@ -33,6 +35,8 @@ MAX_DEPTH = 32
 SESSION = re.compile(r"[\w.-]{1,64}", re.ASCII)
 ROUTE = re.compile(r"/gradio_api/(call/v2|call|run|api|queue/join|cancel|reset|component_server)(?:/([^/]+))?/?")
 RESULT = re.compile(r"/gradio_api/call/(?:v2/)?[^/]+/([^/]+)")
+PAST_THE_QUEUE = ("run", "api", "component_server")
+MAX_DIRECT = 32  # of those; Gradio has 40 threads
 MESSAGES = "/gradio_api/queue/data"
 GONE = UnexpectedErrorMessage(message="The server does not know this session.", session_not_found=True, success=False)
 SESSION_GONE = Response(f"data: {GONE.model_dump_json()}\n\n", media_type="text/event-stream")
@@ -52,6 +56,7 @@ class CheckedCalls:
 
     def __init__(self, app: ASGIApp, page: gr.Blocks) -> None:
         self.app, self.page = app, page
+        self._direct = 0  # calls under way that no queue counts
         self._parameters: dict[str, list[dict[str, Any]]] | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -60,14 +65,38 @@ class CheckedCalls:
                 body, receive = await read_body(scope, receive, MAX_JSON_BYTES)
                 if route := ROUTE.fullmatch(scope["path"]):
                     self.check(route[1], route[2], body)
-                    send = _blaming(send)
+                    return await self._carried_out(route[1], scope, receive, send)
             elif scope["type"] == "http" and (result := RESULT.fullmatch(scope["path"])):
-                self.check_event(result[1])
-            elif scope["type"] == "http" and scope["path"] == MESSAGES and not self._expected(scope):
-                return await SESSION_GONE(scope, receive, send)
+                return await self._read(self.check_event(result[1]), scope, receive, send)
+            elif scope["type"] == "http" and scope["path"] == MESSAGES:
+                session = QueryParams(scope["query_string"]).get("session_hash", "")
+                if session not in self.page._queue.pending_messages_per_session:
+                    return await SESSION_GONE(scope, receive, send)
+                return await self._read(session, scope, receive, send)
         except Refused as refused:
+            metrics.REFUSED.labels(refused.status).inc()
             return await refused.answer()(scope, receive, send)
         await self.app(scope, receive, send)
+
+    async def _carried_out(self, route: str, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let a call pass; those that no queue counts are counted here."""
+        if route not in PAST_THE_QUEUE:
+            return await self.app(scope, receive, send)
+        if self._direct >= MAX_DIRECT:
+            raise Refused(429, "The server is busy. Try again in a second.", headers={"Retry-After": "1"})
+        self._direct += 1
+        try:
+            await self.app(scope, receive, _blaming(send))
+        finally:
+            self._direct -= 1
+
+    async def _read(self, session: str, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let the messages of a session be read; what is kept of a call without one goes with its result."""
+        self.page.readers.begin(session)
+        try:
+            await self.app(scope, receive, send)
+        finally:
+            self.page.readers.end(session)
 
     def check(self, route: str, name: str | None, body: bytes) -> None:
         """Check a message to one of Gradio's routes.
@@ -87,6 +116,7 @@ class CheckedCalls:
         elif route == "call/v2":
             function = self._public(name)
             self._check_values(function, self._positional(function, message))
+            check_room(self.page._queue, function)
         else:
             call = _valid(PredictBody, message)
             _check_session(call.session_hash)
@@ -95,21 +125,19 @@ class CheckedCalls:
             function = self._public(name) if route == "call" else self._called(name, call.fn_index)
             if not function.cancels:
                 self._check_values(function, call.data)
+            if route not in PAST_THE_QUEUE:
+                check_room(self.page._queue, function)
 
-    def check_event(self, event_id: str) -> None:
-        """Check the number of a call whose result is asked for.
+    def check_event(self, event_id: str) -> str:
+        """Check the number of a call whose result is asked for; returns its session.
 
         Raises:
             Refused: it is unknown, or its result was fetched.
         """
-        queue = self.page._queue
-        known = event_id in queue.event_ids_to_events or event_id in queue.pending_messages_per_session
-        if not known and not any(event_id in ids for ids in queue.pending_event_ids_session.values()):
-            raise Refused(404, "There is no such call, or its result was fetched before.")
-
-    def _expected(self, scope: Scope) -> bool:
-        session = QueryParams(scope["query_string"]).get("session_hash")
-        return session is None or session in self.page._queue.pending_messages_per_session
+        for session, ids in self.page._queue.pending_event_ids_session.items():
+            if event_id in ids:
+                return session
+        raise Refused(404, "There is no such call, or its result was fetched before.")
 
     def _check_server_function(self, call: ComponentServerJSONBody) -> None:
         _check_session(call.session_hash)

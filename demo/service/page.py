@@ -1,22 +1,51 @@
-"""The page's Blocks: whatever goes wrong in one of its functions reaches the caller as one sentence."""
+"""The page's Blocks as a service: errors with words, queues with room, state that does not grow."""
 
 from __future__ import annotations
 
+import asyncio
+import time
 import traceback
+from collections import defaultdict
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import gradio as gr
+from fastapi import FastAPI
 from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
 
+from demo.service import metrics
 from demo.service.calls import FAILED, CheckedCalls
 from demo.service.closed import Closed, allowed_hosts
+from demo.service.files import remove_old_files
+from demo.service.queues import RecentTime
+from demo.service.sessions import MAX_SESSIONS, Readers, Sessions
+from stvit.predict.device import return_freed_memory
 
 UNREADABLE = "One of the values sent cannot be used for what it is sent for. Send it as GET /gradio_api/info describes."
+LOOK_EVERY_S, CLEAN_EVERY_S = 3.0, 60.0
+IDLE_S = 20.0  # after which freed memory goes back to the system: under load, keeping it is faster
 
 
 class Page(gr.Blocks):
     """Blocks whose errors always have words: a caller's mistake, without a stack trace in the log; a mistake of this
-    program, with one."""
+    program, with one.
+
+    Attributes:
+        readers: who reads the messages of which session.
+    """
+
+    readers: Readers
+
+    def queue(self, *arguments: Any, **named: Any) -> Page:
+        """Set the queue up, as ``gr.Blocks`` does; its estimates follow the latest calls."""
+        super().queue(*arguments, **named)
+        self._queue.process_time_per_fn = defaultdict(RecentTime)
+        self.readers = Readers(self._queue)
+        return self
 
     async def preprocess_data(self, *arguments: Any, **named: Any) -> list[Any]:
         """Make the arguments of a function from what was sent.
@@ -31,20 +60,65 @@ class Page(gr.Blocks):
         except Exception as error:
             raise gr.Error(UNREADABLE, print_exception=False) from error
 
-    async def process_api(self, *arguments: Any, **named: Any) -> dict[str, Any]:
+    async def process_api(self, block_fn: Any, *arguments: Any, **named: Any) -> dict[str, Any]:
         """Carry out a call.
 
         Raises:
             gr.Error: it failed.
         """
+        function = str(block_fn.api_name or block_fn.name)
+        outcome, start = "failed", time.perf_counter()
         try:
-            return await super().process_api(*arguments, **named)
+            result = await super().process_api(block_fn, *arguments, **named)
+            outcome = "done"
+            return result
         except gr.Error:
+            outcome = "told"
             raise
         except Exception as error:
             traceback.print_exc()
             raise gr.Error(FAILED, print_exception=False) from error
+        finally:
+            metrics.CALLS.labels(function, outcome).inc()
+            metrics.CALL_SECONDS.labels(function).observe(time.perf_counter() - start)
 
     def middleware(self) -> list[Middleware]:
-        """Return what stands before Gradio's routes, the first outermost."""
+        """List what stands before Gradio's routes, the first outermost."""
         return [Middleware(Closed, hosts=allowed_hosts()), Middleware(CheckedCalls, page=self)]
+
+    def routes(self) -> list[Route]:
+        """List what the server answers beside Gradio's routes."""
+
+        async def figures(request: Request) -> Response:
+            return metrics.exposition(self)
+
+        return [Route("/metrics", figures)]
+
+    @asynccontextmanager
+    async def lifespan(self, app: FastAPI) -> AsyncIterator[None]:
+        """Keep the state of visitors within its bounds while the page is served; given to Gradio as the app's."""
+        app.state_holder = Sessions(self._queue)
+        app.state_holder.set_blocks(self)
+        app.state_holder.capacity = MAX_SESSIONS
+        upkeep = asyncio.create_task(self._keep_up())
+        try:
+            yield
+        finally:
+            upkeep.cancel()
+
+    async def _keep_up(self) -> None:
+        busy_at = cleaned_at = time.monotonic()
+        freed = False
+        while True:
+            await asyncio.sleep(LOOK_EVERY_S)
+            now = time.monotonic()
+            await self.readers.end_unread()
+            if self._queue.event_ids_to_events:
+                busy_at, freed = now, False
+            if now - cleaned_at > CLEAN_EVERY_S:
+                cleaned_at = now
+                self.state_holder.forget_old()
+                await asyncio.to_thread(remove_old_files)
+            if not freed and now - busy_at > IDLE_S:
+                freed = True
+                await asyncio.to_thread(return_freed_memory)

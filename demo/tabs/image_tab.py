@@ -15,9 +15,10 @@ from demo.charts.bars import notice
 from demo.errors import told, user_errors
 from demo.page.examples import Gallery
 from demo.registry import ModelSpec
-from demo.runtime import AT_ONCE, DEVICE_QUEUE, LOADING_QUEUE, Runtime
+from demo.runtime import AT_ONCE, COMPARISON_QUEUE, DEVICE_QUEUE, LOADING_QUEUE, Runtime
 from demo.tabs.parts import Fields, by_name, load_models, on_change, scroll_to_results
 from stvit.errors import UserError
+from stvit.predict.turns import VISITORS, in_lane
 
 RANDOM_WEIGHTS_NOTE = "Random weights: the regions show how the mechanism works, not what training taught it."
 
@@ -137,7 +138,7 @@ class ImageHandlers(ABC):
         if path is None:
             return self.cleared()
         try:
-            with user_errors():
+            with user_errors(), in_lane(VISITORS):
                 run = self.run_file(path, *chosen)
         except UserError as error:
             return self.cleared(notice(str(error), "error"))
@@ -204,7 +205,7 @@ def connect_image_tab(
     loaded = begun.then(by_name(parts, handlers.load_pair), **loading)
     benchmark = [parts.benchmark, parts.benchmark_state]
     measured = loaded.success(
-        by_name(parts, handlers.compare), [*wishes, *compared], benchmark, **quiet, **DEVICE_QUEUE
+        by_name(parts, handlers.compare), [*wishes, *compared], benchmark, **quiet, **COMPARISON_QUEUE
     )
     others = [*(part.change for part in wishes), parts.run.click]
     stopped = gr.on([parts.cancel.click, *others], None, cancels=[loaded, measured], api_visibility="private")

@@ -23,12 +23,14 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
+from .turns import Turns
+
 Result = TypeVar("Result")
 _TRIM_THRESHOLD, _MMAP_MAX, _ARENA_MAX = -1, -4, -8  # parameters of mallopt(3)
 
 
 class Compute:
-    """A device for one caller at a time, without gradients.
+    """A device for one caller at a time, without gradients; callers that wait take turns, see ``stvit.predict.turns``.
 
     On a CPU all instances share their threads. Those are started with the first one, as many as PyTorch then uses;
     whatever thread calls PyTorch for the first time at that very moment may be left with one core.
@@ -45,7 +47,7 @@ class Compute:
         self.device = device
         self._cores = _cores() if device.type == "cpu" else None
         self.lanes = self._cores.threads if self._cores else 1
-        self._free = threading.RLock()
+        self._free = Turns()
 
     def run(self, work: Callable[..., Result], *arguments: Any) -> Result:
         """``work(*arguments)``, when the device is free; raises what that raises. Within work it begins at once.
@@ -125,6 +127,12 @@ def keep_freed_memory() -> bool:
         return False
     settings = ((_MMAP_MAX, 0), (_TRIM_THRESHOLD, -1), (_ARENA_MAX, 1))
     return all(library.mallopt(parameter, value) == 1 for parameter, value in settings)
+
+
+def return_freed_memory() -> bool:
+    """Hand what this process has freed back to the system, as ``keep_freed_memory`` does not; whether there was any."""
+    library = ctypes.CDLL(None) if sys.platform.startswith("linux") else None
+    return hasattr(library, "malloc_trim") and bool(library.malloc_trim(0))
 
 
 def best_precision(device: torch.device) -> torch.dtype:

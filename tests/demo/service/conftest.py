@@ -31,7 +31,11 @@ def service() -> Iterator[Service]:
         patch.setenv("HF_HUB_OFFLINE", "1")
         registry = narrowed(build_registry({}), CLASSIFIERS, DETECTORS, CLIP_MODELS)
         page = layout.build(Runtime(Predictors(torch.device("cpu")), registry))
-        kwargs = {"routes": document.routes(), "middleware": [*page.middleware(), *document.middleware()]}
+        kwargs = {
+            "routes": [*document.routes(), *page.routes()],
+            "middleware": [*page.middleware(), *document.middleware()],
+            "lifespan": page.lifespan,
+        }
         quiet = {"quiet": True, "run_history": False, "share": False, "ssr_mode": False}
         _, url, _ = page.launch(prevent_thread_lock=True, max_file_size="50mb", app_kwargs=kwargs, **quiet)
         with httpx.Client(base_url=url, timeout=60) as http:

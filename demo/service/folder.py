@@ -1,0 +1,31 @@
+"""The folder of a running server, for files of its visitors. Nothing here imports Gradio: it reads its name early."""
+
+from __future__ import annotations
+
+import fcntl
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+PREFIX, LOCK = "stvit-", "in-use"
+
+
+@contextmanager
+def own_folder() -> Iterator[Path]:
+    """Make a temporary folder that goes at the end; folders of processes that were killed go first."""
+    _sweep(Path(tempfile.gettempdir()))
+    with (
+        tempfile.TemporaryDirectory(prefix=PREFIX, ignore_cleanup_errors=True) as name,
+        (Path(name) / LOCK).open("w") as lock,
+    ):
+        fcntl.flock(lock, fcntl.LOCK_EX)  # released by the system when the process ends, however it does
+        yield Path(name)
+
+
+def _sweep(parent: Path) -> None:
+    for path in parent.glob(f"{PREFIX}*/{LOCK}"):
+        with suppress(OSError), path.open("a") as lock:  # OSError: in use, or not ours
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(path.parent, ignore_errors=True)

@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import torch
+
+from demo.service.batches import MAX_BATCH_ON_CPU, Batches
+from stvit.predict.device import Compute
+from tests.stvit.predict.test_turns import until
+
+REQUESTS = 20
+
+
+@pytest.fixture
+def compute() -> Compute:
+    return Compute(torch.device("cpu"))
+
+
+def doubled(sizes: list[int]):
+    def work(items: Sequence[int]) -> list[int]:
+        sizes.append(len(items))
+        return [2 * item for item in items]
+
+    return work
+
+
+def run_while_held(compute: Compute, batches: Batches, keys: Sequence[str], work) -> list:
+    """Results, or errors, of requests that all came while the device was held."""
+    with ThreadPoolExecutor(len(keys)) as pool:
+        with compute._free:
+            futures = [pool.submit(batches.run, key, number, work) for number, key in enumerate(keys)]
+            until(lambda: sum(map(len, batches._lines.values())) == len(keys))
+        return [future.exception(30) or future.result() for future in futures]
+
+
+def test_requests_that_wait_together_run_together_and_each_gets_its_own(compute: Compute) -> None:
+    sizes: list[int] = []
+    batches = Batches(compute)
+    results = run_while_held(compute, batches, ["a"] * REQUESTS, doubled(sizes))
+    assert results == [2 * number for number in range(REQUESTS)]
+    assert sizes == [MAX_BATCH_ON_CPU, MAX_BATCH_ON_CPU, REQUESTS - 2 * MAX_BATCH_ON_CPU]
+    assert not batches._lines
+
+
+def test_models_are_not_mixed(compute: Compute) -> None:
+    sizes: list[int] = []
+    assert run_while_held(compute, Batches(compute), ["a", "b", "a"], doubled(sizes)) == [0, 2, 4]
+    assert sorted(sizes) == [1, 2]
+
+
+def test_a_request_alone_begins_at_once(compute: Compute) -> None:
+    sizes: list[int] = []
+    assert Batches(compute).run("a", 3, doubled(sizes)) == 6 and sizes == [1]
+
+
+def test_an_error_is_that_of_one_request_alone(compute: Compute) -> None:
+    def work(items: Sequence[int]) -> list[int]:
+        if 2 in items:
+            raise ValueError("two")
+        return list(items)
+
+    results = run_while_held(compute, Batches(compute), ["a"] * 4, work)
+    assert [str(result) for result in results] == ["0", "1", "two", "3"]
+
+
+def test_batches_become_smaller_where_memory_is_short(compute: Compute) -> None:
+    sizes: list[int] = []
+
+    def work(items: Sequence[int]) -> list[int]:
+        sizes.append(len(items))
+        if len(items) > 2:
+            raise MemoryError
+        return list(items)
+
+    batches = Batches(compute)
+    assert run_while_held(compute, batches, ["a"] * 4, work) == [0, 1, 2, 3]
+    assert run_while_held(compute, batches, ["a"] * 4, work) == [0, 1, 2, 3]
+    assert sizes == [4, 1, 1, 1, 1, 2, 2]
+
+
+def test_many_threads_lose_nothing(compute: Compute) -> None:
+    batches, go = Batches(compute), threading.Event()
+
+    def ask(number: int) -> int:
+        go.wait()
+        return batches.run(number % 3, number, doubled([]))
+
+    with ThreadPoolExecutor(16) as pool:
+        futures = [pool.submit(ask, number) for number in range(300)]
+        go.set()
+        assert [future.result(60) for future in futures] == [2 * number for number in range(300)]

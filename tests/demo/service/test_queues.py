@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from types import SimpleNamespace
+
+import pytest
+from gradio.queueing import EventQueue
+
+from demo.service.http import Refused
+from demo.service.queues import RECENT, WAITING, RecentTime, check_room
+
+
+@dataclass(frozen=True)
+class Function:
+    """What is asked about a function of the page."""
+
+    api_visibility: str
+    concurrency_id: str = "page"
+
+
+PAGES_OWN, PUBLIC = Function("private"), Function("public")
+
+
+def queue_of(waiting: list, running: int = 0, limit: int = 1, seconds: float = 3.0) -> SimpleNamespace:
+    """A queue in which each call takes some seconds, the running ones having begun a second ago."""
+    own = EventQueue("page", limit)
+    own.queue = [SimpleNamespace(fn=function) for function in waiting]
+    for number in range(running):
+        own.start_times_per_fn[PAGES_OWN].add(time.time() - 1.0 - number * 1e-3)
+    times = RecentTime()
+    times.add(seconds)
+    known = dict.fromkeys((PAGES_OWN, PUBLIC), times)
+    return SimpleNamespace(event_queue_per_concurrency_id={"page": own}, process_time_per_fn=known)
+
+
+def test_there_is_room_up_to_the_limit() -> None:
+    most = WAITING["page"][0]
+    check_room(queue_of([]), PAGES_OWN)
+    check_room(queue_of([PAGES_OWN] * (most - 1)), PAGES_OWN)
+    with pytest.raises(Refused):
+        check_room(queue_of([PAGES_OWN] * most), PAGES_OWN)
+
+
+def test_scripts_do_not_shut_visitors_out_nor_the_other_way_round() -> None:
+    own = Function("private", "video")
+    script = Function("public", "video")
+    full = EventQueue("video", 1)
+    full.queue = [SimpleNamespace(fn=script)] * WAITING["video"][1]
+    queue = SimpleNamespace(event_queue_per_concurrency_id={"video": full}, process_time_per_fn={})
+    check_room(queue, own)
+    with pytest.raises(Refused):
+        check_room(queue, script)
+
+
+@pytest.mark.parametrize(("function", "status"), [(PAGES_OWN, 429), (PUBLIC, 503)])
+def test_who_finds_no_room_is_told_how_many_wait_and_how_long(function: Function, status: int) -> None:
+    with pytest.raises(Refused) as told:
+        check_room(queue_of([function] * 24, running=2, limit=2), function)
+    assert told.value.status == status and "24 requests are waiting" in told.value.words
+    seconds = int(told.value.headers["Retry-After"])
+    assert seconds == 38 and f"about {seconds} s" in told.value.words  # (24 * 3 + 2 * 2) / 2
+
+
+def test_estimates_follow_the_latest_calls() -> None:
+    times = RecentTime()
+    assert times.avg_time == 0.0
+    for _ in range(100):
+        times.add(1.0)
+    for _ in range(RECENT):
+        times.add(9.0)
+    assert times.avg_time == 9.0

@@ -1,0 +1,130 @@
+"""What is kept of visitors has bounds."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from demo.service import files, sessions
+from demo.service.files import remove_old_files
+from demo.service.folder import LOCK, own_folder
+from demo.service.sessions import MAX_SESSIONS, Sessions
+from tests.demo.service.conftest import Service
+from tests.stvit.predict.test_turns import until
+
+
+def called(service: Service, **more: str) -> str:
+    return service.http.post("/gradio_api/call/models", json={"data": [], **more}).json()["event_id"]
+
+
+def result(service: Service, event: str) -> str:
+    return service.http.get(f"/gradio_api/call/models/{event}").text
+
+
+def test_calls_without_a_session_leave_nothing(service: Service) -> None:
+    holder, queue = service.page.state_holder, service.page._queue
+    assert isinstance(holder, Sessions) and holder.capacity == MAX_SESSIONS
+    before = len(holder.session_data), len(queue.pending_messages_per_session)
+    for _ in range(5):
+        assert "event: complete" in result(service, called(service))
+    until(lambda: (len(holder.session_data), len(queue.pending_messages_per_session)) == before)
+    until(lambda: not queue.event_ids_to_events)
+
+
+def test_a_result_is_there_once(service: Service) -> None:
+    event = called(service)
+    assert "event: complete" in result(service, event)
+    assert service.http.get(f"/gradio_api/call/models/{event}").status_code == 404
+
+
+def test_states_of_pages_that_were_closed_or_left_go(service: Service) -> None:
+    holder = service.page.state_holder
+    for name in ("open", "closed", "left"):
+        result(service, called(service, session_hash=name))
+        assert name in holder
+    long_ago = datetime.now() - timedelta(seconds=sessions.CLOSED_S + 1)
+    holder.session_data["closed"].is_closed = True
+    holder.time_last_used.update(open=long_ago, closed=long_ago, left=datetime.now() - timedelta(days=1))
+    holder.forget_old()
+    assert [name in holder for name in ("open", "closed", "left")] == [True, False, False]
+
+
+def test_a_call_that_nobody_reads_ends_and_says_so(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    lane = next(fn for fn in service.page.fns.values() if fn.api_name == "models").concurrency_id
+    lanes = service.page._queue.event_queue_per_concurrency_id
+    result(service, called(service))  # so that there is a queue
+    until(lambda: not lanes[lane].current_concurrency)
+    monkeypatch.setattr(lanes[lane], "current_concurrency", 1)  # as if one were running, so no other begins
+    monkeypatch.setattr(sessions, "UNREAD_S", 0.5)
+    event = called(service)
+    until(lambda: not service.page._queue.event_ids_to_events)
+    assert not lanes[lane].queue
+    assert sessions.ENDED in result(service, event)
+
+
+def test_results_that_nobody_came_for_go(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    event, queue = called(service), service.page._queue
+    assert event in queue.pending_event_ids_session
+    monkeypatch.setattr(sessions, "CLOSED_S", 0.1)
+    until(lambda: event not in queue.pending_event_ids_session and event not in queue.pending_messages_per_session)
+
+
+def test_figures_are_prometheus_text_without_private_data(service: Service) -> None:
+    result(service, called(service, session_hash="a-secret-session"))
+    answer = service.http.get("/metrics")
+    assert answer.headers["content-type"].startswith("text/plain; version=")
+    lines = dict(line.rsplit(" ", 1) for line in answer.text.splitlines() if line[0] != "#")
+    assert float(lines['stvit_calls_total{function="models",outcome="done"}']) >= 1
+    assert float(lines["process_resident_memory_bytes"]) > 1e8
+    assert {"stvit_sessions", "stvit_batch_size_count", 'stvit_call_seconds_count{function="models"}'} <= set(lines)
+    assert "a-secret-session" not in answer.text and "127.0.0.1" not in answer.text
+
+
+@pytest.fixture
+def uploads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(files, "upload_folder", lambda: tmp_path)
+    return tmp_path
+
+
+def aged(path: Path, seconds: float) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch()
+    os.utime(path, (time.time() - seconds,) * 2)
+    return path
+
+
+def test_old_files_empty_folders_and_old_links_go(uploads: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "MAX_LINKS", 2)
+    kept = [aged(uploads / "a" / "new.png", 60), aged(uploads / LOCK, 10**6)]
+    kept += [aged(uploads / "deep_links" / name / "state.json", 4 * 3600 + hour) for hour, name in enumerate("xy")]
+    gone = [aged(uploads / "b" / "old.png", 3 * 3600), aged(uploads / "tmpabc", 3 * 3600)]
+    gone += [aged(uploads / "deep_links" / name / "state.json", age) for name, age in (("z", 5 * 3600), ("old", 2e5))]
+    empty = uploads / "c"
+    empty.mkdir()
+    os.utime(empty, (time.time() - 3600,) * 2)
+    remove_old_files()
+    assert all(path.exists() for path in kept)
+    assert not any(path.exists() for path in (*gone, empty))
+
+
+def test_folders_of_killed_servers_go_at_the_next_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    hold = "with own_folder() as folder: print(folder, flush=True); time.sleep(60)"
+    program = f"import time; from demo.service.folder import own_folder\n{hold}"
+    environment = os.environ | {"TMPDIR": str(tmp_path)}
+    other = subprocess.Popen([sys.executable, "-c", program], env=environment, stdout=subprocess.PIPE)
+    theirs = Path(other.stdout.readline().decode().strip())
+    with own_folder() as ours:
+        assert ours.exists() and theirs.exists()
+    assert not ours.exists()
+    other.send_signal(signal.SIGKILL)
+    other.wait(30)
+    with own_folder():
+        assert not theirs.exists()
