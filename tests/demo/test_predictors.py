@@ -12,13 +12,15 @@ import torch
 
 import demo.model_cache
 from demo.model_cache import ModelCache, OutOfMemory
-from demo.predictors import Predictors
+from demo.predictors import Predictors, preprocessing_of
 from demo.registry import Registry
 from stvit.predict.media import MediaError
 from stvit.predict.preprocess import Preprocessing
+from stvit.predict.turns import SCRIPTS, in_lane
 from stvit.pretrained.resolve import ResolvedWeights
 from tests.demo import conftest
 from tests.demo.conftest import OFFERED
+from tests.stvit.predict.test_turns import until
 from weights.garments.sources import CLASS_NAMES
 
 CPU = torch.device("cpu")
@@ -219,3 +221,22 @@ def test_damaged_weights_of_this_project_predict_nothing(
     monkeypatch.setattr(importlib.import_module("stvit.pretrained.resolve"), "sha256_of", lambda path: "0" * 64)
     _, found = predictors.classify_one(photo, garments.find("garments_deit"))
     assert found.predictions == () and "garments_deit.safetensors are damaged" in found.weights
+
+
+def test_requests_of_scripts_run_together_and_get_the_answers_that_they_get_alone(predictors: Predictors) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (6, 224, 224, 3), np.uint8)
+    pictures = [preprocessing_of(MODEL).prepare(picture) for picture in pixels]
+    alone = [predictors.classify(picture, MODEL) for picture in pictures]
+    with ThreadPoolExecutor(len(pictures)) as pool:
+        with predictors.compute._free:  # they come while the device is taken
+            classify = in_lane(SCRIPTS)(predictors.classify)
+            answers = [pool.submit(classify, picture, MODEL) for picture in pictures]
+            until(lambda: sum(map(len, predictors.batches._lines.values())) == len(pictures))
+        together = [answer.result(60) for answer in answers]
+    assert len({answer.model_ms for answer in together}) == 1  # of the one pass
+    for one, other in zip(alone, together, strict=True):
+        assert [entry.index for entry in one.predictions] == [entry.index for entry in other.predictions]
+        assert [entry.probability for entry in one.predictions] == pytest.approx(
+            [entry.probability for entry in other.predictions], abs=2e-3
+        )
+        assert [layer.layer for layer in one.regions] == [layer.layer for layer in other.regions]
