@@ -223,7 +223,8 @@ def test_damaged_weights_of_this_project_predict_nothing(
     assert found.predictions == () and "garments_deit.safetensors are damaged" in found.weights
 
 
-def test_requests_of_scripts_run_together_and_get_the_answers_that_they_get_alone(predictors: Predictors) -> None:
+def test_requests_of_scripts_run_together_and_get_the_answers_that_they_get_alone(with_weights: None) -> None:
+    predictors = Predictors(CPU, torch.float32)  # in bfloat16, classes that are nearly even change places
     pixels = np.random.default_rng(0).integers(0, 256, (6, 224, 224, 3), np.uint8)
     pictures = [preprocessing_of(MODEL).prepare(picture) for picture in pixels]
     alone = [predictors.classify(picture, MODEL) for picture in pictures]
@@ -237,6 +238,6 @@ def test_requests_of_scripts_run_together_and_get_the_answers_that_they_get_alon
     for one, other in zip(alone, together, strict=True):
         assert [entry.index for entry in one.predictions] == [entry.index for entry in other.predictions]
         assert [entry.probability for entry in one.predictions] == pytest.approx(
-            [entry.probability for entry in other.predictions], abs=2e-3
+            [entry.probability for entry in other.predictions], abs=1e-5
         )
         assert [layer.layer for layer in one.regions] == [layer.layer for layer in other.regions]
