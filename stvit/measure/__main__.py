@@ -3,7 +3,8 @@
 ``python -m stvit.measure MODEL BASELINE [BASELINE ...]`` measures the first model against the others;
 ``--engines eager openvino`` every model under every engine, each against the last model under the same engine;
 ``python -m stvit.measure --suite paper`` every method of the papers against its full-token model, ``--suite table4``
-STViT and all methods beside it that have public code, also with ``--engines``.
+STViT and all methods beside it that have public code, ``--suite aims`` what this project wants to reach and whether it
+does. ``--load N`` measures under engines once more while N other processes keep a core busy each.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import argparse
 import json
 import sys
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,15 +24,17 @@ from torch import nn
 
 from stvit.errors import UserError
 from stvit.factory import create_model
-from stvit.predict.device import best_precision, compute_in_one_place, keep_freed_memory
+from stvit.predict.device import best_precision, keep_freed_memory
 from stvit.predict.engines import ENGINES
 from stvit.predict.load import PRECISIONS
-from stvit.shell import positive, unknown_model, unwritable
+from stvit.shell import from_zero, positive, unknown_model, unwritable
 
 from . import suite
+from .aims import aims_table, outcomes
 from .compare import Comparison, SpeedUp, compare
-from .engines import CannotMeasure, EngineComparison, compare_engines, engines_table
+from .engines import EngineComparison, compare_engines, engines_table
 from .macs import count_macs
+from .processes import CannotMeasure
 
 SIZE = (224, 224)
 
@@ -55,56 +59,51 @@ def measure(options: argparse.Namespace) -> None:
         CannotMeasure: a model cannot be measured as asked.
     """
     device = torch.device(options.device)
-    if options.engines and options.device == "cpu":
-        compute_in_one_place()
     precision = PRECISIONS.get(options.precision, best_precision(device))
     torch.manual_seed(0)
     kept = {"freed_memory_kept": keep_freed_memory()}
-    how = {"batch_size": options.batch_size, "rounds": options.rounds, "progress": show_progress}
-    if options.suite:
-        measure_suite(options, device, precision, how, kept)
+    how = {"rounds": options.rounds, "progress": show_progress}
+    if options.engines:
+        how |= {"batch_sizes": sorted({1, options.batch_size}), "load": options.load}
+        measure_engines(options, device, precision, how, kept)
+    elif options.suite:
+        figures: dict[str, Any] = {}
+        how["batch_size"] = options.batch_size
+        for name, comparison in suite.run_suite(options.groups, device, precision, **how):
+            print("\n" + suite.table(name, comparison), flush=True)
+            figures[name] = suite.as_json(comparison) | kept
+            save(options.output, figures)
     else:
-        models = {name: build(name, tuple(options.input_size), options.backbones) for name in options.models}
-        placed = {name: model.to(device, precision).eval() for name, model in models.items()}
-        if options.engines:
-            measured = measure_engines(placed, options)
-            print("\n" + engines_table(measured))
-            save(options.output, asdict(measured) | kept)
-            return
-        comparison = compare(placed, input_shape=(3, *options.input_size), **how)
+        models = named(options.models, tuple(options.input_size), options.backbones, device, precision)
+        comparison = compare(models, input_shape=(3, *options.input_size), batch_size=options.batch_size, **how)
         print("\n" + report(comparison))
         save(options.output, as_json(comparison) | kept)
 
 
-def measure_suite(
+def measure_engines(
     options: argparse.Namespace, device: torch.device, precision: torch.dtype, how: dict[str, Any], kept: dict[str, Any]
 ) -> None:
-    """Print every group when it is measured, and save it after those before."""
-    figures, where = {}, (device, precision)
-    if options.engines:
-        batches = {"batch_sizes": sorted({1, options.batch_size}), "rounds": options.rounds, "progress": show_progress}
-        engines = suite.run_suite_under_engines(options.suite, options.groups, options.engines, *where, **batches)
-        for name, contestants, measured in engines:
-            print(f"\n{name}: {engines_table(measured)}", flush=True)
-            figures[name] = asdict(measured) | suite.known_of(contestants) | kept
-            save(options.output, figures)
+    """Named models, or group after group of a suite: each is printed when it is measured, and saved after those before.
+    A suite's file has :class:`stvit.measure.engines.EngineComparison` by group, with published figures and cautions
+    beside it."""
+    if not options.suite:
+        build = partial(named, options.models, tuple(options.input_size), options.backbones, device, precision)
+        measured = compare_engines(build, options.engines, input_shape=(3, *options.input_size), **how)
+        print("\n" + engines_table(measured))
+        save(options.output, asdict(measured) | kept)
         return
-    for name, contestants, comparison in suite.run_suite(options.suite, options.groups, *where, **how):
-        print("\n" + suite.table(name, contestants, comparison), flush=True)
-        figures[name] = suite.as_json(contestants, comparison) | kept
+    found: dict[str, EngineComparison] = {}
+    figures: dict[str, Any] = {}
+    where = device, precision
+    groups = suite.run_suite_under_engines(options.suite, options.groups, options.engines, *where, **how)
+    for name, contestants, measured in groups:
+        known = suite.known_of(contestants)
+        cautions = [f"{label}: {text}" for label, text in known["cautions"].items()]
+        print("\n".join([f"\n{name}: {engines_table(measured)}", *cautions]), flush=True)
+        found[name], figures[name] = measured, asdict(measured) | known | kept
         save(options.output, figures)
-
-
-def measure_engines(models: dict[str, nn.Module], options: argparse.Namespace) -> EngineComparison:
-    """Latency of one image, and of a batch if it is larger."""
-    return compare_engines(
-        models,
-        options.engines,
-        input_shape=(3, *options.input_size),
-        batch_sizes=sorted({1, options.batch_size}),
-        rounds=options.rounds,
-        progress=show_progress,
-    )
+    if options.suite == "aims":
+        print("\n" + aims_table(outcomes(found)))
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
@@ -121,11 +120,12 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--precision", default="auto", choices=["auto", *PRECISIONS], help="default: the fastest here")
     engines = parser.add_mutually_exclusive_group()
     engines.add_argument("--engine", dest="engines", nargs=1, choices=ENGINES, help="measure under this one")
-    engines.add_argument("--engines", nargs="+", choices=ENGINES, help="measure under each of these, interleaved")
+    engines.add_argument("--engines", nargs="+", choices=ENGINES, help="measure under each of these, in turns")
+    parser.add_argument("--load", type=from_zero, default=0, metavar="N", help="and with N cores busy beside it")
     parser.add_argument("--output", type=Path, help="also save the figures as JSON in this file")
     options = parser.parse_args(arguments)
-    if options.suite == "paper" and options.engines:
-        parser.error("engines are compared on named models and on --suite table4")
+    if not options.engines and (options.load or options.suite in ("table4", "aims")):
+        options.engines = ["eager"]
     if options.suite:
         known = list(suite.groups_of(options.suite))
         options.groups = options.groups or known
@@ -147,6 +147,13 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     if options.output and (problem := unwritable(options.output)):
         parser.error(f"--output {problem}")
     return options
+
+
+def named(
+    names: list[str], input_hw: tuple[int, int], backbones: bool, device: torch.device, precision: torch.dtype
+) -> dict[str, nn.Module]:
+    """The models by name, placed, in evaluation mode; see :func:`build`."""
+    return {name: build(name, input_hw, backbones).to(device, precision).eval() for name in names}
 
 
 def build(name: str, input_hw: tuple[int, int], backbone: bool) -> nn.Module:
@@ -253,7 +260,10 @@ def report(comparison: Comparison) -> str:
 def describe(ratio: SpeedUp) -> str:
     q1, median, q3 = ratio.measured
     verdict = "faster" if median > 1 else "slower"
-    return f"{median:.2f}x, {verdict} (IQR {q1:.2f} to {q3:.2f}), {ratio.quotient:.2f} of what multiply-adds allow"
+    return (
+        f"{median:.2f}x, {verdict} (IQR {q1:.2f} to {q3:.2f}), {ratio.quotient:.2f} of what multiply-adds allow; "
+        f"the roofline allows {ratio.allowed_by_roofline:.2f}x"
+    )
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from stvit.predict.device import device_name
 
 from .macs import count_macs
 from .memory import peak_memory_bytes
+from .roofline import Roofline, allowed, roofline
 from .timing import LatencySummary, Quartiles, Round, interleave, speed_up, summarise
 
 Phase = Literal["latency", "throughput"]
@@ -52,11 +53,13 @@ class SpeedUp:
         measured: see :func:`stvit.measure.timing.speed_up`.
         allowed_by_macs: baseline multiply-adds over the model's.
         quotient: median measured speed-up over what the multiply-adds allow.
+        allowed_by_roofline: see :func:`stvit.measure.roofline.allowed`.
     """
 
     measured: Quartiles
     allowed_by_macs: float
     quotient: float
+    allowed_by_roofline: float
 
 
 @dataclass(frozen=True)
@@ -71,6 +74,7 @@ class Comparison:
         versions: of what determines the speed.
         costs: by model.
         rounds: the raw times of each phase.
+        rooflines: of a pass of each phase, by model.
     """
 
     device: str
@@ -80,13 +84,16 @@ class Comparison:
     versions: dict[str, str]
     costs: dict[str, ModelCost]
     rounds: dict[Phase, list[Round]]
+    rooflines: dict[Phase, dict[str, Roofline]]
 
     def speed_up(self, model: str, baseline: str, phase: Phase) -> SpeedUp:
         """Compare a model's speed in one phase with a baseline's."""
         times = ([one.times_ms[name] for one in self.rounds[phase]] for name in (model, baseline))
         measured = speed_up(*times)
-        allowed = self.costs[baseline].macs / self.costs[model].macs
-        return SpeedUp(measured, allowed, measured.median / allowed)
+        by_macs = self.costs[baseline].macs / self.costs[model].macs
+        bounds = self.rooflines[phase]
+        by_roofline = allowed(bounds[model], bounds[baseline])
+        return SpeedUp(measured, by_macs, measured.median / by_macs, by_roofline)
 
 
 def compare(
@@ -132,6 +139,10 @@ def compare(
         versions(),
         {name: model_cost(name, model, images, finished) for name, model in models.items()},
         finished,
+        {
+            phase: {name: roofline(model, input_shape, len(batches[phase])) for name, model in models.items()}
+            for phase in phases
+        },
     )
 
 

@@ -1,25 +1,23 @@
-"""The same models under several engines, all of them interleaved in one run: who gains what by which."""
+"""The same models under several engines: who gains what by which, and with other work on the cores."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-import torch
-from torch import nn
-
 from stvit.errors import UserError
-from stvit.predict.device import Compute, device_name
-from stvit.predict.engines import Engine
 
 from .compare import versions
-from .macs import count_macs
-from .timing import LatencySummary, Quartiles, interleave, speed_up, summarise
+from .processes import Build, CannotMeasure, EngineProcess, OutOfTime, Ready, busy_cores
+from .roofline import Roofline, allowed, explain
+from .timing import LatencySummary, Quartiles, speed_up, summarise
 
-
-class CannotMeasure(UserError, ValueError):
-    """A model cannot be measured as asked."""
+TURNS = 3  # of every engine, so that a machine that slows down slows all of them
+Times = dict[tuple[str, str], list[float]]  # milliseconds by model and engine
 
 
 @dataclass(frozen=True)
@@ -29,117 +27,242 @@ class EngineRow:
     Attributes:
         model, engine: names.
         batch_size: images in a forward pass.
+        load: other processes that kept a core busy each.
+        macs: multiply-adds for one image.
         latency: of a forward pass.
         over_baseline: how much faster than the baseline under the same engine; ``None`` of the baseline itself.
         over_eager: how much faster than the same model in eager; ``None`` where eager was not measured.
         allowed_by_macs: the baseline's multiply-adds over the model's.
+        share_of_macs: median of ``over_baseline`` over ``allowed_by_macs``; ``None`` of the baseline itself.
+        allowed_by_roofline: see :func:`stvit.measure.roofline.allowed`.
+        roofline: of a forward pass, see :class:`stvit.measure.roofline.Roofline`.
+        peak_memory_bytes: of a forward pass beside weights and input; known of eager on CUDA.
     """
 
     model: str
     engine: str
     batch_size: int
+    load: int
+    macs: int
     latency: LatencySummary
     over_baseline: Quartiles | None
     over_eager: Quartiles | None
     allowed_by_macs: float
+    share_of_macs: float | None
+    allowed_by_roofline: float
+    roofline: Roofline
+    peak_memory_bytes: int | None
 
 
 @dataclass(frozen=True)
 class EngineComparison:
-    """Rows, and what they were measured on. ``notes`` say which engines could not run, and why."""
+    """Rows, and what they were measured on. As JSON it is one object with these attributes, rows as objects with those
+    of :class:`EngineRow`, quartiles as lists of three.
+
+    Attributes:
+        device, precision: in words.
+        input_shape: (C, H, W) of one image.
+        versions: of what determines the speed.
+        baseline: the model that others are compared with.
+        rows: what was measured.
+        notes: which engines could not run or be measured, and why.
+    """
 
     device: str
     precision: str
     input_shape: tuple[int, ...]
     versions: dict[str, str]
+    baseline: str
     rows: tuple[EngineRow, ...]
     notes: tuple[str, ...]
 
 
 def compare_engines(
-    models: Mapping[str, nn.Module],
+    build: Build,
     engines: Sequence[str],
     *,
     input_shape: tuple[int, ...] = (3, 224, 224),
     batch_sizes: Sequence[int] = (1,),
     rounds: int = 30,
+    load: int = 0,
+    until: float = math.inf,
     progress: Callable[[str, int, int], Any] = lambda phase, done, total: None,
 ) -> EngineComparison:
     """Measure every model under every engine; the last model is the baseline of the others.
 
+    Every engine has a process of its own, in which the models take turns; the processes take turns too. An engine that
+    fails is left out, with a note.
+
     Args:
-        models: by name, in evaluation mode, on one device and in one precision.
+        build: makes the models by name, on one device and in one precision; picklable, as every process calls it.
         engines: names of :data:`stvit.predict.engines.ENGINES`.
+        load: measure once more while so many other processes keep a core busy each.
+        until: when to stop, by ``time.monotonic()``; what is not measured by then is a note.
         progress: told the phase, finished rounds and all rounds.
 
     Raises:
         CannotMeasure: not one of the engines can run here.
+        OutOfTime: nothing was measured in time.
+        UserError: what ``build`` raises.
     """
-    reference = next(next(iter(models.values())).parameters())
-    compute = Compute(reference.device)
-    cost = {name: count_macs(model, input_shape) for name, model in models.items()}
-    *_, baseline = models
-    made = {
-        (name, engine): Engine(model, engine, compute=compute, wait=True)
-        for name, model in models.items()
-        for engine in engines
-    }
     rows: list[EngineRow] = []
-    for batch in batch_sizes:
-        images = torch.randn(batch, *input_shape, device=reference.device)
-        for number, run in enumerate(made.values(), start=1):
-            run(images)  # makes its graph
-            progress("graphs", number, len(made))
-        able = {key: run for key, run in made.items() if key[1] == "auto" or run.serving(images.shape) == key[1]}
-        if not able:
-            problem = f"{' and '.join(engines)} cannot run here: {' '.join(_notes(made.values()))}"
-            raise CannotMeasure(problem, "Choose another engine, or another --device.")
-        times: dict[tuple[str, str], list[float]] = {key: [] for key in able}
-        names = {str(key): key for key in able}
-        for one in interleave({text: able[key] for text, key in names.items()}, images, rounds=rounds):
-            for text, ms in one.times_ms.items():
-                times[names[text]].append(ms)
-            progress(f"batch {batch}", len(times[names[text]]), rounds)
-        for (model, engine), own in times.items():
-            full, eager = times.get((baseline, engine)), times.get((model, "eager"))
-            rows.append(
-                EngineRow(
-                    model,
-                    engine if engine != "auto" else f"auto ({made[model, engine].serving(images.shape)})",
-                    batch,
-                    summarise(own),
-                    speed_up(own, full) if full and model != baseline else None,
-                    speed_up(own, eager) if eager and engine != "eager" else None,
-                    cost[baseline] / cost[model],
-                )
-            )
-    precision = str(reference.dtype).removeprefix("torch.")
-    device = device_name(reference.device, compute.lanes)
-    return EngineComparison(device, precision, tuple(input_shape), versions(), tuple(rows), _notes(made.values()))
+    notes: dict[str, None] = {}
+    with _processes(build, engines, input_shape, until) as processes:
+        for batch in batch_sizes:
+            ready, failed = _make_ready(processes, batch)
+            notes |= dict.fromkeys([*(note for one in ready.values() for note in one.notes), *map(str, failed)])
+            progress(f"graphs of batch {batch}", len(ready), len(engines))
+            processes = [process for process in processes if _able(process.engine, ready)]
+            if not processes and not rows:
+                raise failed[0] if failed else _none_runs(engines, notes)
+            for busy in sorted({0, load}) if processes else ():
+                bounds = processes[0].rooflines(batch)
+                with busy_cores(busy):
+                    phase = f"batch {batch}" + (f", {busy} busy cores" if busy else "")
+                    times = _in_turns(processes, ready, batch, rounds, notes, partial(progress, phase))
+                rows += _rows(times, ready, bounds, busy)
+                described = ready[processes[0].engine]
+    if not rows:
+        raise OutOfTime(" ".join(notes))
+    kinds = described.device, described.precision, tuple(input_shape), versions()
+    return EngineComparison(*kinds, list(described.macs)[-1], tuple(rows), tuple(notes))
 
 
-def _notes(engines: Iterable[Engine]) -> tuple[str, ...]:
-    """What the engines tell, each note once."""
-    return tuple(dict.fromkeys(note for engine in engines for note in engine.notes))
+@contextmanager
+def _processes(
+    build: Build, engines: Sequence[str], input_shape: tuple[int, ...], until: float
+) -> Iterator[list[EngineProcess]]:
+    started: list[EngineProcess] = []
+    try:
+        for engine in engines:
+            started.append(EngineProcess(build, engine, input_shape, until))
+        yield started
+    finally:
+        for process in started:
+            process.end()
+
+
+def _make_ready(processes: Sequence[EngineProcess], batch: int) -> tuple[dict[str, Ready], list[UserError]]:
+    """Let all engines get ready at once; what is ready by engine, and what failed."""
+    ready: dict[str, Ready] = {}
+    failed: list[UserError] = []
+    for process in processes:
+        process.begin_making_ready(batch)
+    for process in processes:
+        try:
+            ready[process.engine] = process.ready()
+        except UserError as error:
+            failed.append(error)
+    return ready, failed
+
+
+def _able(engine: str, ready: dict[str, Ready]) -> list[str]:
+    """The models that the engine runs itself."""
+    serving = ready[engine].serving if engine in ready else {}
+    return [name for name, found in serving.items() if engine in ("auto", found)]
+
+
+def _none_runs(engines: Sequence[str], notes: Iterable[str]) -> CannotMeasure:
+    problem = f"{' and '.join(engines)} cannot run here: {' '.join(notes)}"
+    return CannotMeasure(problem, "Choose another engine, or another --device.")
+
+
+def _in_turns(
+    processes: list[EngineProcess],
+    ready: dict[str, Ready],
+    batch: int,
+    rounds: int,
+    notes: dict[str, None],
+    progress: Callable[[int, int], Any],
+) -> Times:
+    """Times of all that went well; a process that fails has no further turn, and a note."""
+    times: Times = {}
+    running = list(processes)
+    for turn in range(TURNS):
+        timed = (turn + 1) * rounds // TURNS - turn * rounds // TURNS
+        for process in list(running) if timed else ():
+            try:
+                found = process.time(_able(process.engine, ready), batch, timed)
+            except UserError as error:
+                notes[str(error)] = None
+                running.remove(process)
+                continue
+            for model, own in found.items():
+                times.setdefault((model, process.engine), []).extend(own)
+        progress((turn + 1) * rounds // TURNS, rounds)
+    return times
+
+
+def _rows(times: Times, ready: dict[str, Ready], bounds: dict[str, Roofline], load: int) -> Iterator[EngineRow]:
+    macs = next(iter(ready.values())).macs
+    *_, baseline = macs
+    for (model, engine), own in times.items():
+        full, eager = times.get((baseline, engine)), times.get((model, "eager"))
+        over_baseline = speed_up(own, full) if full and model != baseline else None
+        by_macs = macs[baseline] / macs[model]
+        yield EngineRow(
+            model,
+            engine if engine != "auto" else f"auto ({ready[engine].serving[model]})",
+            bounds[model].batch,
+            load,
+            macs[model],
+            summarise(own),
+            over_baseline,
+            _same_turns(own, eager) if eager and engine != "eager" else None,
+            by_macs,
+            over_baseline.median / by_macs if over_baseline else None,
+            allowed(bounds[model], bounds[baseline]),
+            bounds[model],
+            ready[engine].peak_memory_bytes.get(model),
+        )
+
+
+def _same_turns(own: Sequence[float], eager: Sequence[float]) -> Quartiles:
+    """Over the rounds that both have: one of them may have been stopped."""
+    common = min(len(own), len(eager))
+    return speed_up(own[:common], eager[:common])
 
 
 def engines_table(comparison: EngineComparison) -> str:
     """The comparison as text."""
     size = "x".join(map(str, comparison.input_shape))
+    limits = comparison.rows[0].roofline.limits
     lines = [
         f"{comparison.device}, {comparison.precision}, input {size}; "
         + ", ".join(f"{name} {version}" for name, version in comparison.versions.items()),
+        f"measured peak {limits.macs_per_s / 1e9:.0f} G multiply-adds/s, {limits.bytes_per_s / 1e9:.0f} GB/s",
         "",
-        f"{'model':34} {'engine':16} {'batch':>5} {'ms (IQR)':>24} "
-        f"{'over baseline':>14} {'of MACs':>8} {'over eager':>11}",
+        f"{'model':32} {'engine':15} {'batch':>5} {'load':>4} {'ms (IQR)':>24} {'over eager':>10} "
+        f"{'over baseline (IQR)':>23} {'MACs allow':>10} {'roofline':>8} {'of MACs':>7}",
     ]
     for row in comparison.rows:
-        spread = f"{row.latency.median_ms:.1f} ({row.latency.q1_ms:.1f} to {row.latency.q3_ms:.1f})"
-        gain, share, own = "", "", ""
+        own = f"{row.over_eager.median:.2f}x" if row.over_eager else ""
+        line = (
+            f"{row.model:32} {row.engine:15} {row.batch_size:5} {row.load:4} "
+            f"{_spread(*_quartiles(row.latency)):>24} {own:>10}"
+        )
         if row.over_baseline:
-            gain = f"{row.over_baseline.median:.2f}x"
-            share = f"{row.over_baseline.median / row.allowed_by_macs:.2f}"
-        if row.over_eager:
-            own = f"{row.over_eager.median:.2f}x"
-        lines.append(f"{row.model:34} {row.engine:16} {row.batch_size:5} {spread:>24} {gain:>14} {share:>8} {own:>11}")
-    return "\n".join([*lines, *comparison.notes])
+            gain = _spread(*row.over_baseline, digits=2, unit="x")
+            allowances = f"{row.allowed_by_macs:9.2f}x {row.allowed_by_roofline:7.2f}x"
+            line += f" {gain:>23} {allowances} {row.share_of_macs:7.2f}"
+        lines.append(line)
+    return "\n".join([*lines, *_explained(comparison), *comparison.notes])
+
+
+def _explained(comparison: EngineComparison) -> Iterator[str]:
+    """Why the first model is no faster, for every engine and batch size without load."""
+    of = {(row.model, row.engine, row.batch_size): row for row in comparison.rows if not row.load}
+    first = comparison.rows[0].model
+    for (model, engine, batch), row in of.items():
+        full = of.get((comparison.baseline, engine, batch))
+        if model == first and row.over_baseline and full:
+            ms = row.latency.median_ms
+            yield f"{first}, {engine}: {explain(row.roofline, full.roofline, ms, ms * row.over_baseline.median)}"
+
+
+def _quartiles(latency: LatencySummary) -> Quartiles:
+    return Quartiles(latency.q1_ms, latency.median_ms, latency.q3_ms)
+
+
+def _spread(q1: float, median: float, q3: float, digits: int = 1, unit: str = "") -> str:
+    return f"{median:.{digits}f}{unit} ({q1:.{digits}f} to {q3:.{digits}f})"

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import Any
 
 import timm
@@ -14,11 +15,12 @@ from torch import nn
 from stvit.factory import create_model
 from stvit.pretrained.records import record
 
-from .compare import Comparison, Phase, compare
+from .compare import Comparison, compare
 from .engines import EngineComparison, compare_engines
 from .macs import count_macs
 
 SIZES = ("tiny", "small", "base")
+STVIT_16, STVIT_R, TOME_16, EVIT_HALF = "STViT, 16 tokens", "STViT-R", "ToMe, r = 16", "EViT, 0.5"
 MOST_MERGES = 16  # ToMe's r for DeiT: 12 layers of 16 leave 4 of 196 tokens
 
 
@@ -43,13 +45,16 @@ class Contestant:
         return {**found.published, "note": found.published_note} if found.published_note else dict(found.published)
 
 
-NOTHING_HALTS = "random weights: no token halts, so time and multiply-adds are those of all tokens"
-SUITES = ("paper", "table4")
+NOTHING_HALTS = (
+    "random weights: no token halts, so time and multiply-adds are those of all tokens. Graphs have fixed shapes: they "
+    "mask halted tokens, so with trained weights eager alone saves time"
+)
+SUITES = ("paper", "table4", "aims")
 
 
 def groups_of(suite: str) -> dict[str, Callable[[], tuple[Contestant, ...]]]:
     """The groups of one of ``SUITES`` by name; the first model of each is the full-token one."""
-    return groups() if suite == "paper" else table4_groups()
+    return {"paper": groups, "table4": table4_groups, "aims": aims_groups}[suite]()
 
 
 def table4_groups() -> dict[str, Callable[[], tuple[Contestant, ...]]]:
@@ -61,7 +66,7 @@ def table4_groups() -> dict[str, Callable[[], tuple[Contestant, ...]]]:
 def table4_deit(size: str) -> tuple[Contestant, ...]:
     """DeiT in full, and every method on it in its default setting."""
     methods = {
-        "STViT, 16 tokens": f"stvit_deit_{size}_patch16_224",
+        STVIT_16: f"stvit_deit_{size}_patch16_224",
         "DynamicViT, 0.7": f"dynamicvit_deit_{size}_patch16_224",
         "EViT, 0.7": f"evit_deit_{size}_patch16_224",
         "Evo-ViT": f"evo_vit_deit_{size}_patch16_224",
@@ -79,8 +84,17 @@ def table4_deit(size: str) -> tuple[Contestant, ...]:
 def table4_swin(size: str) -> tuple[Contestant, ...]:
     """Swin in full, STViT-R where there is one, STViT and DynamicSwin."""
     full, *others = swin_group(size)
-    ours = [one for one in others if one.label in ("STViT, 9 per window", "STViT-R")]
+    ours = [one for one in others if one.label in ("STViT, 9 per window", STVIT_R)]
     return (full, *ours, Contestant("DynamicSwin, 0.7", f"dynamicswin_{size}_224"))
+
+
+def aims_groups() -> dict[str, Callable[[], tuple[Contestant, ...]]]:
+    """The groups of :data:`stvit.measure.aims.AIMS`: STViT at 16 tokens beside methods of its cost, and STViT-R."""
+    full, stvit, *_ = deit_group("small")
+    tome = Contestant(TOME_16, "tome_deit_small_patch16_224", {"r": 16})
+    evit = Contestant(EVIT_HALF, "evit_deit_small_patch16_224", {"keep_rate": 0.5})
+    swin, *_, recovering = swin_group("small")
+    return {"deit_small": lambda: (full, stvit, tome, evit), "swin_small": lambda: (swin, recovering)}
 
 
 def groups() -> dict[str, Callable[[], tuple[Contestant, ...]]]:
@@ -106,7 +120,7 @@ def swin_group(size: str) -> tuple[Contestant, ...]:
         Contestant(f"STViT, {side**2} per window", f"stvit_swin_{size}_224", {"semantic_window": side})
         for side in (2, 3, 4)
     ]
-    recovering = [] if size == "tiny" else [Contestant("STViT-R", f"stvit_r_swin_{size}_224")]
+    recovering = [] if size == "tiny" else [Contestant(STVIT_R, f"stvit_r_swin_{size}_224")]
     return (Contestant("Swin", f"swin_{size}_patch4_window7_224"), *windows, *recovering)
 
 
@@ -123,20 +137,17 @@ def merges_nearest_in_cost(tome: str, target: Contestant) -> int:
 
 
 def run_suite(
-    suite: str, names: list[str], device: torch.device, precision: torch.dtype, **how: Any
-) -> Iterator[tuple[str, tuple[Contestant, ...], Comparison]]:
-    """Measure one group after the other: throughput, and of Table 4 latency at batch 1 as well.
+    names: list[str], device: torch.device, precision: torch.dtype, **how: Any
+) -> Iterator[tuple[str, Comparison]]:
+    """Measure the throughput of one group of the papers' tables after the other.
 
     Args:
-        suite: one of ``SUITES``.
-        names: which of its groups.
+        names: which groups.
         device, precision: where and in which type the models run.
         how: arguments of :func:`compare`.
     """
-    phases: tuple[Phase, ...] = ("throughput",) if suite == "paper" else ("latency", "throughput")
     for name in names:
-        contestants = groups_of(suite)[name]()
-        yield name, contestants, compare(_built(contestants, device, precision), phases=phases, **how)
+        yield name, compare(built(groups()[name](), device, precision), phases=("throughput",), **how)
 
 
 def run_suite_under_engines(
@@ -145,17 +156,19 @@ def run_suite_under_engines(
     """Measure one group after the other under several engines.
 
     Args:
-        suite, names, device, precision: as of :func:`run_suite`.
+        suite: one of ``SUITES``.
+        names, device, precision: as of :func:`run_suite`.
         engines: names of :data:`stvit.predict.engines.ENGINES`.
         how: arguments of :func:`compare_engines`.
     """
     for name in names:
         full, *others = groups_of(suite)[name]()
         contestants = (*others, full)  # engines are compared with the last model
-        yield name, contestants, compare_engines(_built(contestants, device, precision), engines, **how)
+        yield name, contestants, compare_engines(partial(built, contestants, device, precision), engines, **how)
 
 
-def _built(contestants: tuple[Contestant, ...], device: torch.device, precision: torch.dtype) -> dict[str, nn.Module]:
+def built(contestants: tuple[Contestant, ...], device: torch.device, precision: torch.dtype) -> dict[str, nn.Module]:
+    """The models by label, with random weights."""
     return {c.label: create_model(c.model, **c.options).to(device, precision) for c in contestants}
 
 
@@ -165,38 +178,28 @@ def known_of(contestants: tuple[Contestant, ...]) -> dict[str, dict[str, Any]]:
     return {"published": published, "cautions": {c.label: c.caution for c in contestants if c.caution}}
 
 
-def table(name: str, contestants: tuple[Contestant, ...], comparison: Comparison) -> str:
+def table(name: str, comparison: Comparison) -> str:
     """One group as text, each model against the first."""
     full, *others = comparison.costs
-    published = {c.label: c.published().get("top1") for c in contestants}
-    lines = []
-    for phase in comparison.rounds:
-        batch = comparison.batch_size if phase == "throughput" else 1
-        lines += [
-            f"{name}: {comparison.device}, {comparison.precision}, batch {batch}",
-            f"{'model':24} {'top-1, published':>16} {'GMACs':>7} {'images/s':>9} {'faster by (IQR)':>22} "
-            f"{'fewer MACs':>11} {'share':>9}",
-        ]
-        for label, cost in comparison.costs.items():
-            rate = cost.images_per_second if phase == "throughput" else 1e3 / cost.latency.median_ms
-            line = f"{label:24} {published[label] or '-':>16} {cost.macs / 1e9:7.3f} {rate:9.1f}"
-            if label in others:
-                ratio = comparison.speed_up(label, full, phase)
-                q1, median, q3 = ratio.measured
-                spread = f"{median:.2f}x ({q1:.2f} to {q3:.2f})"
-                line += f" {spread:>22} {ratio.allowed_by_macs:10.2f}x {ratio.quotient:9.2f}"
-            lines.append(line)
-    return "\n".join([*lines, *(f"{c.label}: {c.caution}" for c in contestants if c.caution)])
+    lines = [
+        f"{name}: {comparison.device}, {comparison.precision}, batch {comparison.batch_size}",
+        f"{'model':24} {'GMACs':>7} {'images/s':>9} {'faster by (IQR)':>22} {'fewer MACs':>11} {'share':>9}",
+    ]
+    for label, cost in comparison.costs.items():
+        line = f"{label:24} {cost.macs / 1e9:7.3f} {cost.images_per_second:9.1f}"
+        if label in others:
+            ratio = comparison.speed_up(label, full, "throughput")
+            q1, median, q3 = ratio.measured
+            spread = f"{median:.2f}x ({q1:.2f} to {q3:.2f})"
+            line += f" {spread:>22} {ratio.allowed_by_macs:10.2f}x {ratio.quotient:9.2f}"
+        lines.append(line)
+    return "\n".join(lines)
 
 
-def as_json(contestants: tuple[Contestant, ...], comparison: Comparison) -> dict[str, Any]:
+def as_json(comparison: Comparison) -> dict[str, Any]:
     """One group as plain data."""
     data = asdict(comparison)
     del data["rounds"]
     full, *others = comparison.costs
-    ratios = {
-        phase: {label: asdict(comparison.speed_up(label, full, phase)) for label in others}
-        for phase in comparison.rounds
-    }
-    found = {"full_token_model": full, "speed_up_over_full_tokens": ratios["throughput"], **known_of(contestants)}
-    return data | found | ({"latency_speed_up": ratios["latency"]} if "latency" in ratios else {})
+    ratios = {label: asdict(comparison.speed_up(label, full, "throughput")) for label in others}
+    return data | {"full_token_model": full, "speed_up_over_full_tokens": ratios}

@@ -1,16 +1,26 @@
-"""Every model under every engine, in one interleaved run."""
+"""Every model under every engine, each engine in a process of its own, with and without load."""
 
 from __future__ import annotations
 
 import json
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
-import torch
 from torch import Tensor, nn
 
+from stvit.errors import UserError
 from stvit.measure.__main__ import main
-from stvit.measure.engines import compare_engines, engines_table
+from stvit.measure.aims import AHEAD, Aim, aims_table, outcomes
+from stvit.measure.engines import EngineComparison, EngineRow, compare_engines, engines_table
+from stvit.measure.machine import MachineLimits
+from stvit.measure.processes import BUSY, CannotMeasure, EngineProcess, busy_cores
+from stvit.measure.roofline import Roofline
+from stvit.measure.timing import LatencySummary, Quartiles
 
 
 class Network(nn.Module):
@@ -22,29 +32,112 @@ class Network(nn.Module):
         return self.layer(images.mean((2, 3)))
 
 
-@pytest.fixture
-def models() -> dict[str, nn.Module]:
-    return {"small": Network(2).eval(), "large": Network(8).eval()}
+def build() -> dict[str, nn.Module]:
+    return {"small": Network(2), "large": Network(8)}
 
 
-def test_every_model_under_every_engine_stands_beside_its_baseline_and_eager(
-    models: dict[str, nn.Module], direct: None
-) -> None:
-    with torch.inference_mode():
-        found = compare_engines(models, ["eager", "openvino"], input_shape=(3, 8, 8), batch_sizes=(1, 2), rounds=3)
-    rows = {(row.model, row.engine, row.batch_size): row for row in found.rows}
-    assert len(rows) == 2 * 2 * 2 and found.notes == ()
-    row = rows["small", "openvino", 2]
-    assert row.latency.runs == 3 and row.over_baseline.median > 0 and row.over_eager.median > 0
+def fail() -> dict[str, nn.Module]:
+    raise UserError("There is no such network.", "Choose another.")
+
+
+def test_every_model_under_every_engine_stands_beside_its_baseline_and_eager() -> None:
+    batches = {"batch_sizes": (1, 2), "rounds": 4, "load": 1}
+    found = compare_engines(build, ["eager", "openvino", "cuda_graphs"], input_shape=(3, 8, 8), **batches)
+    rows = {(row.model, row.engine, row.batch_size, row.load): row for row in found.rows}
+    assert len(rows) == len(found.rows) == 2 * 2 * 2 * 2 and found.baseline == "large"
+    row = rows["small", "openvino", 2, 1]
+    assert row.latency.runs == 4 and row.over_eager.median > 0
     assert row.allowed_by_macs == pytest.approx(4.0)
-    assert rows["large", "eager", 1].over_baseline is None and rows["large", "eager", 1].over_eager is None
-    assert engines_table(found).count("openvino") == 4
+    assert row.share_of_macs == pytest.approx(row.over_baseline.median / 4)
+    assert row.roofline.macs == 2 * 3 * 2 and row.roofline.batch == 2
+    large = rows["large", "eager", 1, 0]
+    assert large.over_baseline is None and large.over_eager is None and large.share_of_macs is None
+    text = engines_table(found)
+    assert text.count("openvino  ") == 8 and "small, eager: At batch 1, " in text
+    assert found.notes == ("CUDA graphs need a CUDA device, and the model is on cpu.",) and found.notes[0] in text
+    assert not busy_processes()
 
 
-def test_an_engine_that_cannot_run_is_a_note_and_no_figure(models: dict[str, nn.Module]) -> None:
-    found = compare_engines(models, ["eager", "cuda_graphs"], input_shape=(3, 8, 8), rounds=2)
-    assert {row.engine for row in found.rows} == {"eager"} and len(found.notes) == 1
-    assert found.notes[0] in engines_table(found)
+def test_what_a_person_can_mend_is_said_here() -> None:
+    with pytest.raises(UserError, match=r"There is no such network\. Choose another\."):
+        compare_engines(fail, ["eager"])
+
+
+def test_the_process_of_an_engine_outlives_ctrl_c_and_its_end_is_said() -> None:
+    process = EngineProcess(build, "eager", (3, 8, 8))
+    other = multiprocessing.active_children()[0]
+    try:
+        process.begin_making_ready(1)
+        assert process.ready().serving == {"small": "eager", "large": "eager"}
+        os.kill(other.pid, signal.SIGINT)
+        assert len(process.time(["small"], 1, 3)["small"]) == 3
+        other.kill()
+        with pytest.raises(CannotMeasure, match="The process that measures eager ended with status -9"):
+            process.time(["small"], 1, 3)
+    finally:
+        process.end()
+    assert not multiprocessing.active_children()
+
+
+def busy_processes() -> list[str]:
+    """Command lines of the processes that keep cores busy for this one."""
+    return [line for line in command_lines() if line.endswith(f" {os.getpid()}") and "getppid" in line]
+
+
+def command_lines() -> list[str]:
+    lines = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            lines.append((folder / "cmdline").read_text().replace("\0", " ").strip())
+        except OSError:  # it has ended
+            continue
+    return lines
+
+
+@pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="processes are read from /proc")
+def test_cores_are_busy_until_the_context_ends_however_it_ends() -> None:
+    with pytest.raises(KeyboardInterrupt), busy_cores(2):
+        assert len(busy_processes()) == 2
+        raise KeyboardInterrupt
+    assert not busy_processes()
+
+
+def test_a_busy_process_ends_when_the_one_that_wanted_it_has() -> None:
+    another = str(os.getpid() + 1)
+    assert subprocess.run([sys.executable, "-c", BUSY, another], timeout=60, check=False).returncode == 0
+
+
+def row(model: str, over: float | None, engine: str = "eager", batch: int = 1, load: int = 0) -> EngineRow:
+    ratio = Quartiles(over, over, over) if over else None
+    bound = Roofline(batch, 1, 1, 1, 1.0, MachineLimits(1.0, 1.0))
+    latency = LatencySummary(1.0, 1.0, 1.0, 1)
+    return EngineRow(model, engine, batch, load, 1, latency, ratio, ratio, 2.0, over, 2.0, bound, None)
+
+
+def test_aims_are_met_or_missed_under_every_engine_and_load() -> None:
+    rows = (
+        row("ours", 2.4),
+        row("theirs", 2.5),
+        row("full", None),
+        row("ours", 2.2, "openvino", 1, 2),
+        row("theirs", 2.0, "openvino", 1, 2),
+        row("full", None, "openvino", 1, 2),
+    )
+    measured = {"deit": EngineComparison("CPU", "float32", (3, 8, 8), {}, "full", rows, ())}
+    aims = (
+        Aim("deit", "ours", "full", False, 2.3),
+        Aim("deit", "ours", "theirs", False, AHEAD),
+        Aim("deit", "ours", "full", True, 1.0),
+        Aim("swin", "ours", "full", False, 1.0),
+    )
+    found = list(outcomes(measured, aims))
+    assert [(one.engine, one.load, round(one.measured, 2), one.met) for one in found] == [
+        ("eager", 0, 2.4, True),
+        ("openvino", 2, 2.2, False),
+        ("eager", 0, 0.96, False),
+        ("openvino", 2, 1.1, True),
+    ]
+    assert aims_table(found).count("missed") == 2
 
 
 def test_the_command_saves_the_engine_with_every_figure(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -56,11 +149,6 @@ def test_the_command_saves_the_engine_with_every_figure(tmp_path: Path, capsys: 
         (name, "eager") for name in names
     ]
     assert names[0] in capsys.readouterr().out
-
-
-def test_the_papers_suite_has_no_engines() -> None:
-    with pytest.raises(SystemExit):
-        main(["--suite", "paper", "--engine", "eager"])
 
 
 def test_where_no_engine_runs_the_command_says_why(capsys: pytest.CaptureFixture[str]) -> None:
