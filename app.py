@@ -1,7 +1,7 @@
 """The demo: ``python app.py``, or what a Hugging Face Space runs.
 
 Environment: ``GRADIO_SERVER_PORT`` or ``PORT`` (default 7860), ``GRADIO_SERVER_NAME`` (default 127.0.0.1, on Spaces
-0.0.0.0), ``HF_HOME`` and ``HF_ENDPOINT`` for the weights.
+0.0.0.0), ``HF_HOME`` and ``HF_ENDPOINT`` for the weights, ``STVIT_ENGINE`` for what runs the models (default ``auto``).
 """
 
 from __future__ import annotations
@@ -42,11 +42,11 @@ def serve(registry: Registry | None) -> None:
     from demo.model_specs import build_registry
     from demo.page import document, layout
     from demo.predictors import Predictors
-    from demo.runtime import Runtime
+    from demo.runtime import Runtime, on_zero_gpu
     from stvit.predict.device import compute_in_one_place, keep_freed_memory
 
     keep_freed_memory()
-    predictors = Predictors()
+    predictors = Predictors(engine="eager" if on_zero_gpu() else os.environ.get("STVIT_ENGINE") or "auto")
     if predictors.device.type == "cpu":
         compute_in_one_place()
     page = layout.build(Runtime(predictors, registry or build_registry()))

@@ -18,6 +18,7 @@ from demo.predictors import Predictors, check_short_side, input_side, sizes_from
 from demo.registry import ModelSpec
 from stvit.errors import UserError
 from stvit.measure.memory import peak_memory_bytes
+from stvit.measure.roofline import explain, roofline
 from stvit.measure.timing import (
     LatencySummary,
     Quartiles,
@@ -29,6 +30,7 @@ from stvit.measure.timing import (
     verdict,
 )
 from stvit.predict.detector import published_scale
+from stvit.predict.engines import Engine
 from stvit.predict.media import read_image
 
 BATCH_SIZES = (1, 4, 8, 16, 32, 64, 128)
@@ -38,6 +40,7 @@ MIN_ROUNDS = 5  # fewer give no median worth a verdict
 STRETCHES = 8  # that the passes of one comparison are divided into
 WARMUP_ROUNDS = 1
 REPORT_EVERY_S = 0.4
+GRAPH_WAIT_S = 30.0
 GIVE_WAY_S = 0.002  # between two rounds: a lock that is taken again at once is never handed over
 
 
@@ -89,11 +92,13 @@ class Turns:
         model, baseline: times of their passes.
         speed_up: baseline time over model time within a round, above 1 where the model is faster; ``None`` before
             there are enough rounds.
+        engine: that ran both.
     """
 
     model: LatencySummary
     baseline: LatencySummary
     speed_up: Quartiles | None
+    engine: str = "eager"
 
     @property
     def verdict(self) -> Verdict | None:
@@ -112,6 +117,8 @@ class BenchmarkState:
         baseline: what it is compared with.
         batch_size: images in a batch; ``None`` where single images alone are measured.
         device: device and precision, in words.
+        engine: that runs both now.
+        explanation: what keeps single images from gaining as much as the multiply-adds are fewer, in words.
         single: one image at a time; ``None`` before it is measured.
         batched: the same with batches.
     """
@@ -122,6 +129,8 @@ class BenchmarkState:
     baseline: BenchmarkEntry
     batch_size: int | None
     device: str
+    engine: str = "eager"
+    explanation: str = ""
     single: Turns | None = None
     batched: Turns | None = None
 
@@ -179,20 +188,67 @@ def benchmark_classifiers(
         check_batch_size(batch_size)
     if model == baseline:
         raise SameModel("Both sides are the same model: choose two different ones to compare.")
-    networks = {spec: predictors.model_cache.get(spec).network for spec in (model, baseline)}
+    loaded = {spec: predictors.model_cache.get(spec) for spec in (model, baseline)}
+    networks = {spec: entry.network for spec, entry in loaded.items()}
+    engines = {spec: predictors.classifier(entry).engine for spec, entry in loaded.items()}
     entries = (counted(spec, network, tuple(inputs[spec].shape[1:])) for spec, network in networks.items())
     state = BenchmarkState("Counting multiply-adds", 0.0, *entries, batch_size, predictors.device_words())
     yield state
-    images = {spec: inputs[spec].to(predictors.device, predictors.precision) for spec in networks}
-    if batch_size is None:
-        state = yield from _in_turns(predictors, networks, images, state, "single", SHORT, (0.0, 1.0))
-        yield replace(state, stage="Done", progress=1.0)
-        return
-    state = yield from _in_turns(predictors, networks, images, state, "single", LATENCY, (0.0, 0.3))
-    state = replace(state, batch_size=_bounded(batch_size, state.single))
-    batches = {spec: image.expand(state.batch_size, -1, -1, -1).contiguous() for spec, image in images.items()}
-    state = yield from _in_turns(predictors, networks, batches, state, "batched", THROUGHPUT, (0.3, 1.0))
-    yield replace(with_peak_memory(predictors, networks, batches, state), stage="Done", progress=1.0)
+    images = {spec: inputs[spec].to(predictors.device) for spec in networks}
+    state, runs = yield from _same_engine(predictors, engines, images, state)
+    limits, span = (SHORT, (0.0, 1.0)) if batch_size is None else (LATENCY, (0.0, 0.3))
+    state = yield from _in_turns(predictors, runs, images, state, "single", limits, span)
+    state = replace(state, explanation=_explanation(predictors, networks, images, state))
+    if batch_size is not None:
+        state = replace(state, batch_size=_bounded(batch_size, state.single))
+        batches = {spec: image.expand(state.batch_size, -1, -1, -1).contiguous() for spec, image in images.items()}
+        state, runs = yield from _same_engine(predictors, engines, batches, state)
+        state = yield from _in_turns(predictors, runs, batches, state, "batched", THROUGHPUT, (0.3, 1.0))
+        if state.engine == "eager":  # of others, what PyTorch holds says nothing
+            batches = {spec: batch.to(predictors.precision) for spec, batch in batches.items()}
+            state = with_peak_memory(predictors, networks, batches, state)
+    yield replace(state, stage="Done", progress=1.0)
+
+
+def _same_engine(
+    predictors: Predictors,
+    engines: Mapping[ModelSpec, Engine],
+    inputs: Mapping[ModelSpec, Tensor],
+    state: BenchmarkState,
+) -> Generator[BenchmarkState, None, tuple[BenchmarkState, Runs]]:
+    """Wait for the graphs of both models, ``GRAPH_WAIT_S`` at most, and run both on what serves both of them then: one
+    engine, or eager PyTorch. Regions and attention maps are part of every pass, as they are of every answer."""
+    state = replace(state, stage="Making graphs")
+    yield state
+    for spec, engine in engines.items():
+        engine(inputs[spec], "attention")  # answers by eager, and begins the graph where there is none
+    start = time.perf_counter()
+    while not all(engine.settle(REPORT_EVERY_S) for engine in engines.values()):
+        if time.perf_counter() - start > GRAPH_WAIT_S:
+            break
+        yield state
+    serving = {engine.serving(tuple(inputs[spec].shape)) for spec, engine in engines.items()}
+    if len(serving) == 1:
+        runs = {spec: partial(engine, wanted="attention") for spec, engine in engines.items()}
+        return replace(state, engine=serving.pop()), runs
+    return replace(state, engine="eager"), {
+        spec: partial(engine.eager, wanted="attention") for spec, engine in engines.items()
+    }
+
+
+def _explanation(
+    predictors: Predictors,
+    networks: Mapping[ModelSpec, nn.Module],
+    images: Mapping[ModelSpec, Tensor],
+    state: BenchmarkState,
+) -> str:
+    """Why one image at a time gains less than the multiply-adds are fewer; empty where there is nothing to explain."""
+    if state.single.verdict != "faster" or state.allowed_speedup <= 1:
+        return ""
+    bounds = [
+        predictors.compute.run(roofline, network, tuple(images[spec].shape[1:])) for spec, network in networks.items()
+    ]
+    return explain(*bounds, state.single.model.median_ms, state.single.baseline.median_ms)
 
 
 def _bounded(batch_size: int, single: Turns) -> int:
@@ -338,7 +394,7 @@ def _in_turns(
         now = time.perf_counter()
         over = len(times[0]) >= MIN_ROUNDS and now - start > limits.in_doubt_s
         if over or now - reported > REPORT_EVERY_S:
-            turns, reported = _turns(*times), now
+            turns, reported = _turns(*times, state.engine), now
             over = over or (turns.verdict in ("faster", "slower") and now - start > limits.seconds)
             part = 1.0 if over else min((now - start) / limits.seconds, 0.95)
             progress = span[0] + (span[1] - span[0]) * part
@@ -348,7 +404,7 @@ def _in_turns(
     return state
 
 
-def _turns(model_ms: list[float], baseline_ms: list[float]) -> Turns:
+def _turns(model_ms: list[float], baseline_ms: list[float], engine: str) -> Turns:
     enough = len(model_ms) >= MIN_ROUNDS
     stretches = (medians_of_stretches(times, STRETCHES) for times in (model_ms, baseline_ms))
-    return Turns(summarise(model_ms), summarise(baseline_ms), speed_up(*stretches) if enough else None)
+    return Turns(summarise(model_ms), summarise(baseline_ms), speed_up(*stretches) if enough else None, engine)

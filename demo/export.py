@@ -119,6 +119,7 @@ def _speed_up(name: str, turns: Turns | None) -> dict[str, Any]:
         f"speedup_{name}": ratios and ratios.median,
         f"speedup_{name}_quartiles": ratios and list(ratios),
         f"verdict_{name}": turns and turns.verdict,
+        f"engine_{name}": turns and turns.engine,
     }
 
 
@@ -133,6 +134,7 @@ def detection_json(run: DetectRun) -> dict[str, Any]:
         "detector": result.model,
         "weights": result.weights,
         "device": result.device,
+        "engine": result.engine,
         "input": {
             "asked_short_side": result.asked_short_side,
             "short_side": result.short_side,
@@ -158,6 +160,7 @@ def segmentation_json(run: SegmentRun) -> dict[str, Any]:
         "segmenter": result.model,
         "weights": result.weights,
         "device": result.device,
+        "engine": result.engine,
         "input": {"network_hw": list(result.network_hw), "labelled_side": result.labelled_side},
         "classes": list(result.classes),
         "present": None if result.labels is None else [asdict(entry) for entry in result.areas()],
@@ -227,6 +230,7 @@ def _classification(result: ClassifyAnswer, times: StageTimes) -> dict[str, Any]
         "predictions": [asdict(entry) for entry in result.predictions],
         "weights": result.weights,
         "device": result.device,
+        "engine": result.engine,
         "times_ms": {**asdict(times), "total_ms": times.total_ms},
         "clusters": [_clusters(entry) for entry in result.regions if not entry.reduces],
         "reductions": [_reduction(entry) for entry in result.regions if entry.reduces],

@@ -5,10 +5,10 @@ from __future__ import annotations
 import gc
 import time
 from collections import OrderedDict, defaultdict
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, field
 from threading import Lock
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
@@ -31,6 +31,7 @@ RETRY_AFTER_S = 3  # a Hub that is down takes some seconds to say so
 
 Size = TypeVar("Size")
 Result = TypeVar("Result")
+Predictor = TypeVar("Predictor")
 Progress = Callable[[int, "int | None"], None]
 
 
@@ -46,6 +47,7 @@ class LoadedModel:
             when the weights are in place.
         next_step: what to do about the problem.
         loaded_at: ``time.monotonic()`` when it was made.
+        predictors: that run it, by what tells them apart; their graphs go with the model.
     """
 
     spec: ModelSpec
@@ -54,14 +56,21 @@ class LoadedModel:
     problem: str
     next_step: str
     loaded_at: float
+    predictors: dict[Hashable, Any] = field(default_factory=dict, compare=False, repr=False)
+
+    def predictor(self, key: Hashable, make: Callable[[], Predictor]) -> Predictor:
+        """Return the kept predictor, made at the first use."""
+        return self.predictors.get(key) or self.predictors.setdefault(key, make())
 
     @property
     def num_bytes(self) -> int:
-        return sum(parameter.numel() * parameter.element_size() for parameter in self.network.parameters())
+        """Size of its weights, and of the graphs that hold them once more."""
+        weights = sum(parameter.numel() * parameter.element_size() for parameter in self.network.parameters())
+        return weights * (1 + sum(predictor.engine.num_graphs for predictor in list(self.predictors.values())))
 
 
 class ModelCache:
-    """Keeps loaded models; drops the least recently used when their parameters exceed the budget."""
+    """Keeps loaded models; drops the least recently used when they and their graphs exceed the budget."""
 
     def __init__(self, device: torch.device, precision: torch.dtype, budget_bytes: int = MODEL_BUDGET_BYTES) -> None:
         self.device, self.precision = device, precision

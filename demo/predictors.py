@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -15,9 +15,10 @@ from demo.answers import ClassifyAnswer, DetectAnswer, DetectionTimes, SegmentAn
 from demo.model_cache import LoadedModel, ModelCache, first_that_fits
 from demo.registry import ModelSpec
 from demo.service.batches import Batches
-from stvit.class_names import COCO_CLASSES
+from stvit.class_names import COCO_CLASSES, KINETICS400_CLASSES
 from stvit.errors import UserError
 from stvit.predict.classifier import Classifier, imagenet_classes
+from stvit.predict.clips import ClipClassifier, Sampling
 from stvit.predict.detector import Detector, published_scale
 from stvit.predict.device import Compute, best_precision, device_name
 from stvit.predict.media import SourceImage, read_image
@@ -89,9 +90,17 @@ class SegmentRun:
 
 
 class Predictors:
-    """Run the page's models on one device, one request at a time; in its fastest precision, or a chosen one."""
+    """Run the page's models on one device, one request at a time.
 
-    def __init__(self, device: torch.device | None = None, precision: torch.dtype | None = None) -> None:
+    Args:
+        precision: by default the device's fastest.
+        engine: that runs their networks, see :data:`stvit.predict.engines.ENGINES`.
+    """
+
+    def __init__(
+        self, device: torch.device | None = None, precision: torch.dtype | None = None, engine: str = "eager"
+    ) -> None:
+        self.engine = engine
         self.device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.precision = precision or best_precision(self.device)
         self.model_cache = ModelCache(self.device, self.precision)
@@ -152,10 +161,19 @@ class Predictors:
         return ClassifyAnswer(**vars(result), **self._origin(loaded), model_ms=laps_ms["model"])
 
     def classifier(self, loaded: LoadedModel, *, all_names: bool = True) -> Classifier:
-        """Make a classifier on the device; its classes of ImageNet have all their names, or the usual one."""
+        """Return the model's classifier; its classes of ImageNet have all their names, or the usual one."""
         spec = loaded.spec
-        preprocessing, classes = preprocessing_of(spec), spec.classes or imagenet_classes(all_names=all_names)
-        return Classifier(loaded.network, preprocessing=preprocessing, classes=classes, compute=self.compute)
+        all_names = all_names or spec.classes is not None
+        options = {
+            "preprocessing": preprocessing_of(spec),
+            "classes": spec.classes or imagenet_classes(all_names=all_names),
+            **self._runs_on,
+        }
+        return loaded.predictor(("classify", all_names), lambda: Classifier(loaded.network, **options))
+
+    @property
+    def _runs_on(self) -> dict[str, Any]:
+        return {"compute": self.compute, "engine": self.engine}
 
     def detect_file(self, path: str | Path, model: ModelSpec, short_side: int) -> DetectRun:
         """Detect the objects in an image file.
@@ -193,10 +211,11 @@ class Predictors:
         return DetectAnswer(**vars(result), **origin, **sizes, proposals=proposals, times=times)
 
     def detector(self, loaded: LoadedModel) -> Detector:
-        """Make a detector on the device; on a CPU its heads look at no more than ``PROPOSALS_ON_CPU`` regions."""
+        """Return the model's detector; on a CPU its heads look at no more than ``PROPOSALS_ON_CPU`` regions."""
         own, classes = loaded.network.num_proposals, loaded.spec.classes or COCO_CLASSES
         proposals = min(own, PROPOSALS_ON_CPU) if self.device.type == "cpu" else own
-        return Detector(loaded.network, classes=classes, proposals=proposals, compute=self.compute)
+        options = {"classes": classes, "proposals": proposals, **self._runs_on}
+        return loaded.predictor("detect", lambda: Detector(loaded.network, **options))
 
     def segment_file(self, path: str | Path, model: ModelSpec) -> SegmentRun:
         """Label every pixel of an image file with its class.
@@ -230,10 +249,15 @@ class Predictors:
         return SegmentAnswer(**vars(result), **self._origin(loaded), times=times)
 
     def segmenter(self, loaded: LoadedModel) -> Segmenter:
-        """Make a segmenter on the device."""
+        """Return the model's segmenter."""
         spec = loaded.spec
-        scale = spec.input_size, spec.input_size
-        return Segmenter(loaded.network, classes=spec.classes, scale=scale, compute=self.compute)
+        options = {"classes": spec.classes, "scale": (spec.input_size, spec.input_size), **self._runs_on}
+        return loaded.predictor("segment", lambda: Segmenter(loaded.network, **options))
+
+    def clip_classifier(self, loaded: LoadedModel, sampling: Sampling) -> ClipClassifier:
+        """Return the model's classifier of clips."""
+        options = {"sampling": sampling, "classes": loaded.spec.classes or KINETICS400_CLASSES, **self._runs_on}
+        return loaded.predictor("video", lambda: ClipClassifier(loaded.network, **options))
 
     def _first_that_fits(self, sizes: Sequence[int], run: Callable[[int], Answer]) -> tuple[int, Answer]:
         return first_that_fits(sizes, run, self.device)

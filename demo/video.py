@@ -8,9 +8,8 @@ from pathlib import Path
 
 from demo.predictors import Predictors, check_short_side, input_side
 from demo.registry import ModelSpec, Registry
-from stvit.class_names import KINETICS400_CLASSES
 from stvit.errors import UserError
-from stvit.predict.clips import ClipClassifier, Sampling
+from stvit.predict.clips import Sampling
 from stvit.predict.detector import published_scale
 from stvit.video.frame_models import FrameClassifier, FrameDetector, WindowClassifier
 from stvit.video.pipeline import process
@@ -119,11 +118,7 @@ def frame_model(predictors: Predictors, job: ClipJob, model: ModelSpec) -> Model
     loaded = predictors.model_cache.get(model)
     label, predicts = model.label, not loaded.problem
     if job.task == ACTION:
-        classes = model.classes or KINETICS400_CLASSES
-        window = ClipClassifier(
-            loaded.network, sampling=sampling_of(model), classes=classes, compute=predictors.compute
-        )
-        return WindowClassifier(window, label, predicts=predicts)
+        return WindowClassifier(predictors.clip_classifier(loaded, sampling_of(model)), label, predicts=predicts)
     if job.task == DETECT:
         scale = published_scale(input_side(model, job.short_side))
         return FrameDetector(predictors.detector(loaded), label, scale=scale, predicts=predicts)

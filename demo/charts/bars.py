@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 
 from demo.benchmark import BenchmarkEntry, BenchmarkState
+from demo.engine_names import ENGINE_LABELS
 from stvit.measure.timing import LatencySummary, Quartiles
 
 CALM_SPREAD = 0.1  # of the middle half of a speed-up, as part of its median, on a machine that does nothing else
@@ -40,6 +41,7 @@ def speed_tile(state: BenchmarkState, batched: bool) -> str:
     if turns is None or turns.verdict is None:
         return f'<section class="tile pending"><h4>{title}</h4><strong>…</strong><p>not measured yet</p></section>'
     kind, speedup, baseline = turns.verdict, turns.speed_up, state.baseline.spec.label
+    title += f", {ENGINE_LABELS[turns.engine]}"
     if kind != "unclear":
         large, words = f"{speedup.median:.2f}×", speed_words(speedup.median, baseline)
     elif state.done:
@@ -50,8 +52,12 @@ def speed_tile(state: BenchmarkState, batched: bool) -> str:
         f'<section class="tile {kind}"><h4>{title}</h4><strong>{large}</strong><p>{escape(words)}</p>'
         f"<dl><div><dt>median and middle half of the rounds</dt>"
         f"<dd>{speedup.median:.2f}, {speedup.q1:.2f} to {speedup.q3:.2f}</dd></div>"
-        f"<div>{_multiply_adds(state.allowed_speedup)}</div></dl></section>"
+        f"<div>{_multiply_adds(state.allowed_speedup)}</div></dl>{_explained(state, batched)}</section>"
     )
+
+
+def _explained(state: BenchmarkState, batched: bool) -> str:
+    return f'<p class="fine">{escape(state.explanation)}</p>' if state.explanation and not batched else ""
 
 
 def _why_unclear(speedup: Quartiles, baseline_label: str) -> str:

@@ -21,6 +21,7 @@ from demo.charts.bars import (
     stacked_bar,
     stage_line,
 )
+from demo.engine_names import ENGINE_LABELS
 from demo.registry import ModelSpec
 from stvit.measure.timing import LatencySummary
 from stvit.predict.classifier import imagenet_classes
@@ -73,15 +74,20 @@ def _agreement(specs: Sequence[ModelSpec], results: Sequence[ClassifyAnswer]) ->
     return f'<p class="agreement differ">They differ: <b>{escape(mine)}</b> against <b>{escape(theirs)}</b>.</p>'
 
 
-def request_times(specs: Sequence[ModelSpec], times: Sequence[StageTimes]) -> str:
-    """Draw where the time of one request went, one stacked bar for each model on a common scale."""
+def request_times(specs: Sequence[ModelSpec], times: Sequence[StageTimes], engines: Sequence[str]) -> str:
+    """Draw where the time of one request went, one stacked bar for each model on a common scale.
+
+    Args:
+        engines: that answered.
+    """
     longest = max(entry.total_ms for entry in times)
     parts = [{stage: getattr(entry, field) for stage, field in STAGES.items()} for entry in times]
     rows = "".join(stacked_bar(spec.label, entry, longest) for spec, entry in zip(specs, parts, strict=True))
+    answered = " and ".join(dict.fromkeys(ENGINE_LABELS[engine] for engine in engines))
     return (
         f'<div class="card request"><h4>This request, end to end</h4>{rows}{legend(STAGES)}'
-        f'<p class="fine">Each model ran once, with the attention maps for the picture: which one is faster, only '
-        f"the comparison says.</p></div>"
+        f'<p class="fine">Answered by {answered}. Each model ran once, with the attention maps for the '
+        f"picture: which one is faster, only the comparison says.</p></div>"
     )
 
 

@@ -77,6 +77,7 @@ def servers(factory: pytest.TempPathFactory) -> Iterator[Callable[..., App]]:
             **{name: value for name, value in os.environ.items() if name != "GRADIO_TEMP_DIR"},
             "HF_ENDPOINT": hub_url,
             "HF_HOME": str(home / "hub"),
+            "STVIT_ENGINE": "eager",  # graphs of wide models take minutes of these cores
             "TMPDIR": str(home),
             "GRADIO_SERVER_NAME": "127.0.0.1",
             "GRADIO_SERVER_PORT": str(port),

@@ -130,6 +130,43 @@ def test_others_come_to_their_turn_between_two_rounds(predictors: Predictors, mo
     measuring.join()
 
 
+class Served:
+    """An engine that a graph serves from the second look on, or never."""
+
+    def __init__(self, network: Patches, ready: bool) -> None:
+        self.network, self.ready, self.by_graph, self.by_eager = network, ready, 0, 0
+
+    def __call__(self, images: Tensor, wanted: str) -> Tensor:
+        self.by_graph += 1
+        return self.network(images)
+
+    def eager(self, images: Tensor, wanted: str) -> Tensor:
+        self.by_eager += 1
+        return self.network(images)
+
+    def settle(self, timeout_s: float) -> bool:
+        return True
+
+    def serving(self, shape: tuple[int, ...]) -> str:
+        return "openvino" if self.ready else "eager"
+
+
+@pytest.mark.parametrize("both", [True, False])
+def test_both_sides_run_under_one_engine_that_is_named(
+    predictors: Predictors, monkeypatch: pytest.MonkeyPatch, both: bool
+) -> None:
+    engines = {
+        spec: Served(predictors.model_cache.get(spec).network, ready)
+        for spec, ready in ((MODEL, True), (BASELINE, both))
+    }
+    monkeypatch.setattr(predictors, "classifier", lambda loaded: SimpleNamespace(engine=engines[loaded.spec]))
+    last = list(benchmark_classifiers(predictors, IMAGES, MODEL, BASELINE, None))[-1]
+    assert last.single.engine == benchmark_json(last)["engine_batch_1"] == ("openvino" if both else "eager")
+    assert ("One image at a time, OpenVINO" if both else "eager PyTorch") in charts.comparison(last)
+    for engine in engines.values():
+        assert (engine.by_eager == 0) is both and (engine.by_graph > 1) is both  # the first one asks for the graph
+
+
 @pytest.mark.parametrize("steps", [1, 2, 5])
 def test_a_benchmark_that_is_closed_stops_measuring_and_frees_the_device(predictors: Predictors, steps: int) -> None:
     running = benchmark_classifiers(predictors, IMAGES, MODEL, BASELINE, 4)
@@ -157,7 +194,7 @@ def finished(model_ms: float, baseline_ms: float, spread: float = 0.0) -> Benchm
         Turns(*(LatencySummary(size * ms, size * ms, size * ms, 9) for ms in (model_ms, baseline_ms)), ratios)
         for size in (1, 4)
     )
-    return BenchmarkState("Done", 1.0, *entries, 8, "a CPU, float32", single, batched)
+    return BenchmarkState("Done", 1.0, *entries, 8, "a CPU, float32", single=single, batched=batched)
 
 
 def test_the_speed_up_is_the_median_of_the_ratios_within_rounds(

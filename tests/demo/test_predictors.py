@@ -12,6 +12,7 @@ import torch
 
 import demo.model_cache
 from demo.model_cache import ModelCache, OutOfMemory
+from demo.model_specs import build_registry
 from demo.predictors import Predictors, preprocessing_of
 from demo.registry import Registry
 from stvit.predict.media import MediaError
@@ -99,6 +100,21 @@ def test_an_unreadable_file_is_a_media_error_and_the_engine_goes_on(
     with pytest.raises(MediaError):
         predictors.classify_file(text, MODEL, BASELINE)
     assert predictors.classify_file(photo, MODEL, BASELINE).model.predictions
+
+
+@pytest.mark.slow
+def test_eager_answers_until_the_graph_is_made_which_counts_in_the_budget(photo: Path) -> None:
+    pytest.importorskip("openvino")
+    predictors, spec = Predictors(CPU, torch.float32, "openvino"), build_registry().find("garments_stvit_deit")
+    _, first = predictors.classify_one(photo, spec)
+    loaded = predictors.model_cache.get(spec)
+    weights, classifier = loaded.num_bytes, predictors.classifier(loaded)
+    assert classifier.engine.settle(120) and classifier is predictors.classifier(loaded)
+    _, second = predictors.classify_one(photo, spec)
+    assert (first.engine, second.engine) == ("eager", "openvino")
+    assert loaded.num_bytes == 2 * weights
+    assert [one.index for one in first.predictions[:2]] == [one.index for one in second.predictions[:2]]
+    assert all(map(np.array_equal, *([one.assignment for one in answer.regions] for answer in (first, second))))
 
 
 def test_the_store_keeps_to_its_budget(no_weights: Mock) -> None:

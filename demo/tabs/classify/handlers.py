@@ -122,7 +122,7 @@ class ClassifyHandlers(ImageHandlers):
             "notice": self.weights_notice(specs) or notice(run.picture.source.note),
             "predictions": predictions,
             "clusters": payload,
-            "request": charts.request_times(specs, times),
+            "request": charts.request_times(specs, times, (run.model.engine, run.baseline.engine)),
             "save_picture": gr.Button(interactive=regions is not None),
             "save_json": gr.Button(interactive=True),
             "kept": Kept(path, geometry, regions, document),

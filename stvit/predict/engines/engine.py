@@ -132,10 +132,16 @@ class Engine:
         name, runner = self._find(tuple(shape))
         return "eager" if runner is None else name
 
-    def settle(self, timeout_s: float | None = None) -> None:
-        """Wait until no graph is being made."""
+    def settle(self, timeout_s: float | None = None) -> bool:
+        """Wait until no graph is being made, so long for each at most; returns whether none is."""
         for thread in list(self._threads):
             thread.join(timeout_s)
+        return not any(thread.is_alive() for thread in list(self._threads))
+
+    @property
+    def num_graphs(self) -> int:
+        """Graphs in memory; each holds the weights once more."""
+        return len(self._runners)
 
     def _answer(self, images: Tensor, wanted: Wanted) -> Answer:
         shape = tuple(images.shape)
@@ -150,13 +156,14 @@ class Engine:
                     return self._from_graph(runner(images.detach().float()), self._description(images), wanted, name)
                 except Exception as error:  # whatever a runtime raises, the answer must come
                     self._give_up(name, shape, error)
-        answer = self._eager(images, wanted)
+        answer = self.eager(images, wanted)
         if by_graph:
             self._begin(shape, wanted)
         return answer
 
-    def _eager(self, images: Tensor, wanted: Wanted) -> Answer:
-        """The answer of the network itself; only what is wanted is computed, and once what graphs are read with."""
+    def eager(self, images: Tensor, wanted: Wanted) -> Answer:
+        """Let the network itself answer, within ``compute.run``; only what is wanted is computed, and once what graphs
+        are read with."""
         with torch.inference_mode():
             described = self.name == "eager" or tuple(images.shape[1:]) in self._described
             parts = self.compute.each(partial(self._part, wanted, not described), self.compute.parts(images))
@@ -180,7 +187,7 @@ class Engine:
         """How to read graphs for images of that size; the network runs for it where no answer of eager came before."""
         shape = tuple(images.shape[1:])
         if shape not in self._described:
-            self._eager(images[:1], "none")
+            self.eager(images[:1], "none")
         return self._described[shape]
 
     def _from_graph(self, results: tuple[Tensor, ...], described: Described, wanted: Wanted, name: str) -> Answer:
@@ -269,7 +276,7 @@ class Engine:
             return
         runners = {name: runner for name in names if (runner := self._build(name, shape))}
         images = example_images(shape[1:], shape[0]).to(self._device)
-        times = median_times({**runners, "eager": partial(self._eager, wanted=wanted)}, images, self.compute)
+        times = median_times({**runners, "eager": partial(self.eager, wanted=wanted)}, images, self.compute)
         self._chosen[chosen] = min(times, key=times.get)
         text = json.dumps(self._chosen[chosen])
         if len(runners) == len(names):  # one that failed may not fail next time
