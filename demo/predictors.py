@@ -215,7 +215,7 @@ class Predictors:
         own, classes = loaded.network.num_proposals, loaded.spec.classes or COCO_CLASSES
         proposals = min(own, PROPOSALS_ON_CPU) if self.device.type == "cpu" else own
         options = {"classes": classes, "proposals": proposals, **self._runs_on}
-        return loaded.predictor("detect", lambda: Detector(loaded.network, **options))
+        return loaded.predictor(("detect", proposals), lambda: Detector(loaded.network, **options))
 
     def segment_file(self, path: str | Path, model: ModelSpec) -> SegmentRun:
         """Label every pixel of an image file with its class.
