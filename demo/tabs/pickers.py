@@ -113,12 +113,13 @@ def connect_picker(registry: Registry, picker: ModelPicker) -> tuple[Dependency,
 
 
 def connect_pair(registry: Registry, model: ModelPicker, baseline: ModelPicker) -> None:
-    """Let later lists of each side follow its earlier ones, and a side follow the other to garments."""
-    for mine, other in ((model, baseline), (baseline, model)):
+    """Let later lists of each side follow its earlier ones, a side follow the other to garments, and the baseline
+    become the full-token twin of a model whose method or size was chosen."""
+    for mine, other, follower in ((model, baseline, set_twin), (baseline, model, follow)):
         events = connect_picker(registry, mine)
         settings = [mine.setting, other.setting]
-        for chosen in (*(event.then for event in events), mine.setting.input):
-            chosen(partial(follow, registry), settings, list(other.lists), trigger_mode="always_last", **AT_ONCE)
+        for chosen, handler in (*((event.then, follower) for event in events), (mine.setting.input, follow)):
+            chosen(partial(handler, registry), settings, list(other.lists), trigger_mode="always_last", **AT_ONCE)
 
 
 @told
@@ -148,6 +149,17 @@ def follow(registry: Registry, chosen: str, other: str) -> Lists | tuple[dict, d
     mine, theirs = registry.find(chosen, "classify"), registry.find(other, "classify")
     counterpart = registry.counterpart(mine) if mine.bundled and mine.classes != theirs.classes else None
     return (gr.skip(),) * 3 if counterpart is None else lists_of(registry, counterpart)
+
+
+@told
+def set_twin(registry: Registry, chosen: str, other: str) -> Lists | tuple[dict, dict, dict]:
+    """Set the lists of the baseline to the full-token network that the chosen model is made from; after a full-token
+    model they only follow it to garments."""
+    mine = registry.find(chosen, "classify")
+    twin = registry.counterpart(mine)
+    if mine.method.full_tokens or twin is None:
+        return follow(registry, chosen, other)
+    return (gr.skip(),) * 3 if twin.name == other else lists_of(registry, twin)
 
 
 def _list_values(registry: Registry, chosen: ModelSpec) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:

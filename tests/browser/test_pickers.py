@@ -26,6 +26,8 @@ def test_evit_runs_on_deits_weights_and_its_tokens_can_be_followed_through_the_l
     expect(page.locator("#model-setting")).to_contain_text("Keep rate")
     choose(page, "model", "size", "Tiny")
     expect(page.locator("#breakdown")).to_contain_text("EViT-DeiT-T, keep 0.9")
+    for part, value in (("method", "DeiT"), ("size", "Tiny")):
+        expect(page.locator(f"#baseline-{part} input")).to_have_value(value)
     choose(page, "model", "setting", "0.5")
     expect(page.locator("#breakdown")).to_contain_text("196 → 99 → 51 → 27")
     page.set_input_files("#picture input[type=file]", PHOTO)

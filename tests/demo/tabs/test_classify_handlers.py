@@ -26,7 +26,7 @@ from demo.predictors import Predictors
 from demo.registry import Registry
 from demo.runtime import Runtime
 from demo.tabs.classify.handlers import ClassifyHandlers
-from demo.tabs.pickers import follow
+from demo.tabs.pickers import follow, set_twin
 from demo.views.token_view import cluster_payload
 from stvit.predict.regions import coherence
 from stvit.predict.results import Prediction
@@ -252,3 +252,10 @@ def test_an_answer_to_an_example_is_marked_right_or_wrong(garments: Registry) ->
     assert "Wrong: this example shows “bag”" in first and "Right" in second
     for unknown in ("", "macaw"):  # no example, or of a class that these models do not have
         assert "Wrong" not in charts.predictions(specs, answers, unknown)
+
+
+def test_the_baseline_becomes_the_full_token_twin_of_a_model_of_another_method_or_size() -> None:
+    chosen, twin, other = "evit_deit_tiny_patch16_224:keep_rate=0.7", BASELINE, "swin_small_patch4_window7_224"
+    assert set_twin(OFFERED, chosen, other)[2].value == twin
+    assert all("value" not in update for update in set_twin(OFFERED, chosen, twin))
+    assert all("value" not in update for update in set_twin(OFFERED, twin, other))
