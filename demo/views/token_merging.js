@@ -7,11 +7,11 @@ const ONE_AFTER_THE_OTHER = 0.7; // part of the time in which tokens start to ga
 const calm = window.matchMedia("(prefers-reduced-motion: reduce)"); // stills, one after the other
 const ease = (part) => part * part * (3 - 2 * part);
 
-function merging() { // the layers to play: those that group, or all that change something
+function merging() { // the layers to play: those that group, or all that change something, and the last
   const layers = layersOfUnit();
   if (!layers[0].reduces) return layers.filter((layer) => layer.kind === "stgm");
   const differs = (a, b) => a.assignment.some((group, cell) => (group === DROPPED) !== (b.assignment[cell] === DROPPED)) || a.tokens !== b.tokens;
-  return layers.filter((layer, index) => index === 0 || differs(layers[index - 1], layer));
+  return layers.filter((layer, index) => index === 0 || index === layers.length - 1 || differs(layers[index - 1], layer));
 }
 
 function stepsOf(layers) {
@@ -114,6 +114,7 @@ function play() {
     requestAnimationFrame(frame);
   };
   find(".tv-play").classList.add("playing");
+  find(".tv-play").removeAttribute("aria-label"); // the count speaks for itself
   refresh();
   show(steps[0], 0);
   requestAnimationFrame(frame);
@@ -140,5 +141,5 @@ function refreshPlay() {
   if (!layers.length || view.playing) return;
   const [before, after] = [layers[0].assignment.length, layers[layers.length - 1].tokens];
   find(".tv-count").textContent = before + " → " + after;
-  button.setAttribute("aria-label", "Play how " + before + " squares become " + after + " tokens");
+  button.setAttribute("aria-label", before + " → " + after + ": play how squares become tokens"); // begins with what is seen
 }

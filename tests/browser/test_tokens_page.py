@@ -127,7 +127,8 @@ def test_a_stage_that_was_chosen_stays_for_the_next_picture(tokens: Page) -> Non
 
 
 def test_the_merging_plays_from_squares_to_tokens(tokens: Page) -> None:
-    button = tokens.get_by_role("button", name="Play how 196 squares become 16 tokens")
+    expect(tokens.get_by_role("button", name="196 → 16: play how squares become tokens")).to_be_visible()
+    button = tokens.locator(".tv-play")
     count = tokens.locator(".tv-count")
     expect(count).to_have_text("196 → 16")
     tokens.get_by_role("radio", name="Grouping 1").check(force=True)
