@@ -41,6 +41,7 @@ def serve(registry: Registry | None) -> None:
 
     from demo.model_specs import build_registry
     from demo.page import document, layout
+    from demo.page.first_models import beginning
     from demo.predictors import Predictors
     from demo.runtime import Runtime, on_zero_gpu
     from stvit.predict.device import compute_in_one_place, keep_freed_memory
@@ -49,7 +50,7 @@ def serve(registry: Registry | None) -> None:
     predictors = Predictors(engine="eager" if on_zero_gpu() else os.environ.get("STVIT_ENGINE") or "auto")
     if predictors.device.type == "cpu":
         compute_in_one_place()
-    page = layout.build(Runtime(predictors, registry or build_registry()))
+    page = layout.build(Runtime(predictors, beginning(registry or build_registry())))
     page.launch(
         server_name=os.environ.get("GRADIO_SERVER_NAME", "0.0.0.0" if os.environ.get("SPACE_ID") else "127.0.0.1"),
         server_port=int(os.environ.get("GRADIO_SERVER_PORT") or os.environ.get("PORT") or DEFAULT_PORT),

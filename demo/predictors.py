@@ -112,7 +112,8 @@ class Predictors:
         """Device and precision for people, e.g. ``"NVIDIA H200, bfloat16"``."""
         return f"{device_name(self.device, self.compute.lanes)}, {str(self.precision).removeprefix('torch.')}"
 
-    def open_picture(self, path: str | Path, model: ModelSpec) -> Picture:
+    @staticmethod
+    def open_picture(path: str | Path, model: ModelSpec) -> Picture:
         """Decode an image file, and prepare it for a model.
 
         Raises:

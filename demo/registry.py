@@ -103,12 +103,16 @@ class ModelSpec:
 class Registry:
     """Specs by name, task and place in the lists of the page.
 
+    Attributes:
+        hub: whether published weights are within reach, so that published models come first.
+
     Args:
         specs: in the order in which they are listed; their names differ.
     """
 
-    def __init__(self, specs: Iterable[ModelSpec]) -> None:
+    def __init__(self, specs: Iterable[ModelSpec], hub: bool = True) -> None:
         self._specs = {spec.name: spec for spec in specs}
+        self.hub = hub
 
     def __iter__(self) -> Iterator[ModelSpec]:
         return iter(self._specs.values())
@@ -133,8 +137,12 @@ class Registry:
         raise UnknownModel(f"{str(name)[:60]!r} is not offered here.", f"Choose one of: {known}.")
 
     def first(self, task: Task) -> ModelSpec:
-        """Choose the model that the page begins with: the first on offer; of clip models the first with weights."""
+        """Choose the model that a tab begins with: the first on offer; of clip models the first with weights; without
+        the Hub a bundled one."""
         offered = self.of_task(task)
+        bundled = None if self.hub else self.first_bundled(task)
+        if bundled is not None:
+            return bundled
         if task == "video":
             return next((spec for spec in offered if spec.has_weights), offered[0])
         return offered[0]

@@ -61,9 +61,14 @@ def _explained(state: BenchmarkState, batched: bool) -> str:
 
 
 def _why_unclear(speedup: Quartiles, baseline_label: str) -> str:
-    if speedup.q3 - speedup.q1 < CALM_SPREAD * speedup.median:
+    if is_calm(speedup):
         return f"takes as long as {baseline_label}"
     return "this machine is busy"
+
+
+def is_calm(speedup: Quartiles) -> bool:
+    """Whether the rounds agree as well as on a machine that does nothing else."""
+    return speedup.q3 - speedup.q1 < CALM_SPREAD * speedup.median
 
 
 def _multiply_adds(fewer: float) -> str:

@@ -96,8 +96,8 @@ def comparison(state: BenchmarkState) -> str:
     tiles = speed_tile(state, batched=False) + (speed_tile(state, batched=True) if state.batch_size else "")
     return (
         f'<div class="race" data-done="{str(state.done).lower()}">'
-        f'{stage_line(state)}<div class="tiles">{tiles}</div><div class="metrics">{_metrics(state)}</div>'
-        f"{_published(state)}</div>"
+        f'{stage_line(state)}<div class="tiles">{tiles}</div><details class="figures"><summary>All figures</summary>'
+        f'<div class="metrics">{_metrics(state)}</div>{_published(state)}</details></div>'
     )
 
 

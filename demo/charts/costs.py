@@ -68,10 +68,10 @@ def breakdown(model: ModelSpec, baseline: ModelSpec) -> str:
     parts = [macs_by_part(cost.layers) for cost in costs]
     used = [part for part in parts[0] if parts[0][part] or parts[1][part]]
     return (
-        f'<div class="card breakdown"><div class="lanes">{lanes}</div>'
-        f'<p class="fine">Column height: multiply-adds of one layer, both models on one scale. Steps beneath: tokens '
-        f"that the layer's feed-forward network processes, drawn by the side of their grid.</p>"
-        f"{_table((model.label, baseline.label), used, parts, costs)}</div>"
+        f'<div class="card breakdown"><h4>Where the multiply-adds go</h4><div class="lanes">{lanes}</div>'
+        f'<details><summary>By part</summary><p class="fine">Column height: multiply-adds of one layer, both models on '
+        f"one scale. Steps beneath: tokens that the layer's feed-forward network processes, drawn by the side of "
+        f"their grid.</p>{_table((model.label, baseline.label), used, parts, costs)}</details></div>"
     )
 
 

@@ -60,8 +60,8 @@ def section(registry: Registry) -> str:
 
 
 def _panel(size: str, points: Sequence[Point]) -> str:
-    xs, ys = _axis([p.gmacs for p in points]), _axis([p.top1 for p in points])
-    places = [(_across(p.gmacs, xs), _down(p.top1, ys)) for p in points]
+    xs, ys = axis([p.gmacs for p in points]), axis([p.top1 for p in points])
+    places = [(across(p.gmacs, xs), down(p.top1, ys)) for p in points]
     line = " ".join(f"{x:.1f},{y:.1f}" for (x, y), p in zip(places, points, strict=True) if p.kind == "stvit")
     dots = "".join(
         f'<circle class="{p.kind}" cx="{x:.1f}" cy="{y:.1f}" r="4.5"><title>{escape(_words(p))}</title></circle>'
@@ -75,7 +75,7 @@ def _panel(size: str, points: Sequence[Point]) -> str:
     return (
         f'<figure><figcaption>{title}</figcaption><svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" '
         f'aria-label="{title}: top-1 against multiply-adds, as published; the table below has the figures">'
-        f'{_axes(xs, ys)}<polyline points="{line}"/>{dots}{labels}</svg></figure>'
+        f'{axes(xs, ys)}<polyline points="{line}"/>{dots}{labels}</svg></figure>'
     )
 
 
@@ -83,48 +83,51 @@ def _words(point: Point) -> str:
     return f"{point.label}: {point.top1} % top-1, {point.gmacs} G multiply-adds"
 
 
-def _axis(values: Sequence[float]) -> tuple[float, float, float]:
+def axis(values: Sequence[float]) -> tuple[float, float, float]:
     """Start, end and distance of ticks of an axis that holds the values with some room around."""
     low, high = min(values), max(values)
-    room = 0.08 * (high - low)
+    room = 0.08 * (high - low) or 0.5  # of a single value
     step = next(s for s in (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0) if (high - low + 2 * room) / s <= 6)
     return max(0.0, low - room), high + room, step
 
 
-def _across(value: float, axis: tuple[float, float, float]) -> float:
-    return LEFT + (value - axis[0]) / (axis[1] - axis[0]) * (WIDTH - LEFT - RIGHT)
+def across(value: float, along: tuple[float, float, float]) -> float:
+    """Place a value on the horizontal axis, in units of the picture."""
+    return LEFT + (value - along[0]) / (along[1] - along[0]) * (WIDTH - LEFT - RIGHT)
 
 
-def _down(value: float, axis: tuple[float, float, float]) -> float:
-    return HEIGHT - BOTTOM - (value - axis[0]) / (axis[1] - axis[0]) * (HEIGHT - TOP - BOTTOM)
+def down(value: float, along: tuple[float, float, float]) -> float:
+    """Place a value on the vertical axis, in units of the picture."""
+    return HEIGHT - BOTTOM - (value - along[0]) / (along[1] - along[0]) * (HEIGHT - TOP - BOTTOM)
 
 
-def _ticks(axis: tuple[float, float, float]) -> Iterator[tuple[float, str]]:
-    low, high, step = axis
+def _ticks(along: tuple[float, float, float]) -> Iterator[tuple[float, str]]:
+    low, high, step = along
     number = int(-(-low // step))
     while number * step <= high:
         yield number * step, f"{number * step:.0f}" if step >= 1 else f"{number * step:.1f}"
         number += 1
 
 
-def _axes(xs: tuple[float, float, float], ys: tuple[float, float, float]) -> str:
+def axes(xs: tuple[float, float, float], ys: tuple[float, float, float], unit: str = "multiply-adds, G") -> str:
+    """Draw both axes with their ticks; ``unit`` is that of the horizontal one, the other is top-1."""
     floor = HEIGHT - BOTTOM
-    across = "".join(
-        f'<line x1="{_across(v, xs):.1f}" x2="{_across(v, xs):.1f}" y1="{TOP}" y2="{floor}"/>'
-        f'<text class="tick" x="{_across(v, xs):.1f}" y="{floor + 15}" text-anchor="middle">{words}</text>'
+    columns = "".join(
+        f'<line x1="{across(v, xs):.1f}" x2="{across(v, xs):.1f}" y1="{TOP}" y2="{floor}"/>'
+        f'<text class="tick" x="{across(v, xs):.1f}" y="{floor + 15}" text-anchor="middle">{words}</text>'
         for v, words in _ticks(xs)
     )
-    down = "".join(
-        f'<line x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{_down(v, ys):.1f}" y2="{_down(v, ys):.1f}"/>'
-        f'<text class="tick" x="{LEFT - 6}" y="{_down(v, ys) + 4:.1f}" text-anchor="end">{words}</text>'
+    rows = "".join(
+        f'<line x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{down(v, ys):.1f}" y2="{down(v, ys):.1f}"/>'
+        f'<text class="tick" x="{LEFT - 6}" y="{down(v, ys) + 4:.1f}" text-anchor="end">{words}</text>'
         for v, words in _ticks(ys)
     )
     middle = (LEFT + WIDTH - RIGHT) / 2
     names = (
-        f'<text class="tick" x="{middle}" y="{HEIGHT - 6}" text-anchor="middle">multiply-adds, G</text>'
+        f'<text class="tick" x="{middle}" y="{HEIGHT - 6}" text-anchor="middle">{unit}</text>'
         f'<text class="tick" x="{LEFT + 4}" y="{TOP + 4}">top-1, %</text>'
     )
-    return f'<g class="grid">{across}{down}{names}</g>'
+    return f'<g class="grid">{columns}{rows}{names}</g>'
 
 
 def place_labels(labels: Sequence[str], points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
@@ -198,7 +201,7 @@ def _groups(path: Path, registry: Registry) -> list[tuple[str, dict[str, Any]]]:
     if "speed_up_of_the_first_against" in content:
         return _pairs(content, registry)
     return [
-        (_group_title(name), {**group, "ratios": group["speed_up_over_full_tokens"]})
+        (group_title(name), {**group, "ratios": group["speed_up_over_full_tokens"]})
         for name, group in content.items()
         if isinstance(group, dict) and group.get("speed_up_over_full_tokens")
     ]
@@ -228,8 +231,8 @@ def _label(model: str, registry: Registry) -> str:
         return model
 
 
-def _group_title(name: str) -> str:
-    """``"DeiT-S"`` for ``"deit_small"``."""
+def group_title(name: str) -> str:
+    """Return what people call a group of the suite: ``"DeiT-S"`` for ``"deit_small"``."""
     family, _, size = name.partition("_")
     return f"{ {'deit': 'DeiT', 'swin': 'Swin'}.get(family, family) }-{SIZE_LETTERS.get(size, size)}"
 

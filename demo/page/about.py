@@ -37,20 +37,6 @@ def about(specs: Sequence[ModelSpec]) -> str:
     return _different_classes(specs) + "".join(map(_card, bundled.values()))
 
 
-def fallback_notice(specs: Sequence[ModelSpec]) -> str:
-    """Say that bundled models stand in for the published ones, and what they know; empty where none do."""
-    if not specs:
-        return ""
-    known = dict.fromkeys(name for spec in specs for name in spec.classes or ())
-    return notice(
-        "The published weights cannot be reached on the Hugging Face Hub, so the page starts with small models that "
-        "this project trained. They know ten kinds of garments and nothing else.",
-        "warning",
-        f"These are: {', '.join(known)}. The published models can still be chosen; open the page again when the Hub "
-        "can be reached to start with them.",
-    )
-
-
 def _different_classes(specs: Sequence[ModelSpec]) -> str:
     if len({spec.classes for spec in specs}) < 2:
         return ""
@@ -64,7 +50,7 @@ def _known(spec: ModelSpec) -> str:
 
 def _card(spec: ModelSpec) -> str:
     record = spec.bundled
-    title = f"About {spec.label}: {_metrics(record)}, measured by this project"
+    title = f"About {spec.label}"
     rows = "".join(
         f"<div><dt>{name}</dt><dd>{escape(text)}</dd></div>" for name, text in _facts(record).items() if text
     )
@@ -85,7 +71,7 @@ def _facts(record: BundledCard) -> dict[str, str]:
     return {
         "Knows": ", ".join(record.classes),
         "Data": record.data,
-        f"On the {record.split} split": f"{_metrics(record)} ({record.num_samples:,} samples)",
+        f"On the {record.split} split": f"{_metrics(record)} ({record.num_samples:,} samples), measured here",
         "Input": f"{record.input_size} × {record.input_size} pixels{clip}",
         "Multiply-adds": f"{record.macs / 1e6:,.0f} million for one input",
         "Recipe": f"{record.recipe}, seed {record.seed}",

@@ -110,6 +110,10 @@ class Gallery:
         named = (example for example in self.photos + self.garments if example.path.name == Path(path).name)
         return next((example.truth for example in named if cmp(example.path, path, shallow=False)), ())
 
+    def fitting(self, garments: bool) -> tuple[Example, ...]:
+        """Return the examples that are shown, in their order."""
+        return self.garments if garments else self.photos
+
     def chosen(self, event: gr.EventData) -> str:
         """Find the path of the example whose number the browser sent.
 

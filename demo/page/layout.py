@@ -8,8 +8,10 @@ from pathlib import Path
 import gradio as gr
 
 from demo.page.document import TITLE
+from demo.page.links import connect_links
 from demo.runtime import Runtime
 from demo.service.page import Page
+from demo.tabs.benchmarks import tab as benchmarks
 from demo.tabs.camera import tab as camera
 from demo.tabs.classify import tab as classify
 from demo.tabs.detect import tab as detect
@@ -18,9 +20,9 @@ from demo.tabs.video import tab as video
 
 HERE = Path(__file__).resolve().parent
 STYLE_SHEETS = (HERE / "style.css", HERE.parent / "views" / "token_view.css")
+NAME = "STViT Studio"
 INTRODUCTION = (
-    "STViT-R lets 36 semantic tokens do the work of 196 image tokens in its deepest stage. Drop a photo: see what it "
-    "predicts, which region each token stands for, and what that really saves beside a full-token model, EViT or ToMe."
+    "A vision transformer cuts a picture into squares. STViT groups those that say the same into a few tokens."
 )
 TABS = (
     ("Classify", "classify", classify.build),
@@ -28,20 +30,30 @@ TABS = (
     ("Segment", "segment", segment.build),
     ("Video", "video", video.build),
     ("Camera", "camera", camera.build),
+    ("Benchmarks", "benchmarks", benchmarks.build),
 )
+OFFLINE = "Offline: small garment models"
 PAPER_URL = "https://arxiv.org/abs/2303.08685"
 
 
 def build(runtime: Runtime) -> Page:
     """Build the whole page, ready to launch."""
     with Page(title=TITLE, analytics_enabled=False, delete_cache=(3600, 3600)) as page:
-        gr.HTML(_header(runtime.device_words), apply_default_css=False)
-        with gr.Tabs(elem_id="tabs"):
+        offline = not runtime.registry.hub and runtime.registry.first_bundled("classify") is not None
+        gr.HTML(
+            _header(runtime.device_words, offline),
+            js_on_load=(HERE / "header.js").read_text(encoding="utf-8"),
+            apply_default_css=False,
+        )
+        targets = {}
+        with gr.Tabs(elem_id="tabs") as tabs:
             for label, name, build_tab in TABS:
                 if name == "segment" and not runtime.registry.of_task("segment"):
                     continue  # no weights are published for segmentation, so there may be no model
                 with gr.Tab(label, id=name):
-                    build_tab(runtime)
+                    targets[name] = build_tab(runtime)
+        linked = {name: target for name, target in targets.items() if target is not None}
+        connect_links(runtime.registry, tabs, tuple(targets), linked)
     return page.queue(max_size=None, default_concurrency_limit=1, api_open=False)
 
 
@@ -81,9 +93,13 @@ def theme() -> gr.themes.Base:
     )
 
 
-def _header(device_words: str) -> str:
+def _header(device_words: str, offline: bool) -> str:
+    note = (
+        f'<p class="offline" role="status">{OFFLINE}<button type="button" aria-label="Close this note">×</button></p>'
+    )
     return (
-        f'<header class="page-head"><div><h1>{escape(TITLE)}</h1><p>{escape(INTRODUCTION)} '
+        f'<header class="page-head"><div><h1>{NAME}</h1><p>{escape(INTRODUCTION)} '
         f'<a href="{PAPER_URL}" target="_blank" rel="noopener">Paper (CVPR 2023)</a></p></div>'
-        f'<p class="badge" title="Device and precision of everything on this page">{escape(device_words)}</p></header>'
+        f'<div class="head-notes">{note if offline else ""}<p class="badge" title="Device and precision of everything '
+        f'on this page">{escape(device_words)}</p></div></header>'
     )

@@ -126,9 +126,13 @@ def on_change(parts: Sequence[Component], handler: Callable[..., Any], *places: 
     return changed.then(handler, *places, trigger_mode="always_last", **settings)
 
 
-def download_button(label: str) -> gr.Button:
-    """Make a button for a file that is written when it is pressed; see :func:`connect_download`."""
-    return gr.Button(label, size="sm", interactive=False)
+def download_button(label: str, ready: object = None) -> gr.Button:
+    """Make a button for a file that is written when it is pressed; see :func:`connect_download`.
+
+    Args:
+        ready: what the file is made of, where it is there at first.
+    """
+    return gr.Button(label, size="sm", interactive=ready is not None)
 
 
 def connect_download(button: gr.Button, make: Callable[..., str], inputs: Sequence[Component]) -> None:

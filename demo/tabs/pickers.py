@@ -21,9 +21,14 @@ from stvit.predict.detector import published_scale
 Lists = tuple[gr.Dropdown, gr.Dropdown, gr.Dropdown]
 
 
-def picture_input(elem_id: str) -> gr.Image:
-    """Make an input for uploads, pastes and the webcam, which hands over the path of the file as it was sent."""
+def picture_input(elem_id: str, first: str | None = None) -> gr.Image:
+    """Make an input for uploads, pastes and the webcam, which hands over the path of the file as it was sent.
+
+    Args:
+        first: path of the picture that is in it at first.
+    """
     picture = gr.Image(
+        first,
         label="Picture",
         type="filepath",
         image_mode=None,
@@ -56,12 +61,14 @@ def list_entries(registry: Registry, task: Task) -> list[tuple[str, str]]:
 def detector_pickers(registry: Registry, chosen_side: int, prefix: str) -> tuple[ModelList, gr.Dropdown]:
     """Make lists of detectors and of their input sizes; ``prefix`` begins the names of both in the page."""
     detector = model_list(registry, "detect", "Detector (Cascade Mask R-CNN)", f"{prefix}detector")
+    has_choice = registry.first("detect").bundled is None
     short_side = gr.Dropdown(
         [(_size_words(side), side) for side in SHORT_SIDES],
         value=chosen_side,
         label="Input size: short and long side at most",
         elem_id=f"{prefix}short-side",
         filterable=False,
+        visible=has_choice,
     )
     return detector, short_side
 

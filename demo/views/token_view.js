@@ -38,6 +38,7 @@ function receive() {
     if (!view.chosen || !same) Object.assign(view, { unit: first.unit, layer: first.name, chosen: false });
     picture.onload = fit;
     picture.src = view.data.image;
+    fit();
     find(".cv-note").textContent = view.data.note;
     find(".cv-note").hidden = !view.data.note;
   }
@@ -54,9 +55,9 @@ function activeToken() { // null while the merging is played
   return view.playing || token === null || token >= rows * columns ? null : token;
 }
 
-function fit() {
+function fit() { // also before the picture is there, so that nothing moves when it comes
   const room = find(".cv-picture").clientWidth;
-  if (!ready() || !room) return; // in a tab that is not shown
+  if (!view.data || !room) return; // in a tab that is not shown
   fitCanvas(canvas, view.data.size, room);
   refresh();
 }
@@ -148,7 +149,7 @@ function refreshReadout() {
     const used = layer.counts.filter((count) => count > 0).length;
     find(".cv-readout").replaceChildren(
       line("cv-name", "", used + " of " + layer.tokens + " tokens", " stand for a region"),
-      line("cv-hint", "Point at a region or a crop, or use the arrow keys, to see where its token looks."));
+      line("cv-hint", "Point at a region, or use the arrow keys, to see where its token looks."));
     return;
   }
   const map = mapOf(layer, token), share = ((100 * layer.counts[token]) / cells).toFixed(1) + " %";

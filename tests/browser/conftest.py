@@ -27,7 +27,7 @@ import pytest
 from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 
 from tests.hub_server import HubServer
-from tests.published_weights import add_detector, add_released_weights
+from tests.published_weights import MODEL, add_detector, add_released_weights
 
 ROOT = Path(__file__).resolve().parents[2]
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -159,6 +159,13 @@ def page(browser: Browser) -> Iterator[Page]:
     yield page
     page.close()
     assert not errors, errors
+
+
+def open_published(page: Page, app: App) -> None:
+    """Open the page with its first published pair, by its address."""
+    page.goto(f"{app.url}/?model={MODEL}")
+    expect(page.locator("#model-method input")).to_have_value("STViT-R-Swin")
+    expect(page.get_by_role("list", name="Predictions of STViT-R-Swin-S", exact=True)).to_be_visible()
 
 
 def comes_to_rest(page: Page) -> None:

@@ -30,6 +30,16 @@ new MutationObserver(() => {
 }).observe(document, { childList: true, subtree: true });
 """
 
+VISIBLE_TEXT = """() => {
+  const texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT), seen = [];
+  while (texts.nextNode()) {
+    const holder = texts.currentNode.parentElement, clipped = holder.getBoundingClientRect().width < 2;
+    if (!clipped && holder.checkVisibility({ visibilityProperty: true, opacityProperty: true }))
+      seen.push(texts.currentNode.data);
+  }
+  return seen.join(" ");
+}"""
+
 
 @dataclass(frozen=True)
 class PageLoad:
@@ -85,8 +95,8 @@ def load(browser: Browser, url: str, width: int = 1280, height: int = 900) -> tu
 
 def visible_words(page: Page) -> list[str]:
     """Return the words that a visitor sees, wherever he scrolls; those of closed details and lists do not count."""
-    text = page.evaluate("document.body.innerText")
-    return [word for word in text.split() if any(character.isalnum() for character in word)]
+    text = page.evaluate(VISIBLE_TEXT)
+    return [word for word in text.split() if any(character.isalpha() for character in word)]
 
 
 def main() -> None:

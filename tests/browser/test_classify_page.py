@@ -15,7 +15,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from demo.page.examples import load_examples
 from stvit.pretrained.records import record
-from tests.browser.conftest import NO_HUB, ROOT, App, check_fit, press_until
+from tests.browser.conftest import NO_HUB, ROOT, App, check_fit, open_published, press_until
 from tests.hub_server import HubServer
 from tests.published_weights import BASELINE, MODEL, add_released_weights
 
@@ -27,11 +27,18 @@ READOUT = ".cv-readout"
 @pytest.fixture
 def shown(page: Page, app: App) -> Page:
     """The page with results for one photo."""
-    page.goto(app.url)
-    page.set_input_files(UPLOAD, PHOTO)
+    open_published(page, app)
+    replace_picture(page, PHOTO)
+    return page
+
+
+def replace_picture(page: Page, path: Path) -> None:
+    """Upload a picture in place of another, and wait until both models have answered."""
+    page.get_by_role("button", name="Remove image").click()
+    expect(page.locator("#predictions ol")).to_have_count(0)
+    page.set_input_files(UPLOAD, path)
     expect(page.locator("#predictions ol")).to_have_count(2)
     expect(page.locator(".cv.filled")).to_be_visible()
-    return page
 
 
 def result_of(page: Page) -> dict[str, Any]:
@@ -158,11 +165,13 @@ def test_arrow_keys_walk_over_the_tokens_and_the_choice_outlives_a_change_of_uni
 
 
 def test_an_example_is_one_click_away(page: Page, app: App) -> None:
-    page.goto(app.url)
+    open_published(page, app)
+    page.get_by_role("button", name="Remove image").click()
+    expect(page.locator("#predictions ol")).to_have_count(0)
     page.locator("#examples button").nth(2).click()
     expect(page.locator("#predictions ol")).to_have_count(2)
-    licences = page.locator("#examples small").all_inner_texts()
-    assert len(licences) >= 6 and all(licences)
+    credits = page.locator("#examples button").evaluate_all("buttons => buttons.map((button) => button.title)")
+    assert len(credits) >= 6 and all("CC0" in credit or "ublic" in credit for credit in credits)
 
 
 def test_what_was_chosen_last_is_what_the_page_ends_with(shown: Page) -> None:
@@ -179,7 +188,7 @@ def test_what_was_chosen_last_is_what_the_page_ends_with(shown: Page) -> None:
 
 
 def test_a_comparison_fills_the_charts_while_it_runs_and_ends_with_a_verdict(shown: Page) -> None:
-    shown.get_by_label("Batch size for throughput").click()
+    shown.get_by_label("Batch size").click()
     shown.get_by_role("option", name="1", exact=True).click()
     shown.get_by_role("button", name="Run the comparison").click()
     expect(shown.locator(".race[data-done=false]")).to_be_visible()
@@ -203,16 +212,14 @@ def test_cancel_stops_a_comparison_and_the_page_goes_on(shown: Page) -> None:
     expect(shown.get_by_role("button", name="Run the comparison")).to_be_enabled()
     stopped = shown.locator("#race").inner_html()
     before = picture_bytes(shown)
-    shown.get_by_role("button", name="Remove image").click()
-    expect(shown.locator("#predictions ol")).to_have_count(0)
-    shown.set_input_files(UPLOAD, ROOT / "assets" / "examples" / "koala.jpg")
-    expect(shown.locator("#predictions ol")).to_have_count(2)
+    replace_picture(shown, ROOT / "assets" / "examples" / "koala.jpg")
     assert picture_bytes(shown) != before
     assert shown.locator("#race").inner_html() == stopped
 
 
 def test_a_comparison_without_a_picture_says_what_is_missing(page: Page, app: App) -> None:
     page.goto(app.url)
+    page.get_by_role("button", name="Remove image").click()
     page.get_by_role("button", name="Run the comparison").click()
     expect(page.get_by_text("Choose a picture first")).to_be_visible()
     expect(page.get_by_role("button", name="Run the comparison")).to_be_enabled()
@@ -265,8 +272,9 @@ def test_without_weights_the_page_says_so_and_shows_all_but_predictions(
 def test_a_server_that_is_told_to_stop_leaves_no_file_behind(page: Page, start_app: Callable[[str], App]) -> None:
     app = start_app(NO_HUB)
     page.goto(app.url)
+    page.get_by_role("button", name="Remove image").click()
     page.set_input_files(UPLOAD, PHOTO)
-    expect(page.locator(".cv.filled")).to_be_visible()
+    expect(page.locator("#picture img")).to_be_visible()
     assert app.files()
     app.process.terminate()
     app.process.wait(30)
@@ -277,9 +285,7 @@ def test_a_server_that_is_told_to_stop_leaves_no_file_behind(page: Page, start_a
 def test_the_page_fits_its_window_in_light_and_dark(browser: Browser, app: App, width: int) -> None:
     page = browser.new_page(viewport={"width": width, "height": 844}, color_scheme="light", has_touch=width < 500)
     page.set_default_timeout(60_000)
-    page.goto(app.url)
-    page.set_input_files(UPLOAD, PHOTO)
-    expect(page.locator(".cv.filled")).to_be_visible()
+    open_published(page, app)
     check_fit(page, ".card")
     if width < 500:
         page.locator(".cv-canvas").tap()

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser, Page, expect
 
 from tests.browser.conftest import NO_HUB, App
-from tests.browser.page_load import PageLoad, load
+from tests.browser.page_load import PageLoad, load, visible_words
+from tests.browser.test_pickers import choose
 
 
 @pytest.fixture(scope="module")
@@ -28,3 +32,52 @@ def test_the_document_is_small_on_the_wire_and_so_is_all_that_comes_with_it(firs
     _, cost = first
     assert cost.html_bytes < 150_000, cost.bytes_by_kind
     assert cost.total_bytes < 1_000_000, cost.bytes_by_kind
+
+
+def test_nothing_moves_while_the_page_loads_and_it_is_soon_read(first: tuple[Page, PageLoad]) -> None:
+    page, cost = first
+    assert cost.layout_shift < 0.05, page.evaluate("seen.shifts")
+    assert cost.words <= 250, " ".join(visible_words(page))
+
+
+def test_the_first_screen_tells_the_story_without_a_request_of_the_models(browser: Browser, offline: App) -> None:
+    page = browser.new_page(viewport={"width": 1280, "height": 900})
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url) if "queue/join" in request.url else None)
+    page.goto(offline.url)
+    expect(page.locator("#story")).to_contain_text("16 tokens instead of 196: 2.5× less arithmetic")
+    expect(page.locator("#squares figcaption")).to_have_text("196 squares for DeiT, narrow")
+    expect(page.locator(".tv-count")).to_contain_text("196 → 16")
+    expect(page.locator("#predictions ol")).to_have_count(2)
+    expect(page.locator(".agreement")).to_have_text("Both say t-shirt.")
+    for part in ("#story", ".squares", ".cv-canvas", "#predictions", "#breakdown .lanes", "#examples"):
+        box = page.locator(part).first.bounding_box()
+        assert box["y"] + box["height"] <= 900, part
+    expect(page.locator(".offline")).to_have_text(re.compile("Offline: small garment models"))
+    page.get_by_role("button", name="Close this note").click()
+    expect(page.locator(".offline")).to_have_count(0)
+    page.wait_for_timeout(500)
+    assert not asked
+    page.close()
+
+
+def test_the_solved_example_can_be_kept_and_asked_of_other_models(page: Page, offline: App) -> None:
+    page.goto(offline.url)
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Result (JSON)").click()
+    assert json.loads(Path(download.value.path()).read_text())["model"]["predictions"][0]["label"] == "t-shirt"
+    choose(page, "model", "method", "EViT-DeiT")
+    expect(page.locator("#story")).not_to_contain_text("16 tokens")
+    expect(page.get_by_role("list", name=re.compile("Predictions of EViT-DeiT"))).to_be_visible()
+
+
+def test_on_a_phone_picture_answer_tokens_and_closed_models_come_in_this_order(browser: Browser, offline: App) -> None:
+    page = browser.new_page(viewport={"width": 390, "height": 844})
+    page.goto(offline.url)
+    expect(page.locator(".cv.filled")).to_be_visible()
+    parts = ("#picture", "#predictions", ".squares", "#breakdown", ".models-toggle")
+    tops = [page.locator(part).first.bounding_box()["y"] for part in parts]
+    assert tops == sorted(tops)
+    expect(page.locator("#model-method")).to_be_hidden()
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    page.close()

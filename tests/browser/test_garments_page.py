@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.browser.conftest import GARMENTS, App, check_fit, comes_to_rest
+from tests.browser.conftest import App, check_fit, comes_to_rest
 from tests.browser.test_pickers import choose
-from tests.hub_server import HubServer
-from tests.published_weights import add_released_weights
 
 
 def test_without_a_hub_the_page_starts_with_garment_models_says_so_and_predicts(
     page: Page, offline_garments: App
 ) -> None:
     page.goto(offline_garments.url)
-    note = page.get_by_role("alert").filter(has_text="small models that this project trained")
-    expect(note).to_contain_text("ten kinds of garments and nothing else")
-    expect(note).to_contain_text("t-shirt, trouser, pullover, dress, coat, sandal, shirt, sneaker, bag, ankle boot")
+    expect(page.locator(".offline")).to_contain_text("Offline: small garment models")
     for side, method in (("model", "STViT-R-Swin"), ("baseline", "Swin")):
         expect(page.locator(f"#{side}-method input")).to_have_value(method)
         expect(page.locator(f"#{side}-size input")).to_have_value("Narrow, garments")
@@ -38,9 +33,9 @@ def test_every_garment_model_tells_where_it_comes_from(page: Page, offline_garme
     page.goto(offline_garments.url)
     cards = page.locator("#about details")
     expect(cards).to_have_count(2)
-    expect(cards.first.locator("summary")).to_contain_text("91.2 % top-1, measured by this project")
+    expect(cards.first.locator("summary")).to_contain_text("About ")
     cards.first.locator("summary").click()
-    for text in ("On the test split", "1,000 samples", "seed 0", "python -m stvit.training classify"):
+    for text in ("91.2 % top-1", "On the test split", "1,000 samples", "seed 0", "python -m stvit.training classify"):
         expect(cards.first).to_contain_text(text)
 
 
@@ -86,28 +81,13 @@ def test_with_the_hub_in_reach_the_published_models_come_first(page: Page, onlin
     page.goto(online_garments.url)
     comes_to_rest(page)
     expect(page.locator("#model-size input")).to_have_value("Small")
-    expect(page.locator("#fallback .notice, #about details")).to_have_count(0)
+    expect(page.locator(".offline, #about details")).to_have_count(0)
     page.locator("#examples button").first.click()
     expect(page.get_by_role("list", name="Predictions of STViT-R-Swin-S", exact=True)).to_be_visible()
 
 
-def test_the_published_models_come_first_again_when_the_hub_answers(page: Page, start_app: Callable[..., App]) -> None:
-    with HubServer() as hub:
-        add_released_weights(hub)
-        hub.fault = "down"
-        app = start_app(hub.url, *GARMENTS)
-        page.goto(app.url)
-        expect(page.locator("#fallback .notice")).to_be_visible()
-        hub.fault = None
-        page.goto(app.url)
-        comes_to_rest(page)
-        expect(page.locator("#fallback .notice")).to_have_count(0)
-        expect(page.locator("#model-size input")).to_have_value("Small")
-
-
 def test_two_garment_models_of_different_input_are_compared(page: Page, offline_garments: App) -> None:
     page.goto(offline_garments.url)
-    expect(page.locator("#fallback .notice")).to_be_visible()
     choose(page, "model", "method", "STViT-DeiT")
     page.locator("#examples button").first.click()
     expect(page.locator("#predictions ol")).to_have_count(2)
@@ -119,7 +99,6 @@ def test_two_garment_models_of_different_input_are_compared(page: Page, offline_
 def test_garments_are_detected_and_named(page: Page, offline_garments: App) -> None:
     page.goto(offline_garments.url)
     page.get_by_role("tab", name="Detect").click()
-    expect(page.locator("#detect-fallback .notice")).to_contain_text("ten kinds of garments")
     expect(page.locator("#detector input")).to_have_value("STViT-R-Swin, narrow (10 garments)")
     expect(page.locator("#short-side")).to_be_hidden()
     expect(page.locator("#detect-about details")).to_contain_text("72.2 % box AP50")
@@ -140,7 +119,6 @@ def test_the_video_tab_starts_with_garment_models_and_a_clip_of_garments_goes_th
 ) -> None:
     page.goto(offline_garments.url)
     page.get_by_role("tab", name="Video").click()
-    expect(page.locator("#video-fallback .notice")).to_contain_text("ten kinds of garments")
     expect(page.locator("#video-model-size input")).to_have_value("Narrow, garments")
     expect(page.locator("#video-about details")).to_contain_text("91.2 % top-1")
     page.get_by_label("Clip action").check()
@@ -157,7 +135,6 @@ def test_the_video_tab_starts_with_garment_models_and_a_clip_of_garments_goes_th
 def test_the_camera_tab_starts_with_garment_models(page: Page, offline_garments: App) -> None:
     page.goto(offline_garments.url)
     page.get_by_role("tab", name="Camera").click()
-    expect(page.locator("#camera-fallback .notice")).to_contain_text("ten kinds of garments")
     expect(page.locator("#camera-model-size input")).to_have_value("Narrow, garments")
     page.get_by_label("Detect objects").check()
     expect(page.locator("#camera-detector input")).to_have_value("STViT-R-Swin, narrow (10 garments)")

@@ -8,7 +8,7 @@ import gradio as gr
 
 from demo.camera import TASKS
 from demo.charts.bars import notice
-from demo.page.first_models import connect_first_models
+from demo.page.about import about as about_models
 from demo.page.gradio_private import ModelList, current_page
 from demo.predictors import SHORT_SIDES
 from demo.runtime import AT_ONCE, LOADING_QUEUE, Runtime, on_zero_gpu
@@ -42,7 +42,6 @@ class Parts:
     model_column: gr.Column
     detector_column: gr.Column
     about: gr.HTML
-    fallback: gr.HTML
     notice: gr.HTML
     view: gr.HTML
 
@@ -62,8 +61,6 @@ def build(runtime: Runtime) -> None:
     current_page().unload(handlers.close)
     introduced = [parts.about, parts.short_side]
     on_change(chosen[:3], by_name(parts, handlers.introduce), chosen, introduced, **AT_ONCE)
-    first = [runtime.registry.first("classify")]
-    connect_first_models(runtime.registry, parts.fallback, first, [parts.model], parts.detector)
 
 
 def _lay_out(runtime: Runtime, handlers: CameraHandlers) -> Parts:
@@ -76,12 +73,11 @@ def _lay_out(runtime: Runtime, handlers: CameraHandlers) -> Parts:
                 model = model_picker(registry, "Model", registry.first("classify"), "camera-model")
             with gr.Column(visible=False) as detector_column:
                 detector, short_side = detector_pickers(registry, size, "camera-")
-            about = notices("camera-about")
+            about = notices("camera-about", about_models([registry.first("classify")]))
             gr.HTML(PRIVACY, apply_default_css=False)
         with gr.Column(elem_classes="results"):
             if on_zero_gpu():
                 notices(words=ZERO_GPU_NOTE)
-            fallback = notices("camera-fallback")
             told = notices("camera-notice")
             view = camera_view(handlers.answer)
-    return Parts(task, model, detector, short_side, model_column, detector_column, about, fallback, told, view)
+    return Parts(task, model, detector, short_side, model_column, detector_column, about, told, view)

@@ -8,18 +8,23 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import gradio as gr
+import numpy as np
 
 from demo.answers import StageTimes
 from demo.benchmark import BenchmarkState
 from demo.charts import classify as charts
 from demo.charts import costs as cost_charts
+from demo.charts import story as stories
 from demo.charts.bars import notice
 from demo.errors import told
 from demo.export import annotated_picture, classification_json, display_copy, for_display
 from demo.page.about import about
+from demo.page.examples import Gallery
 from demo.page.gradio_private import kept_file
+from demo.page.solved import FirstComparison, example
 from demo.predictors import ClassifyRun
 from demo.registry import ModelSpec
+from demo.runtime import Runtime
 from demo.tabs.image_tab import RANDOM_WEIGHTS_NOTE, ImageHandlers
 from demo.tabs.parts import Fields, weights_notice
 from demo.views.token_view import cluster_payload
@@ -60,6 +65,11 @@ class ClassifyHandlers(ImageHandlers):
 
     choose_first = "Choose a picture first: both models are measured on its pixels."
 
+    def __init__(self, runtime: Runtime, gallery: Gallery) -> None:
+        super().__init__(runtime, gallery)
+        self.solved = example(runtime.registry)
+        self.first_comparison = self.solved and FirstComparison(runtime, self.solved)
+
     def models(self, model: str, baseline: str, batch_size: int = 0) -> tuple[ModelSpec, ModelSpec]:
         return self.registry.find(model, "classify"), self.registry.find(baseline, "classify")
 
@@ -86,17 +96,41 @@ class ClassifyHandlers(ImageHandlers):
 
     @told
     def break_down(self, model: str, baseline: str) -> Fields:
-        """Where the multiply-adds of both models go."""
-        return {"breakdown": cost_charts.breakdown(*self.models(model, baseline))}
+        """Where the multiply-adds of both models go, and how many fewer they are."""
+        specs = self.models(model, baseline)
+        return {"breakdown": cost_charts.breakdown(*specs), "story": stories.headline(*specs)}
+
+    @told
+    def tell(self, state: BenchmarkState | None, model: str, baseline: str) -> Fields:
+        """Say what a comparison found in the line at the top, if it was one of the chosen models."""
+        specs = self.models(model, baseline)
+        of_these = state is not None and (state.model.spec, state.baseline.spec) == specs
+        return {"story": stories.headline(*specs, state if of_these else None)}
+
+    def first_speed(self) -> Fields:
+        """What the comparison made at the start found; nothing while there is none."""
+        state = self.first_comparison and self.first_comparison.state()
+        if state is None:
+            return {"story": gr.skip()}
+        story = stories.headline(state.model.spec, state.baseline.spec, state)
+        return {"story": story, "benchmark": self.chart(state), "benchmark_state": state}
+
+    def opening(self) -> Fields:
+        """What the tab shows at first: the solved example, or no result where its models are not those on offer."""
+        if self.solved is None:
+            return self.cleared()
+        fields = self.shown(str(self.solved.path), self.solved.run, self.solved.specs)
+        return {**fields, "request": ""}  # there was no request
 
     def cleared(self, message: str = "") -> Fields:
         return {
             "notice": message,
             "predictions": EMPTY_PREDICTIONS,
+            "squares": "",
             "clusters": None,
             "request": "",
-            "save_picture": gr.Button(interactive=False),
-            "save_json": gr.Button(interactive=False),
+            "save_picture": gr.update(interactive=False),
+            "save_json": gr.update(interactive=False),
             "kept": None,
         }
 
@@ -121,12 +155,20 @@ class ClassifyHandlers(ImageHandlers):
         return {
             "notice": self.weights_notice(specs) or notice(run.picture.source.note),
             "predictions": predictions,
+            "squares": self._squares(pixels, geometry, drawn.regions, specs),
             "clusters": payload,
             "request": charts.request_times(specs, times, (run.model.engine, run.baseline.engine)),
-            "save_picture": gr.Button(interactive=regions is not None),
-            "save_json": gr.Button(interactive=True),
+            "save_picture": gr.update(interactive=regions is not None),
+            "save_json": gr.update(interactive=True),
             "kept": Kept(path, geometry, regions, document),
         }
+
+    @staticmethod
+    def _squares(
+        pixels: np.ndarray, geometry: InputGeometry, regions: Sequence[TokenRegions], specs: Sequence[ModelSpec]
+    ) -> str:
+        full = next((spec.label for spec in reversed(specs) if spec.method.full_tokens), "")
+        return stories.squares(pixels, geometry, regions[0].image_grid_hw, full) if regions else ""
 
     @staticmethod
     @told

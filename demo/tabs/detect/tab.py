@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 import gradio as gr
 
+from demo.page.about import about as about_models
 from demo.page.examples import Gallery
-from demo.page.first_models import connect_first_models
 from demo.page.gradio_private import ModelList
+from demo.page.links import LinkTarget, in_one_list
 from demo.predictors import SHORT_SIDES
 from demo.runtime import AT_ONCE, Runtime
 from demo.tabs.detect.handlers import DetectHandlers
@@ -29,7 +30,6 @@ EMPTY_BENCHMARK = (
 class Parts(ImageParts):
     """The components that events connect."""
 
-    fallback: gr.HTML
     detector: ModelList
     short_side: gr.Dropdown
     detections: gr.HTML
@@ -39,8 +39,8 @@ class Parts(ImageParts):
     kept: gr.State
 
 
-def build(runtime: Runtime) -> None:
-    """Lay the tab out and connect it; call inside a ``gr.Tab``."""
+def build(runtime: Runtime) -> LinkTarget:
+    """Lay the tab out and connect it; call inside a ``gr.Tab``. Returns what an address can set in it."""
     handlers = DetectHandlers(runtime, Gallery.load("scene"))
     parts = _lay_out(runtime, handlers.gallery)
     shown = ("detections", "steps", "save_picture", "save_coco", "kept")
@@ -49,26 +49,26 @@ def build(runtime: Runtime) -> None:
     connect_download(parts.save_coco, handlers.coco_file, [parts.kept])
     introduced = [parts.about, parts.examples, parts.short_side]
     on_change([parts.detector], by_name(parts, handlers.introduce), parts.detector, introduced, **AT_ONCE)
-    connect_first_models(runtime.registry, parts.fallback, detector=parts.detector)
+    return LinkTarget("detect", [parts.detector], in_one_list, parts.picture, handlers.gallery)
 
 
 def _lay_out(runtime: Runtime, gallery: Gallery) -> Parts:
+    first = runtime.registry.first("detect")
     size = SHORT_SIDES[0] if runtime.predictors.device.type == "cuda" else SIZE_ON_CPU
     with gr.Row(elem_classes="workspace"):
         with gr.Column(elem_classes="inputs"):
             picture = picture_input("detect-picture")
-            examples = gallery.component("detect-examples", picture)
+            examples = gallery.component("detect-examples", picture, garments=first.bundled is not None)
             run = gr.Button("Detect", variant="primary", elem_id="detect")
             with models_panel():
                 detector, short_side = detector_pickers(runtime.registry, size, "")
         with gr.Column(elem_classes="results"):
-            fallback = notices("detect-fallback")
             notice = notices("detect-notice")
             detections = detect_view()
             with gr.Row(elem_classes="downloads"):
                 save_picture = download_button("Annotated picture, at least 50 % (JPEG)")
                 save_coco = download_button("All objects (COCO JSON)")
-            about = notices("detect-about")
+            about = notices("detect-about", about_models([first]))
             steps = notices("steps")
     heading("What it saves", "The two backbones, measured here and now on this picture")
     comparison = comparison_parts("backbones", EMPTY_BENCHMARK)
@@ -79,7 +79,6 @@ def _lay_out(runtime: Runtime, gallery: Gallery) -> Parts:
         notice=notice,
         run=run,
         **comparison,
-        fallback=fallback,
         detector=detector,
         short_side=short_side,
         detections=detections,

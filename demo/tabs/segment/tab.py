@@ -10,6 +10,7 @@ from demo.charts.bars import notice
 from demo.page.about import about
 from demo.page.examples import Gallery
 from demo.page.gradio_private import ModelList
+from demo.page.links import LinkTarget, in_one_list
 from demo.runtime import AT_ONCE, Runtime
 from demo.tabs.image_tab import ImageParts, comparison_parts, connect_image_tab
 from demo.tabs.parts import by_name, connect_download, download_button, heading, models_panel, notices, on_change
@@ -40,8 +41,9 @@ class Parts(ImageParts):
     kept: gr.State
 
 
-def build(runtime: Runtime) -> None:
-    """Lay the tab out and connect it; call inside a ``gr.Tab``, and only where there are segmenters."""
+def build(runtime: Runtime) -> LinkTarget:
+    """Lay the tab out and connect it; call inside a ``gr.Tab``, and only where there are segmenters. Returns what an
+    address can set in it."""
     handlers = SegmentHandlers(runtime, Gallery.load("scene"))
     parts = _lay_out(runtime, handlers.gallery)
     shown = ("segmentation", "steps", "save_picture", "save_labels", "kept")
@@ -49,6 +51,7 @@ def build(runtime: Runtime) -> None:
     connect_download(parts.save_picture, handlers.picture_file, [parts.kept])
     connect_download(parts.save_labels, handlers.labels_file, [parts.kept])
     on_change([parts.segmenter], by_name(parts, handlers.introduce), parts.segmenter, parts.about, **AT_ONCE)
+    return LinkTarget("segment", [parts.segmenter], in_one_list, parts.picture, handlers.gallery)
 
 
 def _lay_out(runtime: Runtime, gallery: Gallery) -> Parts:

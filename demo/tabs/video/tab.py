@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import gradio as gr
 
-from demo.page.first_models import connect_first_models
+from demo.page.about import about as about_models
 from demo.page.gradio_private import ModelList, current_page, hand_over_path
 from demo.predictors import SHORT_SIDES
 from demo.registry import ModelSpec
@@ -45,7 +45,6 @@ class Parts:
     about: gr.HTML
     run: gr.Button
     cancel: gr.Button
-    fallback: gr.HTML
     notice: gr.HTML
     live: gr.HTML
     video: gr.Video
@@ -70,7 +69,6 @@ def build(runtime: Runtime) -> None:
     causes = [part for part in chosen if part is not parts.short_side]
     on_change(causes, by_name(parts, handlers.introduce), chosen, introduced, **AT_ONCE)
     parts.example.click(handlers.choose_example, None, parts.clip, **AT_ONCE)
-    connect_first_models(runtime.registry, parts.fallback, first, (parts.model, parts.baseline), parts.detector)
 
 
 def _lay_out(runtime: Runtime, first: tuple[ModelSpec, ModelSpec], handlers: VideoHandlers) -> Parts:
@@ -82,7 +80,7 @@ def _lay_out(runtime: Runtime, first: tuple[ModelSpec, ModelSpec], handlers: Vid
             hand_over_path(clip)
             gr.HTML(LIMITS, apply_default_css=False)
             example = gr.Button("Take the example clip", size="sm", elem_id="example-clip")
-            garments = handlers.gallery.component("garment-clips", clip)
+            garments = handlers.gallery.component("garment-clips", clip, garments=first[0].bundled is not None)
             task = gr.Radio(list(TASKS), value=CLUSTERS, label="Task", elem_id="video-task")
             side_by_side = gr.Checkbox(
                 False,
@@ -98,12 +96,11 @@ def _lay_out(runtime: Runtime, first: tuple[ModelSpec, ModelSpec], handlers: Vid
             with gr.Column(visible=False) as clip_model_column:
                 words = "Clip model, on a sliding window of frames"
                 clip_model = model_list(registry, "video", words, "video-clip-model")
-            about = notices("video-about")
+            about = notices("video-about", about_models(first[:1]))
             with gr.Row():
                 run = gr.Button("Process the clip", variant="primary", elem_id="process")
                 cancel = gr.Button("Cancel", interactive=False, elem_id="cancel-clip", min_width=90)
         with gr.Column(elem_classes="results"):
-            fallback = notices("video-fallback")
             notice = notices("video-notice")
             live = gr.HTML(EMPTY, elem_id="video-live", apply_default_css=False)
             video = gr.Video(label="New clip", interactive=False, elem_id="new-clip", height=480, buttons=[])
@@ -129,7 +126,6 @@ def _lay_out(runtime: Runtime, first: tuple[ModelSpec, ModelSpec], handlers: Vid
         about=about,
         run=run,
         cancel=cancel,
-        fallback=fallback,
         notice=notice,
         live=live,
         video=video,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from demo.model_specs import bundled_specs
-from demo.page.about import about, fallback_notice
+from demo.page.about import about
 from stvit.pretrained.model_cards import BundledModels
 from tests.demo.conftest import OFFERED
 from tests.narrow_models import DETECTOR
@@ -13,7 +13,7 @@ def test_a_card_tells_data_metrics_seed_and_command(stand_ins: BundledModels) ->
     (spec,) = bundled_specs([stand_ins["garments_deit"]])
     card = about([spec])
     for expected in (
-        "About DeiT, narrow: 91.2 % top-1, measured by this project",
+        "About DeiT, narrow",
         "On the test split</dt><dd>91.2 % top-1 (1,000 samples)",
         "Nothing: random weights that stand in for trained ones.",
         "112 × 112 pixels",
@@ -48,12 +48,7 @@ def test_what_a_description_says_is_escaped(stand_ins: BundledModels) -> None:
         update={"data": "<script>1</script>", "command": ("<img>",), "classes": ("<b>",)}
     )
     (spec,) = bundled_specs([record])
-    for text in (about([spec]), fallback_notice([spec])):
-        assert not any(tag in text for tag in ("<script", "<img", "<b><", "<b></b>"))
-
-
-def test_where_nothing_stands_in_there_is_no_notice() -> None:
-    assert fallback_notice([]) == ""
+    assert not any(tag in about([spec]) for tag in ("<script", "<img", "<b><", "<b></b>"))
 
 
 def test_losses_are_no_metrics_for_visitors(stand_ins: BundledModels) -> None:

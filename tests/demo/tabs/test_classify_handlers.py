@@ -165,14 +165,14 @@ def test_a_model_without_published_weights_is_said_to_have_none_and_not_offered_
 def test_the_other_side_is_drawn_where_the_model_keeps_all_tokens(handlers: ClassifyHandlers, photo: Path) -> None:
     assert handlers.run(str(photo), BASELINE, EVIT)["clusters"]["title"] == "EViT-DeiT-T, keep 0.7"
     shown = handlers.run(str(photo), BASELINE, BASELINE)
-    assert shown["clusters"] is None and not shown["save_picture"].interactive
+    assert shown["clusters"] is None and not shown["save_picture"]["interactive"]
 
 
 def test_the_files_are_made_when_they_are_asked_for(handlers: ClassifyHandlers, photo: Path) -> None:
     before = set(Path(get_upload_folder()).rglob("*"))
     shown = handlers.run(str(photo), MODEL, BASELINE)
     assert set(Path(get_upload_folder()).rglob("*")) == before
-    assert shown["save_picture"].interactive and shown["save_json"].interactive
+    assert shown["save_picture"]["interactive"] and shown["save_json"]["interactive"]
     first = shown["clusters"]["layers"][shown["clusters"]["start"]]
     assert shown["kept"].regions.layer == first["name"] and shown["kept"].regions.unit == first["unit"]
     picture, result = Path(handlers.picture_file(shown["kept"])), Path(handlers.json_file(shown["kept"]))
@@ -224,7 +224,7 @@ def test_the_other_side_stays_where_both_know_garments_or_a_published_model_is_c
 
 def test_garment_models_come_with_words_and_examples_of_their_own(handlers: ClassifyHandlers) -> None:
     words, examples = handlers.introduce(OWN, OWN_BASELINE).values()
-    assert words.count("<details") == 2 and "91.2 % top-1" in words and "measured by this project" in words
+    assert words.count("<details") == 2 and "91.2 % top-1" in words and "measured here" in words
     assert "test split" in examples and "Garment 10" in examples
     words, examples = handlers.introduce(MODEL, BASELINE).values()
     assert words == "" and "Photo 8" in examples

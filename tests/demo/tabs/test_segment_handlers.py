@@ -175,7 +175,7 @@ def test_a_segmenter_without_its_counterpart_cannot_be_compared(handlers: Segmen
 def test_a_segmenter_is_introduced_with_data_metrics_and_command(handlers: SegmentHandlers) -> None:
     words = handlers.introduce(OURS)["about"]
     for expected in (
-        "61.5 % mIoU, 93.2 % pixel accuracy, measured by this project",
+        "61.5 % mIoU, 93.2 % pixel accuracy",
         "On the test split",
         "background, t-shirt",
         "seed 0",
@@ -198,4 +198,4 @@ def test_the_tab_is_there_where_there_is_a_segmenter_and_tells_what_it_knows(gar
 
 def test_without_segmenters_there_is_no_tab() -> None:
     page = layout.build(Runtime(Predictors(torch.device("cpu")), build_registry({})))
-    assert labels_of_tabs(page) == ["Classify", "Detect", "Video", "Camera"]
+    assert labels_of_tabs(page) == ["Classify", "Detect", "Video", "Camera", "Benchmarks"]

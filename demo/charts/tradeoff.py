@@ -1,0 +1,186 @@
+"""Published accuracy against measured time or computed multiply-adds, one chart for each network and machine."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+from typing import Any, Literal
+
+from demo.charts.published import BENCHMARKS, HEIGHT, WIDTH, across, axes, axis, down, group_title, place_labels
+
+Against = Literal["time", "multiply-adds"]
+
+WITHOUT_CODE = ("IA-RED2", "PS-ViT", "DGE")
+WHY = {  # of a method, by the start of its label: what it does, and why that saves time or not
+    "STViT-R": "Stage 3 runs on semantic tokens and the image tokens are recovered from them.",
+    "STViT": "Two early layers make 16 semantic tokens; all later layers are short and of fixed shape, so time falls "
+    "with the multiply-adds.",
+    "DynamicViT": "Small networks score the tokens and three layers drop the lowest; counts are fixed, so the later "
+    "layers save what they promise, less the scoring and gathering.",
+    "EViT": "The class token's attention says who goes on; it needs no extra network, only one attention row beside "
+    "the fused kernel.",
+    "Evo-ViT": "Half of the tokens wait unchanged; two sorts move all of them, which multiply-adds leave out, and the "
+    "first four layers are paid in full.",
+    "A-ViT": "Each token halts by its own gate; pictures keep different counts, so a batch is packed and its "
+    "attention padded to the picture with the most. The released code masks and saves nothing.",
+    "ATC": "Agglomerative clustering merges tokens; that is one step after the other, and no multiply-adds count it.",
+    "DiffRate": "Prunes and merges a few tokens in every layer, on DeiT's own weights; sorting and matching come "
+    "twelve times, and multiply-adds leave them out.",
+    "TokenLearner": "Maps pool the image into 8 tokens half-way; the first half is paid in full.",
+    "DynamicSwin": "Only the feed-forward network of stage 3 becomes cheaper, attention stays full; gathering and "
+    "scattering two groups comes on top in 16 blocks.",
+}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One model of a measured group.
+
+    Attributes:
+        label: method and setting.
+        gmacs: multiply-adds as computed, 10^9.
+        ms: for one picture, by the size of the batch.
+        top1: as published, %; ``None`` where nothing is.
+        note: on the published figure, or a caution on the measured one.
+    """
+
+    label: str
+    gmacs: float
+    ms: dict[int, float]
+    top1: float | None
+    note: str
+
+    @property
+    def ours(self) -> bool:
+        return self.label.startswith("STViT")
+
+
+@dataclass(frozen=True)
+class Group:
+    """Models that ran in turns on one machine under one engine; ``name`` is that of the full-token network."""
+
+    machine: str
+    name: str
+    full: str
+    entries: tuple[Entry, ...]
+    source: str
+
+
+def load_groups(folder: Path = BENCHMARKS) -> tuple[Group, ...]:
+    """Read every group that has published figures beside measured ones, in all files of a folder and those in it."""
+    return tuple(
+        group
+        for path in sorted(folder.rglob("*.json"))
+        for name, content in _content(path).items()
+        if isinstance(content, dict) and {"costs", "published", "full_token_model"} <= content.keys()
+        for group in [_group(name, content, path.relative_to(folder).as_posix())]
+    )
+
+
+def _content(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _group(name: str, content: dict[str, Any], source: str) -> Group:
+    published, cautions = content["published"], content.get("cautions", {})
+    entries = []
+    for label, cost in content["costs"].items():
+        figures, batch = published.get(label, {}), content["batch_size"]
+        ms = {1: cost["latency"]["median_ms"], batch: cost["throughput"]["median_ms"] / batch}
+        note = "; ".join(filter(None, (figures.get("note", ""), cautions.get(label, ""))))
+        entries.append(Entry(label, cost["macs"] / 1e9, ms, figures.get("top1"), note))
+    machine = ", ".join((content["device"], content["precision"], content.get("engine", "eager")))
+    return Group(machine, group_title(name), content["full_token_model"], tuple(entries), source)
+
+
+def front(points: Sequence[tuple[float, float]]) -> list[int]:
+    """Return the points that no other one beats in both, less (first) and more (second); from left to right."""
+    best, kept = float("-inf"), []
+    for index in sorted(range(len(points)), key=lambda index: (points[index][0], -points[index][1])):
+        if points[index][1] > best:
+            best = points[index][1]
+            kept.append(index)
+    return kept
+
+
+def chart(group: Group, against: Against, batch: int) -> str:
+    """Draw a group: the picture, the same figures as a table, and why some save no time, as HTML."""
+    drawn = [entry for entry in group.entries if entry.top1 is not None]
+    values = [entry.gmacs if against == "multiply-adds" else entry.ms[batch] for entry in drawn]
+    unit = "multiply-adds, G" if against == "multiply-adds" else f"ms for one picture, batch {batch}"
+    title = f"{group.name} and methods on it: published top-1 against {unit}"
+    return (
+        f'<div class="card accuracy"><h4>{escape(title)}</h4><p class="fine">{escape(_origin(group, against))}</p>'
+        f'<div class="tradeoff">{_picture(group, drawn, values, unit, title)}{_why(group)}</div>'
+        f"{_table(group, batch)}</div>"
+    )
+
+
+def _origin(group: Group, against: Against) -> str:
+    measured = f"Time: measured, {group.machine}, random weights ({group.source})."
+    return f"Accuracy: published. {measured if against == 'time' else 'Multiply-adds: computed by this code.'}"
+
+
+def _picture(group: Group, drawn: Sequence[Entry], values: Sequence[float], unit: str, title: str) -> str:
+    xs, ys = axis(values), axis([entry.top1 for entry in drawn])
+    places = [(across(value, xs), down(entry.top1, ys)) for value, entry in zip(values, drawn, strict=True)]
+    best = front(list(zip(values, (entry.top1 for entry in drawn), strict=True)))
+    rings = [" front" if index in best else "" for index in range(len(drawn))]
+    line = " ".join(f"{places[index][0]:.1f},{places[index][1]:.1f}" for index in best)
+    kinds = ["stvit" if entry.ours else "full" if entry.label == group.full else "other" for entry in drawn]
+    dots = "".join(
+        f'<circle class="{kind}{rings[index]}" cx="{x:.1f}" cy="{y:.1f}" r="5">'
+        f"<title>{escape(_words(entry, value, unit))}</title></circle>"
+        for index, ((x, y), entry, value, kind) in enumerate(zip(places, drawn, values, kinds, strict=True))
+    )
+    labels = "".join(
+        f'<text class="{kind}" x="{x:.1f}" y="{y:.1f}">{escape(entry.label)}</text>'
+        for (x, y), entry, kind in zip(
+            place_labels([entry.label for entry in drawn], places), drawn, kinds, strict=True
+        )
+    )
+    return (
+        f'<figure class="panel"><svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(title)}; the table '
+        f'below has the figures">{axes(xs, ys, unit)}<polyline points="{line}"/>{dots}{labels}</svg><figcaption '
+        f'class="fine">Ringed: no other method is both cheaper and more accurate.</figcaption></figure>'
+    )
+
+
+def _words(entry: Entry, value: float, unit: str) -> str:
+    note = f" ({entry.note})" if entry.note else ""
+    return f"{entry.label}: {entry.top1} % top-1, published{note}; {value:.2f} {unit}"
+
+
+def _why(group: Group) -> str:
+    shown = [(entry.label, _reason(entry.label)) for entry in group.entries if _reason(entry.label)]
+    items = "".join(f"<div><dt>{escape(label)}</dt><dd>{escape(words)}</dd></div>" for label, words in shown)
+    return (
+        f'<div class="why"><h4>Why some save multiply-adds and no time</h4><dl>{items}</dl><p class="fine">'
+        f"{', '.join(WITHOUT_CODE)}: no public code or weights, so published points alone.</p></div>"
+    )
+
+
+def _reason(label: str) -> str:
+    return next((words for start, words in WHY.items() if label.startswith(start)), "")
+
+
+def _table(group: Group, batch: int) -> str:
+    rows = "".join(
+        f'<tr><th scope="row">{escape(entry.label)}</th><td>{"" if entry.top1 is None else entry.top1}</td>'
+        f"<td>{entry.gmacs:.2f}</td><td>{entry.ms[1]:.1f}</td><td>{entry.ms[batch]:.1f}</td>"
+        f"<td>{escape(entry.note)}</td></tr>"
+        for entry in sorted(group.entries, key=lambda entry: entry.ms[1])
+    )
+    heads = ("method", "published top-1, %", "multiply-adds, G", "ms, batch 1", f"ms a picture, batch {batch}", "note")
+    head = "".join(f'<th scope="col">{name}</th>' for name in heads)
+    return (
+        f'<details class="figures"><summary>The figures as a table</summary><div class="scroll"><table>'
+        f"<thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div></details>"
+    )

@@ -1,0 +1,80 @@
+"""The chart of published accuracy against measured time, and what the documentation says of the methods."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import gradio as gr
+import pytest
+
+from demo.charts.tradeoff import WHY, WITHOUT_CODE, chart, front, load_groups
+from demo.tabs.benchmarks.tab import AGAINST, BenchmarkCharts
+
+RESULTS = Path(__file__).resolve().parents[3] / "docs" / "results.md"
+
+
+@pytest.mark.parametrize(
+    ("points", "expected"),
+    [
+        ([], []),
+        ([(1.0, 80.0)], [0]),
+        ([(2.0, 81.0), (1.0, 80.0), (3.0, 80.5)], [1, 0]),
+        ([(1.0, 80.0), (1.0, 81.0)], [1]),
+        ([(1.0, 80.0), (2.0, 80.0)], [0]),
+    ],
+)
+def test_the_front_holds_what_nothing_beats_in_both(points: list[tuple[float, float]], expected: list[int]) -> None:
+    assert front(points) == expected
+
+
+def test_every_committed_measurement_of_the_table_is_on_offer_and_drawn() -> None:
+    charts = BenchmarkCharts()
+    assert "AMD EPYC CPU, 2 threads, bfloat16, eager" in charts.machines
+    assert {"DeiT-S", "DeiT-B", "Swin-S", "Swin-B"} <= set(charts.names)
+    for group in charts.groups:
+        for against in AGAINST:
+            for batch in group.entries[0].ms:
+                drawn = charts.draw(group.machine, group.name, against, batch)
+                assert drawn.count("<circle") == sum(entry.top1 is not None for entry in group.entries)
+                assert (drawn.count("<polyline") == 1 and f"({group.source})" in drawn) or against.startswith(
+                    "Multiply"
+                )
+                assert all(drawn.count(f">{entry.label}</th>") == 1 for entry in group.entries)
+                assert all(name in drawn for name in WITHOUT_CODE)
+
+
+def test_hovering_tells_numbers_and_where_they_come_from() -> None:
+    group = next(group for group in load_groups() if group.name == "DeiT-S")
+    drawn = chart(group, "time", 1)
+    assert "STViT, 16 tokens: 79.8 % top-1, published (16 semantic tokens); 14.86 ms for one picture, batch 1" in drawn
+    assert "random weights: no token halts" in drawn
+    assert "STViT, 16 tokens: 79.8 % top-1, published (16 semantic tokens); 1.91 multiply-adds, G" in chart(
+        group, "multiply-adds", 1
+    )
+
+
+def test_measurements_in_folders_and_of_other_engines_are_found(tmp_path: Path) -> None:
+    latency = {"median_ms": 8.0}
+    cost = {"macs": 2e9, "latency": latency, "throughput": {"median_ms": 64.0}}
+    group = {"device": "<i>GPU", "precision": "float16", "engine": "cuda-graphs", "batch_size": 32}
+    group |= {"costs": {"DeiT": cost}, "published": {"DeiT": {"top1": 79.8}}, "full_token_model": "DeiT"}
+    (tmp_path / "gpu").mkdir()
+    (tmp_path / "gpu" / "one.json").write_text(json.dumps({"deit_small": group, "deit_base": {"costs": {}}}))
+    (tmp_path / "broken.json").write_text("{")
+    (found,) = load_groups(tmp_path)
+    assert (found.machine, found.source) == ("<i>GPU, float16, cuda-graphs", "gpu/one.json")
+    assert found.entries[0].ms == {1: 8.0, 32: 2.0}
+    assert "&lt;i&gt;GPU" in chart(found, "time", 32) and "<i>GPU" not in chart(found, "time", 32)
+
+
+def test_what_was_not_measured_is_refused() -> None:
+    charts = BenchmarkCharts()
+    for wish in (("a phone", "DeiT-S", "Time, measured", 1), (charts.machines[0], "DeiT-S", "Beauty", 1)):
+        with pytest.raises(gr.Error, match="was not measured"):
+            charts.draw(*wish)
+
+
+def test_the_documentation_gives_the_same_reasons() -> None:
+    text = RESULTS.read_text(encoding="utf-8")
+    assert all(words in text for words in WHY.values())
