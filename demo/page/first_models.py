@@ -14,13 +14,13 @@ PATIENCE_S = 3.0  # looking up the Hub's address has no time limit of its own
 
 
 def beginning(registry: Registry, ask: Callable[[ModelRecord, float], bool] = within_reach) -> Registry:
-    """Return the registry, told whether the weights of the published models that tabs begin with are within reach.
+    """Return the registry, told whether the weights of the first published classifiers are within reach.
 
     Args:
         ask: whether a record's file is in the cache or on the Hub, answered within a number of seconds.
     """
     first = registry.first("classify")
-    specs = [first, registry.counterpart(first), *registry.of_task("detect")[:1]]
+    specs = [first, registry.counterpart(first)]
     records = [spec.record for spec in specs if spec is not None and spec.record is not None]
     return Registry(registry, hub=_all_within_reach(records, ask))
 

@@ -31,12 +31,12 @@ class Hub:
 def test_with_the_hub_published_models_come_first(garments: Registry) -> None:
     hub = Hub()
     registry = beginning(garments, hub)
-    assert registry.hub and hub.asked == [MODEL, PEER, DETECTOR]
+    assert registry.hub and hub.asked == [MODEL, PEER]
     assert [registry.first(task).name for task in ("classify", "detect")] == [MODEL, DETECTOR]
     assert list(registry) == list(garments)
 
 
-@pytest.mark.parametrize("missing", [MODEL, PEER, DETECTOR])
+@pytest.mark.parametrize("missing", [MODEL, PEER])
 def test_without_the_hub_this_projects_models_come_first(garments: Registry, missing: str) -> None:
     registry = beginning(garments, Hub(missing))
     assert not registry.hub
