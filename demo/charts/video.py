@@ -41,6 +41,7 @@ def finished(progress: Progress) -> str:
     rows = "".join(stacked_bar(name, {name: value}, longest) for name, value in busy_ms.items())
     share = progress.frames_per_second / (progress.model_frames_per_second or 1.0)
     return (
+        f"{race_headline(progress)}"
         f'<div class="card request"><h4>{progress.frames} frames in {duration(progress.elapsed_s)}: '
         f"{progress.frames_per_second:.1f} frames/s</h4>{rows}{legend(STAGES)}"
         f'<p class="fine">The stages work at the same time, so their times overlap. The stage “model” (side by side: '
@@ -51,14 +52,11 @@ def finished(progress: Progress) -> str:
     )
 
 
-def race_headline(progress: Progress, device: str) -> str:
-    """Say which of two models was faster, and on what; empty for one model alone."""
+def race_headline(progress: Progress) -> str:
+    """Say which of two models was faster; empty for one model alone."""
     if RACE not in progress.conclusion:
         return ""
-    return (
-        f'<p class="vv-headline" role="status"><b>{escape(progress.conclusion[RACE]["headline"])}</b>'
-        f"<span>{escape(device)}</span></p>"
-    )
+    return f'<p role="status"><b>{escape(progress.conclusion[RACE]["headline"])}</b></p>'
 
 
 def whole_clip(conclusion: Mapping[str, Any]) -> str:
