@@ -82,7 +82,9 @@ def test_side_by_side_both_models_are_recorded(handlers: VideoHandlers, clip: st
     *_, last = run(handlers, clip, *chosen(side_by_side=True))
     with av.open(last["video"]) as container:
         assert container.streams.video[0].width == 256
-    assert all({"model", "baseline"} <= line.keys() for line in records_of(last))
+    *frames, conclusion = records_of(last)
+    assert len(frames) == 12 and all({"model", "baseline"} <= line.keys() for line in frames)
+    assert "frames/s" in conclusion["clip"]["race"]["headline"]
 
 
 @pytest.mark.slow
@@ -90,8 +92,8 @@ def test_an_action_is_told_of_windows_and_the_page_says_that_there_are_no_weight
     handlers: VideoHandlers, clip: str
 ) -> None:
     *_, last = run(handlers, clip, *chosen(ACTION, side_by_side=True))
-    lines = records_of(last)
-    assert len(lines) == 12 and all("top1" not in line["model"] for line in lines)
+    *lines, conclusion = records_of(last)
+    assert len(lines) == 12 and all("top1" not in line["model"] for line in lines) and "race" in conclusion["clip"]
     assert lines[11]["model"]["window"] == {"first_frame": 0, "last_frame": 11, "whole": False}
     assert "regions" in lines[0]["model"] and "regions" not in lines[0]["baseline"]
     assert "No weights of STViT on Video Swin were ever published" in last["notice"]
@@ -212,8 +214,8 @@ def test_models_of_this_project_introduce_themselves_with_clips_that_they_know(
     choice = (ACTION, MODEL, BASELINE, DETECTOR, 320, True, clips)
     words, examples, size = handlers.introduce(*choice).values()
     assert words.count("<details") == 2 and "88.2 % top-1" in words and "cannot be compared" not in words
-    assert "shirt, right" in examples and "pullover, clockwise" in examples and not size.visible
-    assert handlers.gallery.chosen(SimpleNamespace(_data={"index": 0})).endswith("right.mp4")
+    assert "Short clip 2" in examples and "clockwise.jpg" in examples and not size.visible
+    assert handlers.gallery.chosen(SimpleNamespace(_data={"index": 0})).endswith("long.mp4")
     words, examples, size = handlers.introduce(DETECT, *choice[1:-1], CLIP_MODEL).values()
     assert words == examples == "" and size.visible
     assert handlers.introduce(CLASSIFY, MODEL, MODEL, *choice[3:])["about"] == ""  # a list that has not followed yet

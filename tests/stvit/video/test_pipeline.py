@@ -249,7 +249,7 @@ def test_memory_stays_flat_over_many_clips_and_threads_and_files_are_let_go(tmp_
     for _ in range(50):
         run(source, tmp_path / "b.mp4")
     assert resident_mb() - before < 40
-    assert len(list(Path("/proc/self/fd").iterdir())) == files and threading.active_count() == threads
+    assert len(list(Path("/proc/self/fd").iterdir())) <= files and threading.active_count() <= threads
 
 
 def test_few_frames_are_in_memory_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
