@@ -226,14 +226,14 @@ def _serve(connection: Connection, *served: Any) -> None:
 
 
 @contextmanager
-def busy_cores(number: int) -> Iterator[None]:
-    """Keep so many cores busy, with a process each, until the context ends or this process does."""
+def busy_cores(number: int) -> Iterator[Sequence[subprocess.Popen[bytes]]]:
+    """Keep so many cores busy, with a process each, until the context ends or this process does, and name them."""
     command = [sys.executable, "-I", "-S", "-c", BUSY, str(os.getpid())]
     started: list[subprocess.Popen[bytes]] = []
     try:
         for _ in range(number):  # in sessions of their own, out of reach of Ctrl-C
             started.append(subprocess.Popen(command, start_new_session=True))
-        yield
+        yield started
     finally:
         for one in started:
             one.kill()

@@ -18,7 +18,7 @@ from stvit.measure.__main__ import main
 from stvit.measure.aims import AHEAD, Aim, aims_table, outcomes
 from stvit.measure.engines import EngineComparison, EngineRow, compare_engines, engines_table
 from stvit.measure.machine import MachineLimits
-from stvit.measure.processes import BUSY, CannotMeasure, EngineProcess
+from stvit.measure.processes import BUSY, CannotMeasure, EngineProcess, busy_cores
 from stvit.measure.roofline import Roofline
 from stvit.measure.timing import LatencySummary, Quartiles
 
@@ -55,6 +55,7 @@ def test_every_model_under_every_engine_stands_beside_its_baseline_and_eager() -
     text = engines_table(found)
     assert text.count("openvino  ") == 8 and "small, eager: At batch 1, " in text
     assert found.notes == ("CUDA graphs need a CUDA device, and the model is on cpu.",) and found.notes[0] in text
+    assert not busy_children()
 
 
 def test_what_a_person_can_mend_is_said_here() -> None:
@@ -76,6 +77,21 @@ def test_the_process_of_an_engine_outlives_ctrl_c_and_its_end_is_said() -> None:
     finally:
         process.end()
     assert not multiprocessing.active_children()
+
+
+def busy_children() -> list[str]:
+    """Command lines of this process's children that keep cores busy; other processes are not read, as that waits for
+    them where cores are short."""
+    children = [pid for task in Path("/proc/self/task").glob("*/children") for pid in task.read_text().split()]
+    lines = [Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ").strip() for pid in children]
+    return [line for line in lines if line.endswith(f" {os.getpid()}") and "getppid" in line]
+
+
+def test_cores_are_busy_until_the_context_ends_however_it_ends() -> None:
+    with pytest.raises(KeyboardInterrupt), busy_cores(2) as processes:
+        assert [one.poll() for one in processes] == [None, None]
+        raise KeyboardInterrupt
+    assert None not in [one.returncode for one in processes] and not busy_children()
 
 
 def test_a_busy_process_ends_when_the_one_that_wanted_it_has() -> None:
