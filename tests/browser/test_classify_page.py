@@ -196,6 +196,7 @@ def test_a_comparison_fills_the_charts_while_it_runs_and_ends_with_a_verdict(sho
     expect(shown.locator(".tile strong").first).to_have_text(re.compile(r"\d\.\d\d×|no clear difference"))
     expect(shown.locator(".tile p").first).to_have_text(re.compile("faster|slower|takes as long as|busy"))
     expect(shown.locator(".tile").first).to_contain_text(re.compile(r"Fewer multiply-adds\s*1\.\d\d×"))
+    shown.get_by_text("All figures").click()
     titles = shown.locator(".chart h4").all_inner_texts()
     measured, counted = ["Latency, batch 1", "Throughput, batch 1"], ["Multiply-adds", "Parameters"]
     assert titles == [*measured, *counted, "Peak memory, batch 1"]
@@ -206,7 +207,7 @@ def test_a_comparison_fills_the_charts_while_it_runs_and_ends_with_a_verdict(sho
 
 def test_cancel_stops_a_comparison_and_the_page_goes_on(shown: Page) -> None:
     shown.get_by_role("button", name="Run the comparison").click()
-    expect(shown.locator(".race .measure .whisker").first).to_be_attached()
+    expect(shown.locator(".race[data-done=false] .measure .whisker").first).to_be_attached()
     shown.get_by_role("button", name="Cancel").click()
     expect(shown.locator(".stage-line")).to_contain_text("Stopped: incomplete", timeout=20_000)
     expect(shown.get_by_role("button", name="Run the comparison")).to_be_enabled()
