@@ -9,7 +9,7 @@ from typing import Any
 import gradio as gr
 
 from demo.errors import told
-from demo.page.gradio_private import hand_over_path
+from demo.page.gradio_private import FileUpload
 from demo.predictors import SHORT_SIDES
 from demo.runtime import VIDEO_QUEUE, Runtime
 from demo.tabs.video.handlers import new_folder
@@ -66,8 +66,7 @@ def progress_json(progress: Progress) -> dict[str, Any]:
 
 def build(runtime: Runtime) -> None:
     """Register the endpoint; call inside ``gr.Blocks``."""
-    clip = gr.File(label="Clip", visible=False)
-    hand_over_path(clip)
+    clip = FileUpload(label="Clip", visible=False)
     registry = runtime.registry
     names = [spec.name for task in ("classify", "detect", "video") for spec in registry.of_task(task)]
     inputs = [

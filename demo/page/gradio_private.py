@@ -28,10 +28,25 @@ class ModelList(gr.Dropdown):
         return payload
 
 
-def hand_over_path(component: gr.Image | gr.File) -> None:
-    """Let a component hand the path of an upload to handlers, unopened: gr.Image opens the file, and fails in its own
-    words."""
-    component.preprocess = uploaded_path
+class PictureUpload(gr.Image):
+    """A picture whose path handlers get as it was uploaded: Gradio would open the file, beyond this page's limits and
+    in its own words. Part of the class, as Gradio makes a component anew for a session that updates it."""
+
+    is_template = True
+
+    def preprocess(self, payload: ImageData | None) -> str | None:
+        """Return the path; raises as ``uploaded_path``."""
+        return uploaded_path(payload)
+
+
+class FileUpload(gr.File):
+    """A file whose path handlers get as it was uploaded, see ``PictureUpload``."""
+
+    is_template = True
+
+    def preprocess(self, payload: FileData | None) -> str | None:
+        """Return the path; raises as ``uploaded_path``."""
+        return uploaded_path(payload)
 
 
 def uploaded_path(payload: ImageData | FileData | None) -> str | None:

@@ -11,7 +11,7 @@ import gradio as gr
 from gradio.events import Dependency
 
 from demo.errors import told
-from demo.page.gradio_private import ModelList, hand_over_path
+from demo.page.gradio_private import ModelList, PictureUpload
 from demo.predictors import SHORT_SIDES
 from demo.registry import SIZE_NAMES, ModelSpec, Registry, Task, UnknownModel
 from demo.runtime import AT_ONCE
@@ -27,7 +27,7 @@ def picture_input(elem_id: str, first: str | None = None) -> gr.Image:
     Args:
         first: path of the picture that is in it at first.
     """
-    picture = gr.Image(
+    picture = PictureUpload(
         first,
         label="Picture",
         type="filepath",
@@ -39,7 +39,6 @@ def picture_input(elem_id: str, first: str | None = None) -> gr.Image:
         placeholder="Drop a photo here\n- or -\nClick to choose one",
         webcam_options=gr.WebcamOptions(mirror=False),
     )
-    hand_over_path(picture)
     take_files(picture, "image/*")
     return picture
 

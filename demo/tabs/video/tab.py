@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import gradio as gr
 
 from demo.page.about import about as about_models
-from demo.page.gradio_private import ModelList, current_page, hand_over_path
+from demo.page.gradio_private import FileUpload, ModelList, current_page
 from demo.predictors import SHORT_SIDES
 from demo.registry import ModelSpec
 from demo.runtime import AT_ONCE, LOADING_QUEUE, VIDEO_QUEUE, Runtime
@@ -76,8 +76,7 @@ def _lay_out(runtime: Runtime, first: tuple[ModelSpec, ModelSpec], handlers: Vid
     size = SHORT_SIDES[0] if runtime.predictors.device.type == "cuda" else SIZE_ON_CPU
     with gr.Row(elem_classes="workspace"):
         with gr.Column(elem_classes="inputs"):
-            clip = gr.File(label="Clip", file_types=FILE_TYPES, height=130, elem_id="clip")
-            hand_over_path(clip)
+            clip = FileUpload(label="Clip", file_types=FILE_TYPES, height=130, elem_id="clip")
             gr.HTML(LIMITS, apply_default_css=False)
             example = gr.Button("Take the example clip", size="sm", elem_id="example-clip")
             garments = handlers.gallery.component("garment-clips", clip, garments=first[0].bundled is not None)
