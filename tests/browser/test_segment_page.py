@@ -134,13 +134,13 @@ def test_a_full_token_detector_has_no_second_layer_either(page: Page, offline_ga
 
 
 def test_the_steps_are_timed_and_both_segmenters_compared(shown: Page) -> None:
-    for step in ("decode", "prepare", "backbone", "head", "labels", "drawing"):
-        expect(shown.locator("#segment-steps .measure")).to_contain_text(re.compile(rf"{step} [\d.]+ ms"))
+    for step in ("decode", "prepare", "backbone + head", "labels", "drawing"):
+        expect(shown.locator("#segment-steps .measure")).to_contain_text(re.compile(rf"{re.escape(step)} [\d.]+ ms"))
     for bar in shown.locator("#segment-steps .stack .stage").all():
         assert bar.evaluate("bar => getComputedStyle(bar).backgroundColor") != "rgba(0, 0, 0, 0)"
     shown.get_by_role("button", name="Compare the segmenters").click()
     expect(shown.locator("#segmenters .race[data-done=true]")).to_be_visible(timeout=120_000)
-    expect(shown.locator("#segmenters .tile strong")).to_have_text(re.compile(r"\d\.\d\d×"))
+    expect(shown.locator("#segmenters .tile strong")).to_have_text(re.compile(r"\d\.\d\d×|no clear difference"))
     expect(shown.locator("#segmenters")).to_contain_text("Swin, narrow")
 
 
