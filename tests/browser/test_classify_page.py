@@ -238,6 +238,7 @@ def test_a_bad_file_gets_a_message_and_leaves_nothing_behind(
 ) -> None:
     (tmp_path / name).write_bytes(content)
     shown.get_by_role("button", name="Remove image").click()
+    expect(shown.locator("#predictions ol")).to_have_count(0)
     shown.set_input_files(UPLOAD, tmp_path / name)
     expect(shown.get_by_role("alert").filter(has_text=message)).to_be_visible()
     expect(shown.locator("#predictions ol")).to_have_count(0)
