@@ -11,6 +11,7 @@ import signal
 from typing import TYPE_CHECKING
 
 from demo.service.folder import own_folder
+from demo.service.threads import sleep_while_waiting
 
 if TYPE_CHECKING:
     from demo.registry import Registry
@@ -25,6 +26,7 @@ def main(registry: Registry | None = None) -> None:
     Args:
         registry: the models on offer; by default the published ones and those that came along.
     """
+    sleep_while_waiting()
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
     os.environ.setdefault("GRADIO_ANALYTICS_MAX_EVENTS", "1")
     os.environ.setdefault("GRADIO_ANALYTICS_CACHE_FREQUENCY", str(2**31))  # else pandas runs after every call
