@@ -8,8 +8,8 @@ Importing the package registers every model with timm. Shape legend, valid every
 
 from stvit.measure.macs import count_macs
 
-from . import export
+from . import export, sparsify
 from .factory import create_model
 from .trace import LayerTrace, TokenTrace
 
-__all__ = ["LayerTrace", "TokenTrace", "count_macs", "create_model", "export"]
+__all__ = ["LayerTrace", "TokenTrace", "count_macs", "create_model", "export", "sparsify"]

@@ -31,6 +31,7 @@ from stvit.models import (  # noqa: F401
 from stvit.pretrained.build import with_verified_file
 from stvit.pretrained.records import record
 from stvit.segmentation import upernet  # noqa: F401
+from stvit.sparsify import registered  # noqa: F401
 
 from .checkpoint import load_checkpoint
 

@@ -5,8 +5,10 @@ Shapes: B batch, Q queries, K keys, C channels, h heads.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
-from timm.layers import DropPath, LayerScale, Mlp, trunc_normal_, use_fused_attn
+from timm.layers import DropPath, LayerScale, Mlp, apply_rot_embed_cat, trunc_normal_, use_fused_attn
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -58,6 +60,28 @@ def merge_heads(tokens: Tensor) -> Tensor:
     return tokens.transpose(1, 2).flatten(2)
 
 
+class Rotary(NamedTuple):
+    """Rotary position embeddings of the two sides of an attention.
+
+    Attributes:
+        queries: (Q, 2d) or (h, Q, 2d), sines and cosines side by side as timm's are; sines of 0 and cosines of 1 leave
+            a token as it is.
+        keys: (K, 2d) or (h, K, 2d).
+        half: whether channels are paired half against half, not neighbour with neighbour.
+    """
+
+    queries: Tensor
+    keys: Tensor
+    half: bool = False
+
+    def rotate(self, queries: Tensor, keys: Tensor) -> tuple[Tensor, Tensor]:
+        """Rotate (B, h, Q, d) queries and (B, h, K, d) keys by their positions."""
+        return (
+            apply_rot_embed_cat(queries, self.queries, half=self.half).type_as(queries),
+            apply_rot_embed_cat(keys, self.keys, half=self.half).type_as(keys),
+        )
+
+
 class CrossAttention(nn.Module):
     """Multi-head attention whose queries and keys are projected apart, so that shared keys are projected only once."""
 
@@ -73,7 +97,12 @@ class CrossAttention(nn.Module):
         self.proj_drop = nn.Dropout(proj_drop)
 
     def forward(
-        self, queries: Tensor, keys_values: Tensor, return_attention: bool = False, bias: Tensor | None = None
+        self,
+        queries: Tensor,
+        keys_values: Tensor,
+        return_attention: bool = False,
+        bias: Tensor | None = None,
+        rotary: Rotary | None = None,
     ) -> tuple[Tensor, Tensor | None]:
         """Attend projected keys and values.
 
@@ -82,12 +111,24 @@ class CrossAttention(nn.Module):
             keys_values: (B, K, 2C), what :attr:`kv` made of the normalised key tokens.
             return_attention: also return the softmax weights (B, h, Q, K).
             bias: added to the scaled logits; broadcasts to (B, h, Q, K).
+            rotary: positions of queries and keys.
         """
-        (q,) = split_heads(self.q(queries), self.num_heads)
-        k, v = split_heads(keys_values, self.num_heads, parts=2)
+        q, k, v = self.split(self.q(queries), keys_values)
+        if rotary is not None:
+            q, k = rotary.rotate(q, k)
         dropout = self.attn_drop if self.training else 0.0
         attended, weights = attend(q, k, v, bias=bias, dropout=dropout, fused=self.fused and not return_attention)
-        return self.proj_drop(self.proj(merge_heads(attended))), weights if return_attention else None
+        return self.proj_drop(self.proj(self.merge(attended, queries))), weights if return_attention else None
+
+    def split(self, queries: Tensor, keys_values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Projected (B, Q, C) and (B, K, 2C) -> queries (B, h, Q, d), keys and values (B, h, K, d)."""
+        (q,) = split_heads(queries, self.num_heads)
+        k, v = split_heads(keys_values, self.num_heads, parts=2)
+        return q, k, v
+
+    def merge(self, attended: Tensor, queries: Tensor) -> Tensor:
+        """(B, h, Q, d), and the normalised queries (B, Q, C) that attended -> (B, Q, C)."""
+        return merge_heads(attended)
 
 
 class CrossAttentionLayer(nn.Module):
@@ -127,6 +168,7 @@ class CrossAttentionLayer(nn.Module):
         keys_values: Tensor,
         return_attention: bool = False,
         bias: Tensor | None = None,
+        rotary: Rotary | None = None,
     ) -> tuple[Tensor, Tensor | None]:
         """Attention with its residual: ``shortcut + MHA(queries, keys_values)``.
 
@@ -135,8 +177,9 @@ class CrossAttentionLayer(nn.Module):
             queries: (B, Q, C), already normalised.
             keys_values: (B, K, 2C) from :meth:`keys_values`.
             bias: added to the scaled logits; broadcasts to (B, h, Q, K).
+            rotary: positions of queries and keys.
         """
-        attended, weights = self.attn(queries, keys_values, return_attention, bias)
+        attended, weights = self.attn(queries, keys_values, return_attention, bias, rotary)
         attended = self.ls1(attended)
         return attended if shortcut is None else shortcut + self.drop_path(attended), weights
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .attention import CrossAttentionLayer
+from .attention import CrossAttentionLayer, Rotary
 from .windows import gather_neighbourhoods, scatter_neighbourhoods, window_partition, window_reverse
 
 
@@ -20,22 +20,33 @@ class WholeMapSTGMLayer(CrossAttentionLayer):
         num_heads: attention heads.
         pooling: maps the image tokens (B, H, W, C) to the initial centres (B, M, C).
         layer: arguments of :class:`CrossAttentionLayer`.
+
+    Attributes:
+        num_prefix_tokens: P, tokens before the image tokens that are queries and keys beside the others, as they are in
+            a layer of a full-token network.
     """
 
     kind = "stgm"
+    num_prefix_tokens = 0
 
     def __init__(self, dim: int, num_heads: int, pooling: nn.Module, **layer: Any) -> None:
         super().__init__(dim, num_heads, **layer)
         self.pooling = pooling
 
     def forward(
-        self, image_tokens: Tensor, grid_hw: tuple[int, int], return_attention: bool = False
+        self,
+        tokens: Tensor,
+        grid_hw: tuple[int, int],
+        return_attention: bool = False,
+        rotary: Rotary | None = None,
     ) -> tuple[Tensor, Tensor | None]:
-        """(B, N, C) image tokens in raster order of ``grid_hw`` -> semantic tokens (B, M, C) and, if asked for, the
-        softmax weights (B, h, M, N)."""
-        centres = self.pooling(image_tokens.unflatten(1, grid_hw))
-        keys_values = self.keys_values(self.norm1(image_tokens))
-        tokens, weights = self.attend_from(centres, self.norm1(centres), keys_values, return_attention)
+        """(B, P + N, C), image tokens in raster order of ``grid_hw`` -> (B, P + M, C), semantic tokens last, and, if
+        asked for, the softmax weights (B, h, P + M, P + N)."""
+        centres = self.pooling(tokens[:, self.num_prefix_tokens :].unflatten(1, grid_hw))
+        if self.num_prefix_tokens:
+            centres = torch.cat([tokens[:, : self.num_prefix_tokens], centres], dim=1)
+        keys_values = self.keys_values(self.norm1(tokens))
+        tokens, weights = self.attend_from(centres, self.norm1(centres), keys_values, return_attention, rotary=rotary)
         return self.feed_forward(tokens), weights
 
 
@@ -147,18 +158,33 @@ class GlobalSTGMLayer(CrossAttentionLayer):
             nn.init.trunc_normal_(self.global_centres, std=0.02)
 
     def forward(
-        self, semantic_tokens: Tensor, image_tokens: Tensor, return_attention: bool = False
+        self,
+        semantic_tokens: Tensor,
+        image_tokens: Tensor,
+        return_attention: bool = False,
+        bias: Tensor | None = None,
+        rotary: Rotary | None = None,
     ) -> tuple[Tensor, Tensor | None]:
         """Update the semantic tokens (B, M, C) from themselves and the image tokens (B, N, C).
+
+        Args:
+            semantic_tokens: may begin with others that G is not added to.
+            bias: added to the scaled logits; broadcasts to (B, h, M, M + N).
+            rotary: positions of the semantic tokens, and of the semantic and image tokens.
 
         Returns:
             (B, M, C) and, if asked for, the softmax weights (B, h, M, M + N), semantic keys first.
         """
-        guided = semantic_tokens if self.global_centres is None else semantic_tokens + self.global_centres
+        guided = semantic_tokens
+        if self.global_centres is not None:
+            others = semantic_tokens.shape[1] - self.global_centres.shape[1]
+            guided = semantic_tokens + F.pad(self.global_centres, (0, 0, others, 0))
         own_keys = guided if self.centres_in_keys else semantic_tokens
         keys = self.norm1(torch.cat([own_keys, image_tokens], dim=1))
         queries = keys[:, : guided.shape[1]] if own_keys is guided else self.norm1(guided)
-        tokens, weights = self.attend_from(semantic_tokens, queries, self.keys_values(keys), return_attention)
+        tokens, weights = self.attend_from(
+            semantic_tokens, queries, self.keys_values(keys), return_attention, bias, rotary
+        )
         return self.feed_forward(tokens), weights
 
     @staticmethod

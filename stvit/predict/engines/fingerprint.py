@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 PLAIN = (bool, int, float, str, type(None))
-SOURCES = ("trace.py", "layers", "models", "detection", "segmentation", "export", "predict/engines")
+SOURCES = ("trace.py", "layers", "models", "detection", "segmentation", "sparsify", "export", "predict/engines")
 
 
 def fingerprint(network: nn.Module) -> str:
