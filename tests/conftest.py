@@ -1,7 +1,9 @@
 """What all tests need."""
 
+import socket
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -19,6 +21,21 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def no_other_machine() -> Iterator[None]:
+    """Names of other machines are unknown at once: how long a resolver takes to say so differs between networks."""
+    resolve = socket.getaddrinfo
+
+    def resolve_own(host: Any, *arguments: Any, **options: Any) -> Any:
+        if host not in (None, "", "localhost", "127.0.0.1", "::1", "0.0.0.0", b"127.0.0.1", b"localhost"):
+            raise socket.gaierror(socket.EAI_NONAME, f"tests reach no other machine, {host!r} neither")
+        return resolve(host, *arguments, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(socket, "getaddrinfo", resolve_own)
+        yield
 
 
 @pytest.fixture(autouse=True, scope="session")

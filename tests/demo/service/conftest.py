@@ -26,18 +26,16 @@ class Service:
 
 @pytest.fixture(scope="package")
 def service() -> Iterator[Service]:
-    """The page with narrow models, served as app.py serves it; no Hub, so without weights."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("HF_HUB_OFFLINE", "1")
-        registry = narrowed(build_registry({}), CLASSIFIERS, DETECTORS, CLIP_MODELS)
-        page = layout.build(Runtime(Predictors(torch.device("cpu")), registry))
-        kwargs = {
-            "routes": [*document.routes(), *page.routes()],
-            "middleware": [*page.middleware(), *document.middleware()],
-            "lifespan": page.lifespan,
-        }
-        quiet = {"quiet": True, "run_history": False, "share": False, "ssr_mode": False}
-        _, url, _ = page.launch(prevent_thread_lock=True, max_file_size="50mb", app_kwargs=kwargs, **quiet)
-        with httpx.Client(base_url=url, timeout=60) as http:
-            yield Service(page, url, http)
-        page.close()
+    """The page with narrow models, served as app.py serves it; without the Hub, so without weights."""
+    registry = narrowed(build_registry({}), CLASSIFIERS, DETECTORS, CLIP_MODELS)
+    page = layout.build(Runtime(Predictors(torch.device("cpu")), registry))
+    kwargs = {
+        "routes": [*document.routes(), *page.routes()],
+        "middleware": [*page.middleware(), *document.middleware()],
+        "lifespan": page.lifespan,
+    }
+    quiet = {"quiet": True, "run_history": False, "share": False, "ssr_mode": False}
+    _, url, _ = page.launch(prevent_thread_lock=True, max_file_size="50mb", app_kwargs=kwargs, **quiet)
+    with httpx.Client(base_url=url, timeout=60) as http:
+        yield Service(page, url, http)
+    page.close()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import struct
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -44,6 +46,17 @@ def frame_number(pixels: np.ndarray) -> int:
     return round((float(np.median(pixels)) - FIRST) / STEP)
 
 
+@contextmanager
+def usual_priority() -> Iterator[None]:
+    """Take back the real-time priority that SVT-AV1 gives to a thread that encodes as root: whatever that thread starts
+    later would have it too, and nothing else would run beside it."""
+    try:
+        yield
+    finally:
+        if hasattr(os, "sched_setscheduler") and os.sched_getscheduler(0) != os.SCHED_OTHER:
+            os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+
+
 def make_clip(
     path: Path,
     frames: int = 12,
@@ -60,7 +73,7 @@ def make_clip(
     """Write a clip; ``times`` in seconds makes the frame rate vary, ``rotation`` is how far a player has to turn it,
     ``aspect`` that of a stored pixel."""
     options = {"crf": "4"} if codec in ("libx264", "libx265") else {}
-    with av.open(str(path), "w") as output:
+    with usual_priority(), av.open(str(path), "w") as output:
         stream = output.add_stream(
             codec, rate=fps, options=options, time_base=Fraction(1, TICKS.get(path.suffix, 1000))
         )

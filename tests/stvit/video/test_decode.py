@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -87,6 +88,12 @@ def test_common_codecs_are_read(tmp_path: Path, codec: str, suffix: str, pix_fmt
     np.testing.assert_allclose([frame.time_s for frame in read], np.arange(5) / 10, atol=0.02)
     red = np.abs(read[2].picture.rgb()[4:28, red_left(2) : red_left(2) + 24].astype(int) - RED).mean()
     assert red < 45
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getscheduler"), reason="priorities as Linux knows them")
+def test_clips_of_tests_leave_the_priority_of_this_process(tmp_path: Path) -> None:
+    make_clip(tmp_path / "a.mp4", 1, codec="libsvtav1")
+    assert os.sched_getscheduler(0) == os.SCHED_OTHER, "nothing else would run beside what this process starts"
 
 
 @pytest.mark.parametrize(("rotation", "turns"), [(0, 0), (90, 1), (180, 2), (-90, 3)])
