@@ -53,6 +53,8 @@ class ModelCard(BaseModel):
         classes: in the order of its outputs; of a segmenter, background first.
         input_size: side of its square input, or shorter side of a detector's, pixels.
         crop_pct: share of a picture's shorter side that it sees.
+        interpolation, mean, std: of a classifier's input, see :class:`stvit.predict.preprocess.Preprocessing`; by
+            default as ``stvit.training`` prepares pictures.
         scale: of a detector or segmenter, bounds of the long and the short side of its input, pixels.
         frames, stride: of a clip model, frames of its input, and frames of the clip from one to the next.
         sha256: of the weights.
@@ -68,6 +70,9 @@ class ModelCard(BaseModel):
     classes: Names
     input_size: PositiveInt
     crop_pct: float = Field(default=1.0, gt=0, le=1)
+    interpolation: Literal["bicubic", "bilinear"] = "bicubic"
+    mean: tuple[float, float, float] = IMAGENET_DEFAULT_MEAN
+    std: tuple[float, float, float] = IMAGENET_DEFAULT_STD
     scale: tuple[PositiveInt, PositiveInt] | None = None
     frames: PositiveInt | None = None
     stride: PositiveInt | None = None
@@ -102,8 +107,8 @@ class ModelCard(BaseModel):
             ModelCardError: the options do not fit the model.
         """
         seen: dict[str, Any] = {"input_size": (3, self.input_size, self.input_size), "crop_pct": self.crop_pct}
-        if self.task == "classify":  # as stvit.training prepares pictures, whatever the published weights saw
-            seen |= {"mean": IMAGENET_DEFAULT_MEAN, "std": IMAGENET_DEFAULT_STD, "interpolation": "bicubic"}
+        if self.task == "classify":  # whatever the published weights saw
+            seen |= {"mean": self.mean, "std": self.std, "interpolation": self.interpolation}
         try:
             return create_model(self.model, pretrained_cfg_overlay=seen, **self.options)
         except (AssertionError, KeyError, RuntimeError, TypeError, ValueError) as error:  # what networks and timm raise

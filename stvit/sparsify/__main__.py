@@ -1,0 +1,162 @@
+"""``python -m stvit.sparsify MODEL --tokens 16 --output DIR``: semantic tokens for a trained network of timm."""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import sys
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+import torch
+from timm.models import is_model
+from torch import nn
+
+from stvit.errors import UserError
+from stvit.measure.engines import compare_engines, engines_table
+from stvit.measure.macs import count_macs
+from stvit.predict.device import best_precision, keep_freed_memory
+from stvit.predict.engines import ENGINES
+from stvit.predict.load import Source, classes_of, load_network
+from stvit.pretrained.model_cards import numbered_classes, read_card
+from stvit.pretrained.records import UnknownModel, similar_names
+
+from .convert import check_structure, default_position, sparsify
+from .folder import check_folder, write_folder
+from .search import Setting, gain_of, search, settings
+
+#: engines that --measure takes on a kind of device
+AT_HAND = {"cpu": ("eager", "openvino"), "cuda": ("eager", "cuda_graphs", "compiled")}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    try:
+        run(parse(arguments))
+    except UserError as error:
+        print(f"stvit.sparsify: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def run(options: argparse.Namespace) -> None:
+    card = read_card(options.model) if options.model.endswith(".json") else None
+    source = Source(card.model if card else options.model, options.checkpoint, card)
+    if not is_model(source.name.partition(".")[0]):
+        raise UnknownModel(f"{source.name} is not registered with timm.", similar_names(source.name))
+    if options.output:
+        check_folder(options.output)
+    original = load_network(source, torch.device("cpu"), torch.float32, random=options.random_weights)
+    check_structure(original, options.method)
+    shape = input_shape(original)
+    choice = {"method": options.method, "stgm_layers": options.stgm_layers}
+    tokens, position = options.tokens, options.position
+    if options.target_speedup:
+        tokens, position = searched(original, shape, options)
+    sparse = sparsify(original, tokens, position, pooling=options.pooling, **choice)
+    print(costs_table(original, sparse, shape, tokens, position))
+    if options.measure:
+        models = {f"{source.label}, {tokens} tokens": sparse, source.label: original}
+        build = partial(placed, models, options.device)
+        engines = options.engines or AT_HAND[options.device]
+        measured = compare_engines(build, engines, input_shape=shape, batch_sizes=(options.batch_size,))
+        print("\n" + engines_table(measured))
+    if options.output:
+        write_folder(
+            sparse, options.output, classes=class_names(source, original), weights_of=weights_of(source, options)
+        )
+        print(f"\nWritten to {options.output}: timm.create_model('local-dir:{options.output}', pretrained=True)")
+
+
+def input_shape(network: nn.Module) -> tuple[int, int, int]:
+    """(C, H, W) that a network was made for."""
+    size = getattr(network, "_traits", {}).get("img_size") or network.pretrained_cfg["input_size"][1:]
+    return (network.in_chans, *size)
+
+
+def searched(original: nn.Module, shape: tuple[int, ...], options: argparse.Namespace) -> tuple[int, int]:
+    """Tokens and position that reach the wanted speed-up on this device."""
+    device = torch.device(options.device)
+    placed_original = placed({"original": copy.deepcopy(original)}, options.device)["original"]
+    precision = best_precision(device)
+    images = torch.randn(options.batch_size, *shape).to(device, precision)
+
+    def measured(setting: Setting) -> float:
+        choice = {"stgm_layers": options.stgm_layers, "method": options.method, "pooling": options.pooling}
+        sparse = sparsify(placed_original, setting.num_semantic_tokens, setting.stgm_position, **choice)
+        gain = gain_of(sparse, placed_original, images)
+        print(f"{setting.num_semantic_tokens:4} tokens after {setting.stgm_position:2} layers: {gain:.2f}x", flush=True)
+        return gain
+
+    candidates = settings(original, shape, options.method, options.stgm_layers)
+    found, _ = search(candidates, options.target_speedup, measured)
+    return found.num_semantic_tokens, found.stgm_position
+
+
+def placed(models: dict[str, nn.Module], device: str) -> dict[str, nn.Module]:
+    """The models on a device, in its fastest precision."""
+    where = torch.device(device)
+    return {name: model.to(where, best_precision(where)).eval() for name, model in models.items()}
+
+
+def costs_table(
+    original: nn.Module, sparse: nn.Module, shape: tuple[int, ...], tokens: int, position: int | None
+) -> str:
+    """Multiply-adds before and after."""
+    before, after = count_macs(original, shape), count_macs(sparse, shape)
+    where = default_position(original) if position is None else position
+    return (
+        f"{'':>12} {'G multiply-adds':>16} {'M parameters':>13}\n"
+        f"{'original':>12} {before / 1e9:16.3f} {parameters(original) / 1e6:13.2f}\n"
+        f"{'sparsified':>12} {after / 1e9:16.3f} {parameters(sparse) / 1e6:13.2f}\n"
+        f"{tokens} semantic tokens after {where} layers: {before / after:.2f} times fewer multiply-adds on "
+        f"{shape[1]}x{shape[2]} pixels"
+    )
+
+
+def parameters(model: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def class_names(source: Source, network: nn.Module) -> Sequence[str]:
+    """Those of the card or of ImageNet-1k; numbers for other classes."""
+    if source.card or network.num_classes == 1000:
+        return classes_of(source, network)
+    return numbered_classes(network.num_classes)
+
+
+def weights_of(source: Source, options: argparse.Namespace) -> str:
+    """What the original's weights are, in words."""
+    if options.random_weights:
+        return f"{source.label}, random"
+    if options.checkpoint:
+        return f"{source.label}, {options.checkpoint.name}"
+    return source.label if source.card else f"{source.label}, as published"
+
+
+def parse(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m stvit.sparsify", description=__doc__)
+    parser.add_argument("model", metavar="MODEL", help="name in timm, or the card (.json) of a trained model")
+    weights = parser.add_mutually_exclusive_group()
+    weights.add_argument("--checkpoint", type=Path, metavar="FILE", help="its weights (default: the published ones)")
+    weights.add_argument("--random-weights", action="store_true", help="leave out all weights, to see cost and speed")
+    parser.add_argument("--tokens", type=int, default=16, help="semantic tokens, a square number (default: 16)")
+    parser.add_argument("--position", type=int, help="layers before the STGM (default: a third; of Swin, half)")
+    parser.add_argument("--stgm-layers", type=int, default=2, help="layers of the STGM (default: 2)")
+    parser.add_argument("--method", choices=("stvit", "stvit_r"), default="stvit", help="stvit_r keeps Swin's maps")
+    parser.add_argument("--pooling", choices=("average", "max", "intra_inter"), default="average")
+    parser.add_argument("--target-speedup", type=float, metavar="X", help="find tokens and position that reach this")
+    parser.add_argument("--measure", action="store_true", help="also measure both under every engine at hand")
+    parser.add_argument("--engines", nargs="+", choices=ENGINES, help="those that --measure takes")
+    parser.add_argument("--batch-size", type=int, default=1, help="images of a measured pass (default: 1)")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", choices=["cpu", "cuda"])
+    parser.add_argument("--output", type=Path, metavar="DIR", help="write a model folder")
+    options = parser.parse_args(arguments)
+    if options.batch_size < 1:
+        parser.error("--batch-size is at least 1")
+    return options
+
+
+if __name__ == "__main__":
+    keep_freed_memory()
+    sys.exit(main())

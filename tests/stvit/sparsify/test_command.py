@@ -1,0 +1,136 @@
+import json
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+import timm
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+
+import stvit
+from stvit.pretrained.model_cards import load_card, read_card, write_card
+from stvit.sparsify.__main__ import main
+from stvit.sparsify.convert import CannotSparsify
+from stvit.sparsify.folder import write_folder
+from stvit.sparsify.search import Setting, search, settings
+from tests.stvit.sparsify.hosts import HOSTS, VIT, host, images_for
+
+SIGLIP = "vit_base_patch16_siglip_224"
+
+
+@pytest.fixture
+def trained(tmp_path: Path) -> Path:
+    """The card of a trained model."""
+    model = host("deit_tiny_patch16_224")
+    save_file(model.state_dict(), tmp_path / "own.safetensors")
+    card = {"model": "deit_tiny_patch16_224", "options": VIT, "task": "classify", "classes": list("abcde")}
+    write_card(tmp_path / "own.safetensors", {**card, "input_size": 32, "crop_pct": 0.9})
+    return tmp_path / "own.json"
+
+
+def test_a_trained_model_becomes_a_folder_that_everything_takes(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "fast"
+    command = [str(trained), "--tokens", "4", "--output", str(folder)]
+    assert main(command) == 0
+    assert "4 semantic tokens after 1 layers: 1.7" in capsys.readouterr().out
+    expected = stvit.sparsify(load_card(trained)[0], 4)
+    images = images_for("deit_tiny_patch16_224")
+    with torch.no_grad():
+        logits = expected(images)
+        assert torch.equal(timm.create_model(f"local-dir:{folder}", pretrained=True).eval()(images), logits)
+        network, card = load_card(folder / "model.json")
+        assert torch.equal(network(images), logits)
+    assert card.classes == tuple("abcde") and card.crop_pct == 0.9 and card.input_size == 32
+    entries = json.loads((folder / "model.json").read_text())
+    assert entries["weights_of"] == "own" and entries["options"]["of"] == "deit_tiny_patch16_224"
+    assert entries["options"]["num_semantic_tokens"] == 4 and entries["options"]["stgm_position"] == 1
+
+    from stvit.export.__main__ import main as export
+    from stvit.predict.__main__ import main as predict
+
+    picture = tmp_path / "picture.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (40, 50, 3), dtype=np.uint8)).save(picture)
+    record = ["--record", str(folder / "model.json")]
+    assert predict([str(picture), *record]) == 0
+    assert "%" in capsys.readouterr().out
+    assert export([record[1], str(tmp_path / "model.pt2")]) == 0
+
+    assert main(command) == 1 and "is there already" in capsys.readouterr().err
+    assert not list(tmp_path.glob(".fast*"))
+
+
+def test_the_card_keeps_the_preprocessing_of_the_original(tmp_path: Path) -> None:
+    sparse = stvit.sparsify(host(SIGLIP), 4)
+    write_folder(sparse, tmp_path / "siglip", classes=tuple("abcde"), weights_of="nothing")
+    card = read_card(tmp_path / "siglip" / "model.json")
+    assert card.mean == (0.5, 0.5, 0.5) == card.build().pretrained_cfg["mean"]
+
+
+def test_a_network_without_head_or_registration(tmp_path: Path) -> None:
+    write_folder(stvit.sparsify(host(SIGLIP, num_classes=0), 4), tmp_path / "a", classes=(), weights_of="nothing")
+    assert sorted(file.name for file in (tmp_path / "a").iterdir()) == ["config.json", "model.safetensors"]
+    own = timm.models.VisionTransformer(**VIT)
+    with pytest.raises(CannotSparsify, match="not registered"):
+        write_folder(stvit.sparsify(own, 4), tmp_path / "b", classes=(), weights_of="nothing")
+
+
+def test_both_are_measured_under_every_engine(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    monkeypatch.setattr("stvit.sparsify.__main__.compare_engines", lambda *given, **how: asked.append((given, how)))
+    monkeypatch.setattr("stvit.sparsify.__main__.engines_table", str)
+    assert main([str(trained), "--tokens", "4", "--measure", "--device", "cpu"]) == 0
+    [((build, engines), how)] = asked
+    assert engines == ("eager", "openvino") and how["input_shape"] == (3, 32, 32)
+    models = pickle.loads(pickle.dumps(build))()
+    assert list(models) == ["own, 4 tokens", "own"]  # the baseline last
+    assert models["own, 4 tokens"].semantic_grid_hw == (2, 2)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["resnet10t", "--random-weights"], "cannot be sparsified"),
+        (["no_such_model", "--random-weights"], "not registered"),
+        (["deit_tiny_patch16_224", "--random-weights", "--tokens", "5"], "no square number"),
+        (["deit_tiny_patch16_224", "--checkpoint", "nowhere.pth"], "cannot be opened"),
+    ],
+)
+def test_what_cannot_be_done_is_said(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(arguments) == 1
+    assert message in capsys.readouterr().err
+
+
+def test_search_keeps_as_many_multiply_adds_as_the_speed_allows() -> None:
+    candidates = [Setting(16, position, 100 - position) for position in range(20)]
+    asked = []
+
+    def measured(setting: Setting) -> float:
+        asked.append(setting)
+        return 100 / setting.macs
+
+    found, gain = search(candidates, 1.1, measured)
+    assert found.macs == 90 and gain == pytest.approx(100 / 90) and len(asked) <= 6
+    with pytest.raises(CannotSparsify, match=r"reach 1\.23"):
+        search(candidates, 2.0, measured)
+
+
+@pytest.mark.parametrize("name", ["deit_tiny_patch16_224", "swin_tiny_patch4_window7_224"])
+def test_settings_to_search_begin_with_the_most_multiply_adds(name: str) -> None:
+    side = HOSTS[name]["img_size"]
+    shallow = {"depths": (1, 1, 3, 1)} if name.startswith("swin") else {}
+    found = settings(host(name, **shallow), (3, side, side))
+    assert [one.macs for one in found] == sorted((one.macs for one in found), reverse=True) and len(found) > 2
+    assert all(one.num_semantic_tokens in (4, 9, 16) for one in found)
+
+
+def test_a_target_is_searched_for(
+    trained: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gains = {0: 2.0, 1: 1.0, 2: 1.0}
+    monkeypatch.setattr("stvit.sparsify.__main__.gain_of", lambda sparse, *_: gains[sparse.stgm_position])
+    assert main([str(trained), "--target-speedup", "1.5"]) == 0
+    assert "4 semantic tokens after 0 layers" in capsys.readouterr().out
