@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import wraps
 from typing import Any, TypeVar
 
@@ -51,6 +52,47 @@ def user_errors() -> Iterator[None]:
         if isinstance(error, UserError) or not is_out_of_memory(error):
             raise
         raise UserError(NO_ROOM) from error
+
+
+@dataclass(frozen=True)
+class Told:
+    """An error for people as a value, which comes whole from one process to another."""
+
+    error: UserError
+
+
+def telling(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Let a function return its errors for people as :class:`Told`; a generator function yields one at its end."""
+    if inspect.isgeneratorfunction(function):
+
+        def generate(*arguments: Any) -> Iterator[Any]:
+            try:
+                with user_errors():
+                    yield from function(*arguments)
+            except UserError as error:
+                yield Told(error)
+
+        return generate
+
+    def call(*arguments: Any) -> Any:
+        try:
+            with user_errors():
+                return function(*arguments)
+        except UserError as error:
+            return Told(error)
+
+    return call
+
+
+def untold(value: Any) -> Any:
+    """Return a value that came from a function which is ``telling``.
+
+    Raises:
+        UserError: the function raised it.
+    """
+    if isinstance(value, Told):
+        raise value.error
+    return value
 
 
 @contextmanager

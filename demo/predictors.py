@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,15 +17,15 @@ from demo.answers import ClassifyAnswer, DetectAnswer, DetectionTimes, SegmentAn
 from demo.model_cache import LoadedModel, ModelCache, first_that_fits
 from demo.registry import ModelSpec
 from demo.service.batches import Batches
+from demo.space.lent_models import LentCache, on_zero_gpu
 from stvit.class_names import COCO_CLASSES, KINETICS400_CLASSES
 from stvit.errors import UserError
 from stvit.predict.classifier import Classifier, imagenet_classes
 from stvit.predict.clips import ClipClassifier, Sampling
 from stvit.predict.detector import Detector, published_scale
-from stvit.predict.device import Compute, best_precision, device_name
+from stvit.predict.device import Compute, best_precision, compute_in_one_place, device_name, keep_freed_memory
 from stvit.predict.media import SourceImage, read_image
 from stvit.predict.preprocess import PreparedPicture, Preprocessing
-from stvit.predict.results import Classification
 from stvit.predict.segmenter import Segmenter
 from stvit.predict.timing import FirstUse, timed
 from stvit.predict.turns import SCRIPTS, current_lane
@@ -103,7 +105,7 @@ class Predictors:
         self.engine = engine
         self.device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.precision = precision or best_precision(self.device)
-        self.model_cache = ModelCache(self.device, self.precision)
+        self.model_cache = (LentCache if on_zero_gpu() else ModelCache)(self.device, self.precision)
         self.compute = Compute(self.device)
         self.batches = Batches(self.compute)
         self.first_use = FirstUse()
@@ -146,20 +148,23 @@ class Predictors:
 
     def classify(self, prepared: PreparedPicture, model: ModelSpec) -> ClassifyAnswer:
         """Classify a prepared picture with one model; no predictions if it has no weights."""
-        loaded = self.model_cache.get(model)
+        work = partial(self._classify, self.model_cache.get(model))
+        together = current_lane() == SCRIPTS  # a visitor's picture runs alone: its times are shown
+        return self.batches.run(model.name, prepared, work) if together else work([prepared])[0]
+
+    def classify_batch(self, batch: Sequence[PreparedPicture], model: ModelSpec) -> list[ClassifyAnswer]:
+        """Classify prepared pictures of one size with one model, all at once."""
+        return self._classify(self.model_cache.get(model), batch)
+
+    def _classify(self, loaded: LoadedModel, batch: Sequence[PreparedPicture]) -> list[ClassifyAnswer]:
         classifier = self.classifier(loaded)
         if self.first_use(loaded.network):
-            classifier.classify([prepared], regions="attention")
-
-        def work(batch: Sequence[PreparedPicture]) -> list[tuple[Classification, dict[str, float]]]:
-            results, laps_ms = timed(self.compute, classifier.classify, batch, regions="attention")
-            return [(result, laps_ms) for result in results]
-
-        together = current_lane() == SCRIPTS  # a visitor's picture runs alone: its times are shown
-        result, laps_ms = self.batches.run(model.name, prepared, work) if together else work([prepared])[0]
+            classifier.classify(batch[:1], regions="attention")
+        results, laps_ms = timed(self.compute, classifier.classify, batch, regions="attention")
         if loaded.problem:
-            result = replace(result, predictions=())
-        return ClassifyAnswer(**vars(result), **self._origin(loaded), model_ms=laps_ms["model"])
+            results = [replace(result, predictions=()) for result in results]
+        about = {**self._origin(loaded), "model_ms": laps_ms["model"]}
+        return [ClassifyAnswer(**vars(result), **about) for result in results]
 
     def classifier(self, loaded: LoadedModel, *, all_names: bool = True) -> Classifier:
         """Return the model's classifier; its classes of ImageNet have all their names, or the usual one."""
@@ -266,6 +271,15 @@ class Predictors:
     def _origin(self, loaded: LoadedModel) -> dict[str, str]:
         weights = f"{loaded.problem} {loaded.next_step}".strip() or loaded.weights
         return {"model": loaded.spec.name, "weights": weights, "device": self.device_words()}
+
+
+def predictors_of_process() -> Predictors:
+    """Prepare this process to run models, on its GPU where it has one, by the engine of ``STVIT_ENGINE``."""
+    keep_freed_memory()
+    predictors = Predictors(engine="eager" if on_zero_gpu() else os.environ.get("STVIT_ENGINE") or "auto")
+    if predictors.device.type == "cpu":
+        compute_in_one_place()
+    return predictors
 
 
 def preprocessing_of(model: ModelSpec) -> Preprocessing:

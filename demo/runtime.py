@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 from demo.benchmark import BenchmarkState, benchmark_backbones, benchmark_classifiers, benchmark_segmenters
 from demo.camera import LiveModels
 from demo.predictors import Predictors, preprocessing_of
 from demo.registry import ModelSpec, Registry
+from demo.space.lending import borrowing, clip_seconds, comparison_seconds, dense_comparison_seconds
+from demo.space.lent_models import on_zero_gpu
 from demo.video import process_clip
-
-Function = TypeVar("Function", bound=Callable[..., Any])
 
 DEVICE_QUEUE: dict[str, Any] = {"concurrency_id": "page", "concurrency_limit": 2}  # one decodes while the other runs
 API_QUEUE: dict[str, Any] = {"concurrency_id": "api", "concurrency_limit": 24}  # they run in batches
@@ -31,12 +30,6 @@ AT_ONCE: dict[str, Any] = {
     "show_progress": "hidden",
     "queue": False,
 }  # what the page does for itself, and needs no model
-GPU_SECONDS, GPU_SECONDS_FOR_CLIP, GPU_SECONDS_FOR_FRAME = 60, 180, 10
-
-
-def on_zero_gpu() -> bool:
-    """Whether this is a Space that lends a GPU to single calls."""
-    return os.environ.get("SPACES_ZERO_GPU", "").lower() in ("1", "t", "true")
 
 
 class Runtime:
@@ -61,26 +54,17 @@ class Runtime:
 
         self.predictors = predictors
         self.registry = registry
-        self.classify_file = _with_device(predictors.classify_file)
-        self.classify_one = _with_device(predictors.classify_one)
-        self.benchmark_classifiers = _with_device(benchmark_file)
-        self.detect_file = _with_device(predictors.detect_file)
-        self.benchmark_backbones = _with_device(partial(benchmark_backbones, predictors))
-        self.segment_file = _with_device(predictors.segment_file)
-        self.benchmark_segmenters = _with_device(partial(benchmark_segmenters, predictors))
-        self.process_clip = _with_device(partial(process_clip, predictors), GPU_SECONDS_FOR_CLIP)
-        self.predict_frame = _with_device(LiveModels(predictors).predict, GPU_SECONDS_FOR_FRAME)
+        self.classify_file = borrowing(predictors.classify_file)
+        self.classify_one = borrowing(predictors.classify_one)
+        self.benchmark_classifiers = borrowing(benchmark_file, comparison_seconds)
+        self.detect_file = borrowing(predictors.detect_file)
+        self.benchmark_backbones = borrowing(partial(benchmark_backbones, predictors), dense_comparison_seconds)
+        self.segment_file = borrowing(predictors.segment_file)
+        self.benchmark_segmenters = borrowing(partial(benchmark_segmenters, predictors), dense_comparison_seconds)
+        self.process_clip = borrowing(partial(process_clip, predictors), clip_seconds)
+        self.predict_frame = borrowing(LiveModels(predictors).predict)
 
     @property
     def device_words(self) -> str:
         """Device and precision, for the header."""
         return "ZeroGPU: a GPU for each request" if on_zero_gpu() else self.predictors.device_words()
-
-
-def _with_device(function: Function, seconds: int = GPU_SECONDS) -> Function:
-    """``function``, unchanged; on ZeroGPU it borrows a GPU for each call."""
-    if not on_zero_gpu():
-        return function
-    import spaces
-
-    return spaces.GPU(duration=seconds)(function)

@@ -1,4 +1,4 @@
-"""A local server that speaks the Hugging Face Hub's download protocol, with faults to order.
+"""A local server that speaks the Hugging Face Hub's protocol for downloads and commits to Spaces, with faults to order.
 
 with HubServer() as hub:
     hub.add_file("csncsn/STViT-R", "STViT-R-Swin-S.pth", content)
@@ -7,7 +7,9 @@ with HubServer() as hub:
 
 from __future__ import annotations
 
+import base64
 import hashlib
+import json
 import re
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Event, Thread
@@ -63,6 +65,29 @@ class HubServer:
         self._commits[repo, revision] = commit
         return commit
 
+    def files(self, repo: str, revision: str = "main") -> dict[str, bytes]:
+        """Files of a repository (of a Space: ``spaces/OWNER/NAME``) by their names, as they are now."""
+        return self._trees.get((repo, self._commits.get((repo, revision), "")), {})
+
+    def commit(self, repo: str, changes: list[tuple[str, Any]], revision: str = "main") -> str:
+        """Carry out the lines of a commit, as the Hub's API takes them; returns the commit."""
+        files = self.files(repo, revision)
+        for kind, value in changes:
+            if kind == "file":
+                files = {**files, value["path"]: base64.b64decode(value["content"])}
+            elif kind == "deletedFile":
+                files = {name: content for name, content in files.items() if name != value["path"]}
+        commit = hashlib.sha1(repr(sorted(files.items())).encode()).hexdigest()
+        self._trees[repo, commit], self._commits[repo, revision] = files, commit
+        return commit
+
+    def create(self, repo: str, revision: str = "main") -> bool:
+        """Make an empty repository; whether there was none."""
+        if (repo, revision) in self._commits:
+            return False
+        self.commit(repo, [], revision)
+        return True
+
     def forget(self, repo: str) -> None:
         """Lose a repository with its history."""
         for known in (self._commits, self._trees):
@@ -112,6 +137,31 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self._answer()
 
+    def do_POST(self) -> None:
+        path, body = urlsplit(self.path).path, self.rfile.read(int(self.headers["Content-Length"]))
+        self.hub.requests.append(f"POST {path}")
+        if self.hub.fault in REFUSALS:
+            return self._send(*REFUSALS[self.hub.fault])
+        if path == "/api/validate-yaml":
+            return self._send_json({})
+        if path == "/api/repos/create":
+            asked = json.loads(body)
+            space = f"spaces/{asked['organization']}/{asked['name']}"
+            return self._send_json({"url": f"{self.hub.url}/{space}"}, 200 if self.hub.create(space) else 409)
+        repo, step = re.fullmatch("/api/(spaces/[^/]+/[^/]+)/(preupload|commit)/main", path).groups()
+        if step == "preupload":
+            files = [
+                {"path": one["path"], "uploadMode": "regular", "shouldIgnore": False}
+                for one in json.loads(body)["files"]
+            ]
+            return self._send_json({"files": files})
+        lines = [json.loads(line) for line in body.splitlines()]
+        commit = self.hub.commit(repo, [(line["key"], line["value"]) for line in lines])
+        return self._send_json({"commitUrl": f"{self.hub.url}/{repo}/commit/{commit}", "commitOid": commit})
+
+    def _send_json(self, value: Any, status: int = 200) -> None:
+        self._send(status, {"Content-Type": "application/json"}, json.dumps(value).encode())
+
     def log_message(self, format: str, *arguments: object) -> None:
         pass
 
@@ -119,6 +169,12 @@ class _Handler(BaseHTTPRequestHandler):
         path = unquote(urlsplit(self.path).path)
         self.hub.requests.append(f"{self.command} {path}")
         match = re.fullmatch("/([^/]+/[^/]+)/resolve/([^/]+)/(.+)", path)
+        if path.startswith("/api/spaces/") and self.hub.fault in REFUSALS:
+            return self._send(*REFUSALS[self.hub.fault])
+        if tree := re.fullmatch("/api/(spaces/[^/]+/[^/]+)/tree/main", path):
+            files = self.hub.files(tree[1])
+            listed = [{"type": "file", "path": name, "size": len(files[name]), "oid": ""} for name in files]
+            return self._send_json(listed)
         if match is None:
             return self._send(200, {"Content-Type": "application/json"}, b"{}")
         if self.hub.fault == "silent":

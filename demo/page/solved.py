@@ -21,7 +21,8 @@ from demo.model_specs import build_registry
 from demo.page.examples import GARMENTS
 from demo.predictors import ClassifyRun, Predictors
 from demo.registry import ModelSpec, Registry
-from demo.runtime import Runtime, on_zero_gpu
+from demo.runtime import Runtime
+from demo.space.lent_models import on_zero_gpu
 from stvit.predict.preprocess import InputGeometry
 from stvit.predict.regions import TokenRegions
 from stvit.predict.results import Prediction

@@ -3,13 +3,31 @@
 from __future__ import annotations
 
 import fcntl
+import os
 import shutil
+import signal
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from demo.service.threads import sleep_while_waiting
+
 PREFIX, LOCK = "stvit-", "in-use"
+
+
+@contextmanager
+def as_a_server() -> Iterator[None]:
+    """Let this process be a server of the page until it is interrupted or terminated: set what Gradio and PyTorch read
+    when they are imported; uploads and results go at the end."""
+    sleep_while_waiting()
+    os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+    os.environ.setdefault("GRADIO_ANALYTICS_MAX_EVENTS", "1")
+    os.environ.setdefault("GRADIO_ANALYTICS_CACHE_FREQUENCY", str(2**31))  # else pandas runs after every call
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with own_folder() as folder:
+        os.environ.setdefault("GRADIO_TEMP_DIR", str(folder))
+        yield
 
 
 @contextmanager

@@ -11,7 +11,8 @@ from demo.charts.bars import notice
 from demo.page.about import about as about_models
 from demo.page.gradio_private import ModelList, current_page
 from demo.predictors import SHORT_SIDES
-from demo.runtime import AT_ONCE, LOADING_QUEUE, Runtime, on_zero_gpu
+from demo.runtime import AT_ONCE, LOADING_QUEUE, Runtime
+from demo.space.lent_models import on_zero_gpu
 from demo.tabs.camera.handlers import CameraHandlers
 from demo.tabs.parts import by_name, models_panel, notices, on_change
 from demo.tabs.pickers import ModelPicker, connect_picker, detector_pickers, model_picker

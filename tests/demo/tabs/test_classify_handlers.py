@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 import time
 from base64 import b64decode
 from dataclasses import replace
@@ -17,7 +16,6 @@ from gradio.data_classes import ImageData
 from gradio.utils import get_upload_folder
 
 import demo.model_cache
-from demo import runtime
 from demo.charts import classify as charts
 from demo.export import display_copy
 from demo.page.examples import Gallery
@@ -192,17 +190,6 @@ def test_a_picture_that_has_gone_meanwhile_is_told(handlers: ClassifyHandlers, p
 def test_a_model_against_itself_is_no_comparison(handlers: ClassifyHandlers, photo: Path) -> None:
     last = list(handlers.compare(str(photo), BASELINE, BASELINE, 1))[-1]
     assert "choose two different ones" in last["benchmark"] and last["benchmark_state"] is None
-
-
-def test_on_zero_gpu_every_run_borrows_a_gpu(predictors: Predictors, monkeypatch: pytest.MonkeyPatch) -> None:
-    borrowed = []
-    spaces = SimpleNamespace(GPU=lambda duration: lambda function: borrowed.append(duration) or function)
-    monkeypatch.setitem(sys.modules, "spaces", spaces)
-    Runtime(predictors, OFFERED)
-    assert borrowed == []
-    monkeypatch.setenv("SPACES_ZERO_GPU", "1")
-    assert Runtime(predictors, OFFERED).device_words.startswith("ZeroGPU")
-    assert borrowed == [runtime.GPU_SECONDS] * 7 + [runtime.GPU_SECONDS_FOR_CLIP, runtime.GPU_SECONDS_FOR_FRAME]
 
 
 def test_choosing_a_model_of_this_project_moves_the_other_side_to_its_peer(garments: Registry) -> None:
