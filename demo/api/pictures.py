@@ -1,5 +1,4 @@
-"""Named endpoints for scripts (``gradio_client``), one for each action on pictures. They share the page's components,
-because those check that a picture is an uploaded file and that a model is one of the choices."""
+"""Named endpoints for scripts (``gradio_client``) and tools for MCP, one for each action on pictures."""
 
 from __future__ import annotations
 
@@ -11,6 +10,8 @@ import gradio as gr
 
 from demo.answers import ClassifyAnswer, StageTimes
 from demo.api import video as video_api
+from demo.api.inputs import check_weights, number, text, uploaded
+from demo.api.results import Classification, Comparison, Detection, Model, Result, Segmentation
 from demo.errors import told
 from demo.export import (
     annotated_picture,
@@ -21,9 +22,9 @@ from demo.export import (
     indexed_png,
     segmentation_json,
 )
-from demo.page.gradio_private import kept_file
+from demo.page.gradio_private import PictureUpload, kept_file
 from demo.predictors import SHORT_SIDES
-from demo.registry import ModelSpec, Task
+from demo.registry import ModelSpec
 from demo.runtime import API_QUEUE, COMPARISON_QUEUE, Runtime
 from stvit.draw.classes import class_colours
 from stvit.errors import UserError
@@ -38,25 +39,21 @@ DESCRIPTIONS = {
         "/video; those of the role 'clip_model' into /video alone, of the role 'segmenter' into /segment."
     ),
     "classify": (
-        "Top-5 ImageNet classes of any two models on one picture, the region of every semantic token or where image "
+        "Top-5 classes of any two models on one picture, the region of every semantic token or where image "
         "tokens were dropped, fused or merged (of those of number -1, `fate` says what became of them), and where the "
-        "time went (ms). Predictions are empty, and `weights` says "
-        "why, when weights cannot be had."
+        "time went (ms)."
     ),
     "annotate": (
-        "The picture with what one layer did to its tokens drawn on it (JPEG). STViT-R: a dumbbell unit (1 to 3) and "
-        "layer ('STGM 1', 'STGM 2', 'Recovery'). Models without units: unit 0 and a layer ('STGM 1', 'Layer 7'). Unit "
-        "0 without such a layer stands for the last. A token number (from 1, in raster order) draws where that "
-        "semantic token looks instead; 0 draws the regions."
+        "The picture with what one layer did to its tokens drawn on it (JPEG): the regions of all semantic tokens, or "
+        "where one of them looks."
     ),
     "compare": (
         "Interleaved measurement of any two models on one picture: latency at batch 1, throughput at the batch "
         "size, multiply-adds, parameters, peak device memory. Yields what is known so far; the last value is complete."
     ),
     "detect": (
-        "Objects of COCO's 80 classes in one picture: name, score (0.05 and more), box (XYXY, source pixels), mask "
-        "(COCO run lengths); the region of every semantic token; where the time went (ms). `short_side` bounds the "
-        "shorter side of the network's input. `objects` is null, and `weights` says why, when weights cannot be had."
+        "Objects in one picture, of COCO's 80 classes or ten garments: name, score (0.05 and more), box (XYXY, source "
+        "pixels), mask (COCO run lengths); the region of every semantic token; where the time went (ms)."
     ),
     "compare_backbones": (
         "Interleaved measurement of a detector's backbone and the full-token Swin backbone of its size on one picture: "
@@ -66,8 +63,7 @@ DESCRIPTIONS = {
         "The class of every pixel of one picture: ten kinds of garments and background. Returns the names of the "
         "classes in the order of their numbers, the pixels and the share (0 to 1) of those present, the region of "
         "every semantic token and where the time went (ms); the map of classes at the picture's own size (PNG with a "
-        "palette, its pixel values are the numbers); and the annotated picture (JPEG). Without weights there are no "
-        "files, `present` is null, and `weights` says why."
+        "palette, its pixel values are the numbers); and the annotated picture (JPEG)."
     ),
     "compare_segmenters": (
         "Interleaved measurement of a segmenter and its counterpart (semantic tokens, all image tokens) as wholes on "
@@ -80,10 +76,14 @@ Document = dict[str, Any]
 
 
 class Endpoints:
-    """The functions behind the endpoints."""
+    """The functions behind the endpoints.
 
-    def __init__(self, runtime: Runtime) -> None:
-        self.runtime, self.registry = runtime, runtime.registry
+    Args:
+        batch_sizes: that a comparison may have.
+    """
+
+    def __init__(self, runtime: Runtime, batch_sizes: Sequence[int]) -> None:
+        self.runtime, self.registry, self.batch_sizes = runtime, runtime.registry, batch_sizes
 
     def models(self) -> list[Document]:
         classifiers = self.registry.of_task("classify")
@@ -98,14 +98,30 @@ class Endpoints:
 
     @told
     def classify(self, image: str | None, model: str, baseline: str) -> Document:
-        run = self.runtime.classify_file(_sent(image), *self._loaded("classify", model, baseline))
+        """Classify a picture with two models.
+
+        Args:
+            image: The picture.
+            model: Name of a model; /models lists them.
+            baseline: Name of the model beside it; empty for its full-token counterpart.
+        """
+        run = self.runtime.classify_file(_sent(image), *self._answering(*self._pair(model, baseline)))
         decoding = run.picture.decode_ms, run.picture.preprocess_ms
         times = tuple(StageTimes(*decoding, result.model_ms, 0.0) for result in (run.model, run.baseline))
         return classification_json(run, times)
 
     @told
     def annotate(self, image: str | None, model: str, unit: int, layer: str, token: int) -> str:
-        (spec,) = self._loaded("classify", model)
+        """Draw what a layer did to the tokens.
+
+        Args:
+            image: The picture.
+            model: Name of a classifier; /models lists them.
+            unit: Dumbbell unit of STViT-R, 1 to 3; 0 for models without units, and for the last layer.
+            layer: For instance STGM 1, STGM 2, Recovery or Layer 7.
+            token: Number of the semantic token whose attention is drawn, from 1; 0 for the regions of all.
+        """
+        (spec,) = self._answering(self.registry.find(model, "classify"))
         picture, result = self.runtime.classify_one(_sent(image), spec)
         regions = _layer(spec, result, unit, layer)
         content = annotated_picture(picture.source.pixels, picture.prepared.geometry, regions, _token(regions, token))
@@ -113,78 +129,100 @@ class Endpoints:
 
     @told
     def compare(self, image: str | None, model: str, baseline: str, batch_size: int) -> Iterator[Document]:
-        pair = (self.registry.find(name, "classify") for name in (model, baseline))
+        """Measure two models in turns.
+
+        Args:
+            image: The picture.
+            model: Name of a model; /models lists them.
+            baseline: Name of the model beside it; empty for its full-token counterpart.
+            batch_size: Pictures of a batch where throughput is measured.
+        """
+        if batch_size not in self.batch_sizes:
+            offered = ", ".join(map(str, self.batch_sizes))
+            raise UserError(f"A batch of {batch_size} is not offered here. Choose one of {offered}.")
+        pair = self._pair(model, baseline)
         yield from map(benchmark_json, self.runtime.benchmark_classifiers(_sent(image), *pair, batch_size))
 
     @told
     def detect(self, image: str | None, detector: str, short_side: int) -> Document:
-        return detection_json(self.runtime.detect_file(_sent(image), *self._loaded("detect", detector), short_side))
+        """Find objects in a picture.
+
+        Args:
+            image: The picture.
+            detector: Name of a detector; /models lists them.
+            short_side: At most so many pixels has the shorter side of the network's input: 800, 640, 480 or 320.
+        """
+        (spec,) = self._answering(self.registry.find(detector, "detect"))
+        return detection_json(self.runtime.detect_file(_sent(image), spec, short_side))
 
     @told
     def compare_backbones(self, image: str | None, detector: str, short_side: int) -> Iterator[Document]:
+        """Measure a detector's backbone beside its full-token one.
+
+        Args:
+            image: The picture.
+            detector: Name of a detector; /models lists them.
+            short_side: At most so many pixels has the shorter side of the network's input: 800, 640, 480 or 320.
+        """
         pair = self.registry.pair(self.registry.find(detector, "detect"))
         yield from map(benchmark_json, self.runtime.benchmark_backbones(_sent(image), *pair, short_side))
 
     @told
-    def segment(self, image: str | None, segmenter: str) -> tuple[Document, str | None, str | None]:
-        """Return the answer of a segmenter, the map of classes, and the annotated picture."""
-        run = self.runtime.segment_file(_sent(image), *self._loaded("segment", segmenter))
+    def segment(self, image: str | None, segmenter: str) -> tuple[Document, str, str]:
+        """Find the class of every pixel: the answer, the map of classes, and the annotated picture.
+
+        Args:
+            image: The picture.
+            segmenter: Name of a segmenter; /models lists them.
+        """
+        (spec,) = self._answering(self.registry.find(segmenter, "segment"))
+        run = self.runtime.segment_file(_sent(image), spec)
         labels, classes = run.result.labels, run.result.classes
-        if labels is None:
-            return segmentation_json(run), None, None
         indexed = indexed_png(labels, class_colours(len(classes)))
         drawn = classes_picture(run.source.pixels, labels, classes)
         return segmentation_json(run), kept_file("labels.png", indexed), kept_file("classes.jpg", drawn)
 
     @told
     def compare_segmenters(self, image: str | None, segmenter: str) -> Iterator[Document]:
+        """Measure a segmenter and its full-token counterpart.
+
+        Args:
+            image: The picture.
+            segmenter: Name of a segmenter; /models lists them.
+        """
         pair = self.registry.pair(self.registry.find(segmenter, "segment"))
         yield from map(benchmark_json, self.runtime.benchmark_segmenters(_sent(image), *pair))
 
-    def _loaded(self, task: Task, *names: object) -> list[ModelSpec]:
-        """Load models by name: a first download is no part of a timed run."""
-        specs = [self.registry.find(name, task) for name in names]
-        for spec in specs:
-            self.runtime.predictors.model_cache.get(spec)
-        return specs
+    def _pair(self, model: str, baseline: str) -> tuple[ModelSpec, ModelSpec]:
+        chosen = self.registry.find(model, "classify")
+        return (chosen, self.registry.find(baseline, "classify")) if baseline else self.registry.pair(chosen)
+
+    def _answering(self, *specs: ModelSpec) -> Sequence[ModelSpec]:
+        return check_weights(self.runtime, specs)
 
 
-def build(runtime: Runtime, picture: gr.Image, batch_size: gr.Dropdown) -> None:
+def build(runtime: Runtime, batch_sizes: Sequence[int]) -> None:
     """Register the endpoints; call inside ``gr.Blocks``."""
-    endpoints, registry = Endpoints(runtime), runtime.registry
-    classifiers = [(spec.label, spec.name) for spec in registry.of_task("classify")]
-    first = registry.first("classify").name
-    baseline = next(spec.name for spec in registry.of_task("classify") if spec.method.full_tokens)
-    model = _choice(classifiers, "Model", first)
-    pair = [picture, model, _choice(classifiers, "Baseline", baseline)]
-    detecting = [
-        picture,
-        _choice([spec.name for spec in registry.of_task("detect")], "Detector"),
-        _choice(SHORT_SIDES, "Short side"),
-    ]
-    layer = [
-        gr.Number(0, label="Dumbbell unit", precision=0, visible=False),
-        gr.Textbox("STGM 2", label="Layer", visible=False),
-        gr.Number(0, label="Token", precision=0, visible=False),
-    ]
-    answer = gr.JSON(visible=False)
-    drawing = gr.Image(type="filepath", label="Annotated picture", visible=False)
-    _register(endpoints, "models", [], answer)
-    _register(endpoints, "classify", pair, answer, **API_QUEUE)
+    endpoints, registry = Endpoints(runtime, batch_sizes), runtime.registry
+    picture = PictureUpload(type="filepath", label="Picture", visible=False)
+    model = text("Model", registry.first("classify").name)
+    pair = [picture, model, text("Baseline", "")]
+    detecting = [picture, text("Detector", registry.first("detect").name), number("Short side", SHORT_SIDES[0])]
+    layer = [number("Dumbbell unit", 0), text("Layer", "STGM 2"), number("Token", 0)]
+    comparison = Result(Comparison, "comparison")
+    drawing = gr.Image(type="filepath", label="picture", visible=False)
+    _register(endpoints, "models", [], Result(list[Model], "models"))
+    _register(endpoints, "classify", pair, Result(Classification, "classification"), **API_QUEUE)
     _register(endpoints, "annotate", [picture, model, *layer], drawing, **API_QUEUE)
-    _register(endpoints, "compare", [*pair, batch_size], answer, **COMPARISON_QUEUE)
-    _register(endpoints, "detect", detecting, answer, **API_QUEUE)
-    _register(endpoints, "compare_backbones", detecting, answer, **COMPARISON_QUEUE)
-    if segmenters := [spec.name for spec in registry.of_task("segment")]:
-        segmenting = [picture, _choice(segmenters, "Segmenter")]
-        files = [gr.File(label=label, visible=False) for label in ("Map of classes", "Annotated picture")]
-        _register(endpoints, "segment", segmenting, [gr.JSON(label="Answer", visible=False), *files], **API_QUEUE)
-        _register(endpoints, "compare_segmenters", segmenting, answer, **COMPARISON_QUEUE)
+    _register(endpoints, "compare", [*pair, number("Batch size", batch_sizes[0])], comparison, **COMPARISON_QUEUE)
+    _register(endpoints, "detect", detecting, Result(Detection, "detection"), **API_QUEUE)
+    _register(endpoints, "compare_backbones", detecting, comparison, **COMPARISON_QUEUE)
+    if registry.of_task("segment"):
+        segmenting = [picture, text("Segmenter", registry.first("segment").name)]
+        files = [gr.File(label=label, visible=False) for label in ("label_map", "picture")]
+        _register(endpoints, "segment", segmenting, [Result(Segmentation, "segmentation"), *files], **API_QUEUE)
+        _register(endpoints, "compare_segmenters", segmenting, comparison, **COMPARISON_QUEUE)
     video_api.build(runtime)
-
-
-def _choice(choices: Sequence[Any], label: str, value: str | None = None) -> gr.Dropdown:
-    return gr.Dropdown(list(choices), value=value or choices[0], label=label, visible=False)
 
 
 def _register(endpoints: Endpoints, name: str, inputs: list, outputs: Any, **queue: Any) -> None:
@@ -197,9 +235,7 @@ def _register(endpoints: Endpoints, name: str, inputs: list, outputs: Any, **que
 
 
 def _sent(image: str | None) -> str:
-    if image is None:
-        raise UserError("Send a picture: the parameter `image` is empty.")
-    return image
+    return uploaded(image, "a picture", "image")
 
 
 def _described(spec: ModelSpec, role: str) -> dict[str, Any]:

@@ -8,13 +8,15 @@ from typing import Any
 
 import gradio as gr
 
+from demo.api.inputs import check_weights, number, text, uploaded
+from demo.api.results import ClipProgress, Result
 from demo.errors import told
 from demo.page.gradio_private import FileUpload
 from demo.predictors import SHORT_SIDES
+from demo.registry import Registry
 from demo.runtime import VIDEO_QUEUE, Runtime
 from demo.tabs.video.handlers import new_folder
-from demo.video import CLASSIFY, CLIP_NAME, NO_BASELINE, RECORDS_NAME, TASKS, named_job
-from stvit.errors import UserError
+from demo.video import ACTION, CLASSIFY, CLIP_NAME, DETECT, NO_BASELINE, RECORDS_NAME, named_job
 from stvit.video.types import Progress
 
 DESCRIPTION = (
@@ -24,7 +26,7 @@ DESCRIPTION = (
     "is for one model alone. The pace of a detector is its backbone's: all that comes after is the same on both sides. "
     "`short_side` bounds a detector's input. Yields the progress several times a second; the last value comes with the "
     "new clip (MP4) and its records (JSON lines, one a frame; of clip models one more, 'clip', on the whole clip). "
-    "`weights` says where the weights came from, or why nothing is predicted."
+    "`weights` says where the weights came from."
 )
 Answer = tuple[dict[str, Any], str | None, str | None]
 
@@ -37,15 +39,28 @@ class VideoEndpoint:
 
     @told
     def video(self, clip: str | None, task: str, model: str, baseline: str, short_side: int) -> Iterator[Answer]:
-        if clip is None:
-            raise UserError("Send a clip: the parameter `clip` is empty.")
-        job = named_job(self.runtime.registry, task, model, baseline, short_side)
-        loaded = [self.runtime.predictors.model_cache.get(spec) for spec in job.models]
-        weights = {entry.spec.name: f"{entry.problem} {entry.next_step}".strip() or entry.weights for entry in loaded}
-        with new_folder() as folder, closing(self.runtime.process_clip(clip, folder, job)) as states:
+        """Run a clip through a model.
+
+        Args:
+            clip: The clip, a file of any common kind.
+            task: Classify frames, Token regions, Detect objects or Clip action.
+            model: Name of a model whose role suits the task; /models lists them. Empty for the first.
+            baseline: Name of a model beside it; none for one model alone.
+            short_side: At most so many pixels has the shorter side of a detector's input: 800, 640, 480 or 320.
+        """
+        path, registry = uploaded(clip, "a clip", "clip"), self.runtime.registry
+        job = named_job(registry, task, model or _first(registry, task), baseline, short_side)
+        check_weights(self.runtime, job.models)
+        cache = self.runtime.predictors.model_cache
+        weights = {spec.name: cache.get(spec).weights for spec in job.models}
+        with new_folder() as folder, closing(self.runtime.process_clip(path, folder, job)) as states:
             for progress in states:
                 files = [str(folder / name) if progress.done else None for name in (CLIP_NAME, RECORDS_NAME)]
                 yield {**progress_json(progress), "weights": weights}, *files
+
+
+def _first(registry: Registry, task: str) -> str:
+    return registry.first({DETECT: "detect", ACTION: "video"}.get(task, "classify")).name
 
 
 def progress_json(progress: Progress) -> dict[str, Any]:
@@ -67,21 +82,17 @@ def progress_json(progress: Progress) -> dict[str, Any]:
 def build(runtime: Runtime) -> None:
     """Register the endpoint; call inside ``gr.Blocks``."""
     clip = FileUpload(label="Clip", visible=False)
-    registry = runtime.registry
-    names = [spec.name for task in ("classify", "detect", "video") for spec in registry.of_task(task)]
     inputs = [
         clip,
-        gr.Dropdown(list(TASKS), value=CLASSIFY, label="Task", visible=False),
-        gr.Dropdown(names, value=registry.first("classify").name, label="Model", visible=False),
-        gr.Dropdown(
-            [NO_BASELINE, *(spec.name for spec in registry)], value=NO_BASELINE, label="Baseline", visible=False
-        ),
-        gr.Dropdown(list(SHORT_SIDES), value=SHORT_SIDES[0], label="Short side", visible=False),
+        text("Task", CLASSIFY),
+        text("Model", ""),
+        text("Baseline", NO_BASELINE),
+        number("Short side", SHORT_SIDES[0]),
     ]
     outputs = [
-        gr.JSON(label="Progress", visible=False),
-        gr.File(label="New clip", visible=False),
-        gr.File(label="Records", visible=False),
+        Result(ClipProgress, "progress"),
+        gr.File(label="new_clip", visible=False),
+        gr.File(label="records", visible=False),
     ]
     run = VideoEndpoint(runtime).video
     gr.Button(visible=False).click(run, inputs, outputs, api_name="video", api_description=DESCRIPTION, **VIDEO_QUEUE)

@@ -56,15 +56,16 @@ def uploaded_path(payload: ImageData | FileData | None) -> str | None:
     Raises:
         gr.Error: anything but a file in Gradio's upload folder.
     """
-    return None if payload is None else _checked(payload.path)
+    return None if payload is None else inside_uploads(payload.path)
 
 
 def path_sent(event: gr.EventData) -> str:
     """Return the path of a file that the page's own JavaScript uploaded; checked as by ``uploaded_path``."""
-    return _checked(sent_by_browser(event).get("path"))
+    return inside_uploads(sent_by_browser(event).get("path"))
 
 
-def _checked(path: object) -> str:
+def inside_uploads(path: object) -> str:
+    """Return the path of a file in Gradio's upload folder; raises as ``uploaded_path``."""
     if not isinstance(path, str) or not path or not Path(path).resolve().is_relative_to(upload_folder().resolve()):
         raise gr.Error("Upload the picture or clip: send it as an uploaded file.", print_exception=False)
     return path

@@ -54,7 +54,7 @@ def build(runtime: Runtime) -> Page:
                     targets[name] = build_tab(runtime)
         linked = {name: target for name, target in targets.items() if target is not None}
         connect_links(runtime.registry, tabs, tuple(targets), linked)
-    return page.queue(max_size=None, default_concurrency_limit=1, api_open=False)
+    return page.queue(max_size=None, default_concurrency_limit=1, api_open=False).with_tools()
 
 
 def head() -> str:

@@ -25,7 +25,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from demo.page.gradio_private import upload_folder
 from demo.service import metrics
 from demo.service.closed import MAX_NAME, MAX_PATH, UPLOAD
-from demo.service.http import Refused, read_body
+from demo.service.http import Refused, header, read_body
 from demo.service.queues import check_room
 
 MAX_JSON_BYTES = 2 * 10**6  # a camera's frame, the largest message of the page, has 1.4 MB
@@ -37,6 +37,8 @@ ROUTE = re.compile(r"/gradio_api/(call/v2|call|run|api|queue/join|cancel|reset|c
 RESULT = re.compile(r"/gradio_api/call/(?:v2/)?[^/]+/([^/]+)")
 PAST_THE_QUEUE = ("run", "api", "component_server")
 MAX_DIRECT = 32  # of those; Gradio has 40 threads
+TOOLS = re.compile(r"/gradio_api/mcp(/http)?/?")
+MAX_TOOL_CALLS = 16  # that wait for their results at once; each is one of the queue's calls beside
 MESSAGES = "/gradio_api/queue/data"
 GONE = UnexpectedErrorMessage(message="The server does not know this session.", session_not_found=True, success=False)
 SESSION_GONE = Response(f"data: {GONE.model_dump_json()}\n\n", media_type="text/event-stream")
@@ -57,6 +59,7 @@ class CheckedCalls:
     def __init__(self, app: ASGIApp, page: gr.Blocks) -> None:
         self.app, self.page = app, page
         self._direct = 0  # calls under way that no queue counts
+        self._tool_calls = 0
         self._parameters: dict[str, list[dict[str, Any]]] | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -66,6 +69,8 @@ class CheckedCalls:
                 if route := ROUTE.fullmatch(scope["path"]):
                     self.check(route[1], route[2], body)
                     return await self._carried_out(route[1], scope, receive, send)
+                if TOOLS.fullmatch(scope["path"]):
+                    return await self._called_tool(scope, receive, send)
             elif scope["type"] == "http" and (result := RESULT.fullmatch(scope["path"])):
                 return await self._read(self.check_event(result[1]), scope, receive, send)
             elif scope["type"] == "http" and scope["path"] == MESSAGES:
@@ -73,6 +78,8 @@ class CheckedCalls:
                 if session not in self.page._queue.pending_messages_per_session:
                     return await SESSION_GONE(scope, receive, send)
                 return await self._read(session, scope, receive, send)
+            elif scope["type"] == "http" and TOOLS.fullmatch(scope["path"]):
+                check_no_stream(scope)
         except Refused as refused:
             metrics.REFUSED.labels(refused.status).inc()
             return await refused.answer()(scope, receive, send)
@@ -89,6 +96,16 @@ class CheckedCalls:
             await self.app(scope, receive, _blaming(send))
         finally:
             self._direct -= 1
+
+    async def _called_tool(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let a message of MCP pass; it ends with its answer."""
+        if self._tool_calls >= MAX_TOOL_CALLS:
+            raise Refused(429, "Too many calls of tools are waiting. Try again.", headers={"Retry-After": "1"})
+        self._tool_calls += 1
+        try:
+            await self.app(scope, receive, send)
+        finally:
+            self._tool_calls -= 1
 
     async def _read(self, session: str, scope: Scope, receive: Receive, send: Send) -> None:
         """Let the messages of a session be read; what is kept of a call without one goes with its result."""
@@ -186,6 +203,16 @@ class CheckedCalls:
         if problems:
             words = "; ".join(f"{name}: {problem}" for name, problem in problems)
             raise Refused(422, f"{words}.", [_told(name, problem) for name, problem in problems])
+
+
+def check_no_stream(scope: Scope) -> None:
+    """Check that nobody asks for a stream of what the server says by itself: it says nothing, and streams stay open.
+
+    Raises:
+        Refused: somebody does.
+    """
+    if "text/event-stream" in (header(scope, b"accept") or ""):
+        raise Refused(405, "This server answers calls alone: send them with POST.", headers={"Allow": "POST"})
 
 
 def _blaming(send: Send) -> Send:

@@ -23,6 +23,7 @@ from demo.service.closed import Closed, allowed_hosts
 from demo.service.files import remove_old_files
 from demo.service.queues import RecentTime
 from demo.service.sessions import MAX_SESSIONS, Readers, Sessions
+from demo.service.tools import Tools
 from stvit.predict.device import return_freed_memory
 
 UNREADABLE = "One of the values sent cannot be used for what it is sent for. Send it as GET /gradio_api/info describes."
@@ -82,6 +83,11 @@ class Page(gr.Blocks):
             metrics.CALLS.labels(function, outcome).inc()
             metrics.CALL_SECONDS.labels(function).observe(time.perf_counter() - start)
 
+    def with_tools(self) -> Page:
+        """Let the page have tools for MCP when it is launched, see ``demo.service.tools``."""
+        self.mcp_server_obj, self.mcp_server = Tools(self), True
+        return self
+
     def middleware(self) -> list[Middleware]:
         """List what stands before Gradio's routes, the first outermost."""
         return [Middleware(Closed, hosts=allowed_hosts()), Middleware(CheckedCalls, page=self)]
@@ -102,7 +108,8 @@ class Page(gr.Blocks):
         app.state_holder.capacity = MAX_SESSIONS
         upkeep = asyncio.create_task(self._keep_up())
         try:
-            yield
+            async with self.mcp_server_obj.lifespan(app):
+                yield
         finally:
             upkeep.cancel()
 

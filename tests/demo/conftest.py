@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -14,8 +15,11 @@ from safetensors.torch import save_file
 
 import demo.model_cache
 from demo.model_specs import build_registry
+from demo.page import document, layout
 from demo.predictors import Predictors
 from demo.registry import Registry
+from demo.runtime import Runtime
+from demo.service.page import Page
 from stvit.models.stvit_r_swin import rename_released
 from stvit.pretrained.hub import WeightsUnavailable
 from stvit.pretrained.model_cards import BundledModels
@@ -79,6 +83,23 @@ def stand_ins(tmp_path_factory: pytest.TempPathFactory) -> BundledModels:
 def garments(stand_ins: BundledModels) -> Registry:
     """The published models, the detectors among them narrow, and the stand-ins as bundled ones."""
     return narrowed(build_registry(stand_ins), DETECTORS)
+
+
+@contextmanager
+def served(registry: Registry) -> Iterator[tuple[Page, str]]:
+    """The page with these models, served by this process as app.py serves it, and its address."""
+    page = layout.build(Runtime(Predictors(torch.device("cpu")), registry))
+    kwargs = {
+        "routes": [*document.routes(), *page.routes()],
+        "middleware": [*page.middleware(), *document.middleware()],
+        "lifespan": page.lifespan,
+    }
+    quiet = {"quiet": True, "run_history": False, "share": False, "ssr_mode": False}
+    _, url, _ = page.launch(prevent_thread_lock=True, max_file_size="50mb", app_kwargs=kwargs, **quiet)
+    try:
+        yield page, url
+    finally:
+        page.close()
 
 
 @pytest.fixture

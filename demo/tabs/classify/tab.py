@@ -58,7 +58,7 @@ def build(runtime: Runtime) -> LinkTarget:
     solved = handlers.solved
     first = solved.specs if solved else runtime.registry.pair(runtime.registry.first("classify"))
     parts = _lay_out(runtime, first, handlers)
-    api.build(runtime, parts.picture, parts.batch_size)  # first, for their names
+    api.build(runtime, [size for _, size in parts.batch_size.choices])  # first, for their names
     chosen = [parts.model.setting, parts.baseline.setting]
     shown = ("predictions", "squares", "clusters", "request", "save_picture", "save_json", "kept")
     connect_image_tab(parts, handlers, chosen, shown, parts.predictions, [parts.batch_size])

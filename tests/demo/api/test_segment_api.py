@@ -3,51 +3,33 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image
 
-import demo.benchmark
-from demo.page import layout
 from demo.page.examples import garment_examples
-from demo.predictors import Predictors
-from demo.registry import Registry
-from demo.runtime import Runtime
 from weights.garments.sources import CLASS_NAMES
 
 OURS, FULL = "garments_segment_stvit_r", "garments_segment_swin"
 SCENE = garment_examples("scene")[0].path
 
 
-@pytest.fixture(scope="module")
-def client(garments: Registry) -> Iterator[Client]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(demo.benchmark, "DENSE", demo.benchmark.Limits(1e-6, 1e-6))
-        patch.setattr(demo.benchmark, "REPORT_EVERY_S", 1e-6)
-        page = layout.build(Runtime(Predictors(torch.device("cpu")), garments))
-        _, url, _ = page.launch(prevent_thread_lock=True, quiet=True, run_history=False, share=False)
-        yield Client(url, verbose=False)
-        page.close()
-
-
-def test_the_endpoints_are_named_described_and_listed(client: Client) -> None:
-    endpoints = client.view_api(return_format="dict", print_info=False)["named_endpoints"]
+def test_the_endpoints_are_named_described_and_listed(offline: Client) -> None:
+    endpoints = offline.view_api(return_format="dict", print_info=False)["named_endpoints"]
     for name in ("/segment", "/compare_segmenters"):
         assert len(endpoints[name]["description"]) > 40
         assert [entry["parameter_name"] for entry in endpoints[name]["parameters"]] == ["image", "segmenter"]
-    offered = [entry for entry in client.predict(api_name="/models") if entry["role"] == "segmenter"]
+    offered = [entry for entry in offline.predict(api_name="/models") if entry["role"] == "segmenter"]
     assert [entry["name"] for entry in offered] == [OURS, FULL]
     assert offered[0]["weights"] == "bundled with this page" and offered[0]["measured"]["mIoU"] == 61.5
 
 
-def test_segment_returns_class_names_areas_the_map_and_the_drawn_picture(client: Client) -> None:
-    answer, labels, picture = client.predict(handle_file(SCENE), OURS, api_name="/segment")
+def test_segment_returns_class_names_areas_the_map_and_the_drawn_picture(offline: Client) -> None:
+    answer, labels, picture = offline.predict(handle_file(SCENE), OURS, api_name="/segment")
     assert answer["classes"] == ["background", *CLASS_NAMES]
     with Image.open(labels) as indexed, Image.open(picture) as drawn:
         assert indexed.mode == "P" and list(indexed.size[::-1]) == answer["image"]["size_hw"] == [224, 224]
@@ -61,8 +43,8 @@ def test_segment_returns_class_names_areas_the_map_and_the_drawn_picture(client:
     json.dumps(answer)
 
 
-def test_compare_segmenters_yields_measurements_until_it_is_complete(client: Client) -> None:
-    last = client.submit(handle_file(SCENE), FULL, api_name="/compare_segmenters").result(timeout=240)
+def test_compare_segmenters_yields_measurements_until_it_is_complete(offline: Client) -> None:
+    last = offline.submit(handle_file(SCENE), FULL, api_name="/compare_segmenters").result(timeout=240)
     assert last["stage"] == "Done" and last["speedup_batch_1"] > 0
     assert (last["model"]["name"], last["baseline"]["name"]) == (FULL, OURS)
 
@@ -73,13 +55,13 @@ def test_compare_segmenters_yields_measurements_until_it_is_complete(client: Cli
     [
         (None, OURS, "Send a picture"),
         ("damaged", OURS, "not an image"),
-        ("scene", "stvit_r_swin_small_224", "not in the list of choices"),
+        ("scene", "stvit_r_swin_small_224", "is not offered here"),
     ],
 )
 def test_a_fault_of_the_caller_gets_one_specific_message(
-    client: Client, tmp_path: Path, endpoint: str, image: str | None, segmenter: str, message: str
+    offline: Client, tmp_path: Path, endpoint: str, image: str | None, segmenter: str, message: str
 ) -> None:
     (tmp_path / "words.jpg").write_text("these are words")
     files = {"damaged": handle_file(tmp_path / "words.jpg"), "scene": handle_file(SCENE)}
     with pytest.raises(AppError, match=message):
-        client.predict(files.get(image), segmenter, api_name=endpoint)
+        offline.predict(files.get(image), segmenter, api_name=endpoint)
