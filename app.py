@@ -22,12 +22,17 @@ def main(registry: Registry | None = None) -> None:
         registry: the models on offer; by default the published ones and those that came along.
     """
     with as_a_server():
-        if os.environ.get("SPACES_ZERO_GPU"):
-            import spaces  # noqa: F401 - patches torch, so it has to come before it
+        serve(registry)
 
-        from demo.server import local_runtime, serve
 
-        serve(local_runtime(registry))
+def serve(registry: Registry | None) -> None:
+    """Build the page and block while it is served."""
+    if os.environ.get("SPACES_ZERO_GPU"):
+        import spaces  # noqa: F401 - patches torch, so it has to come before it
+
+    from demo import server
+
+    server.serve(server.local_runtime(registry))
 
 
 if __name__ == "__main__":
