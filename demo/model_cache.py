@@ -7,6 +7,7 @@ import time
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from threading import Lock
 from typing import Any, TypeVar
 
@@ -65,8 +66,11 @@ class LoadedModel:
     @property
     def num_bytes(self) -> int:
         """Size of its weights, and of the graphs that hold them once more."""
-        weights = sum(parameter.numel() * parameter.element_size() for parameter in self.network.parameters())
-        return weights * (1 + sum(predictor.engine.num_graphs for predictor in list(self.predictors.values())))
+        return self._weight_bytes * (1 + sum(one.engine.num_graphs for one in list(self.predictors.values())))
+
+    @cached_property
+    def _weight_bytes(self) -> int:  # asked for at every request, and there are hundreds of tensors
+        return sum(parameter.numel() * parameter.element_size() for parameter in self.network.parameters())
 
 
 class ModelCache:

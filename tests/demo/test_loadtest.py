@@ -5,7 +5,10 @@ from copy import deepcopy
 
 import pytest
 
-from demo.loadtest import load, main, same
+from demo import benchmark
+from demo.loadtest.__main__ import load, main
+from demo.loadtest.figures import SETTLED_S, Figures, same
+from demo.loadtest.page import NoAnswer, patiently
 from demo.page.examples import load_examples
 from tests.demo.service.conftest import Service, service
 
@@ -25,11 +28,44 @@ def test_a_page_under_load_gives_right_answers_and_the_figures_say_so(
     service: Service, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pictures = [example.path for example in load_examples()[:2]]
-    test = asyncio.run(load(service.url, 12, 8.0, pictures, (MODEL, BASELINE)))
-    told, figures = capsys.readouterr().out, test.figures
+    loading = load(service.url, 12, 6.0, pictures, (MODEL, BASELINE))
+    test = asyncio.run(patiently(loading, 50))
+    told, figures = lines_of(capsys.readouterr().out), test.figures
     assert figures.outcomes["right"] >= 12 and figures.visitors_s
     assert figures.outcomes["wrong"] == figures.outcomes["error"] == figures.outcomes["refused"] == 0
-    assert "wrong            0" in told and "visitors wait    p50" in told and "resident memory" in told
+    assert told["wrong"] == "0, 0 not compared" and told["visitors wait"].startswith("p50")
+    assert "MB after" in told["resident memory"] and told["throughput, of the models alone"] == "not measured"
+    assert figures.batch_size > 1 and set(figures.engines) == {"eager"}
+
+
+@pytest.mark.slow
+def test_a_mixed_load_calls_everything(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("LATENCY", "THROUGHPUT"):
+        monkeypatch.setattr(benchmark, name, benchmark.Limits(0.1, 0.2))
+    pictures = [example.path for example in load_examples()[:2]]
+    loading = load(service.url, 4, 3.0, pictures, (MODEL, BASELINE), mixed=True)
+    test = asyncio.run(patiently(loading, 50))
+    assert test.figures.outcomes["unchecked"] >= 4 and not test.figures.problems
+
+
+def lines_of(text: str) -> dict[str, str]:
+    named = (line.partition("  ")[::2] for line in text.splitlines())
+    return {name: words.strip() for name, words in named}
+
+
+def test_growth_is_told_from_minute_5_on_and_throughput_as_a_share_of_the_models_alone() -> None:
+    figures = Figures(memory=[(0.0, 1e9), (SETTLED_S, 2e9), (2 * SETTLED_S, 2.2e9)], alone_s=0.2)
+    figures.outcomes.update(right=30, wrong=2)
+    figures.visitors_s = [0.1] * 8
+    told = figures.report(10.0)
+    assert "1000 MB before, 2200 MB after, +10.0% since minute 5" in told
+    assert lines_of(told)["throughput, of the models alone"] == "0.80"
+    assert "not measured" in Figures().report(1.0)
+
+
+def test_a_server_that_never_answers_is_not_waited_for() -> None:
+    with pytest.raises(NoAnswer, match="within 0 s"):
+        asyncio.run(patiently(asyncio.sleep(60), 0.05))
 
 
 @pytest.mark.parametrize(("probability", "right"), [(0.6, True), (0.61, True), (0.5, False)])
