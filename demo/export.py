@@ -228,6 +228,8 @@ def _classification(result: ClassifyAnswer, times: StageTimes) -> dict[str, Any]
     return {
         "name": result.model,
         "predictions": [asdict(entry) for entry in result.predictions],
+        "in_scope": result.in_scope,
+        "scope_score": result.scope_score,
         "weights": result.weights,
         "device": result.device,
         "engine": result.engine,

@@ -173,6 +173,7 @@ class Predictors:
         options = {
             "preprocessing": preprocessing_of(spec),
             "classes": spec.classes or imagenet_classes(all_names=all_names),
+            "scope": spec.bundled.scope if spec.bundled and not loaded.problem else None,
             **self._runs_on,
         }
         return loaded.predictor(("classify", all_names), lambda: Classifier(loaded.network, **options))

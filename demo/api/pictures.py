@@ -41,7 +41,8 @@ DESCRIPTIONS = {
     "classify": (
         "Top-5 classes of any two models on one picture, the region of every semantic token or where image "
         "tokens were dropped, fused or merged (of those of number -1, `fate` says what became of them), and where the "
-        "time went (ms)."
+        "time went (ms). `in_scope` is false where the picture seems to show none of the classes that a garment model "
+        "knows: its predictions are no answer then. `scope_score` is below 0 there; null of models that cannot tell."
     ),
     "annotate": (
         "The picture with what one layer did to its tokens drawn on it (JPEG): the regions of all semantic tokens, or "

@@ -55,6 +55,8 @@ class Reduction(TypedDict):
 class Classified(TypedDict):
     name: str
     predictions: Annotated[list[Prediction], Field(description="best first")]
+    in_scope: Annotated[bool, Field(description="false where the picture shows none of the classes")]
+    scope_score: Annotated[float | None, Field(description="below 0 out of scope; null of models that cannot tell")]
     weights: Weights
     device: str
     engine: str

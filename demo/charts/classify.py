@@ -22,6 +22,7 @@ from demo.charts.bars import (
     stage_line,
 )
 from demo.engine_names import ENGINE_LABELS
+from demo.model_specs import known_classes
 from demo.registry import ModelSpec
 from stvit.measure.timing import LatencySummary
 from stvit.predict.classifier import imagenet_classes
@@ -51,8 +52,12 @@ def _prediction_column(truth: str, spec: ModelSpec, result: ClassifyAnswer, side
         for entry in result.predictions
     )
     mark = _mark(truth, spec, short_label(result.predictions[0].label))
+    guesses = f'<ol aria-label="Predictions of {escape(spec.label)}">{rows}</ol>'
+    if result.in_scope:
+        return f'<section class="card">{head}{guesses}{mark}</section>'
     return (
-        f'<section class="card">{head}<ol aria-label="Predictions of {escape(spec.label)}">{rows}</ol>{mark}</section>'
+        f'<section class="card refused">{head}<p><b>Not one of the {escape(known_classes(spec.bundled))} that this '
+        f"model knows.</b></p><details><summary>Its guesses all the same</summary>{guesses}</details>{mark}</section>"
     )
 
 
@@ -65,7 +70,8 @@ def _mark(truth: str, spec: ModelSpec, answer: str) -> str:
 
 
 def _agreement(specs: Sequence[ModelSpec], results: Sequence[ClassifyAnswer]) -> str:
-    if not all(result.predictions for result in results) or specs[0].classes != specs[1].classes:
+    answered = all(result.predictions and result.in_scope for result in results)
+    if not answered or specs[0].classes != specs[1].classes:
         return ""
     first, second = (result.predictions[0] for result in results)
     mine, theirs = short_label(first.label), short_label(second.label)

@@ -9,6 +9,7 @@ from demo.charts.bars import notice
 from demo.model_specs import known_classes
 from demo.registry import ModelSpec
 from stvit.pretrained.model_cards import BundledCard
+from stvit.pretrained.scope import ScopeRow
 
 METRICS = {
     "top1": "top-1",
@@ -72,12 +73,22 @@ def _facts(record: BundledCard) -> dict[str, str]:
         "Knows": ", ".join(record.classes),
         "Data": record.data,
         f"On the {record.split} split": f"{_metrics(record)} ({record.num_samples:,} samples), measured here",
+        "Other pictures": _refusals(record.scope),
         "Input": f"{record.input_size} × {record.input_size} pixels{clip}",
         "Multiply-adds": f"{record.macs / 1e6:,.0f} million for one input",
         "Recipe": f"{record.recipe}, seed {record.seed}",
         "Trained": ", ".join([*length, record.trained_on]),
         "Licence": record.licence,
     }
+
+
+def _refusals(scope: ScopeRow | None) -> str:
+    if scope is None:
+        return ""
+    return (
+        f"refuses {100 - scope.accepted:.1f} % of them ({scope.other_samples:,}), and {scope.refused:.1f} % of what it "
+        f"knows ({scope.known_samples:,}); measured here on {scope.measured_on}"
+    )
 
 
 def _metrics(record: BundledCard) -> str:

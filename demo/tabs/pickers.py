@@ -21,11 +21,12 @@ from stvit.predict.detector import published_scale
 Lists = tuple[gr.Dropdown, gr.Dropdown, gr.Dropdown]
 
 
-def picture_input(elem_id: str, first: str | None = None) -> gr.Image:
+def picture_input(elem_id: str, first: str | None = None, what: str = "a photo") -> gr.Image:
     """Make an input for uploads, pastes and the webcam, which hands over the path of the file as it was sent.
 
     Args:
         first: path of the picture that is in it at first.
+        what: to drop there.
     """
     picture = PictureUpload(
         first,
@@ -36,11 +37,16 @@ def picture_input(elem_id: str, first: str | None = None) -> gr.Image:
         buttons=["fullscreen"],
         height=280,
         elem_id=elem_id,
-        placeholder="Drop a photo here\n- or -\nClick to choose one",
+        placeholder=drop_words(what),
         webcam_options=gr.WebcamOptions(mirror=False),
     )
     take_files(picture, "image/*")
     return picture
+
+
+def drop_words(what: str) -> str:
+    """Say what to drop on an empty input for pictures."""
+    return f"Drop {what} here\n- or -\nClick to choose one"
 
 
 def model_list(registry: Registry, task: Task, label: str, elem_id: str) -> ModelList:

@@ -217,7 +217,11 @@ class Predictor:
         classes = classes_of(source, network)
         engine = {"engine": options.engine, "wait": options.engine != "auto"}
         if self.kind == "classify":
-            self._predictor: Classifier | Detector | Segmenter = Classifier(network, classes=classes, **engine)
+            of_weights = source.card and not source.checkpoint and self._predicts
+            scope = source.card.scope if of_weights else None
+            self._predictor: Classifier | Detector | Segmenter = Classifier(
+                network, classes=classes, scope=scope, **engine
+            )
         elif self.kind == "detect":
             self._predictor = Detector(network, classes=classes, proposals=options.proposals, **engine)
             self._scale = tuple(options.scale or test_scale(source))
@@ -236,7 +240,7 @@ class Predictor:
         """The answer as plain JSON values; ``None`` instead of predictions without weights."""
         if isinstance(result, Classification):
             named = [{"label": entry.label, "probability": round(entry.probability, 5)} for entry in result.predictions]
-            return {"predictions": named if self._predicts else None}
+            return {"predictions": named if self._predicts else None, "in_scope": result.in_scope}
         if isinstance(result, DetectionResult):
             return {"objects": None if result.found is None else _objects(result)}
         areas = [{"label": area.name, "share": round(area.share, 5)} for area in result.areas()]
@@ -244,12 +248,13 @@ class Predictor:
 
     def words(self, values: dict[str, Any]) -> str:
         """The answer as lines of text."""
-        (entries,) = values.values()
+        entries, in_scope = next(iter(values.values())), values.get("in_scope", True)
         if entries is None:
             return "  no weights, so no predictions"
         if not entries:
             return f"  no objects with a score above {self._least_score:g}"
-        return "\n".join(map(_line, entries))
+        refusal = [] if in_scope else ["  not one of the classes that this model knows; its guesses all the same:"]
+        return "\n".join([*refusal, *map(_line, entries)])
 
     def draw(self, pixels: np.ndarray, result: Result) -> np.ndarray:
         """The picture with the objects, the classes, or the token regions of the layer that is shown."""

@@ -10,11 +10,14 @@ import torch
 from timm.data import ImageNetInfo
 from torch import Tensor, nn
 
+from stvit.pretrained.scope import ScopeRow
+
 from .device import Compute
 from .engines import Engine
 from .preprocess import PreparedPicture, Preprocessing
 from .regions import Wanted, regions_of_batch
 from .results import Classification, Prediction
+from .scope import with_scope_row
 from .timing import Lap, no_lap
 
 TOP_K = 5
@@ -31,6 +34,7 @@ class Classifier:
         compute: runs it on its device, one caller at a time; by default one of its own.
         engine: that runs it, see :data:`stvit.predict.engines.ENGINES`; its graphs also return all regions.
         wait: make graphs before the first answer, instead of in the background.
+        scope: row that scores whether a picture shows any of the classes; without one, no picture is refused.
 
     Attributes:
         engine: runs the network alone.
@@ -45,13 +49,15 @@ class Classifier:
         compute: Compute | None = None,
         engine: str = "eager",
         wait: bool = False,
+        scope: ScopeRow | None = None,
     ) -> None:
-        self.network = network
+        self.network = with_scope_row(network, scope) if scope else network
+        self._scores_scope = scope is not None
         self.preprocessing = preprocessing or Preprocessing.of(getattr(network, "pretrained_cfg", {}))
         self.classes = imagenet_classes() if classes is None else classes
         self.device = next(network.parameters()).device
         self.compute = compute or Compute(self.device)
-        self.engine = Engine(network, engine, regions="attention", compute=self.compute, wait=wait)
+        self.engine = Engine(self.network, engine, regions="attention", compute=self.compute, wait=wait)
 
     def __call__(self, pixels: np.ndarray, *, regions: Wanted = "attention") -> Classification:
         """Classify a picture (H, W, 3) uint8 RGB."""
@@ -77,9 +83,13 @@ class Classifier:
         answer = self.engine(images, wanted)
         logits = answer.outputs.float().cpu()  # waits for the device
         lap("model")
+        scores: Sequence[float | None] = [None] * len(batch)
+        if self._scores_scope:
+            logits, scores = logits[:, :-1], logits[:, -1].tolist()
         results = zip(self._predictions(logits, top_k), regions_of_batch(answer.regions, len(batch)), strict=True)
         return [
-            Classification(*result, entry.geometry, answer.engine) for result, entry in zip(results, batch, strict=True)
+            Classification(*result, entry.geometry, answer.engine, score)
+            for result, entry, score in zip(results, batch, scores, strict=True)
         ]
 
     def _predictions(self, logits: Tensor, top_k: int) -> list[tuple[Prediction, ...]]:

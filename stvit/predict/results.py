@@ -35,12 +35,19 @@ class Classification:
         regions: of the layers that were asked for, in order of execution; empty for full-token models.
         geometry: which part of the picture the network saw, and the way back to its pixels.
         engine: that ran the network.
+        scope_score: below 0 where the picture seems to show none of the classes; ``None`` where the model cannot tell.
     """
 
     predictions: tuple[Prediction, ...]
     regions: tuple[TokenRegions, ...]
     geometry: InputGeometry
     engine: str
+    scope_score: float | None
+
+    @property
+    def in_scope(self) -> bool:
+        """Whether the predictions are an answer, as far as the model can tell."""
+        return self.scope_score is None or self.scope_score >= 0
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,7 @@ from stvit.errors import UserError
 from stvit.factory import create_model
 
 from .resolve import resolve_card, sha256_of
+from .scope import ScopeRow
 
 CardTask = Literal["classify", "detect", "segment", "video"]
 Names = Annotated[tuple[str, ...], Field(min_length=1)]
@@ -58,6 +59,7 @@ class ModelCard(BaseModel):
         scale: of a detector or segmenter, bounds of the long and the short side of its input, pixels.
         frames, stride: of a clip model, frames of its input, and frames of the clip from one to the next.
         sha256: of the weights.
+        scope: of a classifier, what tells pictures of its classes from others.
         name: of card and weights, without suffix; that of the file if left out.
         path: the weights beside the card; set by :func:`read_card`, never read from it.
     """
@@ -77,6 +79,7 @@ class ModelCard(BaseModel):
     frames: PositiveInt | None = None
     stride: PositiveInt | None = None
     sha256: str = Field(pattern="^[0-9a-f]{64}$")
+    scope: ScopeRow | None = None
     name: str = ""
     path: Path = Field(default=Path(), exclude=True, repr=False)
 

@@ -10,9 +10,11 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.browser.conftest import NO_HUB, App
+from tests.browser.conftest import NO_HUB, ROOT, App
 from tests.browser.page_load import PageLoad, load, visible_words
 from tests.browser.test_pickers import choose
+
+KOALA = ROOT / "assets" / "examples" / "koala.jpg"
 
 
 @pytest.fixture(scope="module")
@@ -74,6 +76,20 @@ def test_the_solved_example_can_be_kept_and_asked_of_other_models(page: Page, of
     choose(page, "model", "method", "EViT-DeiT")
     expect(page.locator("#story")).not_to_contain_text("16 tokens")
     expect(page.get_by_role("list", name=re.compile("Predictions of EViT-DeiT"))).to_be_visible()
+
+
+def test_a_photograph_of_an_animal_is_not_called_a_garment(page: Page, offline: App) -> None:
+    page.goto(offline.url)
+    page.get_by_role("button", name="Remove image").click()
+    expect(page.locator("#picture")).to_contain_text("Drop a picture of one garment (t-shirt, trouser,")
+    page.set_input_files("#picture input[type=file]", KOALA)
+    refused = page.locator("#predictions .refused")
+    expect(refused).to_have_count(2)
+    expect(refused.first).to_contain_text("Not one of the ten kinds of garments that this model knows.")
+    guesses = refused.first.get_by_role("list")
+    expect(guesses).to_be_hidden()
+    refused.first.get_by_text("Its guesses all the same").click()
+    expect(guesses).to_be_visible()
 
 
 def test_on_a_phone_picture_answer_tokens_and_closed_models_come_in_this_order(browser: Browser, offline: App) -> None:

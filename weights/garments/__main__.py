@@ -58,6 +58,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     few = commands.add_parser("examples", parents=[common], help="write a few samples of the test split to hand on")
     few.add_argument("--licences", type=Path, required=True, help="JSON: licence, author, source by photograph")
     few.add_argument("--first-scene", type=whole, help="sample to begin the scenes with")
+    few.add_argument("--picture", type=whole, help="sample to show of its class, in place of the first")
     few.add_argument("--long-clip", type=whole, help="sample to begin the clips with, as a long one")
     return parser.parse_args(arguments)
 
@@ -111,7 +112,7 @@ def examples(options: argparse.Namespace) -> None:
     from .examples import read_licences, write_examples  # imports what video needs: seconds that the others save
 
     sources = Sources.load(options.backgrounds, "test", options.items)
-    photographs, chosen = read_licences(options.licences), (options.first_scene, options.long_clip)
+    photographs, chosen = read_licences(options.licences), (options.first_scene, options.long_clip, options.picture)
     write_examples(sources, photographs, options.out, options.seed, *chosen)
 
 

@@ -54,12 +54,14 @@ def write_examples(
     seed: int = 0,
     first_scene: int | None = None,
     long_clip: int | None = None,
+    picture: int | None = None,
 ) -> None:
     """Write a picture of every class, some scenes and clips, and ``licences.json`` with what each shows and is made of.
 
     Args:
         first_scene: sample to begin the scenes with.
         long_clip: sample to begin the clips with, of ``LONG_FRAMES`` frames.
+        picture: sample to show of its class, in place of the first.
 
     Raises:
         SourceError: too few photographs that may be handed on, or those of the chosen samples are none of them.
@@ -74,11 +76,16 @@ def write_examples(
         if chosen is not None:
             writer.take(dataset, chosen)
     of_classes = writer.pick(pictures, lambda index: CLASS_NAMES[pictures[index][1]], CLASS_NAMES)
+    if picture is not None:
+        label = pictures[picture][1]
+        if pictures.photograph(picture) != pictures.photograph(of_classes[label]):
+            writer.take(pictures, picture)
+        of_classes[label] = picture
     for number, index in enumerate(of_classes, start=1):
-        picture, label = pictures[index]
+        pixels, label = pictures[index]
         name = CLASS_NAMES[label]
         path = f"{name.replace(' ', '_')}.jpg"
-        writer.add(pictures, index, "classify", path, f"Garment {number}", [{"name": name}], picture)
+        writer.add(pictures, index, "classify", path, f"Garment {number}", [{"name": name}], pixels)
     counted = writer.pick(scenes, lambda index: len(scenes[index][1]["labels"]), GARMENTS_IN_SCENES)
     if first_scene is not None:
         counted.insert(0, first_scene)

@@ -27,6 +27,7 @@ from demo.registry import ModelSpec
 from demo.runtime import Runtime
 from demo.tabs.image_tab import RANDOM_WEIGHTS_NOTE, ImageHandlers
 from demo.tabs.parts import Fields, weights_notice
+from demo.tabs.pickers import drop_words
 from demo.views.token_view import cluster_payload
 from stvit.predict.media import read_image
 from stvit.predict.preprocess import InputGeometry
@@ -41,6 +42,12 @@ STILL_SHOWN = (
     "random weights."
 )
 EMPTY_PREDICTIONS = '<p class="placeholder">Choose a picture, and both models say what they see.</p>'
+
+
+def wanted(specs: Sequence[ModelSpec]) -> str:
+    """What to drop for two models: what both know, in words."""
+    classes = next((spec.classes for spec in specs if spec.bundled), None)
+    return f"a picture of one garment ({', '.join(classes)})" if classes else "a photo"
 
 
 @dataclass(frozen=True)
@@ -92,7 +99,11 @@ class ClassifyHandlers(ImageHandlers):
         """The cards of bundled models, and examples that fit the models."""
         specs = self.models(model, baseline)
         examples = self.gallery.shown(garments=any(spec.bundled for spec in specs))
-        return {"about": about(specs), "examples": examples}
+        return {
+            "about": about(specs),
+            "examples": examples,
+            "picture": gr.update(placeholder=drop_words(wanted(specs))),
+        }
 
     @told
     def break_down(self, model: str, baseline: str) -> Fields:

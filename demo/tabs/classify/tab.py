@@ -17,7 +17,7 @@ from demo.page.gradio_private import current_page
 from demo.page.links import LinkTarget
 from demo.registry import ModelSpec, Registry
 from demo.runtime import AT_ONCE, Runtime
-from demo.tabs.classify.handlers import ClassifyHandlers
+from demo.tabs.classify.handlers import ClassifyHandlers, wanted
 from demo.tabs.image_tab import ImageParts, connect_image_tab
 from demo.tabs.parts import (
     by_name,
@@ -66,7 +66,9 @@ def build(runtime: Runtime) -> LinkTarget:
     connect_download(parts.save_json, handlers.json_file, [parts.kept])
     connect_pair(runtime.registry, parts.model, parts.baseline)
     on_change(chosen, by_name(parts, handlers.break_down), chosen, [parts.breakdown, parts.story], **AT_ONCE)
-    on_change(chosen, by_name(parts, handlers.introduce), chosen, [parts.about, parts.examples], **AT_ONCE)
+    on_change(
+        chosen, by_name(parts, handlers.introduce), chosen, [parts.about, parts.examples, parts.picture], **AT_ONCE
+    )
     parts.benchmark_state.change(
         by_name(parts, handlers.tell), [parts.benchmark_state, *chosen], parts.story, **AT_ONCE
     )
@@ -91,7 +93,7 @@ def _lay_out(runtime: Runtime, first: tuple[ModelSpec, ModelSpec], handlers: Cla
     story = gr.HTML(stories.headline(*first), elem_id="story", apply_default_css=False)
     with gr.Row(elem_classes="workspace with-answers"):
         with gr.Column(elem_classes="inputs"):
-            picture = picture_input("picture", handlers.solved and str(handlers.solved.path))
+            picture = picture_input("picture", handlers.solved and str(handlers.solved.path), wanted(first))
             examples = handlers.gallery.component("examples", picture, garments=own)
             with models_panel():
                 model = model_picker(registry, "Model", first[0], "model")

@@ -36,6 +36,11 @@ OWN, OWN_BASELINE = "garments_stvit_r_swin", "garments_swin"
 GALLERY = Gallery.load("classify")
 
 
+def answer(entry: Prediction, in_scope: bool = True) -> SimpleNamespace:
+    """What the chart of predictions reads of a model's answer."""
+    return SimpleNamespace(predictions=(entry,), in_scope=in_scope)
+
+
 @pytest.fixture
 def handlers(predictors: Predictors, garments: Registry) -> ClassifyHandlers:
     return ClassifyHandlers(Runtime(predictors, garments), GALLERY)
@@ -210,10 +215,10 @@ def test_the_other_side_stays_where_both_know_garments_or_a_published_model_is_c
 
 
 def test_garment_models_come_with_words_and_examples_of_their_own(handlers: ClassifyHandlers) -> None:
-    words, examples = handlers.introduce(OWN, OWN_BASELINE).values()
+    words, examples, _ = handlers.introduce(OWN, OWN_BASELINE).values()
     assert words.count("<details") == 2 and "91.2 % top-1" in words and "measured here" in words
     assert "test split" in examples and "Garment 10" in examples
-    words, examples = handlers.introduce(MODEL, BASELINE).values()
+    words, examples, _ = handlers.introduce(MODEL, BASELINE).values()
     assert words == "" and "Photo 8" in examples
 
 
@@ -233,12 +238,29 @@ def test_the_costs_are_those_of_the_models_own_input(handlers: ClassifyHandlers)
 def test_an_answer_to_an_example_is_marked_right_or_wrong(garments: Registry) -> None:
     entry = Prediction(9, "ankle boot", 0.9)
     specs = [garments.find(OWN), garments.find(OWN_BASELINE)]
-    answers = [SimpleNamespace(predictions=(entry,)), SimpleNamespace(predictions=(replace(entry, label="bag"),))]
+    answers = [answer(entry), answer(replace(entry, label="bag"))]
     marked = charts.predictions(specs, answers, "bag")
     first, second = marked.split("</section>")[:2]
     assert "Wrong: this example shows “bag”" in first and "Right" in second
     for unknown in ("", "macaw"):  # no example, or of a class that these models do not have
         assert "Wrong" not in charts.predictions(specs, answers, unknown)
+
+
+def test_a_picture_of_nothing_that_a_model_knows_gets_no_answer_but_its_guesses_folded(garments: Registry) -> None:
+    entry = Prediction(5, "sandal", 0.655)
+    specs = [garments.find(OWN), garments.find(OWN_BASELINE)]
+    told = charts.predictions(specs, [answer(entry, in_scope=False), answer(entry)])
+    first, second = told.split("</section>")[:2]
+    words, folded = first.split("<details>")
+    assert "Not one of the ten kinds of garments that this model knows" in words and "sandal" not in words
+    assert "sandal" in folded and "sandal" in second and "<details>" not in second
+    assert "agreement" not in told and "agreement" in charts.predictions(specs, [answer(entry)] * 2)
+
+
+def test_the_empty_input_says_what_to_drop(handlers: ClassifyHandlers) -> None:
+    of_garments = handlers.introduce(OWN, OWN_BASELINE)["picture"]["placeholder"]
+    assert of_garments.startswith("Drop a picture of one garment (t-shirt, trouser,")
+    assert handlers.introduce(MODEL, BASELINE)["picture"]["placeholder"].startswith("Drop a photo here")
 
 
 def test_the_baseline_becomes_the_full_token_twin_of_a_model_of_another_method_or_size() -> None:

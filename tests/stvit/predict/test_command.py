@@ -158,6 +158,23 @@ def test_detectors_and_segmenters_answer_and_draw(
     assert (drawn != source).any(axis=2).mean() > 0.9  # token regions
 
 
+def test_a_picture_of_nothing_that_the_model_knows_is_told(
+    tmp_path: Path, photos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    card = bundled_stand_ins.write_stand_ins(tmp_path, "garments_deit") / "garments_deit.json"
+    rates = {"refused": 5.0, "known_samples": 10, "accepted": 9.0, "other_samples": 10, "measured_on": "nothing"}
+    for bias, known in ((-1.0, False), (1.0, True)):
+        row = {"weight": [0.0] * 48, "bias": bias, **rates}
+        card.write_text(json.dumps(json.loads(card.read_text()) | {"scope": row}))
+        picture = [str(photos / "0.png"), *by_card(tmp_path, "garments_deit")]
+        assert main([*picture, "--json"]) == 0
+        assert json.loads(capsys.readouterr().out)["in_scope"] is known
+        assert main(picture) == 0
+        _, *lines = capsys.readouterr().out.splitlines()
+        assert ("not one of the classes that this model knows" in lines[0]) is not known
+        assert len(lines) == (5 if known else 6)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -77,6 +77,7 @@ def test_models_are_listed_by_task(tmp_path: Path) -> None:
         ({"task": "video", "frames": 8}, "frames or stride of clips is missing"),
         ({"model": "nothing"}, "model is 'nothing': no such model is registered"),
         ({"options": {"checkpoint_path": "a.pth"}}, "options is .*: weights are not named here"),
+        ({"scope": {"weight": [], "bias": 0.0}}, r"scope\.weight is .*at least 1 item.*; scope\.refused is missing"),
         ({"crop_pct": 1.5}, "crop_pct is 1.5: it should be less than or equal to 1"),
         ({"recipe": None}, "recipe is missing"),
     ],

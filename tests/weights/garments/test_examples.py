@@ -98,8 +98,13 @@ def test_scenes_and_clips_begin_with_chosen_samples(folders, licences, tmp_path)
     first = next(index for index in range(LOOKED_AT) if scenes.photograph(index) in free)
     clips = GarmentClips(sources, SIDE, length=LOOKED_AT)
     long = next(i for i in range(LOOKED_AT) if clips.photograph(i) in {*free} - {scenes.photograph(first)})
-    write_examples(sources, free, tmp_path, first_scene=first, long_clip=long)
+    taken = {scenes.photograph(first), clips.photograph(long)}
+    pictures = GarmentClassification(sources, SIDE)
+    shown = max(index for index in range(len(pictures)) if pictures.photograph(index) in {*free} - taken)
+    write_examples(sources, free, tmp_path, first_scene=first, long_clip=long, picture=shown)
     entries = json.loads((tmp_path / "licences.json").read_text())
+    name = CLASS_NAMES[pictures[shown][1]].replace(" ", "_")
+    assert entries[f"{name}.jpg"]["sample"] == shown
     assert (entries["scene_1.jpg"]["sample"], entries["long.mp4"]["sample"]) == (first, long)
     boxes = [known["box"] for known in entries["scene_1.jpg"]["truth"]]
     assert boxes == scenes[first][1]["boxes"].tolist()
