@@ -181,11 +181,22 @@ def stacked_bar(label: str, parts_ms: Mapping[str, float], longest_ms: float) ->
 
 
 def steps_card(title: str, label: str, parts_ms: Mapping[str, float], note: str) -> str:
-    """Draw where the time of one request went, step by step (class name: milliseconds)."""
+    """Draw where the time of one request went, step by step (its name: milliseconds)."""
     return (
         f'<div class="card request"><h4>{escape(title)}</h4>'
-        f"{stacked_bar(label, parts_ms, sum(parts_ms.values()))}{legend(parts_ms)}"
+        f"<p>{escape(label)}: {milliseconds(sum(parts_ms.values()))}</p>{step_rows(parts_ms)}"
         f'<p class="fine">{escape(note)}</p></div>'
+    )
+
+
+def step_rows(parts_ms: Mapping[str, float]) -> str:
+    """Draw one row for each step (its name, whose first word is the class of its colour: milliseconds)."""
+    longest = max(parts_ms.values()) or 1.0
+    return "".join(
+        f'<div class="measure step"><span>{escape(step)}</span><div class="track">'
+        f'<i class="bar stage {step.split()[0]}" style="--part:{value / longest:.4f}"></i></div>'
+        f"<b>{milliseconds(value)}</b></div>"
+        for step, value in parts_ms.items()
     )
 
 
@@ -212,4 +223,6 @@ def percent(probability: float) -> str:
 
 def milliseconds(value: float) -> str:
     """Write a duration with a sensible number of digits."""
+    if value >= 10_000:
+        return f"{value / 1e3:.1f} s"
     return f"{value:.0f} ms" if value >= 100 else f"{value:.1f} ms"

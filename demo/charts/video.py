@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from base64 import b64encode
 from collections.abc import Mapping
+from contextlib import closing
 from html import escape
 from typing import Any
+from urllib.parse import quote
 
 import cv2
 import numpy as np
 
-from demo.charts.bars import legend, notice, percent, stacked_bar
+from demo.charts.bars import notice, percent, step_rows
+from demo.engine_names import ENGINE_LABELS
 from demo.export import jpeg_bytes
-from stvit.video.types import STAGES, ClipInfo, Progress
+from stvit.video.decode import ClipReader
+from stvit.video.probe import probe
+from stvit.video.types import STAGES, ClipInfo, Progress, VideoError
 
 PREVIEW_SIDE, RACE = 720, "race"
 
@@ -34,16 +39,28 @@ def live(progress: Progress, words: str) -> str:
     )
 
 
+def sent_clip(path: str) -> str:
+    """Show a clip as it was sent: it plays where the browser can, else its first frame stands; empty where it cannot
+    be read."""
+    try:
+        with closing(iter(ClipReader(probe(path), PREVIEW_SIDE))) as frames:
+            first = next(frames, None)
+    except VideoError:
+        return ""
+    poster = "" if first is None else b64encode(jpeg_bytes(first.picture.rgb())).decode("ascii")
+    return (
+        f'<video class="vv-sent" src="gradio_api/file={quote(path)}" poster="data:image/jpeg;base64,{poster}" '
+        'controls muted loop playsinline preload="metadata" aria-label="The clip as it was sent"></video>'
+    )
+
+
 def finished(progress: Progress) -> str:
     """Show what was made, and where the time went."""
     info, busy_ms = progress.info, {name: 1e3 * progress.busy_s.get(name, 0.0) for name in STAGES}
-    longest = max(busy_ms.values()) or 1.0
-    rows = "".join(stacked_bar(name, {name: value}, longest) for name, value in busy_ms.items())
     share = progress.frames_per_second / (progress.model_frames_per_second or 1.0)
     return (
-        f"{race_headline(progress)}"
         f'<div class="card request"><h4>{progress.frames} frames in {duration(progress.elapsed_s)}: '
-        f"{progress.frames_per_second:.1f} frames/s</h4>{rows}{legend(STAGES)}"
+        f"{progress.frames_per_second:.1f} frames/s</h4>{step_rows(busy_ms)}"
         f'<p class="fine">The stages work at the same time, so their times overlap. The stage “model” (side by side: '
         f"both models, and a few trial passes) would have reached {progress.model_frames_per_second:.1f} frames/s by "
         f"itself, with the others at work beside it: {share:.0%} of that came out at the end. "
@@ -52,11 +69,16 @@ def finished(progress: Progress) -> str:
     )
 
 
-def race_headline(progress: Progress) -> str:
-    """Say which of two models was faster; empty for one model alone."""
+def race_headline(progress: Progress, device: str) -> str:
+    """Say which of two models was faster, under which engines, and on what; empty for one model alone."""
     if RACE not in progress.conclusion:
         return ""
-    return f'<p role="status"><b>{escape(progress.conclusion[RACE]["headline"])}</b></p>'
+    race = progress.conclusion[RACE]
+    engines = " and ".join(ENGINE_LABELS[engine] for engine in race["engines"])
+    return (
+        f'<p class="vv-headline" role="status"><b>{escape(race["headline"])}</b>'
+        f"<span>Medians over {progress.frames} frames of this clip; {escape(engines)}, {escape(device)}</span></p>"
+    )
 
 
 def whole_clip(conclusion: Mapping[str, Any]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 from html import escape
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -17,6 +18,8 @@ from demo.registry import SIZE_NAMES, ModelSpec, Registry, Task, UnknownModel
 from demo.runtime import AT_ONCE
 from demo.tabs.parts import take_files
 from stvit.predict.detector import published_scale
+
+HERE = Path(__file__).resolve().parent
 
 Lists = tuple[gr.Dropdown, gr.Dropdown, gr.Dropdown]
 
@@ -98,10 +101,15 @@ class ModelPicker:
 
 
 def model_picker(registry: Registry, label: str, chosen: ModelSpec, elem_id: str) -> ModelPicker:
-    """Make three lists that lead to one classifier; the second and third follow from the ones before."""
+    """Make three lists that lead to one classifier, under a heading that is part of their accessible names; the second
+    and third follow from the ones before."""
     parts = ("method", "size", "setting")
     with gr.Group(elem_id=elem_id, elem_classes="picker"):
-        gr.HTML(f"<h3>{escape(label)}</h3>", apply_default_css=False)
+        gr.HTML(
+            f"<h3>{escape(label)}</h3>",
+            js_on_load=(HERE / "picker.js").read_text(encoding="utf-8"),
+            apply_default_css=False,
+        )
         lists = [
             ModelList(**values, elem_id=f"{elem_id}-{part}", filterable=False)
             for part, values in zip(parts, _list_values(registry, chosen), strict=True)

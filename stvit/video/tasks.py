@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from statistics import median
 from typing import Any
 
 import numpy as np
@@ -16,7 +15,10 @@ from .picture import Picture
 from .scoreboard import Scoreboard
 from .types import ClipInfo, Frame, FrameResult, Limits, Model
 
-TRIALS = 3
+CLEAR_LEAD, MOST_TRIALS = (
+    3,
+    15,
+)  # by how many trial passes the faster model leads, and after how many it may lead by less
 Pair = tuple[FrameResult, FrameResult]
 
 
@@ -96,6 +98,7 @@ class SideBySideTask:
         self._slow_panel: Picture | None = None
         self._slow_done = 0
         self._last: Frame | None = None
+        self._engines: dict[str, None] = {}  # that answered, in their order
         self._first_done_s: float | None = None  # of the new clip, when the faster model has finished
 
     def prepare(self, pixels: np.ndarray) -> tuple[Any, Any]:
@@ -105,16 +108,24 @@ class SideBySideTask:
 
     def infer(self, batch: list[tuple[Any, Any]]) -> list[Pair]:
         if self._fast < 0:
-            paces = [self._in_turns(batch) for _ in range(TRIALS)]
-            self._fast = int(
-                median(pair[1][0].pace_ms for pair in paces) < median(pair[0][0].pace_ms for pair in paces)
-            )
+            self._fast = self._find_faster(batch)
         return list(zip(*self._in_turns(batch), strict=True))
+
+    def _find_faster(self, batch: list[tuple[Any, Any]]) -> int:
+        """Return the side that wins more of a few trial passes: they go on until its lead is clear."""
+        lead = 0  # of the right side, in passes
+        for _ in range(MOST_TRIALS):
+            left, right = self._in_turns(batch)
+            lead += int(np.sign(left[0].pace_ms - right[0].pace_ms))
+            if abs(lead) == CLEAR_LEAD:
+                break
+        return int(lead > 0)
 
     def draw(self, frame: Frame, pair: Pair) -> tuple[Iterable[Frame], dict[str, Any]]:
         followed = [annotator.follow(result) for annotator, result in zip(self._annotators, pair, strict=True)]
         self._board.add(pair)
         for side, result in enumerate(pair):
+            self._engines[result.engine] = None
             self._finished_ms[side] += result.pace_ms
         fast, slow = self._fast, 1 - self._fast
         self._waiting.append((frame.index, self._finished_ms[slow], followed[slow].only_drawn()))
@@ -133,19 +144,20 @@ class SideBySideTask:
         if last is None:
             return
         scale = max(last.time_s, 1 / self._info.fps) / total_ms
+        self._first_done_s = last.time_s
         while self._waiting:
             finished_ms = self._waiting[0][1]
             self._advance()
             later_s = (finished_ms - total_ms) * scale
             later = replace(last, time_s=last.time_s + later_s, duration_s=max(last.duration_s - later_s, 0.0))
-            if self._first_done_s is None:
-                self._first_done_s = later.time_s
+            if self._first_done_s == last.time_s:
+                self._first_done_s = later.time_s  # of the first frame with a flag
             yield self._both(later, last.index + 1, ended=True)
 
     def conclude(self) -> dict[str, Any]:
         names = ("model", "baseline")
         known = {name: own.conclude() for name, own in zip(names, self._annotators, strict=True)}
-        race = {"headline": self._board.headline}
+        race: dict[str, Any] = {"headline": self._board.headline, "engines": list(self._engines)}
         if self._first_done_s is not None:
             race["first_done_s"] = round(self._first_done_s, 4)
         return {**{name: values for name, values in known.items() if values}, "race": race}

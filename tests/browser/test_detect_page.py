@@ -170,8 +170,8 @@ def test_semantic_tokens_are_drawn_and_named_over_the_whole_picture(shown: Page)
 
 def test_the_steps_of_the_detection_are_timed(shown: Page) -> None:
     row = shown.locator("#steps .measure")
-    for step in ("decode", "prepare", "backbone + FPN", "proposals", "heads", "masks", "drawing"):
-        expect(row).to_contain_text(re.compile(rf"{re.escape(step)} [\d.]+ ms"))
+    steps = ("decode", "prepare", "backbone + FPN", "proposals", "heads", "masks", "drawing")
+    expect(row).to_have_text([re.compile(rf"^\s*{re.escape(step)}\s*[\d.]+ m?s\s*$") for step in steps])
     expect(shown.locator("#steps")).to_contain_text("480 × 720, filled up to 480 × 736")
     assert min(bar["height"] for bar in map(Locator.bounding_box, row.locator(".stage").all())) >= 10
 
@@ -223,7 +223,7 @@ def test_without_weights_nothing_is_detected_and_everything_else_is_shown(
         expect(banner).to_contain_text("out of order")
         expect(page.locator("#detections .cv-note")).to_contain_text("Random weights")
         expect(page.get_by_role("radio", name="Semantic tokens")).to_be_checked()
-        expect(page.locator("#steps .measure")).to_contain_text("backbone + FPN")
+        expect(page.locator("#steps")).to_contain_text("backbone + FPN")
         expect(page.get_by_role("button", name="All objects (COCO JSON)")).to_be_disabled()
         page.get_by_role("radio", name="Objects").check(force=True)
         expect(readout(page)).to_contain_text("No weights, so nothing is detected")

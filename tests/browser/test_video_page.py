@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import re
+from base64 import b64encode
 from pathlib import Path
 
 import av
@@ -13,6 +14,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from tests.browser.conftest import App
 from tests.browser.test_detect_page import downloaded
+from tests.browser.test_segment_page import SEND
 from tests.stvit.video.clips import make_clip
 
 
@@ -30,8 +32,15 @@ def open_tab(page: Page, url: str, clip: Path | None = None) -> Page:
     return page
 
 
-def process(page: Page) -> None:
-    page.get_by_role("button", name="Process the clip").click()
+def chosen(page: Page, task: str, side_by_side: bool = False) -> None:
+    """Choose before a clip runs."""
+    page.get_by_label(task, exact=True).check()
+    (page.get_by_label("Side by side").check if side_by_side else page.get_by_label("Side by side").uncheck)()
+    expect(page.locator("#video-baseline-method")).to_be_visible(visible=side_by_side)
+
+
+def send(page: Page, clip: Path) -> None:
+    page.set_input_files("#clip input[type=file]", clip)
 
 
 def shown_video(page: Page) -> dict:
@@ -50,8 +59,10 @@ def shown_video(page: Page) -> dict:
 
 
 def test_a_rotated_clip_with_sound_goes_up_and_the_new_one_plays(page: Page, narrow_app: App, clip: Path) -> None:
-    open_tab(page, narrow_app.url, clip)
-    process(page)
+    open_tab(page, narrow_app.url)
+    chosen(page, "Token regions")
+    send(page, clip)  # which begins the run
+    expect(page.locator("#sent-clip video")).to_have_js_property("videoWidth", 96)
     played = shown_video(page)
     assert (played["width"], played["height"], played["error"]) == (96, 160, None)
     assert played["time"] > 0.3 and played["length"] == pytest.approx(2.0, abs=0.15)
@@ -71,7 +82,6 @@ def test_frames_are_seen_while_the_clip_is_made_and_cancel_stops_it(
 ) -> None:
     long = make_clip(tmp_path / "long.mp4", 1500, (240, 320), fps=30)
     open_tab(page, narrow_app.url, long)
-    process(page)
     expect(page.locator("#video-live img")).to_be_visible()
     expect(page.locator("#video-live")).to_contain_text(re.compile(r"frame \d+ of about 1500.*left"))
     before = narrow_app.files()
@@ -84,20 +94,26 @@ def test_frames_are_seen_while_the_clip_is_made_and_cancel_stops_it(
     ]
 
 
-def test_side_by_side_the_new_clip_is_twice_as_wide(page: Page, narrow_app: App, clip: Path) -> None:
-    open_tab(page, narrow_app.url, clip)
-    page.get_by_label("Side by side").check()
-    expect(page.locator("#video-baseline-method")).to_be_visible()
-    process(page)
+def test_classifiers_race_by_default_under_a_headline_and_another_clip_takes_the_place_of_the_first(
+    page: Page, narrow_app: App, clip: Path, tmp_path: Path
+) -> None:
+    long = make_clip(tmp_path / "long.mp4", 1500, (240, 320), fps=30)
+    open_tab(page, narrow_app.url, long)
+    expect(page.locator("#video-live img")).to_be_visible()
+    page.locator("#clip").evaluate(SEND, ["drop", b64encode(clip.read_bytes()).decode(), "second.mp4"])
+    expect(page.locator("#video-headline")).to_contain_text(re.compile(r"STViT-R-Swin-S \d+ frames/s, Swin-S \d+: "))
     assert shown_video(page)["width"] == 192
+    expect(page.locator("#video-stages")).to_contain_text("20 frames in")
+    expect(page.locator("#clip")).to_contain_text("second")
 
 
 def test_a_clip_goes_through_a_clip_model_and_the_page_says_why_nothing_is_predicted(
     page: Page, narrow_app: App, clip: Path
 ) -> None:
-    open_tab(page, narrow_app.url, clip)
+    open_tab(page, narrow_app.url)
     page.get_by_label("Clip action").check()
-    process(page)
+    expect(page.get_by_label("Side by side")).not_to_be_checked()
+    send(page, clip)
     assert shown_video(page)["width"] == 96
     expect(page.locator("#video-notice")).to_contain_text("No weights of STViT on Video Swin were ever published")
     lines = downloaded(page, "Every frame (JSON lines)").decode().splitlines()
@@ -124,8 +140,12 @@ def test_the_example_clip_is_one_click_away(page: Page, narrow_app: App) -> None
 def test_a_bad_file_gets_a_message(page: Page, narrow_app: App, tmp_path: Path) -> None:
     (tmp_path / "words.mp4").write_text("these are words")
     open_tab(page, narrow_app.url, tmp_path / "words.mp4")
-    process(page)
-    expect(page.locator("#video-notice").get_by_role("alert")).to_contain_text("holds text, not a clip")
+    told = page.locator("#video-notice").get_by_role("alert")
+    expect(told).to_contain_text("holds text, not a clip")
+    assert 0 < told.bounding_box()["y"] - page.locator("#process").bounding_box()["y"] < 120  # beneath the button
+    page.get_by_role("tab", name="Detect").click()
+    page.get_by_role("tab", name="Video").click()
+    expect(told).to_be_visible()
     expect(page.get_by_role("button", name="Process the clip")).to_be_enabled()
 
 
@@ -134,7 +154,6 @@ def test_the_tab_fits_its_window(browser: Browser, narrow_app: App, clip: Path, 
     page = browser.new_page(viewport={"width": width, "height": 844})
     page.set_default_timeout(60_000)
     open_tab(page, narrow_app.url, clip)
-    process(page)
     expect(page.locator("#new-clip video")).to_be_visible()
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     page.close()

@@ -6,13 +6,14 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
 from demo.charts.bars import notice
-from demo.charts.video import finished, live, stopped
+from demo.charts.video import finished, live, race_headline, sent_clip, stopped
 from demo.errors import told, user_errors
 from demo.model_cache import ModelCache
 from demo.page.about import about
@@ -20,12 +21,11 @@ from demo.page.examples import Gallery, garment_examples
 from demo.page.gradio_private import upload_folder
 from demo.runtime import Runtime
 from demo.tabs.parts import Fields, load_models, weights_notice
-from demo.video import ACTION, CLASSIFY, CLIP_NAME, DETECT, RECORDS_NAME, ClipJob, make_job
+from demo.video import ACTION, CLASSIFY, CLIP_NAME, CLUSTERS, DETECT, RECORDS_NAME, ClipJob, make_job
 from stvit.errors import UserError
 from stvit.video.types import Progress
 
 EXAMPLE_CLIP = Path(__file__).resolve().parents[3] / "assets" / "clips" / "castle.mp4"
-CHOOSE_FIRST = "Choose a clip first."
 EMPTY = '<p class="placeholder">The new clip appears here, frame by frame, while it is being made.</p>'
 
 
@@ -35,7 +35,8 @@ class VideoHandlers:
     def __init__(self, runtime: Runtime) -> None:
         self.runtime, self.registry, self.model_cache = runtime, runtime.registry, runtime.predictors.model_cache
         self.gallery = Gallery((), garment_examples("clip"))
-        self._cancelled: set[str | None] = set()  # sessions that want no more of their run
+        self._numbers = count()
+        self._wanted: dict[str | None, int] = {}  # number of the run that each session waits for
 
     @staticmethod
     def choose_example() -> str:
@@ -53,6 +54,11 @@ class VideoHandlers:
             "clip_model_column": gr.Column(visible=task == ACTION),
         }
 
+    @staticmethod
+    def suit(task: str) -> Fields:
+        """Put classifiers side by side, which take no long time, detectors and clip models alone."""
+        return {"side_by_side": gr.skip() if task == CLUSTERS else task == CLASSIFY}
+
     @told
     def introduce(
         self,
@@ -64,80 +70,86 @@ class VideoHandlers:
         side_by_side: bool,
         clip_model: str,
     ) -> Fields:
-        """The cards of bundled models, clips that they know, and the list of sizes where they are a choice."""
+        """The cards of bundled models, clips that they know or else the example clip, and the list of sizes where they
+        are a choice."""
         two = side_by_side and model != baseline
         job = make_job(self.registry, task, model, baseline, detector, short_side, two, clip_model)
         bundled = any(spec.bundled for spec in job.models)
         return {
             "about": about(job.models),
             "garments": self.gallery.shown(garments=bundled),
+            "example": gr.Button(visible=not bundled),
             "short_side": gr.Dropdown(visible=not bundled),
         }
 
-    def start(self, request: gr.Request) -> Fields:
-        """Forget a former cancel, and let this run be cancelled."""
-        self._cancelled.discard(request.session_hash)
-        return {"run": gr.Button(interactive=False), "cancel": gr.Button(interactive=True)}
+    def start(self, request: gr.Request, path: str | None) -> Fields:
+        """Show the clip as it was sent; a run of the visitor that is under way gives way to this one."""
+        self._wanted.pop(request.session_hash, None)
+        if path is None:
+            return {"run": gr.Button(interactive=False), "cancel": gr.Button(interactive=False), "preview": ""}
+        self._wanted[request.session_hash] = next(self._numbers)
+        buttons = {"run": gr.Button(interactive=False), "cancel": gr.Button(interactive=True)}
+        return {**buttons, "preview": sent_clip(path)}
 
-    @told
     def load(self, request: gr.Request, path: str | None, *chosen: Any) -> Iterator[Fields]:
         """Bring the models into memory, with notices on the progress; at the end, say why some predict nothing."""
-        job = make_job(self.registry, *chosen)
-        if path is None:
-            yield {"notice": notice(CHOOSE_FIRST, "warning")}
-            return
-        if request.session_hash in self._cancelled:
-            yield {"notice": stopped()}
-            return
-        for words in load_models(self.model_cache, job.models, retry=True):
-            yield {"notice": words}
-        yield {"notice": job_notice(self.model_cache, job)}
-
-    @told
-    def process(self, request: gr.Request, path: str | None, *chosen: Any) -> Iterator[Fields]:
-        """Make the new clip, drawn several times a second meanwhile."""
-        job = make_job(self.registry, *chosen)
-        if path is None:
-            yield {"notice": gr.skip()}
-            return
         try:
             with user_errors():
-                yield from self._run(path, job, request.session_hash)
+                job = make_job(self.registry, *chosen)
+                if path is not None and request.session_hash in self._wanted:
+                    for words in load_models(self.model_cache, job.models, retry=True):
+                        yield {"notice": words}
+                    yield {"notice": job_notice(self.model_cache, job)}
+        except UserError as error:
+            self._wanted.pop(request.session_hash, None)
+            yield {"notice": notice(str(error), "error")}
+            raise gr.Error(str(error), visible=False, print_exception=False) from error
+
+    def process(self, request: gr.Request, path: str | None, *chosen: Any) -> Iterator[Fields]:
+        """Make the new clip, drawn several times a second meanwhile; what goes wrong is said in the tab."""
+        if path is None:
+            yield _nothing("")
+            return
+        number = self._wanted.get(request.session_hash)
+        try:
+            with user_errors():
+                yield from self._run(path, make_job(self.registry, *chosen), request.session_hash, number)
         except UserError as error:
             yield _nothing(notice(str(error), "error"))
         finally:
-            self._cancelled.discard(request.session_hash)
+            if self._wanted.get(request.session_hash) == number:
+                self._wanted.pop(request.session_hash, None)
 
-    def _run(self, path: str, job: ClipJob, session: str | None) -> Iterator[Fields]:
-        if session in self._cancelled:  # while it waited for its turn
+    def _run(self, path: str, job: ClipJob, session: str | None, number: int | None) -> Iterator[Fields]:
+        if number is None:  # cancelled while it waited for its turn
             yield _nothing(stopped())
             return
         before = job_notice(self.model_cache, job)
         yield _nothing(before)
         with new_folder() as folder, closing(self.runtime.process_clip(path, folder, job)) as states:
             for progress in states:
-                if session in self._cancelled:
+                if self._wanted.get(session) != number:
                     (folder / CLIP_NAME).unlink(missing_ok=True)  # it may just have become whole
                     break
                 if progress.done:
-                    yield _finished(progress, folder, before)
+                    yield {
+                        **_finished(progress, folder, before),
+                        "headline": race_headline(progress, self.runtime.device_words),
+                    }
                     return
                 if progress.preview is not None:
                     yield {"live": live(progress, job.task)}
         yield _nothing(before + stopped())
 
     def cancel(self, request: gr.Request) -> None:
-        """Stop the visitor's run; it ends within one batch."""
-        self._cancelled.add(request.session_hash)
+        """Stop the visitor's run, or forget it where the visitor left; it ends within one batch."""
+        self._wanted.pop(request.session_hash, None)
 
-    def forget(self, request: gr.Request) -> None:
-        """The visitor left."""
-        self._cancelled.discard(request.session_hash)
-
-
-def ended() -> Fields:
-    """Buttons after a run."""
-    return {"run": gr.Button(interactive=True), "cancel": gr.Button(interactive=False)}
+    def ended(self, request: gr.Request, path: str | None) -> Fields:
+        """Buttons after a run, unless another one has begun."""
+        if request.session_hash in self._wanted:
+            return {"run": gr.skip(), "cancel": gr.skip()}
+        return {"run": gr.Button(interactive=path is not None), "cancel": gr.Button(interactive=False)}
 
 
 def job_notice(cache: ModelCache, job: ClipJob) -> str:
@@ -149,10 +161,11 @@ def job_notice(cache: ModelCache, job: ClipJob) -> str:
 
 def _finished(progress: Progress, folder: Path, before: str) -> Fields:
     clip, records = str(folder / CLIP_NAME), str(folder / RECORDS_NAME)
+    first_done_s = progress.conclusion.get("race", {}).get("first_done_s", 0.0)
     return {
         "notice": before + notice(progress.note, "warning"),
         "live": "",
-        "video": clip,
+        "video": gr.Video(value=clip, visible=True, playback_position=first_done_s),
         "stages": finished(progress),
         "download_clip": gr.DownloadButton(value=clip, interactive=True),
         "download_records": gr.DownloadButton(value=records, interactive=True),
@@ -164,7 +177,8 @@ def _nothing(message: str) -> Fields:
     return {
         "notice": message,
         "live": EMPTY,
-        "video": None,
+        "headline": "",
+        "video": gr.Video(value=None, visible=False),
         "stages": "",
         "download_clip": gr.DownloadButton(value=None, interactive=False),
         "download_records": gr.DownloadButton(value=None, interactive=False),

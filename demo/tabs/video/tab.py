@@ -11,10 +11,10 @@ from demo.page.gradio_private import FileUpload, ModelList, current_page
 from demo.predictors import SHORT_SIDES
 from demo.registry import ModelSpec
 from demo.runtime import AT_ONCE, LOADING_QUEUE, VIDEO_QUEUE, Runtime
-from demo.tabs.parts import by_name, notices, on_change
+from demo.tabs.parts import by_name, models_panel, notices, on_change, scroll_to_results, take_files
 from demo.tabs.pickers import ModelPicker, connect_pair, detector_pickers, model_list, model_picker
-from demo.tabs.video.handlers import EMPTY, VideoHandlers, ended
-from demo.video import CLUSTERS, TASKS
+from demo.tabs.video.handlers import EMPTY, VideoHandlers
+from demo.video import CLASSIFY, TASKS
 
 SIZE_ON_CPU = 320
 FILE_TYPES = ["video", ".gif", ".mkv", ".mov", ".webm", ".avi", ".ts", ".m4v"]
@@ -29,6 +29,7 @@ class Parts:
     """The components that events connect."""
 
     clip: gr.File
+    preview: gr.HTML
     example: gr.Button
     garments: gr.HTML
     task: gr.Radio
@@ -46,6 +47,7 @@ class Parts:
     run: gr.Button
     cancel: gr.Button
     notice: gr.HTML
+    headline: gr.HTML
     live: gr.HTML
     video: gr.Video
     stages: gr.HTML
@@ -65,7 +67,8 @@ def build(runtime: Runtime) -> None:
     arranging = [parts.task, parts.side_by_side]
     columns = [parts.model_column, parts.baseline_column, parts.detector_column, parts.clip_model_column]
     on_change(arranging, by_name(parts, handlers.arrange), arranging, columns, **AT_ONCE)
-    introduced = [parts.about, parts.garments, parts.short_side]
+    parts.task.change(by_name(parts, handlers.suit), parts.task, parts.side_by_side, **AT_ONCE)
+    introduced = [parts.about, parts.garments, parts.example, parts.short_side]
     causes = [part for part in chosen if part is not parts.short_side]
     on_change(causes, by_name(parts, handlers.introduce), chosen, introduced, **AT_ONCE)
     parts.example.click(handlers.choose_example, None, parts.clip, **AT_ONCE)
@@ -77,38 +80,46 @@ def _lay_out(runtime: Runtime, first: tuple[ModelSpec, ModelSpec], handlers: Vid
     with gr.Row(elem_classes="workspace"):
         with gr.Column(elem_classes="inputs"):
             clip = FileUpload(label="Clip", file_types=FILE_TYPES, height=130, elem_id="clip")
-            gr.HTML(LIMITS, apply_default_css=False)
-            example = gr.Button("Take the example clip", size="sm", elem_id="example-clip")
-            garments = handlers.gallery.component("garment-clips", clip, garments=first[0].bundled is not None)
-            task = gr.Radio(list(TASKS), value=CLUSTERS, label="Task", elem_id="video-task")
-            side_by_side = gr.Checkbox(
-                False,
-                label="Side by side with a baseline, each at its real pace",
-                info="The pace of a detector is its backbone's: all that comes after is the same on both sides.",
-            )
-            with gr.Column() as model_column:
-                model = model_picker(registry, "Model", first[0], "video-model")
-            with gr.Column(visible=False) as baseline_column:
-                baseline = model_picker(registry, "On the right", first[1], "video-baseline")
-            with gr.Column(visible=False) as detector_column:
-                detector, short_side = detector_pickers(registry, size, "video-")
-            with gr.Column(visible=False) as clip_model_column:
-                words = "Clip model, on a sliding window of frames"
-                clip_model = model_list(registry, "video", words, "video-clip-model")
-            about = notices("video-about", about_models(first[:1]))
-            with gr.Row():
-                run = gr.Button("Process the clip", variant="primary", elem_id="process")
+            take_files(clip, ",".join(("video/*", *FILE_TYPES[1:])))
+            preview = gr.HTML("", elem_id="sent-clip", elem_classes="vv-preview", apply_default_css=False)
+            with gr.Row(elem_classes="vv-actions"):
+                run = gr.Button("Process the clip", variant="primary", interactive=False, elem_id="process")
                 cancel = gr.Button("Cancel", interactive=False, elem_id="cancel-clip", min_width=90)
-        with gr.Column(elem_classes="results"):
             notice = notices("video-notice")
+            bundled = first[0].bundled is not None
+            garments = handlers.gallery.component("garment-clips", clip, garments=bundled)
+            example = gr.Button("Take the example clip", size="sm", elem_id="example-clip", visible=not bundled)
+            gr.HTML(LIMITS, apply_default_css=False)
+            with models_panel():
+                task = gr.Radio(list(TASKS), value=CLASSIFY, label="Task", elem_id="video-task")
+                side_by_side = gr.Checkbox(
+                    True,
+                    label="Side by side with a baseline, each at its real pace",
+                    info="The pace of a detector is its backbone's: all that comes after is the same on both sides.",
+                )
+                with gr.Column() as model_column:
+                    model = model_picker(registry, "Model", first[0], "video-model")
+                with gr.Column() as baseline_column:
+                    baseline = model_picker(registry, "Raced against", first[1], "video-baseline")
+                with gr.Column(visible=False) as detector_column:
+                    detector, short_side = detector_pickers(registry, size, "video-")
+                with gr.Column(visible=False) as clip_model_column:
+                    words = "Clip model, on a sliding window of frames"
+                    clip_model = model_list(registry, "video", words, "video-clip-model")
+                about = notices("video-about", about_models(first))
+        with gr.Column(elem_classes="results"):
+            headline = gr.HTML("", elem_id="video-headline", elem_classes="vv-preview", apply_default_css=False)
             live = gr.HTML(EMPTY, elem_id="video-live", apply_default_css=False)
-            video = gr.Video(label="New clip", interactive=False, elem_id="new-clip", height=480, buttons=[])
+            video = gr.Video(
+                label="New clip", interactive=False, visible=False, elem_id="new-clip", height=480, buttons=[]
+            )
             with gr.Row(elem_classes="downloads"):
                 download_clip = gr.DownloadButton("New clip (MP4)", size="sm", interactive=False)
                 download_records = gr.DownloadButton("Every frame (JSON lines)", size="sm", interactive=False)
             stages = notices("video-stages")
     return Parts(
         clip=clip,
+        preview=preview,
         example=example,
         garments=garments,
         task=task,
@@ -126,6 +137,7 @@ def _lay_out(runtime: Runtime, first: tuple[ModelSpec, ModelSpec], handlers: Vid
         run=run,
         cancel=cancel,
         notice=notice,
+        headline=headline,
         live=live,
         video=video,
         stages=stages,
@@ -137,12 +149,16 @@ def _lay_out(runtime: Runtime, first: tuple[ModelSpec, ModelSpec], handlers: Vid
 def _connect_run(parts: Parts, handlers: VideoHandlers, inputs: list[gr.components.Component]) -> None:
     quiet = {"api_visibility": "private", "show_progress": "hidden"}
     files = [parts.download_clip, parts.download_records]
-    outputs = [parts.notice, parts.live, parts.video, parts.stages, *files]
+    outputs = [parts.notice, parts.headline, parts.live, parts.video, parts.stages, *files]
     buttons = [parts.run, parts.cancel]
-    started = parts.run.click(by_name(parts, handlers.start), None, buttons, **AT_ONCE)
-    loaded = started.then(by_name(parts, handlers.load), inputs, parts.notice, **quiet, **LOADING_QUEUE)
-    running = loaded.success(by_name(parts, handlers.process), inputs, outputs, **quiet, **VIDEO_QUEUE)
+    dropped_or_pressed = [parts.clip.change, parts.run.click]
+    start, latest = by_name(parts, handlers.start), {"trigger_mode": "always_last"}  # a newer run ends the one before
+    started = gr.on(dropped_or_pressed, start, parts.clip, [*buttons, parts.preview], **latest, **AT_ONCE)
+    started.then(None, parts.clip, None, js=scroll_to_results(parts.live), api_visibility="private")
+    load, process, ended = (by_name(parts, step) for step in (handlers.load, handlers.process, handlers.ended))
+    loaded = started.then(load, inputs, parts.notice, **quiet, **latest, **LOADING_QUEUE)
+    running = loaded.success(process, inputs, outputs, **quiet, **latest, **VIDEO_QUEUE)
     parts.cancel.click(handlers.cancel, None, None, **AT_ONCE)
     for over in (running.then, running.failure, loaded.failure):
-        over(by_name(parts, ended), None, buttons, **AT_ONCE)
-    current_page().unload(handlers.forget)
+        over(ended, parts.clip, buttons, **AT_ONCE)
+    current_page().unload(handlers.cancel)

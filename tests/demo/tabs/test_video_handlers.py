@@ -52,16 +52,20 @@ def chosen(task: str = CLUSTERS, model: str = MODEL, side_by_side: bool = False)
 
 
 def run(handlers: VideoHandlers, path: str | None, *choice: Any) -> list[dict[str, Any]]:
-    handlers.start(REQUEST)
+    handlers.start(REQUEST, path)
     list(handlers.load(REQUEST, path, *choice))
     return list(handlers.process(REQUEST, path, *choice))
 
 
+def path_of(shown: Any) -> str:
+    value = shown.value
+    while isinstance(value, dict):
+        value = value.get("path") or value["video"]
+    return value
+
+
 def records_of(shown: dict[str, Any]) -> list[dict[str, Any]]:
-    value = shown["download_records"].value
-    return [
-        json.loads(line) for line in Path(value["path"] if isinstance(value, dict) else value).read_text().splitlines()
-    ]
+    return [json.loads(line) for line in Path(path_of(shown["download_records"])).read_text().splitlines()]
 
 
 @pytest.mark.parametrize("task", [CLASSIFY, CLUSTERS, DETECT])
@@ -69,7 +73,7 @@ def test_a_clip_becomes_a_clip_and_records_and_nothing_is_predicted_without_weig
     handlers: VideoHandlers, clip: str, task: str
 ) -> None:
     *_, last = run(handlers, clip, *chosen(task))
-    with av.open(last["video"]) as container:
+    with av.open(path_of(last["video"])) as container:
         assert container.streams.video[0].frames == 12 and container.streams.audio
     lines = records_of(last)
     assert len(lines) == 12 and not any("top1" in line or "objects" in line for line in lines)
@@ -80,7 +84,7 @@ def test_a_clip_becomes_a_clip_and_records_and_nothing_is_predicted_without_weig
 
 def test_side_by_side_both_models_are_recorded(handlers: VideoHandlers, clip: str) -> None:
     *_, last = run(handlers, clip, *chosen(side_by_side=True))
-    with av.open(last["video"]) as container:
+    with av.open(path_of(last["video"])) as container:
         assert container.streams.video[0].width == 256
     *frames, conclusion = records_of(last)
     assert len(frames) == 12 and all({"model", "baseline"} <= line.keys() for line in frames)
@@ -107,31 +111,42 @@ def test_the_answer_for_the_whole_clip_is_shown() -> None:
 
 
 def test_cancel_leaves_no_file_and_says_so(handlers: VideoHandlers, clip: str, uploads: Path) -> None:
+    handlers.start(REQUEST, clip)
     list(handlers.load(REQUEST, clip, *chosen()))
     shown = handlers.process(REQUEST, clip, *chosen())
     next(shown)
     handlers.cancel(REQUEST)
     *_, last = shown
-    assert "Stopped" in last["notice"] and last["video"] is None and not last["download_clip"].interactive
+    assert "Stopped" in last["notice"] and not last["video"].visible and not last["download_clip"].interactive
     assert not [path for path in uploads.rglob("*") if path.is_file()]
 
 
 def test_a_cancel_ends_with_its_run(handlers: VideoHandlers, clip: str) -> None:
     handlers.cancel(REQUEST)
-    assert run(handlers, clip, *chosen())[-1]["video"]
+    assert run(handlers, clip, *chosen())[-1]["video"].visible
+
+
+def test_another_clip_ends_the_run_of_the_one_before(handlers: VideoHandlers, clip: str) -> None:
+    handlers.start(REQUEST, clip)
+    shown = handlers.process(REQUEST, clip, *chosen())
+    next(shown)
+    sent = handlers.start(REQUEST, clip)
+    assert "data:image/jpeg;base64," in sent["preview"] and clip in sent["preview"]
+    *_, last = shown
+    assert not last["video"].visible
+    assert "interactive" not in str(handlers.ended(REQUEST, clip)["run"])  # the buttons are the new run's
+    assert list(handlers.process(REQUEST, clip, *chosen()))[-1]["video"].visible
+    assert handlers.ended(REQUEST, clip)["run"].interactive
+    assert not handlers.start(REQUEST, None)["run"].interactive and handlers._wanted == {}
 
 
 def test_a_cancel_is_heard_before_the_models_are_loaded_and_no_folder_is_made(
     handlers: VideoHandlers, clip: str, uploads: Path
 ) -> None:
-    handlers.start(REQUEST)
+    handlers.start(REQUEST, clip)
     handlers.cancel(REQUEST)
-    told = list(handlers.load(REQUEST, clip, *chosen()))
-    assert (
-        len(told) == 1
-        and "Stopped" in told[0]["notice"]
-        and not handlers.model_cache.is_ready(handlers.registry.find(MODEL))
-    )
+    assert list(handlers.load(REQUEST, clip, *chosen())) == []
+    assert not handlers.model_cache.is_ready(handlers.registry.find(MODEL))
     handlers.runtime.process_clip = Mock()
     (shown,) = handlers.process(REQUEST, clip, *chosen())
     assert "Stopped" in shown["notice"] and not uploads.exists()
@@ -139,17 +154,17 @@ def test_a_cancel_is_heard_before_the_models_are_loaded_and_no_folder_is_made(
 
 
 def test_nothing_is_kept_of_visitors_who_cancelled_and_left(handlers: VideoHandlers, clip: str) -> None:
+    handlers.start(REQUEST, clip)
     handlers.cancel(REQUEST)
-    handlers.forget(REQUEST)
     handlers.cancel(REQUEST)
     list(handlers.process(REQUEST, clip, *chosen()))
-    assert handlers._cancelled == set()
+    assert handlers._wanted == {}
 
 
 def test_a_bad_file_gets_its_message_and_leaves_nothing(handlers: VideoHandlers, tmp_path: Path, uploads: Path) -> None:
     (tmp_path / "words.mp4").write_text("these are words")
     *_, last = run(handlers, str(tmp_path / "words.mp4"), *chosen())
-    assert "holds text, not a clip" in last["notice"] and last["video"] is None
+    assert "holds text, not a clip" in last["notice"] and not last["video"].visible
     assert not list(uploads.glob("clip-*"))
 
 
@@ -170,9 +185,9 @@ def test_what_goes_wrong_under_way_is_told(handlers: VideoHandlers, clip: str, e
     assert message in run(handlers, clip, *chosen())[-1]["notice"]
 
 
-def test_without_a_clip_nothing_runs(handlers: VideoHandlers) -> None:
-    assert "Choose a clip first" in list(handlers.load(REQUEST, None, *chosen()))[-1]["notice"]
-    assert len(list(handlers.process(REQUEST, None, *chosen()))) == 1
+def test_without_a_clip_nothing_runs_and_nothing_is_shown(handlers: VideoHandlers) -> None:
+    (shown,) = run(handlers, None, *chosen())
+    assert shown["notice"] == "" and not shown["video"].visible
 
 
 @pytest.mark.parametrize(
@@ -187,8 +202,21 @@ def test_without_a_clip_nothing_runs(handlers: VideoHandlers) -> None:
     ],
 )
 def test_what_is_not_on_offer_is_refused(handlers: VideoHandlers, clip: str, choice: tuple[Any, ...]) -> None:
+    handlers.start(REQUEST, clip)
+    told = []
     with pytest.raises(gr.Error):
-        list(handlers.process(REQUEST, clip, *choice))
+        for fields in handlers.load(REQUEST, clip, *choice):
+            told.append(fields)
+    assert 'class="notice error"' in told[-1]["notice"] and handlers._wanted == {}
+    assert 'class="notice error"' in list(handlers.process(REQUEST, clip, *choice))[-1]["notice"]
+
+
+def test_classifiers_stand_side_by_side_by_default(handlers: VideoHandlers, clip: str) -> None:
+    assert [handlers.suit(task)["side_by_side"] for task in (CLASSIFY, DETECT, ACTION)] == [True, False, False]
+    assert handlers.suit(CLUSTERS)["side_by_side"] == gr.skip()
+    *_, last = run(handlers, clip, *chosen(CLASSIFY, side_by_side=True))
+    assert "frames/s" in last["headline"] and 'role="status"' in last["headline"]
+    assert "12 frames of this clip; eager PyTorch, " in last["headline"]
 
 
 def test_a_detector_is_compared_with_the_full_token_one_of_its_size() -> None:
@@ -212,12 +240,13 @@ def test_models_of_this_project_introduce_themselves_with_clips_that_they_know(
 ) -> None:
     clips, full = "garments_clips_stvit_swin", "garments_clips_swin"
     choice = (ACTION, MODEL, BASELINE, DETECTOR, 320, True, clips)
-    words, examples, size = handlers.introduce(*choice).values()
+    words, examples, castle, size = handlers.introduce(*choice).values()
+    assert not castle.visible
     assert words.count("<details") == 2 and "88.2 % top-1" in words and "cannot be compared" not in words
-    assert "Short clip 2" in examples and "clockwise.jpg" in examples and not size.visible
+    assert "Moving garment" in examples and "Short clip 2" in examples and not size.visible
     assert handlers.gallery.chosen(SimpleNamespace(_data={"index": 0})).endswith("long.mp4")
-    words, examples, size = handlers.introduce(DETECT, *choice[1:-1], CLIP_MODEL).values()
-    assert words == examples == "" and size.visible
+    words, examples, castle, size = handlers.introduce(DETECT, *choice[1:-1], CLIP_MODEL).values()
+    assert words == examples == "" and size.visible and castle.visible
     assert handlers.introduce(CLASSIFY, MODEL, MODEL, *choice[3:])["about"] == ""  # a list that has not followed yet
     assert [spec.name for spec in handlers.registry.pair(handlers.registry.first("video"))] == [clips, full]
 
