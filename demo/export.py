@@ -65,7 +65,8 @@ def annotated_picture(
     canvas = rgb_canvas(pixels.copy())
     box_xyxy = grid_box(canvas, geometry)
     if token is None:
-        draw_regions(canvas, regions.grouped(), region_colours(regions), box_xyxy)
+        fates = {"fate": regions.fate, "fused": regions.kind == "fused"}
+        draw_regions(canvas, regions.grouped(), region_colours(regions), box_xyxy, **fates)
     else:
         draw_attention(canvas, regions, token, box_xyxy)
     return jpeg_bytes(canvas[0].values)

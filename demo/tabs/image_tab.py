@@ -110,6 +110,11 @@ class ImageHandlers(ABC):
 
     # What is the same in all
 
+    def with_twin(self, spec: ModelSpec) -> tuple[ModelSpec, ...]:
+        """Add the full-token network that a model is made from, where it has weights to answer with."""
+        twin = None if spec.method.full_tokens else self.registry.counterpart(spec)
+        return (spec,) if twin is None or not twin.has_weights else (spec, twin)
+
     @told
     def load(self, path: str | None, *chosen: Any) -> Iterator[Fields]:
         """Bring the models of a run into memory, with notices on the progress."""

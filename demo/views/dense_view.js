@@ -25,9 +25,13 @@ function activeToken() {
   return view.mode === TOKENS && active() !== null && active() < currentLayer().counts.length ? active() : null;
 }
 
+function describe(words) { // the picture, to who hears it
+  canvas.setAttribute("aria-label", (view.data.title ? view.data.title + ": " : "") + words);
+}
+
 function refreshTokenWords() {
   const layer = currentLayer(), token = activeToken(), used = layer.counts.filter((count) => count > 0).length;
-  canvas.setAttribute("aria-label", "Regions of " + layer.counts.length + " semantic tokens" + (view.unit ? ", block " + view.unit : "") + ", " +
+  describe("Regions of " + layer.counts.length + " semantic tokens" + (view.unit ? ", block " + view.unit : "") + ", " +
     layer.stage + ". Arrow keys choose a token, Escape lets it go.");
   if (token === null) {
     find(".cv-readout").replaceChildren(

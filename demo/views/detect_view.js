@@ -167,13 +167,13 @@ function refreshList() {
 
 function refreshObjectWords() {
   const visible = shown(), chosen = activeObject(), readout = find(".cv-readout");
-  canvas.setAttribute("aria-label", "Picture with " + visible.length + " detected objects. Arrow keys go from one to the next, Escape lets it go.");
+  describe("Picture with " + visible.length + " detected objects. Arrow keys go from one to the next, Escape lets it go.");
   if (view.data.reason) {
     readout.replaceChildren(line("cv-name", "", "No objects are shown."), line("cv-hint", view.data.reason));
   } else if (chosen === null) {
     const least = Math.round(100 * view.minimum) + " %";
     readout.replaceChildren(
-      line("cv-name", "", visible.length + (visible.length === 1 ? " object" : " objects"), " of at least " + least + ", out of " + view.data.objects.length + " found"),
+      line("cv-name", "", visible.length ? visible.length + (visible.length === 1 ? " object" : " objects") : "No object found", " of at least " + least + ", out of " + view.data.objects.length + " found"),
       line("cv-hint", visible.length ? "Point at an object, or focus the picture and use the arrow keys, to single it out."
         : view.data.objects.length ? "Lower the confidence, or switch classes on, to see more." : "The detector is sure of nothing in this picture."));
   } else {

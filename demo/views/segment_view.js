@@ -5,7 +5,7 @@ const CLASSES = "Classes", BACKGROUND = 0;
 const view = { ...START, mode: CLASSES, lines: true, names: true };
 const own = {
   mode: CLASSES, file: "classes.png", unpack: unpackClasses, list: markClasses, words: refreshClassWords, draw: drawClasses,
-  under: classUnder, next: (event) => nextOf(event, view.data.classes.map(({ label }) => label), activeClass()),
+  under: classUnder, next: (event) => nextOf(event, listed(view.data).map(({ label }) => label), activeClass()),
 };
 const painted = new Map(); // "fill", "edge" or a class: canvases of the map's size, made when they are first drawn
 
@@ -16,8 +16,17 @@ function unpackClasses(data) {
   data.map = new Uint8Array(height * width);
   starts.forEach((start, run) => data.map.fill(labels[run], start, starts[run + 1] ?? data.map.length));
   painted.clear();
-  fillList(find(".dv-list"), data.classes.map(({ label, colour, name, share }) => [label, label && colour, name, part(share)]));
+  fillList(find(".dv-list"), listed(data).map(({ label, colour, name, share }) => [label, label && colour, name, part(share)]));
+  const rest = data.classes.filter((entry) => !listed(data).includes(entry)), item = document.createElement("li");
+  if (!rest.length) return;
+  item.className = "dv-rest";
+  item.append(textIn("span", rest.length + (rest.length === 1 ? " class under 1 %" : " classes under 1 % each")),
+    textIn("b", part(rest.reduce((sum, { share }) => sum + share, 0))));
+  find(".dv-list").append(item);
 }
+
+const LEAST_SHARE = 0.01; // of the picture: classes that cover less share one row
+const listed = (data) => data.classes.filter(({ share }) => share >= LEAST_SHARE);
 
 const part = (share) => (share < 0.0005 ? "< 0.1" : (100 * share).toFixed(1)) + " %";
 const ofLabel = (label) => view.data.classes.find((entry) => entry.label === label);
@@ -38,16 +47,17 @@ function classUnder(u, v) {
 // ---- words ------------------------------------------------------------------------------------------------------
 
 function refreshClassWords() {
-  const garments = view.data.classes.filter(({ label }) => label !== BACKGROUND), chosen = ofLabel(activeClass()), readout = find(".cv-readout");
-  canvas.setAttribute("aria-label", "Picture with the pixels of " + garments.length + " classes beside background. Arrow keys go from one class to the next, Escape lets it go.");
+  const garments = listed(view.data).filter(({ label }) => label !== BACKGROUND), chosen = ofLabel(activeClass()), readout = find(".cv-readout");
+  describe("Picture with the pixels of " + garments.length + " classes beside background. Arrow keys go from one class to the next, Escape lets it go.");
   if (view.data.reason) {
     readout.replaceChildren(line("cv-name", "", "No classes are shown."), line("cv-hint", view.data.reason));
   } else if (!chosen) {
     const covered = garments.reduce((sum, { share }) => sum + share, 0);
     readout.replaceChildren(
-      line("cv-name", "", garments.length + (garments.length === 1 ? " class" : " classes"), " beside background, on ", part(covered), " of the picture"),
+      garments.length ? line("cv-name", "", garments.length + (garments.length === 1 ? " class" : " classes"), " beside background, on ", part(covered), " of the picture")
+        : line("cv-name", "", "No garment found"),
       line("cv-hint", garments.length ? "Point at the picture or at a class, or focus the picture and use the arrow keys, to single a class out."
-        : "All of the picture is taken for background."));
+        : "The picture is taken for background."));
   } else {
     readout.replaceChildren(
       line("cv-name", "", chosen.name, " · " + part(chosen.share) + " of the picture"),

@@ -11,6 +11,8 @@ import numpy as np
 OPACITY = 0.45  # of the colours of regions, objects and classes
 OUTSIDE_BRIGHTNESS = 0.3  # of what a model does not see
 DROPPED_BRIGHTNESS = 0.25  # of image tokens that go on no more
+FATE_BRIGHTNESS = {"dropped": DROPPED_BRIGHTNESS, "halted": DROPPED_BRIGHTNESS, "waiting": 0.52, "fast": 0.67}
+MARK_OPACITY = 0.45  # of the white patterns that tell fates apart
 UNSEEN_BRIGHTNESS = 0.33  # of what a token does not look at
 GLOW, GLOW_OPACITY = (255, 176, 72), 0.3  # of what it looks at most
 TEXT_GROUND_BRIGHTNESS = 0.3

@@ -6,19 +6,23 @@ its centre, without smoothing.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import cv2
 import numpy as np
 
 from stvit.predict.preprocess import InputGeometry
 from stvit.predict.regions import CLEAR, DROPPED, TokenRegions
+from stvit.trace import Fate
 
 from .canvas import Canvas, Plane, size_hw
 from .palette import (
-    DROPPED_BRIGHTNESS,
+    FATE_BRIGHTNESS,
     FUSED,
     GLOW,
     GLOW_OPACITY,
     LINE,
+    MARK_OPACITY,
     OPACITY,
     OUTSIDE_BRIGHTNESS,
     UNSEEN_BRIGHTNESS,
@@ -26,7 +30,15 @@ from .palette import (
 )
 
 Box = tuple[float, float, float, float]
+Pattern = Callable[[np.ndarray, np.ndarray, int], np.ndarray]  # y, x and side of a square: where it is white
 _GLOW_GAMMA = 0.75  # lets weak attention be seen
+_PIXELS_PER_UNIT = 420  # of the picture's shorter side, for each eighth of a pattern
+_MARKS: dict[str, Pattern] = {  # as on the page: lines, dots, crossing lines, dashes
+    "dropped": lambda y, x, side: (x + y) % side < side // 8,
+    "waiting": lambda y, x, side: (y - side / 2) ** 2 + (x - side / 2) ** 2 <= (0.18 * side) ** 2,
+    "fused": lambda y, x, side: ((x + y) % side < side // 8) | ((x - y) % side < side // 8),
+    "fast": lambda y, x, side: (y // (side // 8) == 4) & (x >= 0.1 * side) & (x < 0.6 * side),
+}
 _ROUNDING = 1e-9  # a centre on the border of two image tokens belongs to the second one, whatever floats make of it
 
 
@@ -66,6 +78,8 @@ def draw_regions(
     *,
     opacity: float = OPACITY,
     lines: bool = True,
+    fate: Fate | None = None,
+    fused: bool = False,
 ) -> None:
     """Tint every region in the colour of its token; what lies outside of the grid is dimmed.
 
@@ -76,13 +90,20 @@ def draw_regions(
         box_xyxy: where the grid lies, in pixels of the picture; it may reach beyond.
         opacity: of the colours, in [0, 1].
         lines: whether to draw lines, two pixels wide, around regions.
+        fate: of ``DROPPED`` image tokens, drawn by its brightness and pattern; without, they are dark.
+        fused: whether regions are of image tokens fused into one, which has a pattern too.
     """
     if not 0 <= opacity <= 1:
         raise ValueError(f"opacity lies in [0, 1], not {opacity}")
     cell_rgb = colours[np.maximum(assignment, 0)]
     for plane in canvas:
         rows, columns = _plane_cells(plane, box_xyxy, assignment.shape)
-        _tint(plane, plane.of(cell_rgb), assignment, rows, columns, opacity)
+        _tint(plane, plane.of(cell_rgb), assignment, rows, columns, opacity, fate or "dropped")
+        if plane.step == 1:  # patterns are white, so planes of colour have none
+            unit = 8 * max(1, round(min(size_hw(canvas)) / _PIXELS_PER_UNIT))
+            for kind, cells in ((fate, assignment == DROPPED), ("fused" if fused else None, assignment >= 0)):
+                if kind in _MARKS and cells.any():
+                    _mark(plane, _MARKS[kind], cells, rows, columns, unit)
         if lines:
             _outline(plane, assignment, rows, columns)
 
@@ -114,11 +135,17 @@ def draw_attention(canvas: Canvas, regions: TokenRegions, token: int, box_xyxy: 
 
 
 def _tint(
-    plane: Plane, values: np.ndarray, assignment: np.ndarray, rows: np.ndarray, columns: np.ndarray, opacity: float
+    plane: Plane,
+    values: np.ndarray,
+    assignment: np.ndarray,
+    rows: np.ndarray,
+    columns: np.ndarray,
+    opacity: float,
+    fate: Fate,
 ) -> None:
     """Mix a plane with the values of cells, those of regions; ``CLEAR`` cells are left as they are, ``DROPPED`` ones
-    darkened. ``rows`` and ``columns`` are the cell of each of its rows and columns, outside of the grid -1 and the
-    number of cells."""
+    darkened as their fate says. ``rows`` and ``columns`` are the cell of each of its rows and columns, outside of the
+    grid -1 and the number of cells."""
     row_slice, column_slice = _inside(rows, assignment.shape[0]), _inside(columns, assignment.shape[1])
     middle = plane.values[row_slice]
     for outside in (
@@ -135,9 +162,25 @@ def _tint(
     mixed = cv2.addWeighted(inside, 1 - opacity, _spread(values, rows, columns), opacity, 0)
     if (assignment < 0).any():
         cv2.copyTo(inside, _spread((assignment == CLEAR).astype(np.uint8), rows, columns), mixed)
-        plane.darken(inside, DROPPED_BRIGHTNESS)
+        plane.darken(inside, FATE_BRIGHTNESS[fate])
         cv2.copyTo(inside, _spread((assignment == DROPPED).astype(np.uint8), rows, columns), mixed)
     inside[:] = mixed
+
+
+def _mark(
+    plane: Plane,
+    pattern: Pattern,
+    cells: np.ndarray,
+    rows: np.ndarray,
+    columns: np.ndarray,
+    unit: int,
+) -> None:
+    """Draw a pattern on some cells (h, w) bool, again and again every ``unit`` pixels."""
+    row_slice, column_slice = _inside(rows, cells.shape[0]), _inside(columns, cells.shape[1])
+    inside = plane.values[row_slice, column_slice]
+    y, x = np.ogrid[: inside.shape[0], : inside.shape[1]]
+    marked = pattern(y % unit, x % unit, unit) & _spread(cells, rows[row_slice], columns[column_slice])
+    inside[marked] = np.rint(inside[marked] * (1 - MARK_OPACITY) + plane.of(LINE) * MARK_OPACITY)
 
 
 def _outline(plane: Plane, regions: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> None:

@@ -271,7 +271,8 @@ class Predictor:
             draw_classes(canvas, result.labels, result.classes)
         elif result.regions:
             regions = result.regions[-1]
-            draw_regions(canvas, regions.grouped(), region_colours(regions), grid_box(canvas, result.geometry))
+            fates = {"fate": regions.fate, "fused": regions.kind == "fused"}
+            draw_regions(canvas, regions.grouped(), region_colours(regions), grid_box(canvas, result.geometry), **fates)
         return canvas[0].values
 
 

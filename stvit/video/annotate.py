@@ -12,6 +12,7 @@ from stvit.detection.detections import SHOWN_SCORE
 from stvit.draw.canvas import Canvas, put_text
 from stvit.draw.objects import draw_objects, object_names, track_colours
 from stvit.draw.regions import draw_regions
+from stvit.trace import Fate
 
 from .tracks import ObjectTracker, RegionTracker
 from .types import FrameResult, Labelled, Window
@@ -28,6 +29,7 @@ class Followed:
         colours: of the identities, (N, 3) uint8 RGB.
         numbers: of the objects, (N,); 0 for none.
         frames_per_second: the running speed of the model, or of ``result.paced_part``.
+        fate, fused: of the image tokens, as ``draw_regions`` takes them.
     """
 
     result: FrameResult
@@ -35,6 +37,8 @@ class Followed:
     colours: np.ndarray | None
     numbers: np.ndarray | None
     frames_per_second: float
+    fate: Fate | None = None
+    fused: bool = False
 
     def only_drawn(self) -> Followed:
         """Keep what the drawing needs alone: masks of half the precision, and of the regions the identities."""
@@ -79,7 +83,8 @@ class Annotator:
             self._add(result.window)
         identities, colours = self._regions.follow(regions) if regions else (None, None)
         numbers = None if found is None else self._tracker.follow(found)
-        return Followed(result, identities, colours, numbers, 1e3 / self._pace_ms)
+        fates = {"fate": regions.fate, "fused": regions.kind == "fused"} if regions else {}
+        return Followed(result, identities, colours, numbers, 1e3 / self._pace_ms, **fates)
 
     def _add(self, window: Window) -> None:
         self._window = window
@@ -90,7 +95,8 @@ class Annotator:
         """Draw on a picture, which is changed."""
         result = followed.result
         if followed.identities is not None:
-            draw_regions(canvas, followed.identities, followed.colours, result.regions_xyxy)
+            fates = {"fate": followed.fate, "fused": followed.fused}
+            draw_regions(canvas, followed.identities, followed.colours, result.regions_xyxy, **fates)
         found, numbers = followed.shown()
         if found is not None:
             draw_objects(canvas, found, track_colours(numbers), object_names(found, result.names, numbers))

@@ -184,7 +184,7 @@ class SideBySideTask:
     def _both(self, frame: Frame, fast_done: int, ended: bool = False) -> Frame:
         own, slow = frame.picture, self._slow_panel or Picture.black(frame.picture.size_hw, frame.picture.matrix)
         behind_ms = self._finished_ms[1 - self._fast] - self._finished_ms[self._fast]
-        behind = "" if ended and self._slow_done == fast_done else f"{max(0.0, behind_ms) / 1e3:.2f} s behind"
+        behind = "" if behind_ms <= 0 or (ended and self._slow_done == fast_done) else f"{behind_ms / 1e3:.2f} s behind"
         of_sides = [(own, fast_done, "finished first" if ended else ""), (slow, self._slow_done, behind)]
         halves, done, words = zip(*(of_sides if self._fast == 0 else of_sides[::-1]), strict=True)
         return replace(frame, picture=self._board.compose(halves, done, words, ended))

@@ -84,7 +84,7 @@ def test_confidence_and_classes_filter_in_the_browser_alone(shown: Page) -> None
     shown.get_by_role("button", name="All classes").click()
     assert rows(shown).count() == total and picture_bytes(shown) == more
     view(shown).get_by_label("Confidence at least, percent").fill("99")
-    expect(readout(shown)).to_contain_text("0 objects")
+    expect(readout(shown)).to_contain_text("No object found of at least 99 %")
     assert not [url for url in requests if url.startswith("http")]
 
 

@@ -105,6 +105,10 @@ def test_garments_are_detected_and_named(page: Page, offline_garments: App) -> N
     page.locator("#detect-examples button").first.click()
     expect(page.locator("#detections .cv.filled")).to_be_visible()
     expect(page.locator("#steps")).to_contain_text("224 × 224")
+    expect(page.locator("#detect-answers header b")).to_have_text(["STViT-R-Swin, narrow", "Swin, narrow"])
+    expect(page.locator("#detect-answers .card")).to_contain_text([re.compile(r"Found \d of 4[\s\S]*[✓✗] trouser")] * 2)
+    ours, twin = (page.locator(f"#{place} .cv-canvas").bounding_box() for place in ("detections", "detections-twin"))
+    assert twin["x"] > ours["x"] + ours["width"] and twin["y"] == pytest.approx(ours["y"], abs=2)
     names = page.locator(".dv-chips label span").all_inner_texts()
     assert names and set(names) <= {
         *("t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")

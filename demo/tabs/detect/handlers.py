@@ -12,6 +12,7 @@ import gradio as gr
 from demo.benchmark import BenchmarkState
 from demo.charts import dense as charts
 from demo.charts.bars import notice
+from demo.charts.found import found_objects
 from demo.errors import told
 from demo.export import coco_json, for_display, objects_picture
 from demo.page.about import about
@@ -42,15 +43,16 @@ class DetectHandlers(ImageHandlers):
 
     choose_first = "Choose a picture first: both backbones are measured on it."
 
-    def models(self, detector: str, short_side: int) -> tuple[ModelSpec]:
+    def models(self, detector: str, short_side: int) -> tuple[ModelSpec, ...]:
         check_short_side(short_side)
-        return (self.registry.find(detector, "detect"),)
+        return self.with_twin(self.registry.find(detector, "detect"))
 
     def pair(self, detector: str, short_side: int) -> tuple[ModelSpec, ModelSpec]:
-        return self.registry.pair(*self.models(detector, short_side))
+        return self.registry.pair(self.models(detector, short_side)[0])
 
-    def run_file(self, path: str, detector: str, short_side: int) -> DetectRun:
-        return self.runtime.detect_file(path, *self.models(detector, short_side), short_side)
+    def run_file(self, path: str, detector: str, short_side: int) -> list[DetectRun]:
+        specs = self.models(detector, short_side)
+        return [self.runtime.detect_file(path, spec, short_side) for spec in specs]
 
     def measure(self, path: str, detector: str, short_side: int) -> Iterator[BenchmarkState]:
         return self.runtime.benchmark_backbones(path, *self.pair(detector, short_side), short_side)
@@ -78,21 +80,32 @@ class DetectHandlers(ImageHandlers):
         return {
             "notice": message,
             "detections": None,
+            "twin": None,
+            "answers": "",
             "steps": "",
             "save_picture": gr.Button(interactive=False),
             "save_coco": gr.Button(interactive=False),
             "kept": None,
         }
 
-    def shown(self, path: str, run: DetectRun, specs: Sequence[ModelSpec]) -> Fields:
+    def shown(self, path: str, runs: Sequence[DetectRun], specs: Sequence[ModelSpec]) -> Fields:
         start = time.perf_counter()
-        found = run.result.found
-        payload = detect_payload(for_display(run.source.pixels), run.result, "" if found else RANDOM_WEIGHTS_NOTE)
+        run, titles = runs[0], [spec.label for spec in specs]
+        found, pixels = run.result.found, for_display(run.source.pixels)
+        payload = detect_payload(pixels, run.result, "" if found else RANDOM_WEIGHTS_NOTE, titles[0])
         draw_ms = (time.perf_counter() - start) * 1e3
         result = replace(run.result, times=replace(run.result.times, draw_ms=draw_ms))
+        twin = [
+            detect_payload(pixels, other.result, "", titles[1], run.result)
+            for other in runs[1:]
+            if other.result.found is not None
+        ]
+        results, noun = [each.result for each in runs], "garment" if specs[0].bundled else "object"
         return {
             "notice": self.weights_notice(specs) + _run_notices(run),
             "detections": payload,
+            "twin": next(iter(twin), None),
+            "answers": found_objects(specs, results, self.gallery.truth_of(path), noun),
             "steps": charts.detection_steps(specs[0], result),
             "save_picture": gr.Button(interactive=found is not None),
             "save_coco": gr.Button(interactive=found is not None),

@@ -33,6 +33,8 @@ class Parts(ImageParts):
     detector: ModelList
     short_side: gr.Dropdown
     detections: gr.HTML
+    twin: gr.HTML
+    answers: gr.HTML
     steps: gr.HTML
     save_picture: gr.Button
     save_coco: gr.Button
@@ -43,7 +45,7 @@ def build(runtime: Runtime) -> LinkTarget:
     """Lay the tab out and connect it; call inside a ``gr.Tab``. Returns what an address can set in it."""
     handlers = DetectHandlers(runtime, Gallery.load("scene"))
     parts = _lay_out(runtime, handlers.gallery)
-    shown = ("detections", "steps", "save_picture", "save_coco", "kept")
+    shown = ("detections", "twin", "answers", "steps", "save_picture", "save_coco", "kept")
     connect_image_tab(parts, handlers, [parts.detector, parts.short_side], shown, parts.detections)
     connect_download(parts.save_picture, handlers.picture_file, [parts.kept])
     connect_download(parts.save_coco, handlers.coco_file, [parts.kept])
@@ -64,7 +66,9 @@ def _lay_out(runtime: Runtime, gallery: Gallery) -> Parts:
                 detector, short_side = detector_pickers(runtime.registry, size, "")
         with gr.Column(elem_classes="results"):
             notice = notices("detect-notice")
-            detections = detect_view()
+            answers = gr.HTML("", elem_id="detect-answers", elem_classes="answers", apply_default_css=False)
+            with gr.Column(elem_classes="dense-pair"):
+                detections, twin = detect_view(), detect_view(twin=True)
             with gr.Row(elem_classes="downloads"):
                 save_picture = download_button("Annotated picture, at least 50 % (JPEG)")
                 save_coco = download_button("All objects (COCO JSON)")
@@ -82,6 +86,8 @@ def _lay_out(runtime: Runtime, gallery: Gallery) -> Parts:
         detector=detector,
         short_side=short_side,
         detections=detections,
+        twin=twin,
+        answers=answers,
         steps=steps,
         save_picture=save_picture,
         save_coco=save_coco,

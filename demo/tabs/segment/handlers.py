@@ -13,6 +13,7 @@ from PIL import Image
 from demo.benchmark import BenchmarkState
 from demo.charts import dense as charts
 from demo.charts.bars import notice
+from demo.charts.found import found_classes
 from demo.errors import told
 from demo.export import classes_picture, for_display, indexed_png
 from demo.page.about import about
@@ -45,14 +46,14 @@ class SegmentHandlers(ImageHandlers):
 
     choose_first = "Choose a picture first: both segmenters are measured on it."
 
-    def models(self, segmenter: str) -> tuple[ModelSpec]:
-        return (self.registry.find(segmenter, "segment"),)
+    def models(self, segmenter: str) -> tuple[ModelSpec, ...]:
+        return self.with_twin(self.registry.find(segmenter, "segment"))
 
     def pair(self, segmenter: str) -> tuple[ModelSpec, ModelSpec]:
-        return self.registry.pair(*self.models(segmenter))
+        return self.registry.pair(self.models(segmenter)[0])
 
-    def run_file(self, path: str, segmenter: str) -> SegmentRun:
-        return self.runtime.segment_file(path, *self.models(segmenter))
+    def run_file(self, path: str, segmenter: str) -> list[SegmentRun]:
+        return [self.runtime.segment_file(path, spec) for spec in self.models(segmenter)]
 
     def measure(self, path: str, segmenter: str) -> Iterator[BenchmarkState]:
         return self.runtime.benchmark_segmenters(path, *self.pair(segmenter))
@@ -66,31 +67,42 @@ class SegmentHandlers(ImageHandlers):
     @told
     def introduce(self, segmenter: str) -> Fields:
         """The card of a segmenter."""
-        return {"about": about(self.models(segmenter))}
+        return {"about": about(self.models(segmenter)[:1])}
 
     def cleared(self, message: str = "") -> Fields:
         return {
             "notice": message,
             "segmentation": None,
+            "twin": None,
+            "answers": "",
             "steps": "",
             "save_picture": gr.Button(interactive=False),
             "save_labels": gr.Button(interactive=False),
             "kept": None,
         }
 
-    def shown(self, path: str, run: SegmentRun, specs: Sequence[ModelSpec]) -> Fields:
+    def shown(self, path: str, runs: Sequence[SegmentRun], specs: Sequence[ModelSpec]) -> Fields:
         start = time.perf_counter()
-        result, labelled = run.result, run.result.labels is not None
-        payload = segment_payload(for_display(run.source.pixels), result, "" if labelled else RANDOM_WEIGHTS_NOTE)
+        run, titles = runs[0], [spec.label for spec in specs]
+        result, labelled, pixels = run.result, run.result.labels is not None, for_display(run.source.pixels)
+        payload = segment_payload(pixels, result, "" if labelled else RANDOM_WEIGHTS_NOTE, titles[0])
         kept = None
         if labelled:
             labels = indexed_png(result.labels, class_colours(len(result.classes)))
             kept = Kept(path, kept_file("labels.png", labels), result.classes)
         draw_ms = (time.perf_counter() - start) * 1e3
         timed = replace(result, times=replace(result.times, draw_ms=draw_ms))
+        twin = [
+            segment_payload(pixels, other.result, "", titles[1])
+            for other in runs[1:]
+            if other.result.labels is not None
+        ]
+        results, truth = [each.result for each in runs], self.gallery.truth_of(path)
         return {
             "notice": self.weights_notice(specs) + _run_notices(run),
             "segmentation": payload,
+            "twin": next(iter(twin), None),
+            "answers": found_classes(specs, results, truth, "garment"),
             "steps": charts.segmentation_steps(specs[0], timed),
             "save_picture": gr.Button(interactive=labelled),
             "save_labels": gr.Button(interactive=labelled),

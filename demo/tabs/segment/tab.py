@@ -35,6 +35,8 @@ class Parts(ImageParts):
 
     segmenter: ModelList
     segmentation: gr.HTML
+    twin: gr.HTML
+    answers: gr.HTML
     steps: gr.HTML
     save_picture: gr.Button
     save_labels: gr.Button
@@ -46,7 +48,7 @@ def build(runtime: Runtime) -> LinkTarget:
     address can set in it."""
     handlers = SegmentHandlers(runtime, Gallery.load("scene"))
     parts = _lay_out(runtime, handlers.gallery)
-    shown = ("segmentation", "steps", "save_picture", "save_labels", "kept")
+    shown = ("segmentation", "twin", "answers", "steps", "save_picture", "save_labels", "kept")
     connect_image_tab(parts, handlers, [parts.segmenter], shown, parts.segmentation)
     connect_download(parts.save_picture, handlers.picture_file, [parts.kept])
     connect_download(parts.save_labels, handlers.labels_file, [parts.kept])
@@ -65,7 +67,9 @@ def _lay_out(runtime: Runtime, gallery: Gallery) -> Parts:
         with gr.Column(elem_classes="results"):
             notices("segment-knows", notice(WHAT_IT_KNOWS, detail=NO_OFFICIAL_WEIGHTS))
             told = notices("segment-notice")
-            segmentation = segment_view()
+            answers = gr.HTML("", elem_id="segment-answers", elem_classes="answers", apply_default_css=False)
+            with gr.Column(elem_classes="dense-pair"):
+                segmentation, twin = segment_view(), segment_view(twin=True)
             with gr.Row(elem_classes="downloads"):
                 save_picture = download_button("Annotated picture (JPEG)")
                 save_labels = download_button("Map of classes (indexed PNG)")
@@ -82,6 +86,8 @@ def _lay_out(runtime: Runtime, gallery: Gallery) -> Parts:
         **comparison,
         segmenter=segmenter,
         segmentation=segmentation,
+        twin=twin,
+        answers=answers,
         steps=steps,
         save_picture=save_picture,
         save_labels=save_labels,

@@ -102,7 +102,7 @@ def test_without_weights_random_classes_are_never_shown(
     unavailable = Mock(side_effect=WeightsUnavailable("damaged", "Its file is damaged.", "Install the page anew."))
     monkeypatch.setattr(demo.model_cache, "resolve_card", unavailable)
     notice = list(handlers.load(SCENE, OURS))[-1]["notice"]
-    assert "No classes from STViT-R-Swin, narrow: Its file is damaged." in notice
+    assert "No classes from STViT-R-Swin, narrow and Swin, narrow: Its file is damaged." in notice
     shown = handlers.run(SCENE, OURS)
     assert (
         shown["notice"] == notice and shown["segmentation"]["classes"] == [] and shown["segmentation"]["starts"] == ""

@@ -11,10 +11,12 @@ import pytest
 from stvit.draw.canvas import rgb_canvas
 from stvit.draw.palette import (
     DROPPED_BRIGHTNESS,
+    FATE_BRIGHTNESS,
     FUSED,
     GLOW,
     GLOW_OPACITY,
     LINE,
+    MARK_OPACITY,
     OPACITY,
     OUTSIDE_BRIGHTNESS,
     UNSEEN_BRIGHTNESS,
@@ -240,6 +242,24 @@ def test_regions_of_both_canvases_are_tinted_and_what_lies_outside_is_dimmed(mat
         assert np.abs(centre - expected).max() <= 4, (row, column)
     for column in (10, 150):
         assert np.abs(pixels[50, column] - GREY * OUTSIDE_BRIGHTNESS).max() <= 3
+
+
+@WAYS
+@pytest.mark.parametrize("fate", ["dropped", "waiting", "halted", "fast"])
+def test_every_fate_has_its_brightness_and_pattern_and_what_goes_on_has_none(matrix: Matrix | None, fate: str) -> None:
+    identities = np.array([[CLEAR, DROPPED], [0, 0]])
+    paint = lambda canvas: draw_regions(canvas, identities, COLOURS, (0.0, 0.0, 160.0, 96.0), fate=fate)  # noqa: E731
+    luma = drawn(paint, ground(), matrix).astype(float).mean(axis=2)
+    clear, out, region = luma[4:44, 4:76], luma[4:44, 84:156], luma[52:92, 4:156]
+    assert clear.std() < 1 and region.std() < 1
+    assert np.median(out) == pytest.approx(GREY * FATE_BRIGHTNESS[fate], abs=4)
+    marked = out > np.median(out) + 40
+    assert out[marked].size == 0 if fate == "halted" else 0.04 < marked.mean() < 0.3
+    if marked.any():
+        np.testing.assert_array_equal(marked[:16, :16], marked[8:24, 8:24])  # again and again
+        assert np.median(out[marked]) == pytest.approx(
+            GREY * FATE_BRIGHTNESS[fate] * (1 - MARK_OPACITY) + 255 * MARK_OPACITY, abs=6
+        )
 
 
 @WAYS

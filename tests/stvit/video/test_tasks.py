@@ -117,9 +117,13 @@ def test_only_what_is_drawn_waits_for_the_slower_half(tmp_path: Path) -> None:
         assert len(found) == len(followed.numbers) == 2 and found.mask_probabilities.element_size() == 2
 
 
-def test_a_result_looks_the_same_without_what_is_not_drawn() -> None:
+SEMANTIC = TokenRegions("stgm", "STGM 1", (np.arange(12).reshape(3, 4) % 5).astype(np.int16), 5)
+WAITING = TokenRegions("fused", "Layer 4", (np.arange(12).reshape(3, 4) % 5 - 1).astype(np.int16), 4, fate="waiting")
+
+
+@pytest.mark.parametrize("regions", [SEMANTIC, WAITING])
+def test_a_result_looks_the_same_without_what_is_not_drawn(regions: TokenRegions) -> None:
     size_hw = (96, 160)
-    regions = TokenRegions("stgm", "STGM 1", (np.arange(12).reshape(3, 4) % 5).astype(np.int16), 5)
     annotator = Annotator(Seer(), 10.0)
     (result,) = Unsure().infer([scene(0, size_hw)])
     followed = annotator.follow(replace(result, regions=regions, regions_xyxy=(0.0, 0.0, 160.0, 96.0)))
@@ -127,6 +131,10 @@ def test_a_result_looks_the_same_without_what_is_not_drawn() -> None:
     for pixels, drawn in zip(pictures, (followed, followed.only_drawn()), strict=True):
         annotator.draw(rgb_canvas(pixels), drawn)
     assert (np.abs(pictures[0].astype(int) - pictures[1]).max(axis=2) > 0).mean() < 1e-3
+    if regions is WAITING:  # which is not drawn as what is gone
+        gone = scene(0, size_hw)
+        annotator.draw(rgb_canvas(gone), replace(followed, fate="dropped"))
+        assert np.abs(gone.astype(int) - pictures[0]).max() > 40
 
 
 def test_the_new_clip_is_twice_as_wide_and_keeps_its_sound(tmp_path: Path) -> None:
