@@ -15,10 +15,8 @@ from .picture import Picture
 from .scoreboard import Scoreboard
 from .types import ClipInfo, Frame, FrameResult, Limits, Model
 
-CLEAR_LEAD, MOST_TRIALS = (
-    3,
-    15,
-)  # by how many trial passes the faster model leads, and after how many it may lead by less
+CLEAR_LEAD = 3  # trial passes by which the faster model leads
+MOST_TRIALS = 9  # after which it may lead by less
 Pair = tuple[FrameResult, FrameResult]
 
 

@@ -65,6 +65,7 @@ def test_a_rotated_clip_with_sound_goes_up_and_the_new_one_plays(page: Page, nar
     expect(page.locator("#sent-clip video")).to_have_js_property("videoWidth", 96)
     played = shown_video(page)
     assert (played["width"], played["height"], played["error"]) == (96, 160, None)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 1280
     assert played["time"] > 0.3 and played["length"] == pytest.approx(2.0, abs=0.15)
     expect(page.locator("#video-notice")).to_contain_text("No predictions from STViT-R-Swin-S")
     expect(page.locator("#video-stages")).to_contain_text("20 frames in")
@@ -149,11 +150,14 @@ def test_a_bad_file_gets_a_message(page: Page, narrow_app: App, tmp_path: Path) 
     expect(page.get_by_role("button", name="Process the clip")).to_be_enabled()
 
 
-@pytest.mark.parametrize("width", [390, 1280])
-def test_the_tab_fits_its_window(browser: Browser, narrow_app: App, clip: Path, width: int) -> None:
-    page = browser.new_page(viewport={"width": width, "height": 844})
+def test_on_a_phone_the_tab_fits_and_the_clip_takes_no_more_room_than_it_needs(
+    browser: Browser, narrow_app: App, tmp_path: Path
+) -> None:
+    page = browser.new_page(viewport={"width": 390, "height": 844})
     page.set_default_timeout(60_000)
-    open_tab(page, narrow_app.url, clip)
-    expect(page.locator("#new-clip video")).to_be_visible()
-    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    open_tab(page, narrow_app.url, make_clip(tmp_path / "short.mp4", 4, (96, 160)))
+    expect(page.locator("#new-clip video")).to_have_js_property("videoWidth", 320)
+    expect(page.locator("#video-headline b")).to_be_in_viewport()
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    assert page.locator("#new-clip").bounding_box()["height"] < 300
     page.close()

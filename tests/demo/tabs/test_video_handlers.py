@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from itertools import permutations
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -223,6 +224,14 @@ def test_a_detector_is_compared_with_the_full_token_one_of_its_size() -> None:
     ours, full = (OFFERED.find(f"{name}_base_cascade_mask_rcnn") for name in ("stvit_r_swin", "swin"))
     job = make_job(OFFERED, DETECT, MODEL, BASELINE, ours.name, 480, True)
     assert job == ClipJob(DETECT, ours, full, 480) and full.label == "Swin-B"
+
+
+def test_any_method_races_any_other_on_either_side() -> None:
+    first = {spec.method.name: spec.name for spec in reversed(list(OFFERED.of_task("classify")))}
+    assert {"STViT-DeiT", "EViT-DeiT", "DynamicViT-DeiT", "ATC-DeiT", "A-ViT-DeiT"} <= first.keys()
+    for left, right in permutations(first.values(), 2):
+        job = make_job(OFFERED, CLASSIFY, left, right, DETECTOR, 480, True)
+        assert [spec.name for spec in job.models] == [left, right]
 
 
 def test_the_pickers_follow_the_task(handlers: VideoHandlers) -> None:

@@ -22,9 +22,10 @@ from stvit.video.__main__ import main
 from stvit.video.annotate import Annotator
 from stvit.video.frame_models import FrameClassifier, FrameDetector
 from stvit.video.pipeline import process
-from stvit.video.tasks import AnnotateTask
+from stvit.video.tasks import AnnotateTask, SideBySideTask
 from stvit.video.types import FrameResult
 from tests.narrow_models import DETECTOR, NARROW_DETECTOR
+from tests.stvit.models.families import narrow
 from tests.stvit.video.clips import Seer, frames_of, make_clip, scene
 
 
@@ -51,6 +52,23 @@ def semantic() -> torch.nn.Module:
 def results(model: FrameClassifier | FrameDetector, frames: int, size_hw: tuple[int, int] = (120, 200)) -> list:
     model.begin(size_hw)
     return model.infer([model.prepare(scene(index, size_hw)) for index in range(frames)])
+
+
+@pytest.mark.parametrize(
+    ("left", "right"),
+    [("avit", "dynamicvit_deit"), ("atc_deit", "evo_vit_deit"), ("tokenlearner_deit", "diffrate_deit")],
+)
+def test_rivals_race_on_either_side_with_what_became_of_their_tokens(tmp_path: Path, left: str, right: str) -> None:
+    both = [classifier(narrow(name), name, input_size=112, regions=True, predicts=False) for name in (left, right)]
+    source = make_clip(tmp_path / "a.mp4", 3, (96, 128))
+    *_, last = process(source, tmp_path / "b.mp4", SideBySideTask(*both), records=tmp_path / "b.jsonl")
+    assert (
+        last.conclusion["race"]["headline"].startswith(f"{left} ")
+        and f", {right} " in last.conclusion["race"]["headline"]
+    )
+    assert last.conclusion["race"]["engines"] == ["eager"]
+    *frames, _ = map(json.loads, (tmp_path / "b.jsonl").read_text().splitlines())
+    assert len(frames) == 3 and all(np.shape(frame["model"]["regions"]["identities"]) == (14, 14) for frame in frames)
 
 
 def test_a_batch_gives_the_same_as_single_frames(semantic: torch.nn.Module) -> None:
