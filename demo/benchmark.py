@@ -35,9 +35,10 @@ from stvit.predict.media import read_image
 
 BATCH_SIZES = (1, 4, 8, 16, 32, 64, 128)
 MAX_BATCH_SIZE_ON_CPU = 32  # more only takes longer there, and a pass under way cannot be cancelled
-MAX_PASS_S = 2.0  # of the slower model on a batch: whoever waits for the device waits for two of them
+MAX_PASS_S = 2.0  # of the slower model on a batch: whoever waits for the device waits for one
 MIN_ROUNDS = 5  # fewer give no median worth a verdict
 STRETCHES = 8  # that the passes of one comparison are divided into
+LONGEST_S = 45.0  # after which there is no verdict where there were fewer
 WARMUP_ROUNDS = 1
 REPORT_EVERY_S = 0.4
 GRAPH_WAIT_S = 30.0
@@ -46,8 +47,8 @@ GIVE_WAY_S = 0.002  # between two rounds: a lock that is taken again at once is 
 
 @dataclass(frozen=True)
 class Limits:
-    """How long one comparison takes: ``seconds`` where its verdict is clear by then, else ``in_doubt_s``; longer only
-    where the first ``MIN_ROUNDS`` take longer."""
+    """How long one comparison takes: ``seconds`` where its verdict is clear by then, else ``in_doubt_s``; longer, up to
+    ``LONGEST_S``, only where the first ``MIN_ROUNDS`` take longer."""
 
     seconds: float
     in_doubt_s: float
@@ -173,7 +174,7 @@ def benchmark_classifiers(
 ) -> Iterator[BenchmarkState]:
     """Measure two models on the same picture, one image at a time and in batches.
 
-    Every state holds all that is known so far. The device is held for one round at a time, never across a ``yield``,
+    Every state holds all that is known so far. The device is held for one pass at a time, never across a ``yield``,
     so others come to their turn, and a generator that is closed or dropped at any point leaves nothing behind.
 
     Args:
@@ -383,16 +384,18 @@ def _in_turns(
     state = replace(state, stage=f"Warming up: {what}", progress=span[0])
     yield state
     by_name = {spec.name: run for spec, run in runs.items()}
-    rounds = interleave(by_name, {spec.name: inputs[spec] for spec in runs}, rounds=sys.maxsize, warmup=WARMUP_ROUNDS)
+    named = {spec.name: inputs[spec] for spec in runs}
+    rounds = interleave(by_name, named, rounds=sys.maxsize, warmup=WARMUP_ROUNDS, run=predictors.compute.run)
     times: tuple[list[float], list[float]] = [], []
     start = reported = time.perf_counter()
     over = False
     while not over:
-        for own, time_ms in zip(times, predictors.compute.run(next, rounds).times_ms.values(), strict=True):
+        for own, time_ms in zip(times, next(rounds).times_ms.values(), strict=True):
             own.append(time_ms)
         time.sleep(GIVE_WAY_S)
         now = time.perf_counter()
-        over = len(times[0]) >= MIN_ROUNDS and now - start > limits.in_doubt_s
+        enough = len(times[0]) >= MIN_ROUNDS or now - start > LONGEST_S
+        over = enough and now - start > limits.in_doubt_s
         if over or now - reported > REPORT_EVERY_S:
             turns, reported = _turns(*times, state.engine), now
             over = over or (turns.verdict in ("faster", "slower") and now - start > limits.seconds)

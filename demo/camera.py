@@ -39,6 +39,7 @@ MIN_SIDE = 16
 READY_MODELS = 4
 MAX_RUNS = 8  # each has at most one frame in flight, and a thread that waits with it
 IDLE_S = 60.0  # a run whose frames stop coming is forgotten
+NO_FRAMES_S = 5.0  # after which it gives its place to whoever wants one
 USUAL_FPS = 10.0  # for how long the tracker remembers a hidden object
 _MEMORY = 0.8  # of the running rate, from frame to frame
 Setting = tuple[ClipJob, tuple[int, int]]  # what a model does, and for frames of which size
@@ -175,7 +176,7 @@ class LiveRun:
 
     Attributes:
         in_flight: held while a frame is under way.
-        used_s: when it was last asked for, by ``time.monotonic``.
+        used_s: when it was last asked for or has answered, by ``time.monotonic``.
     """
 
     def __init__(self, owner: str | None, job: ClipJob) -> None:
@@ -229,12 +230,23 @@ class LiveRuns:
                 known: run for known, run in self._runs.items() if run.owner != owner and now_s - run.used_s < IDLE_S
             }
             if len(self._runs) >= MAX_RUNS:
+                self._give_up_idle_place(now_s)
+            if len(self._runs) >= MAX_RUNS:
                 raise TooManyCameras(
                     f"{MAX_RUNS} cameras are running here, as many as this page serves at a time. "
                     "Try again when one of them has stopped."
                 )
             self._runs[key] = LiveRun(owner, job)
         return key
+
+    def _give_up_idle_place(self, now_s: float) -> None:
+        idle = {
+            key: run.used_s
+            for key, run in self._runs.items()
+            if now_s - run.used_s > NO_FRAMES_S and not run.in_flight.locked()
+        }
+        if idle:
+            del self._runs[min(idle, key=idle.get)]
 
     def find(self, key: object) -> LiveRun | None:
         """The run of a key, which now counts as used; ``None`` where it has ended."""

@@ -19,7 +19,7 @@ API_QUEUE: dict[str, Any] = {"concurrency_id": "api", "concurrency_limit": 24}  
 COMPARISON_QUEUE: dict[str, Any] = {
     "concurrency_id": "comparison",
     "concurrency_limit": 1,
-}  # one at a time, as they measure; each takes the device for one round after the other
+}  # one at a time, as they measure; each takes the device for one pass after the other
 VIDEO_QUEUE: dict[str, Any] = {
     "concurrency_id": "video",
     "concurrency_limit": 1,

@@ -10,6 +10,7 @@ from demo.page.first_models import beginning
 from demo.predictors import predictors_of_process
 from demo.registry import Registry
 from demo.runtime import Runtime
+from demo.service.ready import Readiness, first_pair
 from demo.space.lent_models import default_models, on_zero_gpu
 
 DEFAULT_PORT = 7860
@@ -32,6 +33,7 @@ def local_runtime(registry: Registry | None = None) -> Runtime:
 def serve(runtime: Runtime) -> None:
     """Block while the page is served."""
     page = layout.build(runtime)
+    readiness = Readiness(runtime.predictors.model_cache, first_pair(runtime.registry))
     page.launch(
         server_name=os.environ.get("GRADIO_SERVER_NAME", "0.0.0.0" if os.environ.get("SPACE_ID") else "127.0.0.1"),
         server_port=int(os.environ.get("GRADIO_SERVER_PORT") or os.environ.get("PORT") or DEFAULT_PORT),
@@ -46,7 +48,7 @@ def serve(runtime: Runtime) -> None:
         share=False,
         favicon_path=str(document.FAVICON),
         app_kwargs={
-            "routes": [*document.routes(), *page.routes()],
+            "routes": [*document.routes(), *page.routes(), readiness.route()],
             "middleware": [*page.middleware(), *document.middleware()],
             "lifespan": page.lifespan,
         },

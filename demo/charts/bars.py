@@ -39,7 +39,8 @@ def speed_tile(state: BenchmarkState, batched: bool) -> str:
     title = f"Batches of {state.batch_size}" if batched else "One image at a time"
     turns = state.batched if batched else state.single
     if turns is None or turns.verdict is None:
-        return f'<section class="tile pending"><h4>{title}</h4><strong>…</strong><p>not measured yet</p></section>'
+        words = "too slow here for a verdict" if state.done else "not measured yet"
+        return f'<section class="tile pending"><h4>{title}</h4><strong>…</strong><p>{words}</p></section>'
     kind, speedup, baseline = turns.verdict, turns.speed_up, state.baseline.spec.label
     title += f", {ENGINE_LABELS[turns.engine]}"
     if kind != "unclear":

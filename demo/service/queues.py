@@ -22,6 +22,8 @@ WAITING: dict[str, tuple[int, int]] = {
 }
 """Calls that may wait in each queue: of the page's visitors, and of scripts."""
 ANY_QUEUE = (16, 16)
+USUAL_S = {"page": 1.0, "api": 1.0, "comparison": 30.0, "video": 60.0, "loading": 10.0}
+"""Of a call, where none has ended yet."""
 
 
 class RecentTime:
@@ -62,14 +64,19 @@ def check_room(queue: Queue, function: BlockFunction) -> None:
 
 
 def expected_wait_s(queue: Queue, own: EventQueue) -> float:
-    """Estimate how long it takes until all that wait or run in a queue are done, less what runs beside the last."""
-    known = queue.process_time_per_fn
-    now = time.time()
-    left_s = sum(
-        max(known[function].avg_time - (now - begun), 0.0)
-        for function, starts in own.start_times_per_fn.items()
-        if function in known
-        for begun in starts
-    )
-    ahead_s = sum(known[event.fn].avg_time for event in own.queue if event.fn in known)
+    """Estimate how long it takes until all that wait or run in a queue are done, less what runs beside the last.
+
+    A function takes as long as its latest calls, or as the longest that is under way; before its first call, as is
+    usual in its queue.
+    """
+    now, known = time.time(), queue.process_time_per_fn
+    usual_s = USUAL_S.get(own.concurrency_id, USUAL_S["page"])
+
+    def takes_s(function: BlockFunction) -> float:
+        latest_s = known[function].avg_time if function in known else usual_s
+        return max([latest_s, *(now - begun for begun in own.start_times_per_fn.get(function, ()))])
+
+    running = [(function, begun) for function, starts in own.start_times_per_fn.items() for begun in starts]
+    left_s = sum(takes_s(function) - (now - begun) for function, begun in running)
+    ahead_s = sum(takes_s(event.fn) for event in own.queue)
     return (left_s + ahead_s) / (own.concurrency_limit or 1)

@@ -106,6 +106,7 @@ def interleave(
     *,
     rounds: int,
     warmup: int = 3,
+    run: Callable[..., float] | None = None,
 ) -> Iterator[Round]:
     """Time one forward pass of each model per round, so that a machine that slows down slows all of them.
 
@@ -116,6 +117,8 @@ def interleave(
         images: (B, 3, H, W), the input of every model, or that of each one by its name.
         rounds: timed rounds.
         warmup: untimed rounds before them.
+        run: carries out each timed pass: (function, its arguments) -> what the function returns. What it waits for is
+            not timed.
     """
     names = list(models)
     inputs = dict.fromkeys(names, images) if isinstance(images, Tensor) else images
@@ -123,7 +126,8 @@ def interleave(
     for index in range(-warmup, rounds):
         order = names if index % 2 == 0 else names[::-1]
         with torch.inference_mode():
-            times = {name: timer(models[name], inputs[name]) for name in order}
+            passes = {name: (timer, models[name], inputs[name]) for name in order}
+            times = {name: run(*one) if run else one[0](*one[1:]) for name, one in passes.items()}
         if index >= 0:
             yield Round(index, {name: times[name] for name in names})
 

@@ -31,8 +31,8 @@ def current_lane() -> str:
 
 
 class Turns:
-    """A lock that is handed from lane to lane, within a lane to whoever has waited longest. Its owner may take it
-    again.
+    """A lock that is handed from lane to lane, within a lane to whoever has waited longest; to visitors after every
+    turn of another lane. Its owner may take it again.
 
     A plain lock goes to anyone who happens to ask at the right moment, most often to the thread that just released it.
     """
@@ -40,6 +40,7 @@ class Turns:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._lanes: dict[str, deque[tuple[int, threading.Event]]] = {}  # the next lane first
+        self._latest = ""  # lane
         self._owner: int | None = None
         self._depth = 0
 
@@ -47,7 +48,7 @@ class Turns:
         me, lane, mine = threading.get_ident(), _lane.get(), threading.Event()
         with self._lock:
             if self._owner is None:
-                self._owner = me
+                self._owner, self._latest = me, lane
             if self._owner == me:
                 self._depth += 1
                 return
@@ -60,10 +61,16 @@ class Turns:
             if self._depth:
                 return
             self._owner = None
-            lane = next((lane for lane, waiting in self._lanes.items() if waiting), None)
+            lane = self._next_lane()
             if lane is not None:
-                waiting = self._lanes.pop(lane)
+                waiting, self._latest = self._lanes.pop(lane), lane
                 self._lanes[lane] = waiting  # last from now on
                 self._owner, mine = waiting.popleft()
                 self._depth = 1
                 mine.set()
+
+    def _next_lane(self) -> str | None:
+        waiting = [lane for lane, threads in self._lanes.items() if threads]
+        if self._latest != VISITORS and VISITORS in waiting:
+            return VISITORS
+        return next((lane for lane in waiting if lane != VISITORS), next(iter(waiting), None))

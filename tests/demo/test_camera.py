@@ -179,6 +179,18 @@ def test_places_are_bounded_and_idle_runs_give_theirs_up(monkeypatch: pytest.Mon
     assert [runs.find(key) for key in keys] == [None] * MAX_RUNS and len(runs) == 1
 
 
+def test_whoever_sends_no_frames_gives_the_place_to_somebody_who_wants_one() -> None:
+    runs = LiveRuns()
+    first, second, third, *others = [runs.open(str(visitor), job()) for visitor in range(MAX_RUNS)]
+    for key, seconds in ((first, 6), (second, 9), (third, 12)):
+        runs.find(key).used_s -= seconds
+    with runs.find(third).in_flight:  # a slow answer is under way
+        runs._runs[third].used_s -= 12
+        runs.open("late", job())
+    assert runs.find(second) is None
+    assert None not in [runs.find(key) for key in (first, third, *others)]
+
+
 def test_only_tasks_on_frames_are_for_the_camera() -> None:
     with pytest.raises(BadChoice, match="no task 'Clip action' for the camera"):
         camera_job(OFFERED, "Clip action", MODEL, DETECTOR, 320)

@@ -97,6 +97,7 @@ class CameraHandlers:
         except gr.Error as error:  # no GPU is lent now
             return {"error": error.message}
         finally:
+            run.used_s = time.monotonic()
             run.in_flight.release()
 
     def _predicted(self, run: LiveRun, jpeg: object) -> Answer:

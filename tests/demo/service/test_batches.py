@@ -14,8 +14,13 @@ from tests.stvit.predict.test_turns import until
 REQUESTS = 20
 
 
+UNHURRIED_S = 3600.0
+
+
 @pytest.fixture
-def compute() -> Compute:
+def compute(monkeypatch: pytest.MonkeyPatch) -> Compute:
+    """Where batches may take long, so that a machine that is busy makes no other ones."""
+    monkeypatch.setattr("demo.service.batches.MAX_BATCH_S", UNHURRIED_S)
     return Compute(torch.device("cpu"))
 
 
@@ -79,6 +84,18 @@ def test_batches_become_smaller_where_memory_is_short(compute: Compute) -> None:
     assert run_while_held(compute, batches, ["a"] * 4, work) == [0, 1, 2, 3]
     assert run_while_held(compute, batches, ["a"] * 4, work) == [0, 1, 2, 3]
     assert sizes == [4, 1, 1, 1, 1, 2, 2]
+
+
+@pytest.mark.parametrize(("item_s", "room"), [(0.0, 8), (UNHURRIED_S / 5.5, 5), (10 * UNHURRIED_S, 2)])
+def test_batches_of_slow_models_are_smaller(
+    compute: Compute, item_s: float, room: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[int] = []
+    batches = Batches(compute)
+    monkeypatch.setattr(compute, "lanes", 2)
+    monkeypatch.setattr(batches, "_item_s", {"a": item_s})
+    run_while_held(compute, batches, ["a"] * 8, doubled(sizes))
+    assert sizes[0] == room
 
 
 def test_many_threads_lose_nothing(compute: Compute) -> None:

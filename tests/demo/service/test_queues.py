@@ -8,7 +8,7 @@ import pytest
 from gradio.queueing import EventQueue
 
 from demo.service.http import Refused
-from demo.service.queues import RECENT, WAITING, RecentTime, check_room
+from demo.service.queues import RECENT, WAITING, RecentTime, check_room, expected_wait_s
 
 
 @dataclass(frozen=True)
@@ -60,6 +60,23 @@ def test_who_finds_no_room_is_told_how_many_wait_and_how_long(function: Function
     assert told.value.status == status and "24 requests are waiting" in told.value.words
     seconds = int(told.value.headers["Retry-After"])
     assert seconds == 38 and f"about {seconds} s" in told.value.words  # (24 * 3 + 2 * 2) / 2
+
+
+def test_a_call_that_takes_longer_than_those_before_says_how_long_the_others_will() -> None:
+    queue = queue_of([PAGES_OWN] * 3, running=1, seconds=2.0)
+    own = queue.event_queue_per_concurrency_id["page"]
+    assert expected_wait_s(queue, own) == pytest.approx(3 * 2 + 1, abs=0.2)
+    own.start_times_per_fn[PAGES_OWN] = {time.time() - 20}
+    assert expected_wait_s(queue, own) == pytest.approx(3 * 20, abs=0.2)
+
+
+def test_before_the_first_call_has_ended_an_estimate_is_that_of_its_kind() -> None:
+    comparison = Function("private", "comparison")
+    own = EventQueue("comparison", 1)
+    own.queue = [SimpleNamespace(fn=comparison)] * 6
+    own.start_times_per_fn[comparison].add(time.time() - 10)
+    queue = SimpleNamespace(event_queue_per_concurrency_id={"comparison": own}, process_time_per_fn={})
+    assert expected_wait_s(queue, own) == pytest.approx(6 * 30 + 20, abs=0.2)
 
 
 def test_estimates_follow_the_latest_calls() -> None:

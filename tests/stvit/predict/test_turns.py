@@ -42,6 +42,8 @@ def order_of(lanes: list[str]) -> list[str]:
         (["a:1", "a:2", "a:3"], ["a:1", "a:2", "a:3"]),
         (["a:1", "a:2", "a:3", "b:1"], ["a:1", "b:1", "a:2", "a:3"]),
         (["a:1", "b:1", "a:2", "b:2", "c:1"], ["a:1", "b:1", "c:1", "a:2", "b:2"]),
+        (["a:1", "b:1", "visitors:1", "visitors:2"], ["visitors:1", "a:1", "visitors:2", "b:1"]),
+        (["visitors:1", "visitors:2", "a:1"], ["visitors:1", "a:1", "visitors:2"]),
     ],
 )
 def test_lanes_take_turns_and_each_keeps_its_order(come: list[str], served: list[str]) -> None:
