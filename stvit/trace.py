@@ -42,6 +42,11 @@ class RegionLayer:
         """Whether the layer leaves fewer image tokens, instead of making semantic ones."""
         return self.semantic_grid_hw is None
 
+    @property
+    def varies(self) -> bool:
+        """Whether ``num_tokens`` depends on the image, as where tokens halt; it is then the most of a batch."""
+        return self.fate == "halted"
+
 
 class LayerRegions(NamedTuple):
     """The image regions that the tokens of a layer stand for, for a batch.

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache
 from inspect import signature
 from typing import Literal
@@ -80,15 +82,17 @@ class InferenceGraph(nn.Module):
             return as_float32(self.network(images.to(self.dtype)))
         outputs, regions = self._traced(images)
         weights = (one.attention.float() for one in regions if one.attention is not None)
-        return (*as_float32(outputs), *(one.assignment for one in regions), *weights)
+        assignments = (one.assignment + 0 for one in regions)  # OpenVINO refuses one tensor as two outputs
+        return (*as_float32(outputs), *assignments, *weights)
 
     def _traced(self, images: Tensor) -> tuple[Tensor | Sequence[Tensor], list[LayerRegions]]:
         outputs, trace = self.network(images.to(self.dtype), return_trace=True)
         return outputs, [layer.regions(self.regions == "attention") for layer in trace.region_layers()]
 
     def describe_regions(self, images: Tensor) -> tuple[RegionLayer, ...]:
-        """The layers whose assignments :meth:`forward` returns for images of that shape."""
-        return () if self.regions == "none" else tuple(one.layer for one in self._traced(images)[1])
+        """The layers whose assignments :meth:`forward` returns for images of that shape, with the most tokens that any
+        image may leave."""
+        return () if self.regions == "none" else tuple(_at_most(one.layer) for one in self._traced(images)[1])
 
     def agreement(self, images: Tensor, owners: Sequence[Tensor], slack: float) -> list[float]:
         """For every layer, the share of image tokens whose token is theirs here too, or one that they are tied to as
@@ -109,6 +113,10 @@ class InferenceGraph(nn.Module):
                 same |= weights.gather(1, own).squeeze(1) >= (1 - slack) * weights.amax(dim=1)
             shares.append(same.float().mean().item())
         return shares
+
+
+def _at_most(layer: RegionLayer) -> RegionLayer:
+    return replace(layer, num_tokens=math.prod(layer.image_grid_hw)) if layer.varies else layer
 
 
 @cache

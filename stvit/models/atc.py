@@ -40,34 +40,34 @@ def agglomerate(distances: Tensor, num_clusters: int, linkage: Linkage = "averag
     B, T = distances.shape[:2]
     if not 1 <= num_clusters <= T:
         raise ValueError(f"num_clusters={num_clusters}: choose a number from 1 to {T}, the number of tokens")
-    distances = distances.detach().clone().diagonal_scatter(distances.new_full((B, T), torch.inf), dim1=1, dim2=2)
+    distances = distances.detach().masked_fill(torch.eye(T, dtype=torch.bool, device=distances.device), torch.inf)
     sizes = distances.new_ones(B, T)
-    batch = torch.arange(B, device=distances.device)
     heads = torch.arange(T, device=distances.device).repeat(B, 1)  # first member of each token's cluster
-    for _ in range(T - num_clusters):
-        closest = distances.flatten(1).argmin(dim=1)
-        # Of the two equal entries argmin takes the first, so ``first`` is the cluster with the earlier first member.
-        first, second = closest // T, closest % T
-        merged = _linked(
-            distances[batch, first], distances[batch, second], sizes[batch, first], sizes[batch, second], linkage
-        )
-        merged[batch, first] = merged[batch, second] = torch.inf
-        distances[batch, first] = distances[batch, :, first] = merged
-        distances[batch, second] = distances[batch, :, second] = torch.inf
-        sizes[batch, first] += sizes[batch, second]
-        heads = torch.where(heads == second[:, None], first[:, None], heads)
+    for _ in range(T - num_clusters):  # in operators that every exported format has, so no indexing by tensors
+        closest = distances.flatten(1).argmin(dim=1, keepdim=True)
+        # Each pair stands in the matrix twice; ``first`` is the cluster with the earlier first member.
+        first, second = torch.minimum(closest // T, closest % T), torch.maximum(closest // T, closest % T)
+        pair = torch.cat([first, second], dim=1)
+        rows = pair[..., None].expand(-1, -1, T)
+        members = sizes.gather(1, pair)
+        merged = _linked(distances.gather(1, rows), members, linkage).scatter(1, pair, torch.inf)
+        replaced = torch.stack([merged, torch.full_like(merged, torch.inf)], dim=1)
+        distances.scatter_(1, rows, replaced).scatter_(2, rows.transpose(1, 2), replaced.transpose(1, 2))
+        sizes.scatter_(1, first, members.sum(dim=1, keepdim=True))
+        heads = torch.where(heads == second, first, heads)
     is_head = heads == torch.arange(T, device=heads.device)
     return (is_head.cumsum(dim=1) - 1).gather(1, heads)
 
 
-def _linked(a: Tensor, b: Tensor, size_a: Tensor, size_b: Tensor, linkage: Linkage) -> Tensor:
-    """(B, T) distances of the union of two clusters from all others (Lance and Williams's update)."""
+def _linked(distances: Tensor, sizes: Tensor, linkage: Linkage) -> Tensor:
+    """(B, 2, T) distances of two clusters of (B, 2) tokens from all -> (B, T) those of their union (Lance and
+    Williams's update)."""
     if linkage == "average":
-        return (size_a[:, None] * a + size_b[:, None] * b) / (size_a + size_b)[:, None]
+        return (sizes[..., None] * distances).sum(dim=1) / sizes.sum(dim=1, keepdim=True)
     if linkage == "complete":
-        return torch.maximum(a, b)
+        return distances.amax(dim=1)
     if linkage == "single":
-        return torch.minimum(a, b)
+        return distances.amin(dim=1)
     raise ValueError(f"linkage={linkage!r}: choose average, complete or single")
 
 

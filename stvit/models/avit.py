@@ -86,8 +86,8 @@ class AViT(FullTokenWeights, ReducingVisionTransformer):
 
     A token's output is the sum of its states after the layers that it went through, weighted by their scores. Tokens
     that go on are packed over the whole batch, so a picture costs what its own tokens need; attention alone is padded
-    to the picture with the most. In training, on the meta device and in exported graphs, where shapes may not depend on
-    values, halted tokens are masked instead: the same outputs to rounding, at full cost.
+    to the picture with the most. In training, on the meta device and in graphs, where shapes may not depend on values,
+    halted tokens are masked instead: the same outputs to rounding, at full cost.
 
     Args:
         gate_scale, gate_centre: the score is ``sigmoid(gate_scale * channel - gate_centre)``.
@@ -109,7 +109,7 @@ class AViT(FullTokenWeights, ReducingVisionTransformer):
         if return_trace:
             output, halting, states = self.run_masked(tokens)
             return output, self._trace(halting, states, grid_hw)
-        if self.training or tokens.is_meta or torch.compiler.is_exporting():
+        if self.training or fixed_shapes(tokens):
             return self.run_masked(tokens)[0], ()
         return self.run_packed(tokens), ()
 
@@ -156,13 +156,20 @@ class AViT(FullTokenWeights, ReducingVisionTransformer):
         layers = []
         for i, tokens in enumerate(states):
             alive = halting.alive[:, i, 1:]
-            longest = int(alive.sum(dim=1).max()) if not alive.is_meta else alive.shape[1]
+            longest = alive.shape[1] if fixed_shapes(alive) else int(alive.sum(dim=1).max())
             order = (~alive).long().argsort(dim=1, stable=True)[:, :longest]
             going_on = tokens[:, 1:].gather(1, order[..., None].expand(-1, -1, tokens.shape[2]))
             assignment = torch.where(alive, alive.cumsum(dim=1) - 1, -1)
             name, moved = f"Layer {i + 1}", {"assignment": assignment, "fate": "halted"}
             layers.append(LayerTrace(name, "reduction", going_on, grid_hw, **moved))
         return tuple(layers)
+
+
+def fixed_shapes(tensor: Tensor) -> bool:
+    """Whether no shape may depend on values: on the meta device and in graphs that are exported, compiled or
+    captured."""
+    captured = tensor.is_cuda and torch.cuda.is_current_stream_capturing()
+    return tensor.is_meta or torch.compiler.is_compiling() or captured
 
 
 PAPER = {

@@ -71,7 +71,7 @@ class TwoPathBlock(SwinTransformerBlock):
         slow, fast = tokens.gather(1, index).tensor_split([num_slow], dim=1)
         slow = slow + self.drop_path2(self.mlp(self.norm2(slow)))
         fast = fast + self.drop_path2(self.fastmlp(fast))
-        return torch.empty_like(tokens).scatter(1, index, torch.cat([slow, fast], dim=1)).view(B, H, W, C)
+        return tokens.scatter(1, index, torch.cat([slow, fast], dim=1)).view(B, H, W, C)  # all are written
 
 
 class DynamicStage(RecomputedLayers, SwinTransformerStage):

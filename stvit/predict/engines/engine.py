@@ -7,6 +7,7 @@ import logging
 import threading
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -196,7 +197,8 @@ class Engine:
         first = len(results) - len(layers) - len(semantic)
         outputs, assignments = results[:first], results[first : first + len(layers)]
         weights = dict(zip(semantic, results[first + len(layers) :], strict=True)) if wanted == "attention" else {}
-        regions = [LayerRegions(one, own, weights.get(one)) for one, own in zip(layers, assignments, strict=True)]
+        pairs = zip(layers, assignments, strict=True)
+        regions = [LayerRegions(_of_this_batch(one, own), own, weights.get(one)) for one, own in pairs]
         return Answer(outputs if described.several else outputs[0], tuple(wanted_layers(regions, wanted)), name)
 
     def _find(self, shape: Shape) -> tuple[str, Runner | None]:
@@ -320,6 +322,11 @@ def _choice_key(shape: Shape) -> Shape:
     return (min(shape[0], 2), *shape[1:])
 
 
+def _of_this_batch(layer: RegionLayer, assignment: Tensor) -> RegionLayer:
+    """The layer with the number of tokens that it left at most of these images."""
+    return replace(layer, num_tokens=int(assignment.max()) + 1) if layer.varies else layer
+
+
 def _joined(
     parts: Sequence[tuple[Outputs, tuple[LayerRegions, ...]]],
 ) -> tuple[Outputs, tuple[LayerRegions, ...]]:
@@ -330,7 +337,7 @@ def _joined(
     for first, *others in zip(*regions, strict=True):
         assignment = torch.cat([first.assignment, *(one.assignment for one in others)])
         weights = None if first.attention is None else torch.cat([first.attention, *(one.attention for one in others)])
-        layers.append(LayerRegions(first.layer, assignment, weights))
+        layers.append(LayerRegions(_of_this_batch(first.layer, assignment), assignment, weights))
     return joined, tuple(layers)
 
 

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 import stvit
+from stvit.export.graph import example_images
 from stvit.models.dense_backbone import dense_backbone
 from tests.stvit.models import clip_models
 from tests.stvit.models.families import narrow
@@ -41,6 +42,13 @@ SMALL: dict[str, tuple[Callable[[], nn.Module], tuple[int, int]]] = {
     "stvit_lvvit": (lambda: narrow("stvit_lvvit", depth=4, stgm_position=1), (112, 112)),
     "evit_lvvit": (lambda: narrow("evit_lvvit", depth=3, reduction_layers=(1,)), (112, 112)),
     "swin": (lambda: spread(timm.create_model("swin_tiny_patch4_window7_224", **SWIN)), (224, 224)),
+    "dynamicvit_deit": (lambda: narrow("dynamicvit_deit", depth=2, reduction_layers=(1,)), (112, 112)),
+    "evo_vit_deit": (lambda: narrow("evo_vit_deit", depth=3, selection_layers=(1, 2)), (112, 112)),
+    "avit": (lambda: narrow("avit", depth=3, gate_scale=2.0, gate_centre=0.0), (112, 112)),
+    "atc_deit": (lambda: narrow("atc_deit", depth=2, reduction_layers=(0,), img_size=32), (32, 32)),
+    "diffrate_deit": (lambda: narrow("diffrate_deit", depth=2, schedule=((150, 120), (140, 100))), (112, 112)),
+    "tokenlearner_deit": (lambda: narrow("tokenlearner_deit", depth=2), (112, 112)),
+    "dynamicswin": (lambda: narrow("dynamicswin", **SWIN | {"depths": (1, 1, 3, 1)}), (224, 224)),
     "stvit_swin": (lambda: narrow("stvit_swin", **SWIN | {"depths": (1, 1, 3, 1), "stgm_position": 0}), (224, 224)),
     "stvit_r_swin": (lambda: narrow("stvit_r_swin", **UNITS), (224, 224)),
     "dense_backbone": (lambda: spread(dense_backbone("stvit_r_swin_small", **UNITS)), (72, 136)),
@@ -65,3 +73,9 @@ def build(name: str) -> nn.Module:
     """The model, with the same random weights every time."""
     torch.manual_seed(0)
     return SMALL[name][0]()
+
+
+def images_for(name: str, batch: int) -> torch.Tensor:
+    """Normal images or clips that the model takes."""
+    size = SMALL[name][1]
+    return example_images((3, FRAMES, *size) if "video" in name else (3, *size), batch)

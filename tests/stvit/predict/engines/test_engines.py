@@ -2,34 +2,31 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from unittest import mock
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 from stvit.errors import UserError
-from stvit.export.graph import InferenceGraph, example_images, exportable
+from stvit.export.graph import InferenceGraph
 from stvit.predict.engines import ENGINES, Engine
 from stvit.predict.engines import engine as engine_module
 from stvit.predict.engines.backends import AheadOfTime, Compiled, CudaGraphs, FileBackend, OpenVINO
 from stvit.predict.engines.cache import MANIFEST, GraphCache
 from stvit.predict.engines.fingerprint import fingerprint
 from stvit.pretrained.resolve import sha256_of
-from tests.stvit.export.small_models import FRAMES, FULL_TOKEN, SMALL, build
+from tests.stvit.export.small_models import build, images_for
 
-EVERY = [
-    "stvit_deit",
-    "tome_deit",
-    pytest.param("stvit_swin", marks=pytest.mark.slow),
-    pytest.param("detector", marks=pytest.mark.slow),
-]
 SHAPE = (1, 3, 8, 8)
 
 
@@ -73,30 +70,6 @@ def stub(monkeypatch: pytest.MonkeyPatch) -> type[Stub]:
     return Stub
 
 
-def images_for(name: str, batch: int) -> Tensor:
-    size = SMALL[name][1]
-    return example_images((3, FRAMES, *size) if "video" in name else (3, *size), batch)
-
-
-@pytest.mark.parametrize("name", EVERY)
-def test_openvino_answers_as_eager_does_for_every_family(name: str, cache: GraphCache) -> None:
-    network = exportable(build(name))
-    own = Engine(network, "openvino", regions="attention", cache=cache, wait=True)
-    eager = Engine(network, "eager")
-    for batch in (2, 1):
-        images = images_for(name, batch)
-        with torch.inference_mode():  # as predictors call it
-            answer, expected = own(images, "attention"), eager(images, "attention")
-        assert (answer.engine, expected.engine, own.notes) == ("openvino", "eager", [])
-        torch.testing.assert_close(answer.outputs, expected.outputs, atol=1e-4, rtol=1e-4)
-        assert bool(answer.regions) == (name not in FULL_TOKEN)
-        for found, wanted in zip(answer.regions, expected.regions, strict=True):
-            assert found.layer == wanted.layer and (found.attention is None) == (wanted.attention is None)
-            assert (found.assignment == wanted.assignment).float().mean() > 0.99
-            if found.attention is not None:
-                torch.testing.assert_close(found.attention, wanted.attention, atol=1e-4, rtol=1e-4)
-
-
 def test_half_precision_is_as_near_to_fp32_as_eager_is(cache: GraphCache) -> None:
     exact = build("stvit_deit")
     images = images_for("stvit_deit", 2)
@@ -115,6 +88,16 @@ def test_eager_returns_the_assignments_of_the_trace() -> None:
     torch.testing.assert_close(answer.outputs, logits.detach())
     for own, layer in zip(answer.regions, trace.region_layers(), strict=True):
         assert own.attention is None and torch.equal(own.assignment, layer.clusters())
+
+
+def test_where_tokens_halt_regions_are_of_all_parts_of_a_batch() -> None:
+    network, images = build("avit"), images_for("avit", 4)
+    own = Engine(network, "eager")
+    with mock.patch.object(own.compute, "parts", lambda images: images.split(1)):
+        answer = own(images, "all")
+    counts = [one.layer.num_tokens for one in answer.regions]
+    assert counts == [layer.num_tokens for layer in network(images, return_trace=True)[1].region_layers()]
+    assert counts != [one.layer.num_tokens for one in own(images[:1], "all").regions]
 
 
 def test_eager_answers_until_another_process_has_made_the_graph(cache: GraphCache) -> None:
@@ -228,6 +211,70 @@ def test_where_nothing_can_be_written_graphs_are_made_without_a_cache(
     for _ in range(2):
         assert Engine(Halves(), "openvino", cache=cache, wait=True)(torch.rand(SHAPE)).engine == "openvino"
     assert len(caplog.records) == 1 and "made at every start" in caplog.text
+
+
+def fails_with(number: int) -> Callable[..., None]:
+    def fails(*arguments: object, **options: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    return fails
+
+
+def test_a_disk_that_is_full_leaves_eager_and_one_line(
+    cache: GraphCache, stub: type[Stub], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stub, "write", fails_with(errno.ENOSPC))
+    own = Engine(Halves(), "openvino", cache=cache, wait=True)
+    assert [own(torch.rand(SHAPE)).engine for _ in range(2)] == ["eager"] * 2
+    assert len(own.notes) == 1 and own.notes[0].endswith("No space left on device")
+    assert not list(cache.folder.iterdir())
+
+
+@pytest.mark.parametrize(("call", "number"), [("rename", errno.ENOSPC), ("mkdir", errno.EROFS)])
+def test_a_disk_that_takes_no_more_entries_leaves_the_graph_and_one_line(
+    call: str,
+    number: int,
+    cache: GraphCache,
+    stub: type[Stub],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(Path, call, fails_with(number))
+    for _ in range(2):
+        assert Engine(Halves(), "openvino", cache=cache, wait=True)(torch.rand(SHAPE)).engine == "openvino"
+    assert len(caplog.records) == 1 and os.strerror(number) in caplog.text
+    assert not cache.folder.exists() or not list(cache.folder.iterdir())
+
+
+def test_graphs_of_another_version_are_made_again(
+    cache: GraphCache, stub: type[Stub], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for made, version in enumerate(("2026.1", "2026.2"), start=1):
+        monkeypatch.setattr(stub, "depends_on", lambda self, version=version: {"openvino": version})
+        assert Engine(Halves(), "openvino", cache=cache, wait=True)(torch.rand(SHAPE)).engine == "openvino"
+        assert stub.made == made
+    before = fingerprint(Halves())
+    monkeypatch.setattr(torch, "__version__", "2.99.0")
+    assert fingerprint(Halves()) != before
+
+
+def test_a_shape_that_cannot_be_captured_leaves_eager_for_that_shape(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Captures(CudaGraphs):
+        def refusal(self, device: torch.device) -> None:
+            return None
+
+        def runner(self, graph: InferenceGraph, shape: tuple[int, ...]):
+            if shape[0] == 2:
+                raise RuntimeError("operation not permitted when stream is capturing\nand a long trace")
+            return graph
+
+    monkeypatch.setitem(engine_module.BACKENDS, "cuda_graphs", Captures)
+    own = Engine(Halves(), "cuda_graphs", wait=True)
+    engines = [own(torch.rand(batch, *SHAPE[1:])).engine for batch in (1, 2, 2, 3)]
+    assert engines == ["cuda_graphs", "eager", "eager", "cuda_graphs"]
+    assert own.notes == [
+        "cuda_graphs cannot run Halves for 2x3x8x8, eager does: operation not permitted when stream is capturing"
+    ]
 
 
 def test_the_cache_is_bounded_and_keeps_what_was_used_last(tmp_path: Path) -> None:
