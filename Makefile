@@ -3,6 +3,7 @@
 # make test-fast      the tests that take under three minutes together
 # make test-versions  the library's tests on the oldest and the newest PyTorch, each in an environment of its own
 # make lint    ruff
+# make gpu     measure what a CUDA card does with all of this, in eight minutes at most; figures in gpu.json
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -12,7 +13,7 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist load
 # The oldest PyTorch that pyproject.toml allows, e.g. "torch==2.11.* torchvision==0.26.*".
 OLDEST := $(shell sed -nE 's/^ *"(torch|torchvision)>=([0-9.]+),.*/\1==\2.*/p' pyproject.toml)
 
-.PHONY: demo test test-fast test-versions lint browser clean
+.PHONY: demo test test-fast test-versions lint gpu browser clean
 
 demo: .venv/app-installed
 	$(BIN)/python app.py
@@ -36,6 +37,9 @@ test-versions: .venv-lowest/installed .venv-newest/installed
 lint: .venv/tools-installed
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+gpu: .venv/app-installed
+	$(BIN)/python -m stvit.measure.gpu
 
 .venv/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or newer is needed: make PYTHON=python3.12 demo")'

@@ -17,10 +17,11 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from stvit.errors import UserError
+from stvit.export.export import TOLERANCE
 from stvit.export.graph import example_images, first_line
 from stvit.predict.device import Compute, compute_in_one_place, device_name, keep_freed_memory
 from stvit.predict.engines import Engine
@@ -54,12 +55,23 @@ class Difference:
     Attributes:
         largest: of all outputs.
         of: the largest output.
+        by_rounding: how far eager on a CPU is in the models' own precision; 0 in float32.
         engine: that answered.
+        notes: why another engine answered than was asked.
     """
 
     largest: float
     of: float
+    by_rounding: float
     engine: str
+    notes: tuple[str, ...] = ()
+
+    @property
+    def agrees(self) -> bool:
+        """Whether they are the same: within ``TOLERANCE`` of the largest output in float32; in half precision at most
+        three times what rounding does on a CPU, and 20 times ``TOLERANCE``, as exported files are checked."""
+        limit = TOLERANCE * max(1.0, self.of)
+        return self.largest <= (20 * limit + 3 * self.by_rounding if self.by_rounding else limit)
 
 
 @dataclass(frozen=True)
@@ -124,9 +136,12 @@ class EngineProcess:
         self._send("time", names, batch, rounds)
         return self._receive()
 
-    def differences(self) -> dict[str, Difference | str]:
-        """By model: how far the engine is from eager on a CPU for one image, or why that is not known."""
-        self._send("differences")
+    def begin_comparing(self, model: str) -> None:
+        """Begin to compare a model's outputs for one image with a CPU's; :meth:`difference` waits for them."""
+        self._send("difference", model)
+
+    def difference(self) -> Difference:
+        """How far the engine is from eager on a CPU."""
         return self._receive()
 
     def end(self) -> None:
@@ -184,27 +199,27 @@ class _Served:
     def rooflines(self, batch: int) -> dict[str, Roofline]:
         return {name: roofline(model, self.shape, batch) for name, model in self.models.items()}
 
-    def differences(self) -> dict[str, Difference | str]:
-        found: dict[str, Difference | str] = {}
-        for name, model in self.models.items():
-            try:
-                found[name] = self._difference(model, self.engines[name])
-            except RuntimeError as error:  # what this model makes of it is one of the results
-                found[name] = first_line(error)
-        return found
-
-    def _difference(self, model: nn.Module, engine: Engine) -> Difference:
-        images = example_images(self.shape, 1)
+    def difference(self, name: str) -> Difference:
+        images, engine = example_images(self.shape, 1), self.engines[name]
+        on_cpu = copy.deepcopy(self.models[name]).cpu()
         answer = engine(images.to(self.reference.device))
-        expected = Engine(copy.deepcopy(model).float().cpu(), "eager")(images)
-        pairs = list(zip(tree_leaves(answer.outputs), tree_leaves(expected.outputs), strict=True))
-        largest = max((ours.float().cpu() - theirs).abs().max().item() for ours, theirs in pairs)
-        return Difference(largest, max(theirs.abs().max().item() for _, theirs in pairs), answer.engine)
+        rounded = Engine(on_cpu, "eager")(images) if self.reference.dtype != torch.float32 else None
+        expected = tree_leaves(Engine(on_cpu.float(), "eager")(images).outputs)
+        by_rounding = _apart(tree_leaves(rounded.outputs), expected) if rounded else 0.0
+        largest = _apart(tree_leaves(answer.outputs), expected)
+        of = max(one.abs().max().item() for one in expected)
+        return Difference(largest, of, by_rounding, answer.engine, tuple(engine.notes))
 
     def time(self, names: Sequence[str], batch: int, rounds: int) -> dict[str, list[float]]:
         engines = {name: self.engines[name] for name in names}
         times = [one.times_ms for one in interleave(engines, self.images(batch), rounds=rounds, warmup=WARM_UPS)]
         return {name: [one[name] for one in times] for name in names}
+
+
+def _apart(outputs: Sequence[Tensor], others: Sequence[Tensor]) -> float:
+    """Largest absolute difference of outputs on any device; infinite where there is a NaN."""
+    found = [(one.float().cpu() - other).abs().max().item() for one, other in zip(outputs, others, strict=True)]
+    return max(math.inf if math.isnan(one) else one for one in found)
 
 
 def _serve(connection: Connection, *served: Any) -> None:

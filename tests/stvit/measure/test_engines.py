@@ -71,6 +71,9 @@ def test_the_process_of_an_engine_outlives_ctrl_c_and_its_end_is_said() -> None:
         assert process.ready().serving == {"small": "eager", "large": "eager"}
         os.kill(other.pid, signal.SIGINT)
         assert len(process.time(["small"], 1, 3)["small"]) == 3
+        process.begin_comparing("small")
+        difference = process.difference()
+        assert difference.agrees and difference.of > 0 and (difference.engine, difference.by_rounding) == ("eager", 0)
         other.kill()
         with pytest.raises(CannotMeasure, match="The process that measures eager ended with status -9"):
             process.time(["small"], 1, 3)

@@ -140,7 +140,7 @@ def test_stopping_the_command_is_no_traceback(monkeypatch, capsys):
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("stvit.measure.__main__.build", stop)
+    monkeypatch.setattr("stvit.measure.models.build", stop)
     assert main(PAIR) == 130
     assert "Stopped" in capsys.readouterr().err
 
