@@ -103,6 +103,13 @@ def summary(report: ExportReport) -> str:
         f"{report.path}: {report.format}, {report.precision}, {report.bytes / 2**20:.1f} MiB, {report.seconds:.1f} s, "
         f"largest difference from {against} {report.difference:.1e}"
     )
+    if (gain := report.int8) is not None:
+        same = "" if gain.same_class is None else f"best class that of fp32 in {gain.same_class:.1%}, "
+        faster = {"fp32": gain.over_fp32, "bf16": gain.over_bf16}
+        by = [
+            f"{one.median:.2f}x ({one.q1:.2f} to {one.q3:.2f}) as fast as {name}" for name, one in faster.items() if one
+        ]
+        text += f"\non {gain.pictures} pictures one by one: {same}{', '.join(by)}"
     if report.agreement is not None:
         text += f"\nregions of {len(report.regions)} layers, {report.agreement:.2%} of the image tokens as in {against}"
     return text

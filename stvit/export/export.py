@@ -25,7 +25,7 @@ from stvit.trace import RegionLayer
 
 from .formats import FORMATS, INPUT, Runner, Traced
 from .graph import FeaturePyramid, InferenceGraph, example_images, exportable, first_line
-from .int8 import write_int8
+from .int8 import Int8Gain, write_int8
 
 Precision = Literal["fp32", "fp16", "bf16", "int8"]
 TYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
@@ -57,6 +57,7 @@ class ExportReport:
         agreement: share of image tokens that belong to the same token as in eager, or to one as good, at worst of all
             layers; ``None`` without regions.
         regions: the layers whose assignments the file returns after the outputs.
+        int8: what it changes and gains beside fp32; ``None`` for other precisions.
     """
 
     path: Path
@@ -67,6 +68,7 @@ class ExportReport:
     difference: float
     agreement: float | None
     regions: tuple[RegionLayer, ...]
+    int8: Int8Gain | None = None
 
 
 def export_model(
@@ -141,16 +143,17 @@ def export_model(
     traced = Traced(graph, images, batch == "dynamic", names, metadata)
     batches = CHECKED_BATCHES if batch == "dynamic" else (batch,)
 
-    def write_and_check(draft: Path) -> tuple[float, float | None]:
+    def write_and_check(draft: Path) -> tuple[float, float | None, Int8Gain | None]:
+        gain = None
         if precision == "int8":
-            write_int8(traced, draft, Path(calibrate), metadata["preprocessing"])
+            gain = write_int8(traced, draft, Path(calibrate), metadata["preprocessing"])
         else:
             FORMATS[format].write(traced, draft)
-        return check(FORMATS[format].run(draft), graph, reference, shape, batches, len(layers), precision)
+        return *check(FORMATS[format].run(draft), graph, reference, shape, batches, len(layers), precision), gain
 
-    written, (difference, agreement) = put_in_place(path, FORMATS[format].companions, write_and_check)
+    written, (difference, agreement, gain) = put_in_place(path, FORMATS[format].companions, write_and_check)
     seconds = time.perf_counter() - started
-    return ExportReport(path, format, precision, seconds, written, difference, agreement, layers)
+    return ExportReport(path, format, precision, seconds, written, difference, agreement, layers, gain)
 
 
 def check(
