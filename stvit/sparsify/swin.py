@@ -7,6 +7,7 @@ these models equal to the original.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import nullcontext
 from typing import Any, NoReturn
 
 import torch
@@ -89,7 +90,13 @@ class SemanticOnlyStage(RecomputedLayers, nn.Module):
 
 
 class SparseSwin(RecomputedLayers):
-    """timm's ``SwinTransformer`` whose third stage has semantic tokens."""
+    """timm's ``SwinTransformer`` whose third stage has semantic tokens.
+
+    Attributes:
+        frozen_start: whether the first two stages learn nothing.
+    """
+
+    frozen_start = False
 
     def forward_features(self, x: Tensor) -> Tensor:
         """(B, 3, H, W) -> the normalised last token map (B, h, w, C)."""
@@ -97,7 +104,8 @@ class SparseSwin(RecomputedLayers):
 
     def run_layers(self, images: Tensor, return_trace: bool = False) -> tuple[Tensor, tuple[LayerTrace, ...]]:
         """Images -> the last token map and, if asked for, what the layers from stage 3 on did."""
-        token_map = self.layers[1](self.layers[0](self.patch_embed(images)))
+        with torch.no_grad() if self.frozen_start else nullcontext():
+            token_map = self.layers[1](self.layers[0](self.patch_embed(images)))
         if not return_trace:
             return self.layers[3](self.layers[2](token_map)), ()
         token_map, trace = self.layers[2](token_map, return_trace)

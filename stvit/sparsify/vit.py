@@ -7,6 +7,7 @@ names; new ones are those of the pooling and the learned centres G.
 from __future__ import annotations
 
 import math
+from contextlib import nullcontext
 from typing import Any, NoReturn
 
 import torch
@@ -42,11 +43,13 @@ class SparseViT(RecomputedLayers):
         stgm_position: layers before the STGM.
         stgm_layers: layers of the STGM.
         semantic_grid_hw: rows and columns of the semantic tokens.
+        frozen_start: whether what comes before the STGM learns nothing.
     """
 
     stgm_position: int
     stgm_layers: int
     semantic_grid_hw: tuple[int, int]
+    frozen_start = False
 
     def forward_features(self, x: Tensor, attn_mask: Tensor | None = None, is_causal: bool = False) -> Tensor:
         """(B, 3, H, W) -> the normalised tokens (B, P + M, C), prefix tokens first."""
@@ -56,17 +59,20 @@ class SparseViT(RecomputedLayers):
 
     def run_layers(self, images: Tensor, return_trace: bool = False) -> tuple[Tensor, tuple[LayerTrace, ...]]:
         """Images -> prefix and semantic tokens after the last layer and, if asked for, what every layer did."""
-        tokens, ropes = self.embed(images)
+        trace: list[LayerTrace] = []
         grid_hw = self.patch_embed.dynamic_feat_size(tuple(images.shape[-2:]))
         prefix, (first, end) = self.num_prefix_tokens, (self.stgm_position, self.stgm_position + self.stgm_layers)
-        num_semantic, num_image = math.prod(self.semantic_grid_hw), tokens.shape[1] - self.num_prefix_tokens
-        trace: list[LayerTrace] = []
+        num_semantic, num_image = math.prod(self.semantic_grid_hw), math.prod(grid_hw)
+        with torch.no_grad() if self.frozen_start else nullcontext():
+            tokens, ropes = self.embed(images)
+            for i, layer in enumerate(self.blocks[:first]):
+                tokens = self.run_layer(self.run_block, layer, tokens, ropes[i] if ropes else None)
+                if return_trace:
+                    trace.append(self._trace_layer(i, tokens[:, prefix:], None, grid_hw))
         image_tokens, weights = tokens, None
-        for i, layer in enumerate(self.blocks):
-            rope = ropes[i] if ropes is not None else None
-            if i < first:
-                tokens = self.run_layer(self.run_block, layer, tokens, rope)
-            elif i == first:
+        for i, layer in enumerate(self.blocks[first:], start=first):
+            rope = ropes[i] if ropes else None
+            if i == first:
                 image_tokens = tokens[:, prefix:] if num_semantic < num_image else tokens[:, :0]
                 rotary = self._rotary(rope, grid_hw, ((0, prefix), (1, num_image)))
                 tokens, weights = self.run_layer(layer, tokens, grid_hw, return_trace, rotary)

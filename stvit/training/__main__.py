@@ -48,6 +48,7 @@ def train(recipe: Recipe, options: argparse.Namespace) -> None:
     with fused_attention(use_fused_attn() and not on_cpu):
         paths = dict(options.data)
         task = make_task(recipe, paths)
+        recipe = task.recipe  # what the task knows of it beyond the file
         run = Run(recipe, task, options.output, how)
         if run.accelerator.is_main_process:
             given = options.recipe, options.set, recipe, paths, task.data.class_names, options.precision
@@ -79,8 +80,8 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     add_data_option(
         parser,
         "where something is on this machine: folder, shards, train_images, train_annotations, validation_images, "
-        "validation_annotations, train_list, train_clips, validation_list, validation_clips, start, teacher, or what "
-        "data of one's own ask for",
+        "validation_annotations, train_list, train_clips, validation_list, validation_clips, start, teacher, original, "
+        "or what data of one's own ask for",
     )
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change an entry of the recipe")
     parser.add_argument("--accumulation", type=int, default=1, help="passes per step; more need less memory")

@@ -112,7 +112,8 @@ class Run:
         self.log = MetricsLog(self.output, self.step) if main else None
         self.board = SummaryWriter(str(self.output / "tensorboard"), purge_step=self.step) if main else None
         # at step 0: the initial weights without any training
-        if not metrics and self.step % self.steps_per_epoch == 0 and (self.step or self.recipe.start):
+        begun = self.step or self.recipe.start or self.task.starts_trained
+        if not metrics and self.step % self.steps_per_epoch == 0 and begun:
             metrics = self._evaluate()
         progress = tqdm(total=self.total_steps, initial=self.step, unit="step", disable=not main)
         for epoch in range(self.step // self.steps_per_epoch, self.recipe.epochs):
@@ -131,6 +132,7 @@ class Run:
     def _leave_model(self) -> None:
         """Write the weights and then the card that names them."""
         weights = save_weights(self.output, self._evaluated().state_dict())
+        self.task.finish(self._evaluated(), self.output)
         try:
             write_card(weights, card_entries(self.recipe, self.task.data, self.model))
         except ModelCardError as error:  # data or a model of one's own: the weights load without a card
@@ -174,6 +176,7 @@ class Run:
     def _step(self, batches: Iterator[Any]) -> dict[str, float]:
         """One optimiser step; returns the means of the loss terms."""
         self.schedule.step_update(self.step)
+        self.task.before_step(self.model, self.step / self.steps_per_epoch)
         if self.keep_rate is not None:
             self.model.keep_rate = self.keep_rate(self.step)
         sums: dict[str, Tensor] = {}

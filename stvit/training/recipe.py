@@ -21,7 +21,7 @@ else:
     import tomli as tomllib
 
 FOLDER = Path(__file__).parent / "recipes"
-TaskName = Literal["classify", "detect", "segment", "video"]
+TaskName = Literal["classify", "detect", "segment", "video", "sparsify"]
 ScheduleName = Literal["cosine", "steps", "polynomial"]
 
 T = TypeVar("T", bound=BaseModel)

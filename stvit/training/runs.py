@@ -196,11 +196,12 @@ def card_entries(recipe: Recipe, data: Data, model: nn.Module) -> dict[str, Any]
     entries = {
         "model": recipe.model,
         "options": options_after_training(recipe),
-        "task": recipe.task,
+        "task": "classify" if recipe.task == "sparsify" else recipe.task,
         "classes": data.class_names or numbered_classes(model.num_classes),
         "input_size": min(scale) if scale else data.size or model.pretrained_cfg["input_size"][-1],
         "crop_pct": data.crop_pct,
     }
+    entries |= {name: recipe.data[name] for name in ("mean", "std") if name in recipe.data}
     if scale:
         entries["scale"] = tuple(scale)
     if recipe.task == "video":

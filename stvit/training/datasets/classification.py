@@ -11,10 +11,10 @@ from collections.abc import Iterator, Mapping
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import webdataset as wds
-from timm.data import create_transform
+from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD, create_transform
 from timm.data.constants import DEFAULT_CROP_PCT
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 from stvit.predict.media import picture_suffixes
 from stvit.training.batches import Share, joined, seed_everything, steps_per_epoch
-from stvit.training.recipe import DataPaths, Recipe, RecipeError, Table, read_table
+from stvit.training.recipe import AnyTuple, DataPaths, Recipe, RecipeError, Table, read_table
 
 from .data import READ_ON, Data, MapData, SampleError, open_picture, refuse
 
@@ -32,9 +32,22 @@ BATCH_OPTIONS = ("mixup_alpha", "cutmix_alpha", "prob", "switch_prob", "label_sm
 SHUFFLE_BUFFER = 2000
 
 
-class FolderOptions(Table):
+Channels = Annotated[tuple[float, float, float], AnyTuple]
+
+
+class PictureOptions(Table):
+    """Attributes:
+    size: side of the square input, pixels.
+    mean, std: of the input's channels, for values in [0, 1].
+    """
+
     kind: str
     size: int
+    mean: Channels = IMAGENET_DEFAULT_MEAN
+    std: Channels = IMAGENET_DEFAULT_STD
+
+
+class FolderOptions(PictureOptions):
     classes: int
 
 
@@ -79,6 +92,29 @@ class FolderPictures(MapData):
             return find_classes(self.folder / split)[1]
         except FileNotFoundError as error:
             raise RecipeError(f"{self.folder / split} holds no folders of classes") from error
+
+
+class UnlabelledPictures(MapData):
+    """A folder with ``train`` and ``validation``, and pictures anywhere below them, for tasks that need no labels; the
+    data path ``folder``. Options and augmentation as of :class:`FolderPictures`, without ``classes``; labels are 0.
+    """
+
+    crop_pct, num_classes = DEFAULT_CROP_PCT, 0
+
+    def __init__(self, recipe: Recipe, paths: DataPaths) -> None:
+        options = read_table(PictureOptions, recipe.data, "data")
+        self.folder, self.size = paths.need("folder"), options.size
+        self.transforms = {training: picture_transform(recipe, training) for training in (True, False)}
+        self._files: dict[str, list[tuple[str, int]]] = {}
+
+    def dataset(self, split: str, epoch: int) -> Dataset:
+        if split not in self._files:
+            suffixes = picture_suffixes()
+            found = sorted(path for path in (self.folder / split).rglob("*") if path.suffix.lower() in suffixes)
+            if not found:
+                raise RecipeError(f"{self.folder / split} holds no pictures")
+            self._files[split] = [(str(path), 0) for path in found]
+        return PictureFiles(self._files[split], self.transforms[split == "train"])
 
 
 class PictureFiles(Dataset):
@@ -273,6 +309,8 @@ def picture_transform(recipe: Recipe, training: bool) -> Any:
     """
     augmentation = {k: v for k, v in recipe.augmentation.items() if training and k not in BATCH_OPTIONS}
     try:
-        return create_transform(recipe.data["size"], is_training=training, interpolation="bicubic", **augmentation)
+        seen = {name: tuple(recipe.data[name]) for name in ("mean", "std") if name in recipe.data}
+        how = {"is_training": training, "interpolation": "bicubic", **seen}
+        return create_transform(recipe.data["size"], **how, **augmentation)
     except TypeError as error:
         raise RecipeError(f"the augmentation is not one of timm's create_transform: {error}") from error

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from .task import Task
 
 TASKS = {"classify": "ClassifyTask", "detect": "DetectTask", "segment": "SegmentTask", "video": "VideoTask"}
+TASKS |= {"sparsify": "SparsifyTask"}
 
 
 def make_task(recipe: Recipe, paths: Mapping[str, Path]) -> Task:

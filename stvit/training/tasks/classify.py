@@ -46,17 +46,23 @@ class ClassifyTask(Task):
     teacher adds the divergence of the softened class probabilities (Hinton et al., 2015).
     """
 
+    kinds = KINDS
+
     def __init__(self, recipe: Recipe, paths: DataPaths) -> None:
         super().__init__(recipe, paths)
-        self.data = make_data(KINDS, recipe, paths)
+        self.data = make_data(self.kinds, recipe, paths)
         mixing, classes = read_table(Mixing, recipe.augmentation, "augmentation"), self.data.num_classes
         self.smoothing = mixing.label_smoothing
-        if recipe.model_options.get("num_classes", IMAGENET_CLASSES) != classes:
+        if self.expected_classes() != classes:
             raise RecipeError(f"the data has {classes} classes; set model_options.num_classes to it")
         mixes = mixing.mixup_alpha > 0 or mixing.cutmix_alpha > 0
         self.mixup = Mixup(**mixing.model_dump(), num_classes=classes) if mixes else None
         if recipe.teacher:
             self.teacher = self.trained("teacher").requires_grad_(False)
+
+    def expected_classes(self) -> int:
+        """How many classes the model has."""
+        return self.recipe.model_options.get("num_classes", IMAGENET_CLASSES)
 
     def check(self, share: Share, workers: int) -> None:
         """See the base class; mixing pairs the samples of a pass."""
@@ -80,13 +86,18 @@ class ClassifyTask(Task):
             terms["auxiliary"] = self.entropy(outputs.auxiliary_logits.float(), labels)
         if self.teacher is None:
             return {"cross_entropy": self.entropy(logits, labels), **terms}
-        weight, temperature = self.recipe.teacher.weight, self.recipe.teacher.temperature
+        weight = self.recipe.teacher.weight
         with torch.no_grad():
-            softened = (self.teacher(images).float() / temperature).log_softmax(-1)
-        own = (logits / temperature).log_softmax(-1)
-        divergence = F.kl_div(own, softened, log_target=True, reduction="batchmean") * temperature**2
+            theirs = self.teacher(images).float()
         entropy = (1 - weight) * self.entropy(logits, labels)
-        return {"cross_entropy": entropy, "distillation": weight * divergence, **terms}
+        return {"cross_entropy": entropy, "distillation": weight * self.divergence(logits, theirs), **terms}
+
+    def divergence(self, logits: Tensor, teacher_logits: Tensor) -> Tensor:
+        """Divergence from the teacher's softened class probabilities, both (B, classes)."""
+        temperature = self.recipe.teacher.temperature
+        softened = (teacher_logits / temperature).log_softmax(-1)
+        own = (logits / temperature).log_softmax(-1)
+        return F.kl_div(own, softened, log_target=True, reduction="batchmean") * temperature**2
 
     def entropy(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Cross-entropy of (B, classes), with labels (B,), or mixed ones (B, classes)."""
@@ -101,9 +112,18 @@ class ClassifyTask(Task):
         sums = torch.zeros(4, device=accelerator.device)
         for images, labels in batches:
             labels = labels.to(accelerator.device)
-            logits = model(images.to(accelerator.device)).float()
-            hits = logits.topk(min(5, logits.shape[1])).indices == labels[:, None]
-            entropy = F.cross_entropy(logits, labels, reduction="sum")
-            sums += torch.stack([hits[:, 0].sum(), hits.sum(), entropy, entropy.new_tensor(len(labels))])
-        top1, top5, entropy, count = accelerator.reduce(sums, reduction="sum").tolist()
+            sums += self.score(model(images.to(accelerator.device)).float(), labels)
+        return self.metrics(accelerator.reduce(sums, reduction="sum"))
+
+    @staticmethod
+    def score(logits: Tensor, labels: Tensor) -> Tensor:
+        """(4,): right answers, right ones among five, cross-entropy and number of samples, all summed."""
+        hits = logits.topk(min(5, logits.shape[1])).indices == labels[:, None]
+        entropy = F.cross_entropy(logits, labels, reduction="sum")
+        return torch.stack([hits[:, 0].sum(), hits.sum(), entropy, entropy.new_tensor(len(labels))])
+
+    @staticmethod
+    def metrics(sums: Tensor) -> dict[str, float]:
+        """What :meth:`score` gave over all samples, as means."""
+        top1, top5, entropy, count = sums.tolist()
         return {"top1": 100 * top1 / count, "top5": 100 * top5 / count, "cross_entropy": entropy / count}

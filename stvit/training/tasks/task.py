@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, Literal
 
 import timm
@@ -28,6 +29,7 @@ class Task(ABC):
     data: Data
     teacher: nn.Module | None = None  # moved to the device by the loop
     may_skip_parameters = False  # whether a batch may leave parameters without a gradient
+    starts_trained = False  # whether the model is trained before the run, beside what a recipe names as start
 
     def __init__(self, recipe: Recipe, paths: DataPaths) -> None:
         self.recipe, self.paths = recipe, paths
@@ -75,6 +77,12 @@ class Task(ABC):
         """The model that the recipe names in this role, with the weights at the data path of that name."""
         entry = getattr(self.recipe, role)
         return create_model(entry.model, checkpoint=self.paths.need(role), **entry.options)
+
+    def before_step(self, model: nn.Module, epoch: float) -> None:  # noqa: B027 - most models stay as they are
+        """Change the model as the run proceeds; called before every step with the epochs that are done."""
+
+    def finish(self, model: nn.Module, output: Path) -> None:  # noqa: B027 - most tasks leave no more
+        """Leave more than weights and card in the output folder; called on the main process at the end."""
 
     @abstractmethod
     def losses(self, model: nn.Module, batch: Any) -> dict[str, Tensor]:

@@ -1,0 +1,140 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import timm
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+
+from stvit.pretrained.model_cards import load_card, write_card
+from stvit.training import runs
+from stvit.training.__main__ import main
+from stvit.training.checkpoints import read_metrics
+from stvit.training.recipe import RecipeError, load_recipe
+from stvit.training.tasks import make_task
+from tests.stvit.sparsify.hosts import VIT, host
+from tests.stvit.training.tiny_runs import learn_by_heart
+
+DINO = "vit_small_patch14_reg4_dinov2"
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of five classes in two splits."""
+    folder, rng = tmp_path_factory.mktemp("pictures"), np.random.default_rng(0)
+    for split, count in (("train", 4), ("validation", 2)):
+        for number in range(5):
+            (folder / split / f"class{number}").mkdir(parents=True)
+            for index in range(count):
+                pixels = rng.integers(0, 60, (40, 40, 3)) + 45 * np.array([number, 4 - number, 2])
+                Image.fromarray(pixels.astype(np.uint8)).save(folder / split / f"class{number}" / f"{index}.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The card of a trained model."""
+    path = tmp_path_factory.mktemp("trained") / "own.safetensors"
+    save_file(host("deit_tiny_patch16_224").state_dict(), path)
+    write_card(
+        path,
+        {
+            "model": "deit_tiny_patch16_224",
+            "options": VIT,
+            "task": "classify",
+            "classes": list("abcde"),
+            "input_size": 32,
+        },
+    )
+    return path.with_suffix(".json")
+
+
+SMALL = ("data.size=32", "data.classes=5", "batch_size=10", "model_options.num_semantic_tokens=4")
+
+
+def command(pictures: Path, original: Path, output: Path, *changes: str) -> list[str]:
+    sets = [word for change in (*SMALL, *changes) for word in ("--set", change)]
+    data = ["--data", f"folder={pictures}", "--data", f"original={original}"]
+    return ["sparsify", "--recipe", "sparsify", *sets, *data, "--output", str(output), "--cpu"]
+
+
+def test_a_run_leaves_a_model_that_everything_loads_and_a_table(
+    pictures: Path, trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one = command(pictures, trained, tmp_path / "run", "epochs=2")
+    assert main(one) == 0
+    told = capsys.readouterr().out
+    assert [
+        line[:22].strip() for line in told.splitlines() if line.startswith(("the original", "before", "after"))
+    ] == ["the original", "before training", "after epoch 1", "after epoch 2"]
+    first, *_, last = [line["evaluation"] for line in read_metrics(tmp_path / "run") if "evaluation" in line]
+    assert last["cosine"] > first["cosine"] and first["original_top1"] == last["original_top1"]
+
+    network, card = load_card(tmp_path / "run" / "model.json")
+    assert card.model == "sparsified" and card.task == "classify" and card.options["of"] == "deit_tiny_patch16_224"
+    loaded = timm.create_model(f"local-dir:{tmp_path / 'run'}", pretrained=True).eval()
+    with torch.no_grad():
+        assert torch.equal(loaded(torch.ones(1, 3, 32, 32)), network(torch.ones(1, 3, 32, 32)))
+
+    assert main(one) == 0  # the run is at its end: it goes on from there, and tells the same
+    assert [line for line in capsys.readouterr().out.splitlines() if line in told.splitlines()]
+    paths = {"folder": pictures, "original": trained}
+    (pictures / "test").symlink_to(pictures / "validation")
+    assert runs.test(runs.FinishedRun.read(tmp_path / "run"), paths) == pytest.approx(last)
+    (pictures / "test").unlink()
+
+    again = command(pictures, trained, tmp_path / "more", "epochs=1", "warmup_epochs=0")
+    assert main([*again, "--data", f"start={tmp_path / 'run' / 'model.safetensors'}"]) == 0
+    begun = next(line["evaluation"] for line in read_metrics(tmp_path / "more") if "evaluation" in line)
+    assert begun == pytest.approx(last)
+
+
+def test_a_network_without_a_head_learns_without_labels(pictures: Path, tmp_path: Path) -> None:
+    weights = tmp_path / "dino.safetensors"
+    options = {**VIT, "num_classes": 0}
+    save_file(host(DINO, num_classes=0).state_dict(), weights)
+    recipe = tmp_path / "dino.toml"
+    listed = "\n".join(f"{name} = {value}" for name, value in options.items())
+    recipe.write_text(
+        f'task = "sparsify"\nmodel = "sparsified"\nepochs = 1\nbatch_size = 10\nlearning_rate = 1e-3\n'
+        f'[model_options]\nof = "{DINO}"\nnum_semantic_tokens = 4\n{listed}\n'
+        f'[teacher]\nmodel = "original"\n[data]\nkind = "pictures"\nsize = 32\n'
+    )
+    data = ["--data", f"folder={pictures}", "--data", f"original={weights}"]
+    assert main(["sparsify", "--recipe", str(recipe), *data, "--output", str(tmp_path / "run"), "--cpu"]) == 0
+    lines = read_metrics(tmp_path / "run")
+    assert [set(line["evaluation"]) for line in lines if "evaluation" in line] == [{"cosine"}, {"cosine"}]
+    learned = {key for line in lines if "samples_per_second" in line for key in line}
+    assert "features" in learned and not learned & {"distillation", "cross_entropy"}
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["architecture"] == "sparsified"
+
+
+def test_layers_before_the_module_learn_when_they_are_no_longer_frozen(pictures: Path, trained: Path) -> None:
+    task = make_task(load_recipe("sparsify", SMALL), {"folder": pictures, "original": trained})
+    first, last = learn_by_heart(task, batch_size=10, learning_rate=1e-3, steps=10)
+    assert last < first
+    model = task.build_model().train()
+    batch = torch.randn(2, 3, 32, 32), torch.tensor([0, 1])
+    for epoch, learns in ((0.5, False), (1.0, True)):
+        task.before_step(model, epoch)
+        model.zero_grad()
+        sum(task.losses(model, batch).values()).backward()
+        grads = {name: parameter.grad is not None for name, parameter in model.named_parameters()}
+        assert grads["blocks.0.attn.qkv.weight"] == grads["cls_token"] == learns
+        assert grads["blocks.1.attn.qkv.weight"] and grads["blocks.2.global_centres"]
+    assert not any(parameter.requires_grad for parameter in task.original.parameters())
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (["data.size=64"], "data.size=32"),
+        (["model=deit_tiny_patch16_224"], "has model = 'sparsified'"),
+        (["data.classes=3"], "holds 5 folders"),
+    ],
+)
+def test_a_recipe_that_does_not_fit_is_refused(pictures: Path, trained: Path, changes: list[str], message: str) -> None:
+    with pytest.raises(RecipeError, match=message):
+        make_task(load_recipe("sparsify", [*SMALL, *changes]), {"folder": pictures, "original": trained})
