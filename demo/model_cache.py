@@ -20,7 +20,8 @@ from stvit.checkpoint import CheckpointError, load_checkpoint
 from stvit.errors import UserError
 from stvit.layers.attention import wake_layer_scale
 from stvit.pretrained.hub import WeightsUnavailable
-from stvit.pretrained.resolve import resolve, resolve_card
+from stvit.pretrained.resolve import resolve_card
+from stvit.pretrained.tensors import resolve_tensors
 
 MODEL_BUDGET_BYTES = 2 * 1024**3
 RANDOM = "none: randomly initialised"
@@ -151,7 +152,7 @@ def _fill(network: nn.Module, spec: ModelSpec, progress: Progress | None) -> tup
         if spec.bundled:
             resolved, source = resolve_card(spec.bundled), "this project"
         else:
-            resolved, source = resolve(spec.record, progress=progress), spec.record.repo
+            resolved, source = resolve_tensors(spec.record, progress=progress), spec.record.repo
         load_checkpoint(network, resolved.path)
     except WeightsUnavailable as error:
         return RANDOM, error.problem, error.next_step

@@ -57,14 +57,14 @@ def with_weights(weight_files: dict[str, Path], monkeypatch: pytest.MonkeyPatch)
     def resolve(record: ModelRecord, progress=None) -> ResolvedWeights:
         return ResolvedWeights(weight_files[record.architecture], "cache", "")
 
-    monkeypatch.setattr(demo.model_cache, "resolve", resolve)
+    monkeypatch.setattr(demo.model_cache, "resolve_tensors", resolve)
 
 
 @pytest.fixture
 def no_weights(monkeypatch: pytest.MonkeyPatch) -> Mock:
     """The Hub is down; returns the stand-in for ``resolve``."""
     resolve = Mock(side_effect=WeightsUnavailable("hub down", "The Hub is out of order.", "Wait a minute."))
-    monkeypatch.setattr(demo.model_cache, "resolve", resolve)
+    monkeypatch.setattr(demo.model_cache, "resolve_tensors", resolve)
     return resolve
 
 

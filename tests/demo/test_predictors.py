@@ -84,7 +84,7 @@ def test_weights_that_do_not_fit_are_a_problem_that_names_the_file_only(
     weight_files: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wrong = ResolvedWeights(weight_files[MODEL.name], "cache", "")
-    monkeypatch.setattr(demo.model_cache, "resolve", lambda record, progress=None: wrong)
+    monkeypatch.setattr(demo.model_cache, "resolve_tensors", lambda record, progress=None: wrong)
     loaded = ModelCache(CPU, torch.float32).get(BASELINE)
     assert "does not fit" in loaded.problem
     assert (

@@ -58,7 +58,7 @@ def test_loading_reports_the_download_and_ends_without_a_notice(
             time.sleep(0.01)  # until the page has asked how far it is
         return ResolvedWeights(weight_files[record.architecture], "Hub", "")
 
-    monkeypatch.setattr(demo.model_cache, "resolve", resolve)
+    monkeypatch.setattr(demo.model_cache, "resolve_tensors", resolve)
     for fields in handlers.load(str(photo), MODEL, BASELINE):
         notices.append(fields["notice"])
     assert re.search(r"Downloading the weights of STViT-R-Swin-S: 50 of 200 MB.*value=\"0.250\"", "".join(notices))
