@@ -11,7 +11,7 @@ import gradio as gr
 from demo.answers import ClassifyAnswer, StageTimes
 from demo.api import video as video_api
 from demo.api.inputs import check_weights, number, text, uploaded
-from demo.api.results import Classification, Comparison, Detection, Model, Result, Segmentation
+from demo.api.results import Classification, Comparison, Detection, Model, Segmentation, result
 from demo.errors import told
 from demo.export import (
     annotated_picture,
@@ -210,18 +210,18 @@ def build(runtime: Runtime, batch_sizes: Sequence[int]) -> None:
     pair = [picture, model, text("Baseline", "")]
     detecting = [picture, text("Detector", registry.first("detect").name), number("Short side", SHORT_SIDES[0])]
     layer = [number("Dumbbell unit", 0), text("Layer", "STGM 2"), number("Token", 0)]
-    comparison = Result(Comparison, "comparison")
+    comparison = result(Comparison, "comparison")
     drawing = gr.Image(type="filepath", label="picture", visible=False)
-    _register(endpoints, "models", [], Result(list[Model], "models"))
-    _register(endpoints, "classify", pair, Result(Classification, "classification"), **API_QUEUE)
+    _register(endpoints, "models", [], result(list[Model], "models"))
+    _register(endpoints, "classify", pair, result(Classification, "classification"), **API_QUEUE)
     _register(endpoints, "annotate", [picture, model, *layer], drawing, **API_QUEUE)
     _register(endpoints, "compare", [*pair, number("Batch size", batch_sizes[0])], comparison, **COMPARISON_QUEUE)
-    _register(endpoints, "detect", detecting, Result(Detection, "detection"), **API_QUEUE)
+    _register(endpoints, "detect", detecting, result(Detection, "detection"), **API_QUEUE)
     _register(endpoints, "compare_backbones", detecting, comparison, **COMPARISON_QUEUE)
     if registry.of_task("segment"):
         segmenting = [picture, text("Segmenter", registry.first("segment").name)]
         files = [gr.File(label=label, visible=False) for label in ("label_map", "picture")]
-        _register(endpoints, "segment", segmenting, [Result(Segmentation, "segmentation"), *files], **API_QUEUE)
+        _register(endpoints, "segment", segmenting, [result(Segmentation, "segmentation"), *files], **API_QUEUE)
         _register(endpoints, "compare_segmenters", segmenting, comparison, **COMPARISON_QUEUE)
     video_api.build(runtime)
 

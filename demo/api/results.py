@@ -218,19 +218,18 @@ class ClipProgress(TypedDict):
 
 
 class Result(gr.JSON):
-    """A value of one of these types.
-
-    Args:
-        kind: the type.
-        label: the value's name in descriptions.
-    """
+    """A value of one of these types, see :func:`result`."""
 
     is_template = True  # to the browser, the JSON that it is
-
-    def __init__(self, kind: Any, label: str) -> None:
-        self.kind = kind
-        super().__init__(label=label, visible=False)
+    kind: Any = Any
 
     def api_info_as_output(self) -> dict[str, Any]:
         """Describe the type as JSON Schema."""
         return TypeAdapter(self.kind).json_schema()
+
+
+def result(kind: Any, label: str) -> Result:
+    """Make what holds a value of a type, under a name; not seen on the page."""
+    made = Result(label=label, visible=False)  # Gradio sends to the browser what the constructor is given
+    made.kind = kind
+    return made

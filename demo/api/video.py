@@ -9,7 +9,7 @@ from typing import Any
 import gradio as gr
 
 from demo.api.inputs import check_weights, number, text, uploaded
-from demo.api.results import ClipProgress, Result
+from demo.api.results import ClipProgress, result
 from demo.errors import told
 from demo.page.gradio_private import FileUpload
 from demo.predictors import SHORT_SIDES
@@ -90,7 +90,7 @@ def build(runtime: Runtime) -> None:
         number("Short side", SHORT_SIDES[0]),
     ]
     outputs = [
-        Result(ClipProgress, "progress"),
+        result(ClipProgress, "progress"),
         gr.File(label="new_clip", visible=False),
         gr.File(label="records", visible=False),
     ]
