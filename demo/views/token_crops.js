@@ -130,7 +130,8 @@ function listenToCrops() {
   const of = (event) => { const button = event.target.closest("button"); return button && Number(button.dataset.token); };
   list.addEventListener("pointermove", (event) => byMouse(event) && hover(of(event)));
   list.addEventListener("pointerleave", () => hover(null));
-  list.addEventListener("focusin", (event) => hover(of(event)));
+  // Not under a finger: what it shows may move the crop away before the tap is complete
+  list.addEventListener("focusin", (event) => event.target.matches(":focus-visible") && hover(of(event)));
   list.addEventListener("focusout", () => hover(null));
   list.addEventListener("click", (event) => of(event) !== null && pin(of(event)));
   list.addEventListener("keydown", onCropKey);

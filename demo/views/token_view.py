@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from base64 import b64encode
+from base64 import b64decode, b64encode
 from collections.abc import Sequence
 from pathlib import Path
 from string import Template
@@ -15,7 +15,7 @@ from demo.export import jpeg_bytes
 from stvit.draw.palette import GLOW, OPACITY
 from stvit.draw.regions import region_colours
 from stvit.predict.preprocess import InputGeometry
-from stvit.predict.regions import TokenRegions, most_coherent
+from stvit.predict.regions import DROPPED, TokenRegions, most_coherent
 
 HERE = Path(__file__).resolve().parent
 SCRIPTS = (
@@ -25,6 +25,11 @@ SCRIPTS = (
     "token_crops.js",
     "token_merging.js",
     "token_view.js",
+)
+TALLEST = "clamp(260px, 75vh, 620px)"  # as in view_parts.js
+CROP = (
+    '<li aria-hidden="true"><div class="tv-crop"><canvas width="132" height="132"></canvas>'
+    "<span>&nbsp;</span></div></li>"
 )
 TERMS = {
     "stgm": "{} in the paper, semantic token generation module: each token gathers squares of the picture by attention",
@@ -40,11 +45,28 @@ def cluster_view(payload: dict[str, Any] | None = None) -> gr.HTML:
     """
     return gr.HTML(
         payload,
-        html_template=template("token_view.html"),
+        html_template=template("token_view.html", **_room(payload)),
         js_on_load=f"const GLOW = {list(GLOW)};\n{script(*SCRIPTS)}",
         apply_default_css=False,
         elem_id="clusters",
     )
+
+
+def _room(payload: dict[str, Any] | None) -> dict[str, str]:
+    """What stands in the component before its script runs, as large as what comes: nothing moves then."""
+    if payload is None:
+        return {"state": "", "shape": "", "crops": "", "unseen": "hidden"}
+    height, width = payload["size"]
+    layer = payload["layers"][payload["start"]]
+    assignment = np.frombuffer(b64decode(layer["assignment"]), "<i2")
+    squares = np.bincount(assignment[assignment != DROPPED], minlength=layer["tokens"])
+    semantic = "attention" in layer
+    return {
+        "state": "filled",
+        "shape": f"aspect-ratio: {width} / {height}; width: min(100%, {width / height:.4f} * {TALLEST})",
+        "crops": CROP * int((squares >= (1 if semantic else 2)).sum()),
+        "unseen": "" if semantic and not squares.all() else "hidden",
+    }
 
 
 def template(name: str, **values: str) -> str:

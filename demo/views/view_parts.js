@@ -46,6 +46,7 @@ function fitCanvas(canvas, [height, width], room) { // as large as the column al
   const scale = Math.min(room / width, tallest / height);
   const ratio = window.devicePixelRatio || 1;
   canvas.style.width = Math.round(width * scale) + "px";
+  canvas.style.aspectRatio = width + " / " + height;
   canvas.width = Math.round(width * scale * ratio);
   canvas.height = Math.round(height * scale * ratio);
 }
