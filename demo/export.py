@@ -136,6 +136,7 @@ def detection_json(run: DetectRun) -> dict[str, Any]:
         "weights": result.weights,
         "device": result.device,
         "engine": result.engine,
+        "heads_engine": result.heads_engine,
         "input": {
             "asked_short_side": result.asked_short_side,
             "short_side": result.short_side,

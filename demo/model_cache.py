@@ -67,7 +67,7 @@ class LoadedModel:
     @property
     def num_bytes(self) -> int:
         """Size of its weights, and of the graphs that hold them once more."""
-        return self._weight_bytes * (1 + sum(one.engine.num_graphs for one in list(self.predictors.values())))
+        return self._weight_bytes + sum(one.engine.graph_bytes for one in list(self.predictors.values()))
 
     @cached_property
     def _weight_bytes(self) -> int:  # asked for at every request, and there are hundreds of tensors

@@ -204,7 +204,8 @@ class Predictors:
         loaded = self.model_cache.get(model)
         detector = self.detector(loaded)
         if self.first_use(loaded.network):
-            detector(np.zeros((WARMUP_SIDE, WARMUP_SIDE, 3), np.uint8), scale=published_scale(WARMUP_SIDE))
+            nothing = np.zeros((WARMUP_SIDE, WARMUP_SIDE, 3), np.uint8)  # for the network alone: it needs no graph
+            self.compute.run(loaded.network.predict, nothing, published_scale(WARMUP_SIDE))
         side, (result, laps_ms) = self._first_that_fits(
             sizes_from(short_side),
             lambda side: timed(self.compute, detector, pixels, scale=published_scale(side), regions="all"),

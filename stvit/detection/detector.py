@@ -28,7 +28,7 @@ from .boxes import decode_deltas
 from .detections import Detections
 from .losses import PUBLISHED, DetectionTarget, TrainingRules, cascade_losses, check_targets, proposal_losses
 from .preprocess import PreparedImage, prepare
-from .roi_heads import STAGE_STDS, CascadeRoIHead, select_detections
+from .roi_heads import STAGE_STDS, CascadeRoIHead, HeadRunners, select_detections
 from .rpn import TEST_PROPOSALS, RPNHead, anchors_of, flatten_predictions, select_proposals
 
 
@@ -127,18 +127,20 @@ class CascadeMaskRCNN(RecomputedLayers, nn.Module):
         score_threshold: float = TEST_SCORE,
         lap: Callable[[str], object] = lambda step: None,
         proposals: int | None = None,
+        heads: HeadRunners | None = None,
     ) -> Detections:
         """Find the objects in the pyramid of one image.
 
         Args:
             lap: told the steps that are done: ``proposals``, ``heads``, ``masks``.
             proposals: see :meth:`propose`.
+            heads: what runs box and mask heads, by default themselves; then the pyramid is in their precision.
         """
         regions = self.propose(features, prepared.network_hw, proposals)
         lap("proposals")
-        boxes, scores, labels = self.classify(features, regions, prepared, score_threshold)
+        boxes, scores, labels = self.classify(features, regions, prepared, score_threshold, heads)
         lap("heads")
-        masks = self.segment(features, boxes, labels, prepared)
+        masks = self.segment(features, boxes, labels, prepared, heads)
         lap("masks")
         return Detections(boxes, scores, labels, masks.float(), prepared.source_hw)
 
@@ -146,7 +148,7 @@ class CascadeMaskRCNN(RecomputedLayers, nn.Module):
         """Propose regions of one image.
 
         Args:
-            features: maps (1, C, H_i, W_i).
+            features: maps (1, C, H_i, W_i), in any precision.
             network_hw: the image's size without its padding.
             proposals: most regions, by default ``num_proposals``. The time of the heads is in proportion to them; fewer
                 than ``num_proposals`` are the best of these.
@@ -160,7 +162,8 @@ class CascadeMaskRCNN(RecomputedLayers, nn.Module):
         kept = self.num_proposals if proposals is None else proposals
         if kept < 1:
             raise ValueError(f"proposals={kept}: choose a whole number from 1 on")
-        predictions = [flatten_predictions(*level) for level in self.rpn_head(features)]
+        levels = [feature.to(self.rpn_head.rpn_cls.weight.dtype) for feature in features]
+        predictions = [flatten_predictions(*level) for level in self.rpn_head(levels)]
         of_image = [(logits[0], deltas[0]) for logits, deltas in predictions]
         many = {"per_level": max(kept, self.num_proposals), "kept": kept}
         return select_proposals(of_image, anchors_of(features), network_hw, **many)[0]
@@ -171,20 +174,28 @@ class CascadeMaskRCNN(RecomputedLayers, nn.Module):
         proposals: Tensor,
         prepared: PreparedImage,
         score_threshold: float = TEST_SCORE,
+        heads: HeadRunners | None = None,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Refine and classify the proposals (P, 4).
+        """Refine and classify the proposals (P, 4); ``heads`` as in :meth:`detect`.
 
         Returns:
             Boxes (N, 4) in source pixels, scores (N,) and labels (N,), best first, N at most 100.
         """
-        regions, deltas, logits = self.roi_head.refine(features, proposals, prepared.network_hw)
+        regions, deltas, logits = self.roi_head.refine(features, proposals, prepared.network_hw, heads)
         boxes = clip_boxes_to_image(decode_deltas(regions, deltas, STAGE_STDS[-1]), prepared.network_hw)
         scores = logits.softmax(dim=-1)[:, :-1]
         return select_detections(boxes / prepared.scale_factors, scores, score_threshold)
 
-    def segment(self, features: Sequence[Tensor], boxes: Tensor, labels: Tensor, prepared: PreparedImage) -> Tensor:
-        """Mask probabilities (N, 28, 28) inside boxes (N, 4), given in source pixels."""
-        return self.roi_head.masks(features, boxes * prepared.scale_factors, labels)
+    def segment(
+        self,
+        features: Sequence[Tensor],
+        boxes: Tensor,
+        labels: Tensor,
+        prepared: PreparedImage,
+        heads: HeadRunners | None = None,
+    ) -> Tensor:
+        """Mask probabilities (N, 28, 28) inside boxes (N, 4) in source pixels; ``heads`` as in :meth:`detect`."""
+        return self.roi_head.masks(features, boxes * prepared.scale_factors, labels, heads)
 
     def losses(
         self, images: Tensor, targets: Sequence[DetectionTarget], rules: TrainingRules = PUBLISHED

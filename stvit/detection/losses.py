@@ -17,7 +17,8 @@ from torchvision.ops import clip_boxes_to_image, generalized_box_iou_loss, roi_a
 
 from .assign import IGNORED, Matching, Samples, Sampling, assign, sample, sample_proposals
 from .boxes import decode_deltas, encode_deltas
-from .roi_heads import BOX_CELLS, MASK_CELLS, STAGE_STDS, CascadeRoIHead, crop_regions, with_image_number
+from .region_crops import RegionCrops
+from .roi_heads import BOX_CELLS, MASK_CELLS, STAGE_STDS, CascadeRoIHead, with_image_number
 from .rpn import STDS
 
 SMOOTH_L1_BETA = 1 / 9
@@ -183,9 +184,8 @@ def stage_box_losses(
 ) -> tuple[dict[str, Tensor], list[Tensor]]:
     """Losses of one stage's box head, and the boxes (P_i, 4) of every image for the next stage."""
     boxes = torch.cat([one.boxes for one in samples])
-    logits, deltas = roi_head.bbox_head[stage](
-        crop_regions(features, with_image_number([one.boxes for one in samples]), BOX_CELLS)
-    )
+    regions = with_image_number([one.boxes for one in samples])
+    logits, deltas = roi_head.bbox_head[stage](RegionCrops(features)(regions, BOX_CELLS))
     background = deltas.shape[1]
     pairs = list(zip(samples, targets, strict=True))
     labels = torch.cat([one.labels(target.labels, background) for one, target in pairs])
@@ -221,7 +221,7 @@ def stage_mask_loss(
 ) -> Tensor:
     """Loss of one stage's mask head on the positive samples."""
     regions = with_image_number([one.positive_boxes for one in samples])
-    logits = roi_head.mask_head[stage](crop_regions(features, regions, MASK_CELLS))
+    logits = roi_head.mask_head[stage](RegionCrops(features)(regions, MASK_CELLS))
     pairs = list(zip(samples, targets, strict=True))
     size_hw = tuple(logits.shape[-2:])
     cropped = [crop_masks(target.masks, one.positive_boxes, one.matched, size_hw) for one, target in pairs]

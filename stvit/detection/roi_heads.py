@@ -3,44 +3,22 @@ looks at the boxes that the one before it has refined."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torchvision.ops import Conv2dNormActivation, batched_nms, clip_boxes_to_image, roi_align
+from torchvision.ops import Conv2dNormActivation, batched_nms, clip_boxes_to_image
 
 from .boxes import decode_deltas
-from .rpn import STRIDES
+from .region_crops import RegionCrops
 
-ROI_STRIDES = STRIDES[:4]
-FINEST_SIDE = 56  # regions of up to twice this side, in pixels, are looked up in the finest map
 BOX_CELLS = 7
 MASK_CELLS = 14
 #: deviations of each stage's box deltas
 STAGE_STDS = ((0.1, 0.1, 0.2, 0.2), (0.05, 0.05, 0.1, 0.1), (0.033, 0.033, 0.067, 0.067))
 NMS_IOU = 0.5
 MAX_DETECTIONS = 100
-
-
-def crop_regions(pyramid: Sequence[Tensor], regions: Tensor, cells: int) -> Tensor:
-    """RoIAlign every region on the map that fits its size; in float32, whatever the maps are in.
-
-    Args:
-        pyramid: maps (B, C, H_i, W_i) at strides 4 to 32; coarser ones are ignored.
-        regions: (R, 5), number of the image and XYXY in its pixels.
-        cells: side of the result.
-
-    Returns:
-        (R, C, cells, cells).
-    """
-    side = ((regions[:, 3] - regions[:, 1]) * (regions[:, 4] - regions[:, 2])).sqrt()
-    levels = (side / FINEST_SIDE + 1e-6).log2().floor().clamp(0, len(ROI_STRIDES) - 1)
-    crops = pyramid[0].new_zeros(len(regions), pyramid[0].shape[1], cells, cells)
-    for level, (feature, stride) in enumerate(zip(pyramid[: len(ROI_STRIDES)], ROI_STRIDES, strict=True)):
-        here = (levels == level).nonzero()[:, 0]
-        aligned = roi_align(feature.float(), regions[here], cells, 1 / stride, sampling_ratio=0, aligned=True)
-        crops[here] = aligned.to(crops.dtype)
-    return crops
 
 
 class BoxHead(nn.Module):
@@ -88,6 +66,30 @@ class MaskHead(nn.Module):
         return self.conv_logits(self.upsample(self.convs(crops)).relu()).float()
 
 
+class MaskHeads(nn.Module):
+    """The mask heads of all stages, which look at the same crops, as one network."""
+
+    def __init__(self, heads: Sequence[MaskHead]) -> None:
+        super().__init__()
+        self.heads = nn.ModuleList(heads)
+
+    def forward(self, crops: Tensor) -> tuple[Tensor, ...]:
+        """(R, C, 14, 14) -> mask logits (R, classes, 28, 28) of every stage."""
+        return tuple(head(crops) for head in self.heads)
+
+
+class HeadRunners(NamedTuple):
+    """What runs the heads.
+
+    Attributes:
+        boxes: by stage, as :class:`BoxHead`.
+        masks: as :class:`MaskHeads`.
+    """
+
+    boxes: Sequence[Callable[[Tensor], tuple[Tensor, Tensor]]]
+    masks: Callable[[Tensor], Sequence[Tensor]]
+
+
 def with_image_number(boxes: Sequence[Tensor]) -> Tensor:
     """Boxes (R_i, 4) of the images of a batch -> regions (R, 5)."""
     return torch.cat([torch.cat([b.new_full((len(b), 1), i), b], dim=1) for i, b in enumerate(boxes)])
@@ -107,8 +109,12 @@ class CascadeRoIHead(nn.Module):
         self.bbox_head = nn.ModuleList(BoxHead(num_classes, channels, hidden) for _ in STAGE_STDS)
         self.mask_head = nn.ModuleList(MaskHead(num_classes, channels) for _ in STAGE_STDS)
 
+    def own_runners(self) -> HeadRunners:
+        """The heads themselves."""
+        return HeadRunners(self.bbox_head, MaskHeads(self.mask_head))
+
     def refine(
-        self, pyramid: Sequence[Tensor], boxes: Tensor, image_hw: tuple[int, int]
+        self, pyramid: Sequence[Tensor], boxes: Tensor, image_hw: tuple[int, int], heads: HeadRunners | None = None
     ) -> tuple[Tensor, Tensor, Tensor]:
         """All stages on the proposals of one image.
 
@@ -116,29 +122,33 @@ class CascadeRoIHead(nn.Module):
             pyramid: maps (1, C, H_i, W_i).
             boxes: (P, 4) XYXY proposals.
             image_hw: size that boxes are clipped to.
+            heads: by default the heads themselves.
 
         Returns:
             The boxes (P, 4) that the last stage looked at, its deltas (P, classes, 4), and the mean of the stages'
             class logits (P, classes + 1), the background last.
         """
-        logits, deltas = self.look(0, pyramid, with_image_number([boxes]))
+        first, *others = (heads or self.own_runners()).boxes
+        crop = RegionCrops(pyramid)
+        logits, deltas = first(crop(with_image_number([boxes]), BOX_CELLS))
         total = logits
-        for stage in range(1, len(self.bbox_head)):
-            moved = refined_boxes(boxes, logits, deltas, STAGE_STDS[stage - 1])
-            boxes = clip_boxes_to_image(moved, image_hw)
-            logits, deltas = self.look(stage, pyramid, with_image_number([boxes]))
+        for head, stds in zip(others, STAGE_STDS, strict=False):
+            boxes = clip_boxes_to_image(refined_boxes(boxes, logits, deltas, stds), image_hw)
+            logits, deltas = head(crop(with_image_number([boxes]), BOX_CELLS))
             total = total + logits
         return boxes, deltas, total / len(self.bbox_head)
 
-    def look(self, stage: int, pyramid: Sequence[Tensor], regions: Tensor) -> tuple[Tensor, Tensor]:
-        """One stage on regions (R, 5): class logits (R, classes + 1) and box deltas (R, classes, 4)."""
-        return self.bbox_head[stage](crop_regions(pyramid, regions, BOX_CELLS))
-
-    def masks(self, pyramid: Sequence[Tensor], boxes: Tensor, labels: Tensor) -> Tensor:
-        """Mean of the stages' mask probabilities (N, 28, 28) inside boxes (N, 4), for the labels (N,)."""
-        crops = crop_regions(pyramid, with_image_number([boxes]), MASK_CELLS)
+    def masks(
+        self, pyramid: Sequence[Tensor], boxes: Tensor, labels: Tensor, heads: HeadRunners | None = None
+    ) -> Tensor:
+        """Mean of the stages' mask probabilities (N, 28, 28) inside boxes (N, 4), for the labels (N,); ``heads`` as in
+        :meth:`refine`."""
+        if not len(boxes):
+            return boxes.new_zeros(0, 2 * MASK_CELLS, 2 * MASK_CELLS)
+        crops = RegionCrops(pyramid)(with_image_number([boxes]), MASK_CELLS)
         of_label = torch.arange(len(labels), device=labels.device), labels
-        return torch.stack([head(crops)[of_label].sigmoid() for head in self.mask_head]).mean(dim=0)
+        logits = (heads or self.own_runners()).masks(crops)
+        return torch.stack([of_stage[of_label].sigmoid() for of_stage in logits]).mean(dim=0)
 
 
 def refined_boxes(boxes: Tensor, logits: Tensor, deltas: Tensor, stds: tuple[float, float, float, float]) -> Tensor:

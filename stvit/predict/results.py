@@ -60,6 +60,7 @@ class DetectionResult:
         geometry: how the picture became the input: resized, then padded at the bottom and on the right.
         classes: names of the labels.
         engine: that ran backbone and feature pyramid.
+        heads_engine: that ran box and mask heads, joined by "and" where they are several; empty where none ran.
     """
 
     found: Detections | None
@@ -67,6 +68,7 @@ class DetectionResult:
     geometry: InputGeometry
     classes: Sequence[str]
     engine: str
+    heads_engine: str
 
     def __post_init__(self) -> None:
         if self.found is not None and len(self.found) and int(self.found.labels.max()) >= len(self.classes):

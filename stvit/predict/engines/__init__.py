@@ -5,5 +5,6 @@ tokens belong to, and the engine that answered.
 """
 
 from .engine import ENGINES, Answer, Engine
+from .engines import Engines
 
-__all__ = ["ENGINES", "Answer", "Engine"]
+__all__ = ["ENGINES", "Answer", "Engine", "Engines"]

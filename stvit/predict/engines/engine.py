@@ -8,7 +8,7 @@ import threading
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -133,6 +133,21 @@ class Engine:
         name, runner = self._find(tuple(shape))
         return "eager" if runner is None else name
 
+    def recall(self, shape: Shape, wanted: Wanted = "none") -> str:
+        """Read the graph that is kept for a shape, if there is one, so that it answers the first batch already; without
+        ``wait``, making one is left to the background. Returns what :meth:`serving` does then."""
+        shape = tuple(shape)
+        if self._wait:
+            self._begin(shape, wanted)
+        elif self.name == "auto":
+            names = self._candidates()
+            name = self._remembered(self._key_of_choice(shape, wanted, names), names)
+            if name == "eager" or (name and self._build(name, shape, make=False)):
+                self._chosen[_choice_key(shape)] = name
+        elif self.name != "eager":
+            self._build(self.name, shape, make=False)
+        return self.serving(shape)
+
     def settle(self, timeout_s: float | None = None) -> bool:
         """Wait until no graph is being made, so long for each at most; returns whether none is."""
         for thread in list(self._threads):
@@ -140,9 +155,13 @@ class Engine:
         return not any(thread.is_alive() for thread in list(self._threads))
 
     @property
-    def num_graphs(self) -> int:
-        """Graphs in memory; each holds the weights once more."""
-        return len(self._runners)
+    def graph_bytes(self) -> int:
+        """Memory of its graphs: each holds the weights once more."""
+        return self._weight_bytes * len(self._runners)
+
+    @cached_property
+    def _weight_bytes(self) -> int:
+        return sum(parameter.numel() * parameter.element_size() for parameter in self._network.parameters())
 
     def _answer(self, images: Tensor, wanted: Wanted) -> Answer:
         shape = tuple(images.shape)
@@ -234,20 +253,21 @@ class Engine:
             except Exception as error:  # what was built may fail where it is measured, in as many ways
                 self._note(f"{self._said('auto', shape)}: {first_line(error)}")
 
-    def _build(self, name: str, shape: Shape) -> Runner | None:
+    def _build(self, name: str, shape: Shape, make: bool = True) -> Runner | None:
         backend = BACKENDS[name]()
         key = name, backend.key(shape)
         if key not in self._runners:
             try:
-                self._runners[key] = self._read(backend, shape)
+                if runner := self._read(backend, shape, make):
+                    self._runners[key] = runner
             except Exception as error:  # conversions and compilers fail in many ways; eager goes on
                 self._give_up(name, shape, error)
         return self._runners.get(key)
 
-    def _read(self, backend: Backend, shape: Shape) -> Runner:
-        """From the cache, or made now."""
+    def _read(self, backend: Backend, shape: Shape, make: bool) -> Runner | None:
+        """From the cache, or made now; ``None`` of what is not kept and not to be made."""
         if not isinstance(backend, FileBackend):
-            return backend.runner(self._graph, shape)
+            return backend.runner(self._graph, shape) if make else None
         key = self._key(backend.name, backend.key(shape), backend.depends_on())
         if entry := self._cache.find(key):
             try:
@@ -255,23 +275,20 @@ class Engine:
             except Exception as error:  # whole, but of another version of the runtime
                 LOG.info("%s cannot be read (%s); it is made again", entry, first_line(error))
                 self._cache.discard(key)
-        make = backend.write if self._wait else in_another_process(backend)
-        with self._cache.written(key, lambda folder: make(self._graph, shape, folder)) as folder:
+        if not make:
+            return None
+        write = backend.write if self._wait else in_another_process(backend)
+        with self._cache.written(key, lambda folder: write(self._graph, shape, folder)) as folder:
             return backend.read(folder, self._graph.dtype)
 
     def _choose(self, shape: Shape, wanted: Wanted) -> None:
         """Let the fastest of the engines at hand serve single images or batches of a shape, as was measured once for
         network, shape and device."""
-        names = [name for name in CANDIDATES.get(self._device.type, ()) if not BACKENDS[name]().refusal(self._device)]
+        names, chosen = self._candidates(), _choice_key(shape)
         if not names:
-            self._chosen[_choice_key(shape)] = "eager"
+            self._chosen[chosen] = "eager"
             return
-        device = {"lanes": self.compute.lanes, "processor": torch.backends.cpu.get_cpu_capability()}
-        if self._device.type == "cuda":
-            device["gpu"] = torch.cuda.get_device_name(self._device)
-        made = [one.depends_on() for name in names if isinstance(one := BACKENDS[name](), FileBackend)]
-        chosen = _choice_key(shape)
-        key = self._key("auto", chosen, {"names": names, "device": device, "files": made, "wanted": wanted})
+        key = self._key_of_choice(shape, wanted, names)
         name = self._remembered(key, names)
         if name == "eager" or (name and self._build(name, shape)):
             self._chosen[chosen] = name
@@ -284,6 +301,18 @@ class Engine:
         if len(runners) == len(names):  # one that failed may not fail next time
             with self._cache.written(key, lambda folder: _write_text(folder / CHOICE, text)):
                 pass
+
+    def _candidates(self) -> list[str]:
+        """Engines at hand, beside eager, that ``auto`` chooses from."""
+        return [name for name in CANDIDATES.get(self._device.type, ()) if not BACKENDS[name]().refusal(self._device)]
+
+    def _key_of_choice(self, shape: Shape, wanted: Wanted, names: Sequence[str]) -> str:
+        device = {"lanes": self.compute.lanes, "processor": torch.backends.cpu.get_cpu_capability()}
+        if self._device.type == "cuda":
+            device["gpu"] = torch.cuda.get_device_name(self._device)
+        made = [one.depends_on() for name in names if isinstance(one := BACKENDS[name](), FileBackend)]
+        depends_on = {"names": names, "device": device, "files": made, "wanted": LEVELS[wanted]}
+        return self._key("auto", _choice_key(shape), depends_on)
 
     def _remembered(self, key: str, names: Sequence[str]) -> str | None:
         """The choice that was kept, ``None`` if there is none of ``names`` or eager."""

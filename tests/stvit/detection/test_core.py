@@ -13,7 +13,8 @@ from stvit.detection import Detections
 from stvit.detection.boxes import decode_deltas, encode_deltas
 from stvit.detection.detections import mask_in_image, paste_masks
 from stvit.detection.preprocess import prepare, resize_bilinear
-from stvit.detection.roi_heads import STAGE_STDS, crop_regions, select_detections
+from stvit.detection.region_crops import RegionCrops
+from stvit.detection.roi_heads import STAGE_STDS, select_detections
 from stvit.detection.rpn import STRIDES, grid_anchors, select_proposals
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "detection"
@@ -46,11 +47,31 @@ def test_encoding_is_the_inverse_of_decoding(stds):
     torch.testing.assert_close(decode_deltas(boxes, encode_deltas(boxes, targets, stds), stds), targets)
 
 
+@pytest.mark.parametrize("training", [False, True])
 @pytest.mark.parametrize(("cells", "name"), [(7, "bbox"), (14, "mask")])
-def test_regions_are_cropped_from_the_level_of_their_size(golden, cells, name):
-    pyramid = [golden[f"roi.feat{i}_x64"].float() / 64 for i in range(4)]
-    found = crop_regions(pyramid, golden["roi.rois"], cells)
+def test_regions_are_cropped_from_the_level_of_their_size(golden, cells, name, training):
+    pyramid = [(golden[f"roi.feat{i}_x64"].float() / 64).requires_grad_(training) for i in range(4)]
+    found = RegionCrops(pyramid)(golden["roi.rois"], cells)
+    assert found.requires_grad is training
     torch.testing.assert_close(found.flatten(), golden[f"roi.{name}_feats"], atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("cells", [7, 14])
+def test_sums_of_rows_are_what_the_kernel_of_training_crops(cells, precision):
+    torch.manual_seed(0)
+    pyramid = [torch.randn(2, 5, 128 // stride, 160 // stride).to(precision) for stride in (4, 8, 16, 32)]
+    corners = torch.rand(200, 2) * torch.tensor([160.0, 128.0])
+    boxes = torch.cat([corners, corners + torch.rand(200, 2).square() * 150], dim=1)
+    boxes[:6] = torch.tensor(
+        [[0, 0, 160, 128], [9, 9, 9, 9], [0, 0, 160, 2], [158, 0, 160, 128], [-40, -40, 4, 4], [200, 150, 300, 190]]
+    )
+    regions = torch.cat([torch.arange(200)[:, None] % 2, boxes], dim=1)
+    found = RegionCrops(pyramid)(regions, cells)
+    expected = RegionCrops([feature.requires_grad_() for feature in pyramid])(regions, cells)
+    assert found.dtype == expected.dtype == precision
+    torch.testing.assert_close(found, expected.detach(), atol=1e-4 if precision == torch.float32 else 2e-2, rtol=0)
+    assert RegionCrops([feature.detach() for feature in pyramid])(regions[:0], cells).shape == (0, 5, cells, cells)
 
 
 def test_selecting_detections(golden):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -13,8 +16,10 @@ from stvit.predict.segmenter import Segmenter
 from stvit.predict.timing import FirstUse, timed
 from stvit.segmentation import UperNet
 from tests.narrow_models import DETECTOR, NARROW_DETECTOR
+from tests.sure_detector import make_sure
 
 SCALE = (200, 120)
+PRECISIONS = [torch.float32, pytest.param(torch.bfloat16, marks=pytest.mark.slow)]
 NARROW_UPERNET = {"embed_dim": 16, "depths": (1, 1, 6, 1), "num_heads": (1, 2, 4, 8), "channels": 16}
 
 
@@ -45,7 +50,7 @@ def test_a_detector_finds_what_its_network_finds(detector: CascadeMaskRCNN) -> N
 def test_a_detector_looks_at_as_many_proposals_as_it_is_told(detector: CascadeMaskRCNN) -> None:
     expected = detector.predict(picture(), SCALE, score_threshold=0.0, proposals=7)
     found = Detector(detector, proposals=7)(picture(), scale=SCALE, least_score=0.0).found
-    assert torch.equal(found.boxes, expected.boxes)
+    torch.testing.assert_close(found.boxes, expected.boxes)
     every = Detector(detector)
     assert every.proposals == 1000
     assert not torch.equal(every(picture(), scale=SCALE, least_score=0.0).found.boxes, expected.boxes)
@@ -66,6 +71,59 @@ def test_the_steps_of_a_detection_are_timed_from_outside(detector: CascadeMaskRC
     _, laps_ms = timed(predictor.compute, predictor, picture(), scale=SCALE, regions="last")
     assert list(laps_ms) == ["prepare", "backbone", "proposals", "heads", "masks"]
     assert all(value > 0 for value in laps_ms.values())
+
+
+@pytest.fixture
+def graphs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An empty cache of graphs."""
+    monkeypatch.setenv("STVIT_CACHE", str(tmp_path))
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_a_detector_finds_the_same_under_openvino(
+    detector: CascadeMaskRCNN, precision: torch.dtype, graphs: None
+) -> None:
+    exact = copy.deepcopy(detector)
+    with torch.inference_mode():
+        make_sure(exact)
+    network = copy.deepcopy(exact).to(precision)
+    by_graph = Detector(network, proposals=60, engine="openvino", wait=True)
+    looks = [Detector(network, proposals=60), by_graph]
+    eager, own = (one(picture(), scale=SCALE, regions="last") for one in looks)
+    assert (eager.engine, eager.heads_engine) == ("eager", "eager")
+    assert (own.engine, own.heads_engine) == ("openvino", "openvino")
+    assert by_graph.engine.answered == {"openvino": 5} and by_graph.engine.graph_bytes > 0
+    if precision == torch.float32:
+        assert torch.equal(own.found.labels, eager.found.labels) and (own.found.scores > 0.5).any()
+        torch.testing.assert_close(own.found.boxes, eager.found.boxes, atol=0.05, rtol=0)
+        for name in ("scores", "mask_probabilities"):
+            torch.testing.assert_close(getattr(own.found, name), getattr(eager.found, name), atol=1e-4, rtol=0)
+        return
+    true = Detector(exact, proposals=60)(picture(), scale=SCALE).found
+    sure = true.boxes[true.scores > 0.5]
+    of_eager, of_graph = (torch.cdist(sure, one.found.boxes, p=float("inf")).amin(dim=1).max() for one in (eager, own))
+    assert of_graph < 2 * of_eager + 1
+
+
+def test_without_objects_no_mask_head_runs(detector: CascadeMaskRCNN) -> None:
+    predictor = Detector(detector, proposals=5)
+    found = predictor(picture(), scale=SCALE, least_score=1.0).found
+    assert len(found) == 0 and found.mask_probabilities.shape == (0, 28, 28)
+    assert predictor.engine.answered == {"eager": 4}
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_a_segmenter_labels_the_same_under_openvino(segmenter: UperNet, precision: torch.dtype, graphs: None) -> None:
+    network = copy.deepcopy(segmenter).to(precision)
+    how = {"classes": tuple("abcde"), "scale": (128, 128)}
+    true = Segmenter(segmenter.float(), **how)(picture()).labels
+    eager, own = (
+        Segmenter(network, **how)(picture()),
+        Segmenter(network, engine="openvino", wait=True, **how)(picture()),
+    )
+    assert (eager.engine, own.engine) == ("eager", "openvino")
+    of_eager, of_graph = ((one.labels != true).mean() for one in (eager, own))
+    assert of_graph <= 2 * of_eager + 1e-3
 
 
 @pytest.mark.parametrize("size", [(90, 150), (64, 64), (151, 40)])

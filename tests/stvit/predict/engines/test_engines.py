@@ -385,6 +385,21 @@ def test_auto_takes_what_is_measured_to_be_fastest_and_remembers_it(
     assert Engine(Slow(), "auto", cache=cache, wait=True)(torch.rand(SHAPE)).engine == expected
 
 
+@pytest.mark.parametrize("name", ["openvino", "auto"])
+def test_a_kept_graph_answers_the_first_batch(
+    name: str, cache: GraphCache, stub: type[Stub], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert Engine(Halves(), name, cache=cache).recall(SHAPE) == "eager" and stub.made == 0
+    monkeypatch.setattr(engine_module, "median_times", lambda runners, *more: dict.fromkeys(runners, 1.0))
+    Engine(Halves(), name, cache=cache, wait=True)(torch.rand(SHAPE))
+    own = Engine(Halves(), name, cache=cache)
+    assert own.recall(SHAPE) == "openvino" == own(torch.rand(SHAPE)).engine and stub.made == 1
+
+
+def test_where_graphs_are_made_first_they_are_made_when_recalled(cache: GraphCache, stub: type[Stub]) -> None:
+    assert Engine(Halves(), "openvino", cache=cache, wait=True).recall(SHAPE) == "openvino" and stub.made == 1
+
+
 def test_no_engine_of_that_name() -> None:
     with pytest.raises(UserError, match="auto, eager, openvino, cuda_graphs, compiled, aot"):
         Engine(Halves(), "tensorrt")
