@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections import deque
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
@@ -15,6 +16,7 @@ from stvit.measure.macs import count_macs
 from stvit.predict.classifier import Classifier
 from stvit.predict.clips import ClipClassifier, Sampling, clip_indices, make_views, resize_short_side
 from stvit.predict.detector import Detector
+from stvit.predict.engines import Engine
 from stvit.predict.preprocess import PreparedPicture
 from stvit.predict.regions import TokenRegions
 from stvit.predict.results import Classification, ClipClassification
@@ -56,32 +58,34 @@ class FrameClassifier:
         self.classifier, self.label = classifier, label
         self.input_key: Hashable = (FrameClassifier, classifier.preprocessing)
         self.note, self.macs = "" if predicts else NO_PREDICTIONS, 0
-        self._predicts, self._regions = predicts, regions
+        self._predicts, self._wanted = predicts, "last" if regions else "none"
         narrow = sum(parameter.numel() for parameter in classifier.network.parameters()) < NARROW
         of_core = BATCH_OF_CORE_NARROW if narrow else BATCH_OF_CORE
         of_device = LARGEST_BATCH if classifier.device.type == "cuda" else of_core * classifier.compute.lanes
         self.batch_size = batch_size or min(of_device, LARGEST_BATCH)
         self._first_use = FirstUse()
 
-    def begin(self, frame_hw: tuple[int, int]) -> None:
+    def begin(self, frame_hw: tuple[int, int]) -> str:
         side = self.classifier.preprocessing.input_size
         self.macs = self.macs or count_macs(self.classifier.network, (3, side, side))
+        self.classifier.engine.recall((1, 3, side, side), self._wanted)
+        return self.classifier.engine.recall((self.batch_size, 3, side, side), self._wanted)
+
+    def in_eager(self) -> None:
+        self.classifier = copy.copy(self.classifier)  # others may use it as it is
+        self.classifier.engine = Engine(self.classifier.network, "eager", compute=self.classifier.compute)
 
     def prepare(self, pixels: np.ndarray) -> PreparedPicture:
         return self.classifier.preprocessing.prepare(pixels, fast=True)
 
     def infer(self, batch: list[PreparedPicture], *, compared: bool = False) -> list[FrameResult]:
-        return self.classifier.compute.run(self._infer, batch, compared)
+        return self.classifier.compute.run(self._infer, batch)
 
-    def _infer(self, batch: list[PreparedPicture], compared: bool) -> list[FrameResult]:
-        classifier, wanted = self.classifier, "last" if self._regions else "none"
+    def _infer(self, batch: list[PreparedPicture]) -> list[FrameResult]:
+        classifier, wanted = self.classifier, self._wanted
         if self._first_use(classifier.network, len(batch) >= classifier.compute.lanes):
             classifier.classify(batch, regions=wanted)
-        bare = "none" if compared else wanted
-        results, laps_ms = timed(classifier.compute, classifier.classify, batch, regions=bare, top_k=1)
-        if compared and self._regions:
-            traced = classifier.classify(batch, regions=wanted)
-            results = [replace(own, regions=other.regions) for own, other in zip(results, traced, strict=True)]
+        results, laps_ms = timed(classifier.compute, classifier.classify, batch, regions=wanted, top_k=1)
         model_ms = laps_ms["model"] / len(batch)
         return [self._frame_result(result, model_ms) for result in results]
 
@@ -114,12 +118,17 @@ class FrameDetector:
     def __init__(self, detector: Detector, label: str, *, scale: tuple[int, int], predicts: bool = True) -> None:
         self.detector, self.label, self._scale = detector, label, scale
         self.note, self.macs = "" if predicts else NO_OBJECTS, 0
-        self._predicts = predicts
+        self._predicts, self._wanted = predicts, "none" if predicts else "last"
         self._first_use = FirstUse()
 
-    def begin(self, frame_hw: tuple[int, int]) -> None:
+    def begin(self, frame_hw: tuple[int, int]) -> str:
         prepared = self.detector.prepare(np.zeros((*frame_hw, 3), np.uint8), self._scale)
         self.macs = count_macs(self.detector.network.backbone, tuple(prepared.images.shape[1:]))
+        return self.detector.recall(tuple(prepared.images.shape), self._wanted)
+
+    def in_eager(self) -> None:
+        run = self.detector
+        self.detector = Detector(run.network, classes=run.classes, proposals=run.proposals, compute=run.compute)
 
     def prepare(self, pixels: np.ndarray) -> np.ndarray:
         return pixels
@@ -137,7 +146,7 @@ class FrameDetector:
             pixels,
             scale=self._scale,
             least_score=TRACKED_SCORE,
-            regions="none" if self._predicts else "last",
+            regions=self._wanted,
             objects=self._predicts,
         )
         model_ms = sum(ms for step, ms in laps_ms.items() if step != "prepare")
@@ -185,17 +194,22 @@ class WindowClassifier:
         self.batch_size = max(1, self._sampling.span // WINDOWS_PER_SPAN)
         self.input_key: Hashable = (WindowClassifier, self._sampling)
         self.note, self.macs = "" if predicts else NO_PREDICTIONS, 0
-        self._predicts, self._regions = predicts, regions
+        self._predicts, self._wanted = predicts, "last" if regions else "none"
         self._recent: deque[Tensor] = deque(maxlen=self._sampling.span)
         self._next, self._top, self._left, self._side = 0, 0, 0, 1
         self._first_use = FirstUse()
 
-    def begin(self, frame_hw: tuple[int, int]) -> None:
+    def begin(self, frame_hw: tuple[int, int]) -> str:
         size, length = self._sampling.size, self._sampling.length
         self.macs = self.macs or count_macs(self.classifier.network, (3, length, size, size))
         self._recent.clear()
         self._next, self._side = 0, min(frame_hw)
         self._top, self._left = ((sides - self._side) // 2 for sides in frame_hw)
+        return self.classifier.engine.recall((1, 3, length, size, size), self._wanted)
+
+    def in_eager(self) -> None:
+        self.classifier = copy.copy(self.classifier)  # others may use it as it is
+        self.classifier.engine = Engine(self.classifier.network, "eager", compute=self.classifier.compute)
 
     def prepare(self, pixels: np.ndarray) -> Recent:
         """The central square of the frame, as single-view inference takes it, and the frames before. Much larger frames
@@ -212,7 +226,7 @@ class WindowClassifier:
         """One window for the batch. ``pace_ms`` is what a frame takes where batches are full."""
         recent = batch[-1]
         first = recent.index + 1 - len(recent.frames)
-        result, window_ms = self.classifier.compute.run(self._infer, recent.frames, compared)
+        result, window_ms = self.classifier.compute.run(self._infer, recent.frames)
         scores = result.scores if self._predicts else None
         window = Window(first, recent.index, len(recent.frames) == self._sampling.span, scores, result.classes)
         best = next(iter(window.ranking(1)), None)
@@ -227,14 +241,11 @@ class WindowClassifier:
             return None
         return result.regions[place // self._sampling.interval * len(result.regions) // self._sampling.length]
 
-    def _infer(self, frames: Sequence[Tensor], compared: bool) -> tuple[ClipClassification, float]:
-        classifier, wanted = self.classifier, "last" if self._regions else "none"
+    def _infer(self, frames: Sequence[Tensor]) -> tuple[ClipClassification, float]:
+        classifier, wanted = self.classifier, self._wanted
         if self._first_use(classifier.network):
             classifier.classify(frames, regions=wanted)
-        bare = "none" if compared else wanted
-        result, laps_ms = timed(classifier.compute, classifier.classify, frames, regions=bare)
-        if compared and self._regions:
-            result = replace(result, regions=classifier.classify(frames, regions=wanted).regions)
+        result, laps_ms = timed(classifier.compute, classifier.classify, frames, regions=wanted)
         return result, laps_ms["model"]
 
     def classify_views(

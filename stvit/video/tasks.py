@@ -65,8 +65,9 @@ class AnnotateTask:
 class SideBySideTask:
     """Shows a model on the left and its baseline on the right, each at the pace that it really reaches.
 
-    Both models run on every frame, one after the other on the same device, and who comes first alternates from batch to
-    batch; what is timed is the bare pass, of detectors that of the backbone. From these times follows when each model
+    Both models run on every frame, one after the other on the same device and engine: on graphs where both have them as
+    the clip starts, else in eager PyTorch. Who comes first alternates from batch to batch; what is timed is the pass
+    that is shown, with its token regions, of detectors that of the backbone. From these times follows when each model
     would have finished each frame, had it been alone. The one that proves faster in a few trial passes sets the clock:
     its half shows every frame at the frame's own time. The other half shows the last frame that the slower model would
     have finished by then, and goes on when the faster one is done, so the new clip is longer than the old one by what
@@ -84,8 +85,10 @@ class SideBySideTask:
         self._slow_frames: Iterator[Frame] = iter(())
 
     def begin(self, info: ClipInfo, limits: Limits, frame_hw: tuple[int, int]) -> None:
-        for model in self._models:
-            model.begin(frame_hw)
+        engines = {model.begin(frame_hw) for model in self._models}
+        if len(engines) > 1 or "eager" in engines:  # a graph that came midway would change the race
+            for model in self._models:
+                model.in_eager()
         self._board = Scoreboard(frame_hw, self._models, info.frames)
         scale = self._board.text_scale
         self._annotators = tuple(Annotator(model, info.fps, scale, with_speed=False) for model in self._models)
@@ -105,19 +108,21 @@ class SideBySideTask:
         return prepared, prepared if model.input_key == baseline.input_key else baseline.prepare(pixels)
 
     def infer(self, batch: list[tuple[Any, Any]]) -> list[Pair]:
-        if self._fast < 0:
-            self._fast = self._find_faster(batch)
-        return list(zip(*self._in_turns(batch), strict=True))
+        if self._fast >= 0:
+            return list(zip(*self._in_turns(batch), strict=True))
+        self._fast, pair = self._find_faster(batch)
+        return list(zip(*pair, strict=True))
 
-    def _find_faster(self, batch: list[tuple[Any, Any]]) -> int:
-        """Return the side that wins more of a few trial passes: they go on until its lead is clear."""
+    def _find_faster(self, batch: list[tuple[Any, Any]]) -> tuple[int, tuple[list[FrameResult], list[FrameResult]]]:
+        """Return the side that wins more of a few trial passes, which go on until its lead is clear, and the results of
+        the last."""
         lead = 0  # of the right side, in passes
         for _ in range(MOST_TRIALS):
             left, right = self._in_turns(batch)
             lead += int(np.sign(left[0].pace_ms - right[0].pace_ms))
             if abs(lead) == CLEAR_LEAD:
                 break
-        return int(lead > 0)
+        return int(lead > 0), (left, right)
 
     def draw(self, frame: Frame, pair: Pair) -> tuple[Iterable[Frame], dict[str, Any]]:
         followed = [annotator.follow(result) for annotator, result in zip(self._annotators, pair, strict=True)]

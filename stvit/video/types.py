@@ -220,8 +220,11 @@ class Model(Labelled, Protocol):
     batch_size: int
     input_key: Hashable
 
-    def begin(self, frame_hw: tuple[int, int]) -> None:
-        """Start a clip with frames of this size."""
+    def begin(self, frame_hw: tuple[int, int]) -> str:
+        """Start a clip with frames of this size; returns the engine that answers its first frames."""
+
+    def in_eager(self) -> None:
+        """Run in eager PyTorch from now on."""
 
     def prepare(self, pixels: np.ndarray) -> Any:
         """Make the model's input of a frame (H, W, 3) uint8 RGB, which may be kept for reading. Called once for each
@@ -231,7 +234,7 @@ class Model(Labelled, Protocol):
         """Run the model on prepared frames.
 
         Args:
-            compared: time the bare pass, without the token regions, and of detectors the backbone alone.
+            compared: pace a detector by its backbone alone.
         """
 
 

@@ -199,8 +199,12 @@ class Seer:
         self.pace_ms, self.batch_size = pace_ms, batch_size
         self.batches: list[int] = []
 
-    def begin(self, frame_hw: tuple[int, int]) -> None:
+    def begin(self, frame_hw: tuple[int, int]) -> str:
         self.frame_hw = frame_hw
+        return "eager"
+
+    def in_eager(self) -> None:
+        """It never runs otherwise."""
 
     def prepare(self, pixels: np.ndarray) -> np.ndarray:
         assert pixels.shape == (*self.frame_hw, 3)

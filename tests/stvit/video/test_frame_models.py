@@ -147,7 +147,7 @@ def test_a_full_token_network_has_no_regions() -> None:
     assert result.regions is None
 
 
-def test_a_compared_pass_is_timed_bare_and_still_drawn(
+def test_a_compared_pass_is_one_pass_with_its_regions(
     semantic: torch.nn.Module, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = classifier(semantic, "STViT", regions=True)
@@ -157,7 +157,34 @@ def test_a_compared_pass_is_timed_bare_and_still_drawn(
     monkeypatch.setattr(model.classifier, "engine", lambda images, wanted: passes.append(wanted) or run(images, wanted))
     model.infer([model.prepare(scene(0, (120, 200)))])
     (result,) = model.infer([model.prepare(scene(0, (120, 200)))], compared=True)
-    assert passes == ["last", "last", "none", "last"] and result.regions is not None
+    assert passes == ["last", "last", "last"] and result.regions is not None
+
+
+def test_a_clip_begins_on_the_graph_of_the_one_before(semantic: torch.nn.Module, direct: None) -> None:
+    model = FrameClassifier(Classifier(semantic, engine="openvino"), "STViT", regions=True)
+    assert model.begin((120, 200)) == "eager"
+    results(model, 1)
+    assert model.classifier.engine.settle(60)
+    assert model.begin((120, 200)) == "openvino" and results(model, 1)[0].engine == "openvino"
+    model.in_eager()
+    assert results(model, 1)[0].engine == "eager"
+
+
+@pytest.mark.parametrize("wait", [True, False])
+def test_both_sides_of_a_race_run_under_one_engine(
+    semantic: torch.nn.Module, tmp_path: Path, direct: None, wait: bool
+) -> None:
+    """Side by side nothing is swapped midway: where graphs are not there at the start, eager runs both to the end."""
+    networks = semantic, network("deit_tiny_patch16_224")
+    models = [
+        FrameClassifier(Classifier(one, engine="openvino", wait=wait), "Model", regions=True, batch_size=2)
+        for one in networks
+    ]
+    records = tmp_path / "b.jsonl"
+    list(process(make_clip(tmp_path / "a.mp4", 5), tmp_path / "b.mp4", SideBySideTask(*models), records=records))
+    frames = [json.loads(line) for line in records.read_text().splitlines()][:5]
+    names = {side["engine"] for frame in frames for side in (frame["model"], frame["baseline"])}
+    assert names == {"openvino" if wait else "eager"}
 
 
 def test_a_detector_without_weights_shows_the_regions_of_its_backbone() -> None:
