@@ -1,4 +1,4 @@
-"""Measure two models on the same picture, in turns: generators whose states fill up with every step."""
+"""Measure two classifiers on the same picture, in turns: generators whose states fill up with every step."""
 
 from __future__ import annotations
 
@@ -7,14 +7,12 @@ import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import Any, Literal
 
 from torch import Tensor, nn
 
 import stvit
-from demo.model_cache import first_that_fits
-from demo.predictors import Predictors, check_short_side, input_side, sizes_from
+from demo.predictors import Predictors
 from demo.registry import ModelSpec
 from stvit.errors import UserError
 from stvit.measure.memory import peak_memory_bytes
@@ -29,9 +27,8 @@ from stvit.measure.timing import (
     summarise,
     verdict,
 )
-from stvit.predict.detector import published_scale
 from stvit.predict.engines import Engine
-from stvit.predict.media import read_image
+from stvit.predict.regions import Wanted
 
 BATCH_SIZES = (1, 4, 8, 16, 32, 64, 128)
 MAX_BATCH_SIZE_ON_CPU = 32  # more only takes longer there, and a pass under way cannot be cancelled
@@ -54,7 +51,7 @@ class Limits:
     in_doubt_s: float
 
 
-SHORT, LATENCY, THROUGHPUT, DENSE = Limits(2.0, 6.0), Limits(5.0, 12.0), Limits(10.0, 20.0), Limits(10.0, 20.0)
+SHORT, LATENCY, THROUGHPUT = Limits(2.0, 6.0), Limits(5.0, 12.0), Limits(10.0, 20.0)
 
 
 class BadBatchSize(UserError, ValueError):
@@ -196,44 +193,45 @@ def benchmark_classifiers(
     state = BenchmarkState("Counting multiply-adds", 0.0, *entries, batch_size, predictors.device_words())
     yield state
     images = {spec: inputs[spec].to(predictors.device) for spec in networks}
-    state, runs = yield from _same_engine(predictors, engines, images, state)
+    state, runs = yield from same_engine(engines, images, "attention", state)
     limits, span = (SHORT, (0.0, 1.0)) if batch_size is None else (LATENCY, (0.0, 0.3))
-    state = yield from _in_turns(predictors, runs, images, state, "single", limits, span)
+    state = yield from in_turns(predictors, runs, images, state, "single", limits, span)
     state = replace(state, explanation=_explanation(predictors, networks, images, state))
     if batch_size is not None:
         state = replace(state, batch_size=_bounded(batch_size, state.single))
         batches = {spec: image.expand(state.batch_size, -1, -1, -1).contiguous() for spec, image in images.items()}
-        state, runs = yield from _same_engine(predictors, engines, batches, state)
-        state = yield from _in_turns(predictors, runs, batches, state, "batched", THROUGHPUT, (0.3, 1.0))
+        state, runs = yield from same_engine(engines, batches, "attention", state)
+        state = yield from in_turns(predictors, runs, batches, state, "batched", THROUGHPUT, (0.3, 1.0))
         if state.engine == "eager":  # of others, what PyTorch holds says nothing
             batches = {spec: batch.to(predictors.precision) for spec, batch in batches.items()}
             state = with_peak_memory(predictors, networks, batches, state)
     yield replace(state, stage="Done", progress=1.0)
 
 
-def _same_engine(
-    predictors: Predictors,
-    engines: Mapping[ModelSpec, Engine],
-    inputs: Mapping[ModelSpec, Tensor],
-    state: BenchmarkState,
+def same_engine(
+    engines: Mapping[ModelSpec, Engine], inputs: Mapping[ModelSpec, Tensor], wanted: Wanted, state: BenchmarkState
 ) -> Generator[BenchmarkState, None, tuple[BenchmarkState, Runs]]:
     """Wait for the graphs of both models, ``GRAPH_WAIT_S`` at most, and run both on what serves both of them then: one
-    engine, or eager PyTorch. Regions and attention maps are part of every pass, as they are of every answer."""
+    engine, or eager PyTorch.
+
+    Args:
+        wanted: regions that are part of every pass, as they are of the page's answers.
+    """
     state = replace(state, stage="Making graphs")
     yield state
     for spec, engine in engines.items():
-        engine(inputs[spec], "attention")  # answers by eager, and begins the graph where there is none
+        engine(inputs[spec], wanted)  # answers by eager, and begins the graph where there is none
     start = time.perf_counter()
     while not all(engine.settle(REPORT_EVERY_S) for engine in engines.values()):
         if time.perf_counter() - start > GRAPH_WAIT_S:
             break
         yield state
     serving = {engine.serving(tuple(inputs[spec].shape)) for spec, engine in engines.items()}
-    if len(serving) == 1:
-        runs = {spec: partial(engine, wanted="attention") for spec, engine in engines.items()}
-        return replace(state, engine=serving.pop()), runs
-    return replace(state, engine="eager"), {
-        spec: partial(engine.eager, wanted="attention") for spec, engine in engines.items()
+    if len(serving) > 1 or "eager" in serving:  # by itself, as a graph that came midway would change what is measured
+        runs = {spec: partial(engine.eager, wanted=wanted) for spec, engine in engines.items()}
+        return replace(state, engine="eager"), runs
+    return replace(state, engine=serving.pop()), {
+        spec: partial(engine, wanted=wanted) for spec, engine in engines.items()
     }
 
 
@@ -286,86 +284,7 @@ def with_peak_memory(
     )
 
 
-def benchmark_backbones(
-    predictors: Predictors, path: str | Path, model: ModelSpec, baseline: ModelSpec, short_side: int
-) -> Iterator[BenchmarkState]:
-    """Measure the backbones of two detectors on one picture at a time; hold the device as
-    :func:`benchmark_classifiers` does. The heads are the same, and their time depends on how many objects they find.
-
-    Raises:
-        MediaError: the file cannot be read as an image.
-        BadSize: the size is not offered.
-        OutOfMemory: not even the smallest size fits.
-    """
-    short_side = input_side(model, check_short_side(short_side))
-    pixels = read_image(path).pixels
-    loaded = {spec: predictors.model_cache.get(spec) for spec in (model, baseline)}
-    detector = predictors.detector(loaded[model])
-    backbones = {spec: entry.network.backbone for spec, entry in loaded.items()}
-    side, images = _run_once(
-        predictors,
-        backbones,
-        sizes_from(short_side),
-        lambda side: detector.prepare(pixels, published_scale(side)).images,
-    )
-    fitted = "" if side == short_side else f", as there was not enough memory for {short_side}"
-    yield from _dense_states(predictors, backbones, images, fitted)
-
-
-def benchmark_segmenters(
-    predictors: Predictors, path: str | Path, model: ModelSpec, baseline: ModelSpec
-) -> Iterator[BenchmarkState]:
-    """Measure two segmenters as wholes, on one picture at a time; hold the device as above.
-
-    Raises:
-        MediaError: the file cannot be read as an image.
-        OutOfMemory: one of them does not fit.
-    """
-    pixels = read_image(path).pixels
-    networks = {spec: predictors.model_cache.get(spec).network for spec in (model, baseline)}
-    prepare = networks[model].prepare
-    _, images = _run_once(predictors, networks, (model.input_size,), lambda side: prepare(pixels, (side, side)))
-    yield from _dense_states(predictors, networks, images)
-
-
-def _run_once(
-    predictors: Predictors,
-    networks: Mapping[ModelSpec, nn.Module],
-    sizes: tuple[int, ...],
-    prepare: Callable[[int], Tensor],
-) -> tuple[int, Tensor]:
-    """Find the first size that all networks have memory for; returns it and the input of that size."""
-
-    def run(size: int) -> Tensor:
-        images = prepare(size)
-        for network in networks.values():
-            network(images)
-        return images
-
-    return first_that_fits(sizes, partial(predictors.compute.run, run), predictors.device)
-
-
-def _dense_states(
-    predictors: Predictors, networks: dict[ModelSpec, nn.Module], images: Tensor, remark: str = ""
-) -> Iterator[BenchmarkState]:
-    """Measure two networks on the same input.
-
-    Args:
-        networks: the one whose speed-up is asked for first.
-        images: (1, 3, H, W), on the device and in its precision.
-        remark: on the input's size.
-    """
-    shape = tuple(images.shape[1:])
-    where = f"{predictors.device_words()}; input {shape[1]} × {shape[2]}{remark}"
-    entries = (counted(spec, network, shape) for spec, network in networks.items())
-    state = BenchmarkState("Counted multiply-adds", 0.0, *entries, None, where)
-    yield state
-    inputs = dict.fromkeys(networks, images)
-    state = yield from _in_turns(predictors, networks, inputs, state, "single", DENSE, (0.0, 1.0))
-    yield replace(with_peak_memory(predictors, networks, inputs, state), stage="Done", progress=1.0)
-
-
-def _in_turns(
+def in_turns(
     predictors: Predictors,
     runs: Runs,
     inputs: Mapping[ModelSpec, Tensor],

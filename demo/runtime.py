@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
-from demo.benchmark import BenchmarkState, benchmark_backbones, benchmark_classifiers, benchmark_segmenters
+from demo.benchmark import BenchmarkState, benchmark_classifiers
 from demo.camera import LiveModels
+from demo.dense_benchmark import benchmark_backbones, benchmark_segmenters
 from demo.predictors import Predictors, preprocessing_of
 from demo.registry import ModelSpec, Registry
 from demo.space.lending import borrowing, clip_seconds, comparison_seconds, dense_comparison_seconds

@@ -88,8 +88,9 @@ def turns_chart(state: BenchmarkState, what: str, note: str, beside: str = "") -
     """
     both = (state.model, state.baseline)
     macs, parameters = [entry.macs / 1e9 for entry in both], [entry.parameters / 1e6 for entry in both]
+    ran_on = f" on {ENGINE_LABELS[state.single.engine]}" if state.single else ""
     charts = (
-        latency_chart(f"{what} time", "ms for one picture, median and middle half; shorter is better", state),
+        latency_chart(f"{what} time", f"ms for one picture{ran_on}, median and middle half; shorter is better", state),
         bar_chart(f"{what} multiply-adds", "G at this input, as computed here", both, macs, _digits(macs)),
         bar_chart(f"{what} parameters", "million", both, parameters, _digits(parameters)),
         peak_memory_chart(f"{what} peak memory", both),

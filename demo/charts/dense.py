@@ -9,10 +9,10 @@ from demo.benchmark import BenchmarkEntry, BenchmarkState
 from demo.charts.bars import steps_card, turns_chart
 from demo.registry import ModelSpec
 
-SAME_HEADS = "The backbones alone: what follows the backbone is the same in both detectors."
+SAME_HEADS = "Backbones and feature pyramids alone: what follows is the same in both detectors."
 ONLY_BACKBONES = (
-    "The full-token Swin detector has no public weights, so only its backbone stands beside STViT-R's, with random "
-    "weights: its time and its multiply-adds do not depend on them. What follows the backbone is the same in both."
+    "The full-token Swin detector has no public weights, so only its backbone and feature pyramid stand beside "
+    "STViT-R's, with random weights: times and multiply-adds do not depend on them. What follows is the same in both."
 )
 DETECTION_STEPS = {
     "decode": "decode_ms",
@@ -54,7 +54,7 @@ def detection_steps(detector: ModelSpec, result: DetectAnswer) -> str:
 def backbones(state: BenchmarkState) -> str:
     """Draw what a comparison of two backbones has measured so far, and the paper's figures of both."""
     note = SAME_HEADS if state.model.spec.bundled else ONLY_BACKBONES
-    return turns_chart(state, "Backbone", note, _published((state.model, state.baseline)))
+    return turns_chart(state, "Backbone + FPN", note, _published((state.model, state.baseline)))
 
 
 def _published(both: tuple[BenchmarkEntry, BenchmarkEntry]) -> str:

@@ -198,7 +198,8 @@ def test_both_backbones_are_compared_and_the_missing_weights_are_said(shown: Pag
     expect(shown.locator("#backbones .race[data-done=true]")).to_be_visible(timeout=120_000)
     expect(shown.locator("#backbones .tile strong")).to_have_text(re.compile(r"\d\.\d\d×|no clear difference"))
     expect(shown.locator("#backbones .tile").first).to_contain_text("Fewer multiply-adds")
-    assert shown.locator("#backbones .chart h4").all_inner_texts()[:2] == ["Backbone time", "Backbone multiply-adds"]
+    titles = shown.locator("#backbones .chart h4").all_inner_texts()
+    assert titles[:2] == ["Backbone + FPN time", "Backbone + FPN multiply-adds"]
     published = shown.locator("#backbones .published")
     expect(published).to_contain_text("not measured here")
     expect(published).to_contain_text(re.compile(r"51\.8[\s\S]*44\.7[\s\S]*134"))

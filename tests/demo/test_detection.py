@@ -10,8 +10,9 @@ import pytest
 import torch
 
 import demo.benchmark
-from demo.benchmark import benchmark_backbones
+import demo.dense_benchmark
 from demo.charts.dense import detection_steps
+from demo.dense_benchmark import benchmark_backbones
 from demo.model_cache import OutOfMemory
 from demo.predictors import SHORT_SIDES, BadSize, Predictors, check_short_side
 from stvit.predict.detector import published_scale
@@ -150,7 +151,7 @@ def test_what_is_no_picture_is_refused(predictors: Predictors, tmp_path: Path) -
 
 @pytest.fixture
 def short_benchmarks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(demo.benchmark, "DENSE", demo.benchmark.Limits(1e-6, 1e-6))
+    monkeypatch.setattr(demo.dense_benchmark, "DENSE", demo.benchmark.Limits(1e-6, 1e-6))
     monkeypatch.setattr(demo.benchmark, "REPORT_EVERY_S", 1e-6)
 
 

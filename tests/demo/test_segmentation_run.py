@@ -10,9 +10,11 @@ import torch
 from PIL import Image
 
 import demo.benchmark
+import demo.dense_benchmark
 import demo.model_cache
 import stvit.predict.segmenter
-from demo.benchmark import benchmark_segmenters
+from demo.charts.dense import segmenters
+from demo.dense_benchmark import benchmark_segmenters
 from demo.model_cache import OutOfMemory
 from demo.page.examples import garment_examples
 from demo.predictors import Predictors
@@ -165,12 +167,12 @@ def test_what_is_no_picture_is_refused(exact: Predictors, ours: ModelSpec, tmp_p
 def test_both_segmenters_run_as_wholes_in_turns_on_the_same_input(
     exact: Predictors, monkeypatch: pytest.MonkeyPatch, ours: ModelSpec, full: ModelSpec
 ) -> None:
-    monkeypatch.setattr(demo.benchmark, "DENSE", demo.benchmark.Limits(1e-6, 1e-6))
+    monkeypatch.setattr(demo.dense_benchmark, "DENSE", demo.benchmark.Limits(1e-6, 1e-6))
     monkeypatch.setattr(demo.benchmark, "REPORT_EVERY_S", 1e-6)
     seen: dict[ModelSpec, list[torch.Tensor]] = {ours: [], full: []}
     for spec, inputs in seen.items():
         network = exact.model_cache.get(spec).network
-        network.register_forward_pre_hook(lambda _, arguments, inputs=inputs: inputs.append(arguments[0]))
+        network.backbone.register_forward_pre_hook(lambda _, arguments, inputs=inputs: inputs.append(arguments[0]))
     states = list(benchmark_segmenters(exact, PHOTO, ours, full))
     mine, theirs = ([images for images in inputs if not images.is_meta] for inputs in seen.values())
     assert len(mine) == len(theirs) >= demo.benchmark.MIN_ROUNDS
@@ -179,3 +181,14 @@ def test_both_segmenters_run_as_wholes_in_turns_on_the_same_input(
     assert last.done and (last.model.spec, last.baseline.spec) == (ours, full)
     assert last.single.speed_up.median > 0 and last.model.macs < last.baseline.macs
     assert "input 168 × 224" in last.device
+    assert last.single.engine == "eager" and last.model.peak_memory_bytes > 0
+
+
+def test_both_segmenters_run_under_the_engine_of_the_page_which_is_named(
+    monkeypatch: pytest.MonkeyPatch, direct: None, ours: ModelSpec, full: ModelSpec
+) -> None:
+    monkeypatch.setattr(demo.dense_benchmark, "DENSE", demo.benchmark.Limits(1e-6, 1e-6))
+    *_, last = benchmark_segmenters(Predictors(CPU, torch.float32, engine="openvino"), PHOTO, ours, full)
+    assert last.single.engine == "openvino" and last.model.peak_memory_bytes is None
+    chart = segmenters(last)
+    assert "One image at a time, OpenVINO" in chart and "ms for one picture on OpenVINO" in chart

@@ -24,8 +24,8 @@ class Served:
 def served_offline(garments: Registry) -> Iterator[Served]:
     """The page as it is without the Hub: the models at hand are stand-ins for the bundled ones."""
     with pytest.MonkeyPatch.context() as patch:
-        for limits in ("LATENCY", "THROUGHPUT", "DENSE"):
-            patch.setattr(demo.benchmark, limits, demo.benchmark.Limits(1e-6, 1e-6))
+        for limits in ("benchmark.LATENCY", "benchmark.THROUGHPUT", "dense_benchmark.DENSE"):
+            patch.setattr(f"demo.{limits}", demo.benchmark.Limits(1e-6, 1e-6))
         patch.setattr(demo.benchmark, "REPORT_EVERY_S", 1e-6)
         with served(Registry(garments, hub=False)) as (page, url):
             yield Served(page, Client(url, verbose=False))

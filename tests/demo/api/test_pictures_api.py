@@ -43,8 +43,8 @@ def client(weight_files: dict[str, Path]) -> Iterator[Client]:
             "resolve",
             lambda record, progress=None: ResolvedWeights(weight_files[record.architecture], "cache", ""),
         )
-        for limits in ("LATENCY", "THROUGHPUT", "DENSE"):
-            patch.setattr(demo.benchmark, limits, demo.benchmark.Limits(1e-6, 1e-6))
+        for limits in ("benchmark.LATENCY", "benchmark.THROUGHPUT", "dense_benchmark.DENSE"):
+            patch.setattr(f"demo.{limits}", demo.benchmark.Limits(1e-6, 1e-6))
         patch.setattr(demo.benchmark, "REPORT_EVERY_S", 0.0)
         registry = narrowed(build_registry({}), DETECTORS, CLIP_MODELS)
         page = layout.build(Runtime(Predictors(torch.device("cpu")), registry))

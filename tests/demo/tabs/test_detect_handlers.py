@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import demo.benchmark
+import demo.dense_benchmark
 from demo.model_cache import OutOfMemory
 from demo.page.examples import Gallery
 from demo.predictors import Predictors
@@ -124,7 +125,7 @@ def test_without_a_picture_there_is_nothing_to_show_or_compare(handlers: DetectH
 def test_a_comparison_shows_published_figures_apart_from_measured_ones(
     handlers: DetectHandlers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(demo.benchmark, "DENSE", demo.benchmark.Limits(1e-6, 1e-6))
+    monkeypatch.setattr(demo.dense_benchmark, "DENSE", demo.benchmark.Limits(1e-6, 1e-6))
     chart, state = list(handlers.compare(str(PHOTO), DETECTOR, 320))[-1].values()
     assert state.done
     measured, _, published = chart.partition("Published (paper, Table 5), not measured here")
@@ -160,7 +161,7 @@ def test_a_detector_of_this_project_comes_with_words_examples_and_no_choice_of_s
 def test_backbones_of_this_project_are_measured_against_each_other(
     handlers: DetectHandlers, monkeypatch: pytest.MonkeyPatch, detector: str, peer: str
 ) -> None:
-    monkeypatch.setattr(demo.benchmark, "DENSE", demo.benchmark.Limits(1e-6, 1e-6))
+    monkeypatch.setattr(demo.dense_benchmark, "DENSE", demo.benchmark.Limits(1e-6, 1e-6))
     scene = str(GALLERY.garments[0].path)
     assert list(handlers.load_pair(scene, detector, 800))[-1] == {"notice": ""}
     chart, state = list(handlers.compare(scene, detector, 800))[-1].values()

@@ -16,6 +16,7 @@ import torch
 from PIL import Image
 
 import demo.benchmark
+import demo.dense_benchmark
 import demo.model_cache
 import stvit.predict.segmenter
 from demo.model_cache import OutOfMemory
@@ -158,7 +159,7 @@ def test_without_a_picture_there_is_nothing_to_show_or_compare(handlers: Segment
 def test_segmenters_are_measured_against_each_other(
     handlers: SegmentHandlers, monkeypatch: pytest.MonkeyPatch, segmenter: str, peer: str
 ) -> None:
-    monkeypatch.setattr(demo.benchmark, "DENSE", demo.benchmark.Limits(1e-6, 1e-6))
+    monkeypatch.setattr(demo.dense_benchmark, "DENSE", demo.benchmark.Limits(1e-6, 1e-6))
     assert list(handlers.load_pair(SCENE, segmenter))[-1] == {"notice": ""}
     chart, state = list(handlers.compare(SCENE, segmenter))[-1].values()
     assert (state.model.spec.name, state.baseline.spec.name) == (segmenter, peer) and state.done
