@@ -3,6 +3,7 @@
 # make test-fast      the tests that take under three minutes together
 # make test-versions  the library's tests on the oldest and the newest PyTorch, each in an environment of its own
 # make lint    ruff
+# make video-aims  measure clips of 1280x720 from file to file against the project's aims, on an idle machine
 # make gpu     measure what a CUDA card does with all of this, in eight minutes at most; figures in gpu.json
 
 PYTHON ?= python3
@@ -13,7 +14,7 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist load
 # The oldest PyTorch that pyproject.toml allows, e.g. "torch==2.11.* torchvision==0.26.*".
 OLDEST := $(shell sed -nE 's/^ *"(torch|torchvision)>=([0-9.]+),.*/\1==\2.*/p' pyproject.toml)
 
-.PHONY: demo test test-fast test-versions lint gpu browser clean
+.PHONY: demo test test-fast test-versions lint gpu video-aims browser clean
 
 demo: .venv/app-installed
 	$(BIN)/python app.py
@@ -33,6 +34,12 @@ test-versions: .venv-lowest/installed .venv-newest/installed
 		.venv-$$versions/bin/python -c 'import torch; print("PyTorch", torch.__version__)' && \
 		.venv-$$versions/bin/python -m pytest --numprocesses 2 --dist loadfile tests/stvit || exit 1; \
 	done
+
+video-aims: .venv/app-installed
+	folder=$$(mktemp -d) && trap 'rm -r "$$folder"' EXIT && \
+	PYTHONPATH=. $(BIN)/python assets/clips/make_clips.py "$$folder/pan.mp4" --size 720 1280 --frames 300 && \
+	$(BIN)/python -m stvit.video.measure "$$folder/pan.mp4" --task clusters --engine openvino --random-weights --at-least 200 40 \
+		--record weights/bundled/garments_stvit_deit.json --baseline stvit_r_swin_small_224
 
 lint: .venv/tools-installed
 	$(BIN)/ruff check --fix .

@@ -15,7 +15,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import islice, zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -135,12 +135,16 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--output", type=Path, metavar="FILE", help="figures as JSON")
+    aims = "frames a second from file to file that each model should reach: the median says whether it does"
+    parser.add_argument("--at-least", type=float, nargs="+", metavar="N", help=aims)
     own, others = parser.parse_known_args(arguments)
     if own.rounds < 1:
         parser.error(f"--rounds takes a number from 1 on, not {own.rounds}")
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder) / "new.mp4"
         options = parse([*others, str(target)], __doc__, engine="eager")
+        if own.at_least and len(own.at_least) != len(options.sides):
+            parser.error(f"--at-least takes one number for each model: {len(options.sides)}")
         if options.device == "cpu":
             compute_in_one_place()
         try:
@@ -158,9 +162,12 @@ def main(arguments: list[str] | None = None) -> int:
         "rounds": own.rounds,
         "models": {model.label: rates.as_json() for model, rates in zip(models, measured, strict=True)},
     }
-    for label, rates in figures["models"].items():
+    for (label, rates), aim in zip_longest(figures["models"].items(), own.at_least or ()):
         alone, whole, share = (rates[name][1] for name in list(rates)[:3])
         pace = f"{whole:.1f} frames/s from file to file, {alone:.1f} of the model alone, {share:.2f} of it"
+        if aim is not None:
+            rates["aim_fps"] = aim
+            pace += f"; the aim of {aim:g} frames/s is {'met' if whole >= aim else 'missed'}"
         print(f"{label}, {rates['engine']}: {pace}")
     if own.output:
         own.output.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
