@@ -13,7 +13,8 @@ from functools import wraps
 from pathlib import Path
 from typing import Any, TypeVar
 
-from demo.benchmark import DENSE, LATENCY, SHORT, THROUGHPUT
+from demo.benchmark import LATENCY, SHORT, THROUGHPUT
+from demo.dense_benchmark import DENSE
 from demo.errors import Told, telling, untold
 from demo.registry import ModelSpec
 from demo.space.lent_models import on_zero_gpu

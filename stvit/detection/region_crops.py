@@ -1,8 +1,8 @@
 """RoIAlign (He et al., 2017): regions of a feature pyramid, each brought to the same number of cells.
 
 With gradients and on GPUs that is torchvision's kernel. On CPUs that one runs on a single core and fetches every value
-of every channel by itself; without gradients the same weighted sums are taken over whole rows of channels instead. On
-one core, 300 regions of 256 channels took 18 ms where the kernel took 103.
+of every channel by itself; without gradients, the same weighted sums are taken over whole rows of many channels
+instead. On one core, 300 regions took 17 ms of 256 channels, and 18 of 64, where the kernel took 97 and 22.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from torchvision.ops import roi_align
 from .rpn import STRIDES
 
 ROI_STRIDES = STRIDES[:4]
+MANY_CHANNELS = 64  # from which on rows are faster
 FINEST_SIDE = 56  # regions of up to twice this side, in pixels, are looked up in the finest map
 
 
@@ -31,7 +32,7 @@ class RegionCrops:
         first = pyramid[0]
         self._dtype, self._channels = first.dtype, first.shape[1]
         self._maps = [feature.float() for feature in pyramid[: len(ROI_STRIDES)]]
-        self._by_rows = first.device.type == "cpu" and not first.requires_grad
+        self._by_rows = first.device.type == "cpu" and self._channels >= MANY_CHANNELS and not first.requires_grad
         if self._by_rows:
             self._rows = torch.cat([one.flatten(2).transpose(1, 2).flatten(0, 1) for one in self._maps])
             self._hw = torch.tensor([one.shape[2:] for one in self._maps])
