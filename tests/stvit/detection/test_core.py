@@ -73,12 +73,8 @@ def test_sums_of_rows_are_what_the_kernel_of_training_crops(cells, precision):
     expected = RegionCrops([feature.requires_grad_() for feature in pyramid])(regions, cells)
     assert found.dtype == expected.dtype == precision
     torch.testing.assert_close(found, expected.detach(), atol=1e-4 if precision == torch.float32 else 2e-2, rtol=0)
-    assert RegionCrops([feature.detach() for feature in pyramid])(regions[:0], cells).shape == (
-        0,
-        MANY_CHANNELS,
-        cells,
-        cells,
-    )
+    none = RegionCrops([feature.detach() for feature in pyramid])(regions[:0], cells)
+    assert none.shape == (0, MANY_CHANNELS, cells, cells)
 
 
 def test_selecting_detections(golden):
