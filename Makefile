@@ -38,8 +38,9 @@ test-versions: .venv-lowest/installed .venv-newest/installed
 video-aims: .venv/app-installed
 	folder=$$(mktemp -d) && trap 'rm -r "$$folder"' EXIT && \
 	PYTHONPATH=. $(BIN)/python assets/clips/make_clips.py "$$folder/pan.mp4" --size 720 1280 --frames 300 && \
-	$(BIN)/python -m stvit.video.measure "$$folder/pan.mp4" --task clusters --engine openvino --random-weights --at-least 200 40 \
-		--record weights/bundled/garments_stvit_deit.json --baseline stvit_r_swin_small_224
+	set -- "$$folder/pan.mp4" --engine openvino --random-weights && \
+	$(BIN)/python -m stvit.video.measure "$$@" --task classify --record weights/bundled/garments_stvit_deit.json --at-least 200 && \
+	$(BIN)/python -m stvit.video.measure "$$@" --task clusters --model stvit_r_swin_small_224 --at-least 40
 
 lint: .venv/tools-installed
 	$(BIN)/ruff check --fix .
