@@ -68,8 +68,9 @@ class FrameClassifier:
     def begin(self, frame_hw: tuple[int, int]) -> str:
         side = self.classifier.preprocessing.input_size
         self.macs = self.macs or count_macs(self.classifier.network, (3, side, side))
-        self.classifier.engine.recall((1, 3, side, side), self._wanted)
-        return self.classifier.engine.recall((self.batch_size, 3, side, side), self._wanted)
+        recall = self.classifier.engine.recall
+        engines = {recall((size, 3, side, side), self._wanted) for size in (1, self.batch_size)}  # the first goes alone
+        return engines.pop() if len(engines) == 1 else "eager"
 
     def in_eager(self) -> None:
         self.classifier = copy.copy(self.classifier)  # others may use it as it is

@@ -221,7 +221,8 @@ class Model(Labelled, Protocol):
     input_key: Hashable
 
     def begin(self, frame_hw: tuple[int, int]) -> str:
-        """Start a clip with frames of this size; returns the engine that answers its first frames."""
+        """Start a clip with frames of this size; returns the engine that answers all of them, ``eager`` where
+        it may be several."""
 
     def in_eager(self) -> None:
         """Run in eager PyTorch from now on."""
