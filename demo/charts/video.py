@@ -77,7 +77,8 @@ def race_headline(progress: Progress, device: str) -> str:
     engines = " and ".join(ENGINE_LABELS[engine] for engine in race["engines"])
     return (
         f'<p class="vv-headline" role="status"><b>{escape(race["headline"])}</b>'
-        f"<span>Medians over {progress.frames} frames of this clip; {escape(engines)}, {escape(device)}</span></p>"
+        f"<span>Medians of the turns on this clip of {progress.frames} frames; "
+        f"{escape(engines)}, {escape(device)}</span></p>"
     )
 
 

@@ -17,24 +17,24 @@ SIDES = ((45, 191, 174), (148, 163, 184))  # as on the page: the model, the base
 SHOWN_HW = 480, 870  # pixels of the page that a clip gets at most, so letters are made as large as they look there
 LETTERS, SMALLEST_LETTERS = 15, 12  # height of a line, in pixels of the page and of the clip
 _LINE_OF_SCALE = 28  # pixels of a line at OpenCV's scale 1
+WIDEST = 0.5  # middle half of the factors, as part of their median, that still tells something
 _DIVIDER = 4  # pixels, so that both halves get some of its colour
 
 
 def headline(labels: Sequence[str], paces_ms: Sequence[Sequence[float]], part: str = "") -> str:
     """Say how fast both models are by the medians of their times, and by what factor they differ; nothing clear where
-    the middle half of the factors includes 1.
+    the middle half of the factors includes 1 or is wider than half of their median.
 
     Args:
         labels: names of the models; what follows a comma is left out where they differ without it.
-        paces_ms: of each model, the times that frames took.
+        paces_ms: of each model, the time of a frame in each of their turns.
         part: of the models that was timed.
     """
     short = [label.split(",")[0] for label in labels]
     names = short if len(set(short)) == 2 else labels
     first, second = (1e3 / float(np.median(times)) for times in paces_ms)
-    low, high = np.quantile(np.divide(paces_ms[1], paces_ms[0]), (0.25, 0.75))
-    factor = first / second
-    if low <= 1 <= high or (factor > 1) != (low > 1):
+    low, factor, high = np.quantile(np.divide(paces_ms[1], paces_ms[0]), (0.25, 0.5, 0.75))
+    if low <= 1 <= high or high - low > WIDEST * factor:
         verdict = "no clear difference"
     else:
         verdict = f"{factor:.1f}x" if factor > 1 else f"{1 / factor:.1f}x slower"
@@ -65,7 +65,7 @@ class Scoreboard:
         self.headline = ""
 
     def add(self, results: Sequence[FrameResult]) -> None:
-        """Count the times of one frame."""
+        """Count the times of one turn: a frame's on both sides."""
         for paces, result in zip(self._paces_ms, results, strict=True):
             paces.append(result.pace_ms)
         self.headline = headline(self._labels, self._paces_ms, results[0].paced_part)

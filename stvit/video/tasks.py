@@ -126,7 +126,6 @@ class SideBySideTask:
 
     def draw(self, frame: Frame, pair: Pair) -> tuple[Iterable[Frame], dict[str, Any]]:
         followed = [annotator.follow(result) for annotator, result in zip(self._annotators, pair, strict=True)]
-        self._board.add(pair)
         for side, result in enumerate(pair):
             self._engines[result.engine] = None
             self._finished_ms[side] += result.pace_ms
@@ -173,6 +172,7 @@ class SideBySideTask:
         self._turn += 1
         order = (0, 1) if self._turn % 2 else (1, 0)
         results = {side: self._models[side].infer([both[side] for both in batch], compared=True) for side in order}
+        self._board.add((results[0][0], results[1][0]))  # frames of one batch share its time
         return results[0], results[1]
 
     def _advance(self) -> None:

@@ -111,7 +111,13 @@ def _lay_out(runtime: Runtime, first: tuple[ModelSpec, ModelSpec], handlers: Vid
             headline = gr.HTML("", elem_id="video-headline", elem_classes="vv-preview", apply_default_css=False)
             live = gr.HTML(EMPTY, elem_id="video-live", apply_default_css=False)
             video = gr.Video(
-                label="New clip", interactive=False, visible=False, elem_id="new-clip", height=480, buttons=[]
+                label="New clip",
+                show_label=False,
+                interactive=False,
+                visible=False,
+                elem_id="new-clip",
+                height=480,
+                buttons=[],
             )
             with gr.Row(elem_classes="downloads"):
                 download_clip = gr.DownloadButton("New clip (MP4)", size="sm", interactive=False)

@@ -217,7 +217,7 @@ def test_classifiers_stand_side_by_side_by_default(handlers: VideoHandlers, clip
     assert handlers.suit(CLUSTERS)["side_by_side"] == gr.skip()
     *_, last = run(handlers, clip, *chosen(CLASSIFY, side_by_side=True))
     assert "frames/s" in last["headline"] and 'role="status"' in last["headline"]
-    assert "12 frames of this clip; eager PyTorch, " in last["headline"]
+    assert "this clip of 12 frames; eager PyTorch, " in last["headline"]
 
 
 def test_a_detector_is_compared_with_the_full_token_one_of_its_size() -> None:
