@@ -42,7 +42,7 @@ class LayerCost:
         name: dotted name of the module, e.g. ``"blocks.4"``.
         part: where in the network it is.
         macs: multiply-adds.
-        tokens: tokens that its feed-forward network processes, a class token left out; ``None`` outside of layers.
+        tokens: tokens that its feed-forward network processes, prefix tokens left out; ``None`` outside of layers.
     """
 
     name: str
@@ -124,6 +124,7 @@ def macs_by_layer(
     if not layers_to_come:
         raise ValueError(f"{type(model).__name__} has no transformer layers: use macs_by_module")
     prefix_tokens = getattr(model, "num_prefix_tokens", 0)
+    stay = getattr(model, "prefix_tokens_stay", False)  # beside the semantic ones
     rows: dict[str, LayerCost] = {}
     kind, part, tokens = "image", "patch embedding", None
     for call in calls:
@@ -131,7 +132,10 @@ def macs_by_layer(
         if call is owner:
             if is_layer(call.module):
                 kind = kind_of_layer(call.module, kind)
-                part, tokens = PART_OF_KIND[kind], count_tokens(call.output) - (prefix_tokens if kind == "image" else 0)
+                part, tokens = (
+                    PART_OF_KIND[kind],
+                    count_tokens(call.output) - (prefix_tokens if stay or kind == "image" else 0),
+                )
                 layers_to_come -= 1
             elif part != "patch embedding":
                 between = "semantic tokens" if kind in ("stgm", "semantic") else "image tokens"

@@ -50,6 +50,7 @@ class SparseViT(RecomputedLayers):
     stgm_layers: int
     semantic_grid_hw: tuple[int, int]
     frozen_start = False
+    prefix_tokens_stay = True
 
     def forward_features(self, x: Tensor, attn_mask: Tensor | None = None, is_causal: bool = False) -> Tensor:
         """(B, 3, H, W) -> the normalised tokens (B, P + M, C), prefix tokens first."""

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import timm
 import torch
+from PIL import Image
+from safetensors.torch import save_file
 from torch import nn
+
+from stvit.pretrained.model_cards import write_card
 
 VIT = {"img_size": 32, "patch_size": 8, "embed_dim": 24, "depth": 4, "num_heads": 2, "num_classes": 5}
 SWIN = {"img_size": 112, "embed_dim": 16, "num_heads": (1, 2, 4, 8), "num_classes": 5, "drop_path_rate": 0.0}
@@ -54,3 +60,24 @@ def images_for(name: str, batch: int = 2) -> torch.Tensor:
     """Random images of the size that it takes."""
     side = HOSTS[name]["img_size"]
     return torch.randn(batch, 3, side, side, generator=torch.Generator().manual_seed(1))
+
+
+def write_trained(folder: Path) -> Path:
+    """A trained model of five classes in a folder, ``own.safetensors``; its card."""
+    path = folder / "own.safetensors"
+    save_file(host("deit_tiny_patch16_224").state_dict(), path)
+    card = {"model": "deit_tiny_patch16_224", "options": VIT, "task": "classify", "classes": list("abcde")}
+    write_card(path, {**card, "input_size": 32, "crop_pct": 0.9})
+    return path.with_suffix(".json")
+
+
+def write_pictures(folder: Path) -> Path:
+    """Twenty pictures of five classes to train on and ten to evaluate on, in a folder for every class."""
+    rng = np.random.default_rng(0)
+    for split, count in (("train", 4), ("validation", 2)):
+        for number in range(5):
+            (folder / split / f"class{number}").mkdir(parents=True)
+            for index in range(count):
+                pixels = rng.integers(0, 60, (40, 40, 3)) + 45 * np.array([number, 4 - number, 2])
+                Image.fromarray(pixels.astype(np.uint8)).save(folder / split / f"class{number}" / f"{index}.png")
+    return folder

@@ -7,15 +7,14 @@ import pytest
 import timm
 import torch
 from PIL import Image
-from safetensors.torch import save_file
 
 import stvit
-from stvit.pretrained.model_cards import load_card, read_card, write_card
+from stvit.pretrained.model_cards import load_card, read_card
 from stvit.sparsify.__main__ import main
 from stvit.sparsify.convert import CannotSparsify
 from stvit.sparsify.folder import write_folder
 from stvit.sparsify.search import Setting, search, settings
-from tests.stvit.sparsify.hosts import HOSTS, VIT, host, images_for
+from tests.stvit.sparsify.hosts import HOSTS, VIT, host, images_for, write_trained
 
 SIGLIP = "vit_base_patch16_siglip_224"
 
@@ -23,11 +22,7 @@ SIGLIP = "vit_base_patch16_siglip_224"
 @pytest.fixture
 def trained(tmp_path: Path) -> Path:
     """The card of a trained model."""
-    model = host("deit_tiny_patch16_224")
-    save_file(model.state_dict(), tmp_path / "own.safetensors")
-    card = {"model": "deit_tiny_patch16_224", "options": VIT, "task": "classify", "classes": list("abcde")}
-    write_card(tmp_path / "own.safetensors", {**card, "input_size": 32, "crop_pct": 0.9})
-    return tmp_path / "own.json"
+    return write_trained(tmp_path)
 
 
 def test_a_trained_model_becomes_a_folder_that_everything_takes(

@@ -12,6 +12,7 @@ from torch import nn
 
 import stvit
 from stvit.export.graph import InferenceGraph, trace_graph
+from stvit.measure.macs import macs_by_layer
 from stvit.sparsify.convert import CannotSparsify, why_not
 from tests.stvit.models.timm_contract import check_backward
 from tests.stvit.sparsify.hosts import GRAPHS, HOSTS, VIT, VITS, host, images_for
@@ -111,6 +112,9 @@ def test_multiply_adds_are_those_computed_by_hand(prefix: int) -> None:
     norm = 5 * width * (full - few)  # the final one, before the pooling
     expected = 3 * layer(full, full, full) - stgm - layer(few, few, few) + norm
     assert stvit.count_macs(original, (3, 32, 32)) - stvit.count_macs(sparse, (3, 32, 32)) == expected
+    layers = [layer for layer in macs_by_layer(sparse, (3, 32, 32)) if layer.tokens]
+    parts = ("image tokens", 16), ("STGM", 4), ("STGM", 4), ("semantic tokens", 4)
+    assert [(layer.part, layer.tokens) for layer in layers] == list(parts)
 
 
 class TwoHeads(VisionTransformer):

@@ -1,20 +1,18 @@
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
 import timm
 import torch
-from PIL import Image
 from safetensors.torch import save_file
 
-from stvit.pretrained.model_cards import load_card, write_card
+from stvit.pretrained.model_cards import load_card
 from stvit.training import runs
 from stvit.training.__main__ import main
 from stvit.training.checkpoints import read_metrics
 from stvit.training.recipe import RecipeError, load_recipe
 from stvit.training.tasks import make_task
-from tests.stvit.sparsify.hosts import VIT, host
+from tests.stvit.sparsify.hosts import VIT, host, write_pictures, write_trained
 from tests.stvit.training.tiny_runs import learn_by_heart
 
 DINO = "vit_small_patch14_reg4_dinov2"
@@ -23,32 +21,13 @@ DINO = "vit_small_patch14_reg4_dinov2"
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of five classes in two splits."""
-    folder, rng = tmp_path_factory.mktemp("pictures"), np.random.default_rng(0)
-    for split, count in (("train", 4), ("validation", 2)):
-        for number in range(5):
-            (folder / split / f"class{number}").mkdir(parents=True)
-            for index in range(count):
-                pixels = rng.integers(0, 60, (40, 40, 3)) + 45 * np.array([number, 4 - number, 2])
-                Image.fromarray(pixels.astype(np.uint8)).save(folder / split / f"class{number}" / f"{index}.png")
-    return folder
+    return write_pictures(tmp_path_factory.mktemp("pictures"))
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The card of a trained model."""
-    path = tmp_path_factory.mktemp("trained") / "own.safetensors"
-    save_file(host("deit_tiny_patch16_224").state_dict(), path)
-    write_card(
-        path,
-        {
-            "model": "deit_tiny_patch16_224",
-            "options": VIT,
-            "task": "classify",
-            "classes": list("abcde"),
-            "input_size": 32,
-        },
-    )
-    return path.with_suffix(".json")
+    return write_trained(tmp_path_factory.mktemp("trained"))
 
 
 SMALL = ("data.size=32", "data.classes=5", "batch_size=10", "model_options.num_semantic_tokens=4")
