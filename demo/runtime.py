@@ -21,6 +21,10 @@ COMPARISON_QUEUE: dict[str, Any] = {
     "concurrency_id": "comparison",
     "concurrency_limit": 1,
 }  # one at a time, as they measure; each takes the device for one pass after the other
+SHORT_QUEUE: dict[str, Any] = {
+    "concurrency_id": "short comparison",
+    "concurrency_limit": 4,
+}  # all but one end at once
 VIDEO_QUEUE: dict[str, Any] = {
     "concurrency_id": "video",
     "concurrency_limit": 1,

@@ -40,6 +40,7 @@ MAX_DIRECT = 32  # of those; Gradio has 40 threads
 TOOLS = re.compile(r"/gradio_api/mcp(/http)?/?")
 MAX_TOOL_CALLS = 16  # that wait for their results at once; each is one of the queue's calls beside
 MESSAGES = "/gradio_api/queue/data"
+BROWSER = (b"x-gradio-user", b"app")  # header of the page's own calls
 GONE = UnexpectedErrorMessage(message="The server does not know this session.", session_not_found=True, success=False)
 SESSION_GONE = Response(f"data: {GONE.model_dump_json()}\n\n", media_type="text/event-stream")
 FAILED = "The server failed on this request; its log says where. Try again, or with another input."
@@ -68,6 +69,8 @@ class CheckedCalls:
                 body, receive = await read_body(scope, receive, MAX_JSON_BYTES)
                 if route := ROUTE.fullmatch(scope["path"]):
                     self.check(route[1], route[2], body)
+                    if route[1] == "queue/join" and BROWSER in scope["headers"]:
+                        self.page.readers.hold(orjson.loads(body)["session_hash"])
                     return await self._carried_out(route[1], scope, receive, send)
                 if TOOLS.fullmatch(scope["path"]):
                     return await self._called_tool(scope, receive, send)

@@ -120,6 +120,7 @@ class Page(gr.Blocks):
             await asyncio.sleep(LOOK_EVERY_S)
             now = time.monotonic()
             await self.readers.end_unread()
+            self.readers.release_idle()
             if self._queue.event_ids_to_events:
                 busy_at, freed = now, False
             if now - cleaned_at > CLEAN_EVERY_S:

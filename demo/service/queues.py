@@ -63,6 +63,12 @@ def check_room(queue: Queue, function: BlockFunction) -> None:
     raise Refused(503 if public else 429, words, headers={"Retry-After": str(wait_s)})
 
 
+def is_used(queue: Queue, *names: str) -> bool:
+    """Whether a call waits or runs in one of the named queues."""
+    found = map(queue.event_queue_per_concurrency_id.get, names)
+    return any(own.queue or own.current_concurrency for own in found if own)
+
+
 def expected_wait_s(queue: Queue, own: EventQueue) -> float:
     """Estimate how long it takes until all that wait or run in a queue are done, less what runs beside the last.
 

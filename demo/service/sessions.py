@@ -13,6 +13,8 @@ from gradio.state_holder import SessionState, StateHolder
 MAX_SESSIONS = 200  # of 0.25 to 0.65 MiB
 CLOSED_S = 600.0  # a page that was closed may come back within that time
 IDLE_S = 6 * 3600.0
+HELD = "held open"  # in place of a call, for a stream of messages that stays open
+HELD_S = 6.0  # after the last call
 UNREAD_S = 10.0  # after which a call whose messages nobody reads is ended
 ENDED = f"Nobody read the messages of this call for {UNREAD_S:.0f} s, so it was ended. Ask for its result right away."
 
@@ -53,6 +55,29 @@ class Readers:
         self._queue = queue
         self._reading: Counter[str] = Counter()
         self._left: dict[str, float] = {}
+        self._idle: dict[str, float] = {}  # since when, sessions whose streams are held open
+
+    def hold(self, session: str) -> None:
+        """Keep the stream of a browser's messages open beyond its calls.
+
+        Gradio ends a stream with its last call, and the browser opens another one for the next call, unless it has not
+        noticed the end yet: then nobody ever reads the messages of a call that it sent meanwhile, and the page waits
+        for it, and puts off all that follow.
+        """
+        self._queue.pending_event_ids_session.setdefault(session, set()).add(HELD)
+        self._idle.pop(session, None)
+
+    def release_idle(self) -> None:
+        """Let the streams end that have been idle for ``HELD_S``."""
+        now, pending = time.monotonic(), self._queue.pending_event_ids_session
+        self._idle = {session: self._idle.get(session, now) for session, ids in pending.items() if ids == {HELD}}
+        for session in [session for session, since in self._idle.items() if now - since > HELD_S]:
+            del self._idle[session]
+            if session in self._reading:
+                over = ProcessCompletedMessage(event_id=HELD, output={}, success=True)
+                self._queue.pending_messages_per_session[session].put_nowait(over)
+            else:
+                pending[session].discard(HELD)
 
     def begin(self, session: str) -> None:
         """Somebody reads."""
@@ -64,6 +89,7 @@ class Readers:
         if self._reading[session] <= 0:
             del self._reading[session]
             self._left[session] = time.monotonic()
+            self._queue.pending_event_ids_session.get(session, set()).discard(HELD)
             if not self._queue.pending_event_ids_session.get(session, True):
                 self._forget(session)
 

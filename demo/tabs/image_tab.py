@@ -4,22 +4,36 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
+from threading import Lock
 from typing import Any
 
 import gradio as gr
 from gradio.components import Component
+from gradio.events import Dependency
 
 from demo.benchmark import BenchmarkState
 from demo.charts.bars import notice
 from demo.errors import told, user_errors
 from demo.page.examples import Gallery
+from demo.page.gradio_private import current_page
 from demo.registry import ModelSpec
-from demo.runtime import AT_ONCE, COMPARISON_QUEUE, DEVICE_QUEUE, LOADING_QUEUE, Runtime
+from demo.runtime import (
+    AT_ONCE,
+    COMPARISON_QUEUE,
+    DEVICE_QUEUE,
+    LOADING_QUEUE,
+    SHORT_QUEUE,
+    VIDEO_QUEUE,
+    Runtime,
+)
+from demo.service.queues import is_used
 from demo.tabs.parts import Fields, by_name, load_models, on_change, scroll_to_results
 from stvit.errors import UserError
 from stvit.predict.turns import VISITORS, in_lane
 
+GAVE_WAY = "Stopped: somebody else is waiting"
 RANDOM_WEIGHTS_NOTE = "Random weights: the regions show how the mechanism works, not what training taught it."
 
 
@@ -65,6 +79,7 @@ class ImageHandlers(ABC):
     def __init__(self, runtime: Runtime, gallery: Gallery) -> None:
         self.runtime, self.gallery = runtime, gallery
         self.registry, self.model_cache = runtime.registry, runtime.predictors.model_cache
+        self._page, self._comparing = current_page(), Lock()
 
     # What each tab defines
 
@@ -99,6 +114,10 @@ class ImageHandlers(ABC):
     @abstractmethod
     def measure(self, path: str, *chosen: Any) -> Iterator[BenchmarkState]:
         """Measure a pair on a picture; raises as ``run_file`` does."""
+
+    def measure_shortly(self, path: str, *chosen: Any) -> Iterator[BenchmarkState]:
+        """Measure a pair for some two seconds; for tabs whose comparison runs by itself."""
+        raise NotImplementedError
 
     @abstractmethod
     def chart(self, state: BenchmarkState) -> str:
@@ -163,6 +182,31 @@ class ImageHandlers(ABC):
         except UserError as error:
             yield {"benchmark": notice(str(error), "error"), "benchmark_state": None}
 
+    @told
+    def compare_by_itself(self, path: str | None, *chosen: Any) -> Iterator[Fields]:
+        """Measure both models shortly, unless anybody else wants the device, and until somebody does."""
+        nothing = {"benchmark": gr.skip(), "benchmark_state": gr.skip()}
+        model, baseline = self.pair(*chosen)
+        if path is None or model == baseline or self._others() or not self._comparing.acquire(blocking=False):
+            yield nothing
+            return
+        try:
+            with user_errors(), closing(self.measure_shortly(path, *chosen)) as states:
+                for state in states:
+                    if self._others():
+                        yield {**nothing, "benchmark": self.chart(replace(state, stage=GAVE_WAY))}
+                        return
+                    yield {"benchmark": self.chart(state), "benchmark_state": state}
+        except UserError:  # nobody asked for it
+            yield nothing
+        finally:
+            self._comparing.release()
+
+    def _others(self) -> bool:
+        """Whether a call of the page uses the device or waits for it, beside this comparison."""
+        used = (entry["concurrency_id"] for entry in (DEVICE_QUEUE, COMPARISON_QUEUE, VIDEO_QUEUE))
+        return self._page is not None and is_used(self._page._queue, *used)
+
     def ended(self, state: BenchmarkState | None) -> Fields:
         """Buttons back; what was measured before a stop stays, and is called incomplete."""
         fields = {"compare": gr.Button(interactive=True), "cancel": gr.Button(interactive=False)}
@@ -183,6 +227,7 @@ def connect_image_tab(
     outputs: Sequence[str],
     progress_on: Component,
     compared: Sequence[Component] = (),
+    by_itself: bool = False,
 ) -> None:
     """Connect what the tabs for pictures have in common: models are loaded, then run, when the picture or a choice
     changes or the button is pressed; and compared until that is done, cancelled, or overtaken by another wish.
@@ -192,6 +237,8 @@ def connect_image_tab(
         outputs: names of the parts that a run changes, beside the notice.
         progress_on: the part that shows that a run is under way.
         compared: further inputs of a comparison.
+        by_itself: whether a short comparison follows every answer; another picture or choice ends it, and a comparison
+            that is asked for.
     """
     wishes = [parts.picture, *chosen]
     quiet = {"api_visibility": "private", "show_progress": "hidden"}
@@ -201,9 +248,11 @@ def connect_image_tab(
     shown = [parts.notice, *(getattr(parts, name) for name in outputs)]
     loaded = on_change(wishes, by_name(parts, handlers.load), **loading)
     pressed = parts.run.click(by_name(parts, handlers.load_again), **loading)
+    answers: list[Dependency] = []
     for event in (loaded, pressed):
         answered = event.success(by_name(parts, handlers.run), wishes, shown, **running, **DEVICE_QUEUE)
         answered.then(None, parts.picture, None, js=scroll_to_results(progress_on), api_visibility="private")
+        answers.append(answered)
 
     buttons = [parts.compare, parts.cancel]
     begun = parts.compare.click(by_name(parts, started), None, buttons, **AT_ONCE)
@@ -212,8 +261,15 @@ def connect_image_tab(
     measured = loaded.success(
         by_name(parts, handlers.compare), [*wishes, *compared], benchmark, **quiet, **COMPARISON_QUEUE
     )
+    short: list[Dependency] = []
+    if by_itself:
+        following = {**quiet, "trigger_mode": "always_last", **SHORT_QUEUE}
+        comparing = by_name(parts, handlers.compare_by_itself)
+        short = [answered.success(comparing, wishes, benchmark, **following) for answered in answers]
+        parts.compare.click(None, None, None, cancels=short, api_visibility="private")
     others = [*(part.change for part in wishes), parts.run.click]
-    stopped = gr.on([parts.cancel.click, *others], None, cancels=[loaded, measured], api_visibility="private")
+    cancelled = [loaded, measured, *short]
+    stopped = gr.on([parts.cancel.click, *others], None, cancels=cancelled, api_visibility="private")
     ended = by_name(parts, handlers.ended)
     for over in (measured.then, measured.failure, loaded.failure, stopped.then):  # a failure does not count as an end
         over(ended, parts.benchmark_state, [*buttons, parts.benchmark], **AT_ONCE)

@@ -88,6 +88,9 @@ class ClassifyHandlers(ImageHandlers):
     def measure(self, path: str, model: str, baseline: str, batch_size: int) -> Iterator[BenchmarkState]:
         return self.runtime.benchmark_classifiers(path, *self.pair(model, baseline), batch_size)
 
+    def measure_shortly(self, path: str, model: str, baseline: str) -> Iterator[BenchmarkState]:
+        return self.runtime.benchmark_classifiers(path, *self.pair(model, baseline), None)
+
     def chart(self, state: BenchmarkState) -> str:
         return charts.comparison(state)
 

@@ -17,6 +17,7 @@ from demo.page.gradio_private import current_page
 from demo.page.links import LinkTarget
 from demo.registry import ModelSpec, Registry
 from demo.runtime import AT_ONCE, Runtime
+from demo.space.lent_models import on_zero_gpu
 from demo.tabs.classify.handlers import ClassifyHandlers, wanted
 from demo.tabs.image_tab import ImageParts, connect_image_tab
 from demo.tabs.parts import (
@@ -61,7 +62,9 @@ def build(runtime: Runtime) -> LinkTarget:
     api.build(runtime, [size for _, size in parts.batch_size.choices])  # first, for their names
     chosen = [parts.model.setting, parts.baseline.setting]
     shown = ("predictions", "squares", "clusters", "request", "save_picture", "save_json", "kept")
-    connect_image_tab(parts, handlers, chosen, shown, parts.predictions, [parts.batch_size])
+    connect_image_tab(
+        parts, handlers, chosen, shown, parts.predictions, [parts.batch_size], by_itself=not on_zero_gpu()
+    )
     connect_download(parts.save_picture, handlers.picture_file, [parts.kept])
     connect_download(parts.save_json, handlers.json_file, [parts.kept])
     connect_pair(runtime.registry, parts.model, parts.baseline)

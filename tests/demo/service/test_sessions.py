@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -128,3 +129,28 @@ def test_folders_of_killed_servers_go_at_the_next_start(tmp_path: Path, monkeypa
     other.wait(30)
     with own_folder():
         assert not theirs.exists()
+
+
+def test_the_stream_of_a_browsers_messages_outlasts_its_calls(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sessions, "HELD_S", 0.1)
+    number = next(number for number, fn in service.page.fns.items() if fn.api_name == "models")
+
+    def call(session: str, user: str) -> str:
+        sent = {"data": [], "fn_index": number, "session_hash": session}
+        answer = service.http.post("/gradio_api/queue/join", json=sent, headers={"x-gradio-user": user})
+        return answer.json()["event_id"]
+
+    for user, calls in (("app", 2), ("api", 1)):  # a script's stream ends with its last call, as its client expects
+        waiting, ended = {call(user, user)}, []
+        with service.http.stream("GET", "/gradio_api/queue/data", params={"session_hash": user}) as stream:
+            for line in filter(None, stream.iter_lines()):
+                message = json.loads(line.removeprefix("data: "))
+                if message["msg"] == "process_completed" and message["event_id"] in waiting:
+                    ended.append(message["event_id"])
+                    if len(ended) < calls:
+                        time.sleep(0.5)  # the stream would have ended by now
+                        waiting.add(call(user, user))
+        assert message["msg"] == "close_stream" and set(ended) == waiting and len(ended) == calls
+        assert user not in service.page._queue.pending_messages_per_session

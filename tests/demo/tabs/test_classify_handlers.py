@@ -4,6 +4,7 @@ import json
 import re
 import time
 from base64 import b64decode
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,6 +17,7 @@ from gradio.data_classes import ImageData
 from gradio.utils import get_upload_folder
 
 import demo.model_cache
+from demo.benchmark import BenchmarkEntry, BenchmarkState
 from demo.charts import classify as charts
 from demo.export import display_copy
 from demo.page.examples import Gallery
@@ -268,3 +270,28 @@ def test_the_baseline_becomes_the_full_token_twin_of_a_model_of_another_method_o
     assert set_twin(OFFERED, chosen, other)[2].value == twin
     assert all("value" not in update for update in set_twin(OFFERED, chosen, twin))
     assert all("value" not in update for update in set_twin(OFFERED, twin, other))
+
+
+def test_a_short_comparison_follows_an_answer_and_ends_as_soon_as_somebody_else_waits(
+    handlers: ClassifyHandlers, photo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Any] = []
+    others = iter([False, False, False, True])
+
+    def measured(*wanted: Any) -> Iterator[BenchmarkState]:
+        asked.append(wanted[3])
+        entry = BenchmarkEntry(handlers.registry.find(MODEL), 1, 2, 2), BenchmarkEntry(wanted[2], 1, 4, 4)
+        for number in range(20):
+            yield BenchmarkState(f"Step {number}", number / 20, *entry, None, "a device")
+        asked.append("ended by itself")
+
+    monkeypatch.setattr(handlers.runtime, "benchmark_classifiers", measured)
+    monkeypatch.setattr(handlers, "_others", lambda: next(others))
+    shown = [fields["benchmark"] for fields in handlers.compare_by_itself(str(photo), MODEL, BASELINE)]
+    assert asked == [None] and len(shown) == 3  # batches are measured on demand alone
+    assert "Step 1" in shown[1] and "somebody else is waiting" in shown[2]
+    monkeypatch.setattr(handlers, "_others", lambda: True)
+    for path, pair in ((str(photo), (MODEL, BASELINE)), (None, (MODEL, BASELINE)), (str(photo), (MODEL, MODEL))):
+        (fields,) = handlers.compare_by_itself(path, *pair)
+        assert fields["benchmark"] == gr.skip()
+    assert asked == [None]
