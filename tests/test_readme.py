@@ -37,7 +37,7 @@ LINK = re.compile(r"\]\((?!\w+:|#)([^)#\s]+)(?:#[^)]*)?\)")
 PATH = re.compile(r"`((?:assets|demo|docs|stvit|tests|weights)/[\w./-]+)`")
 PLACEHOLDERS = {"NAME": MODEL, "MODEL": MODEL, "BASELINE": MODEL}
 RUN = {"python -m weights list", "python -m weights verify"}
-NOT_OURS = {"accelerate", "apt-get", "cd", "curl", "docker", "export", "git", "pip", "source"}
+NOT_OURS = {"accelerate", "apt-get", "cd", "curl", "docker", "export", "git", "pip", "ray", "source"}
 
 STAND_INS = f"""
 import numpy as np, stvit, torch
