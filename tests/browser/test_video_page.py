@@ -158,6 +158,7 @@ def test_on_a_phone_the_tab_fits_and_the_clip_takes_no_more_room_than_it_needs(
     open_tab(page, narrow_app.url, make_clip(tmp_path / "short.mp4", 4, (96, 160)))
     expect(page.locator("#new-clip video")).to_have_js_property("videoWidth", 320)
     expect(page.locator("#video-headline b")).to_be_in_viewport()
+    expect(page.locator("#video-live")).to_be_hidden()
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     assert page.locator("#new-clip").bounding_box()["height"] < 300
     page.close()

@@ -109,7 +109,7 @@ def _lay_out(runtime: Runtime, first: tuple[ModelSpec, ModelSpec], handlers: Vid
                 about = notices("video-about", about_models(first))
         with gr.Column(elem_classes="results"):
             headline = gr.HTML("", elem_id="video-headline", elem_classes="vv-preview", apply_default_css=False)
-            live = gr.HTML(EMPTY, elem_id="video-live", apply_default_css=False)
+            live = gr.HTML(EMPTY, elem_id="video-live", elem_classes="vv-preview", apply_default_css=False)
             video = gr.Video(
                 label="New clip",
                 show_label=False,
