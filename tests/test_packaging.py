@@ -112,6 +112,7 @@ def test_the_command_for_training_finds_its_recipes(installed: Run) -> None:
     ("package", "extra", "arguments"),
     [
         ("av", "video", ["video", "--help"]),
+        ("av", "video", ["measure.gpu", "--help"]),
         ("openvino", "fast", ["export", "stvit_deit_tiny_patch16_224", "model.xml", "--random-weights"]),
         ("pycocotools", "train", ["evaluate", "--help"]),
         ("accelerate", "train", ["training", "classify", "--recipe", "imagenet_stvit_deit_small", "--output", "run"]),

@@ -20,13 +20,15 @@ from typing import Any
 
 import torch
 
-from stvit.errors import UserError
+from stvit.errors import UserError, needs_extra
 from stvit.predict.device import best_precision, device_name
 from stvit.shell import unwritable
 
 from .compare import versions
-from .gpu_steps import NO_TIME, Plan, Step, steps
 from .processes import OutOfTime
+
+with needs_extra("video"):
+    from .gpu_steps import NO_TIME, Plan, Step, steps
 
 MINUTES = 8.0
 LAST_S = 15.0  # a step that has less time left is not begun
