@@ -51,6 +51,16 @@ def test_answers_of_other_weights_are_not_shown(registry: Registry, tmp_path: Pa
     assert example(build_registry({})) is None
 
 
+def test_the_graphs_of_its_models_are_there_before_the_first_request(registry: Registry, direct: None) -> None:
+    solved = example(registry)
+    for name in ("openvino", "eager"):
+        predictors = Predictors(torch.device("cpu"), engine=name)
+        assert FirstComparison(Runtime(predictors, registry), solved).state().engine == name
+        for spec in solved.specs:
+            engine = predictors.classifier(predictors.model_cache.get(spec)).engine
+            assert engine.serving((1, 3, spec.input_size, spec.input_size)) == name
+
+
 def test_its_models_are_compared_once_when_the_server_starts(registry: Registry) -> None:
     solved, runtime = example(registry), Runtime(Predictors(torch.device("cpu")), registry)
     state = FirstComparison(runtime, solved).state()
