@@ -34,7 +34,9 @@ from .timing import interleave
 Build = Callable[[], Mapping[str, nn.Module]]
 """Makes the models by name, on their device; picklable, so that every process makes the same ones."""
 
-BUSY = "import os, sys\nwhile os.getppid() == int(sys.argv[1]):\n for _ in range(10**6): pass"
+# Ordinary neighbours, whatever the priority of this process: real-time ones would let nobody else run, nor end them.
+ORDINARY = "if hasattr(os, 'sched_setscheduler'): os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))"
+BUSY = f"import os, sys\n{ORDINARY}\nwhile os.getppid() == int(sys.argv[1]):\n for _ in range(10**6): pass"
 LONGEST_S = 86400.0  # for one answer
 GRACE_S = 5.0  # for a process to end by itself
 WARM_UPS = 2  # untimed rounds of every turn

@@ -21,6 +21,7 @@ from stvit.measure.machine import MachineLimits
 from stvit.measure.processes import BUSY, CannotMeasure, EngineProcess, busy_cores
 from stvit.measure.roofline import Roofline
 from stvit.measure.timing import LatencySummary, Quartiles
+from tests.stvit.predict.test_turns import until
 
 
 class Network(nn.Module):
@@ -100,6 +101,19 @@ def test_cores_are_busy_until_the_context_ends_however_it_ends() -> None:
 def test_a_busy_process_ends_when_the_one_that_wanted_it_has() -> None:
     another = str(os.getpid() + 1)
     assert subprocess.run([sys.executable, "-c", BUSY, another], timeout=60, check=False).returncode == 0
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setscheduler"), reason="this system has one kind of priority")
+def test_busy_processes_are_ordinary_ones_whatever_the_priority_of_who_wants_them() -> None:
+    own = os.sched_getscheduler(0)
+    if own == os.SCHED_OTHER:
+        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+    try:
+        with busy_cores(1) as (process,):
+            until(lambda: os.sched_getscheduler(process.pid) == os.SCHED_OTHER)
+    finally:
+        if own == os.SCHED_OTHER:
+            os.sched_setscheduler(0, own, os.sched_param(0))
 
 
 def row(model: str, over: float | None, engine: str = "eager", batch: int = 1, load: int = 0) -> EngineRow:
