@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import logging
 import time
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Hashable, Sequence
@@ -30,6 +31,16 @@ NO_ROOM = (
 )
 _CPU_WORDS = ("not enough memory", "can't allocate memory")  # of PyTorch's allocators, in a plain RuntimeError
 RETRY_AFTER_S = 3  # a Hub that is down takes some seconds to say so
+LOG = logging.getLogger(__name__)
+NO_HUB, NO_DOWNLOAD = "The Hugging Face Hub cannot be reached.", "The download of the weights broke off."
+NOT_FOR_VISITORS = "This server cannot get the weights."
+FOR_VISITORS = {  # in place of errors about the server's network, files and accounts: those are not theirs to mend
+    **dict.fromkeys(("unreachable", "time-out", "hub down", "not a hub", "offline"), NO_HUB),
+    **dict.fromkeys(("truncated", "damaged download"), NO_DOWNLOAD),
+    "rate limit": "The Hugging Face Hub allows no more downloads for now.",
+    **dict.fromkeys(("unauthorised", "gated", "repository not found", "file not found"), NOT_FOR_VISITORS),
+    **dict.fromkeys(("wrong revision", "withdrawn revision", "damaged cache", "disk", "ledger"), NOT_FOR_VISITORS),
+}
 
 Size = TypeVar("Size")
 Result = TypeVar("Result")
@@ -155,7 +166,8 @@ def _fill(network: nn.Module, spec: ModelSpec, progress: Progress | None) -> tup
             resolved, source = resolve_tensors(spec.record, progress=progress), spec.record.repo
         load_checkpoint(network, resolved.path)
     except WeightsUnavailable as error:
-        return RANDOM, error.problem, error.next_step
+        LOG.warning("%s: %s", spec.name, error)
+        return RANDOM, FOR_VISITORS.get(error.reason, error.problem), ""
     except CheckpointError as error:  # no folders of the server on the page
         return RANDOM, str(error).replace(str(resolved.path), resolved.path.name), ""
     return f"{source} ({resolved.origin})", "", ""

@@ -147,6 +147,10 @@ class Registry:
             return next((spec for spec in offered if spec.has_weights), offered[0])
         return offered[0]
 
+    def is_out_of_reach(self, spec: ModelSpec) -> bool:
+        """Whether the weights of a model are on the Hub, and that was not within reach."""
+        return not self.hub and spec.bundled is None and spec.record is not None
+
     def first_bundled(self, task: Task) -> ModelSpec | None:
         """Choose the bundled model to begin with where the Hub is out of reach, preferably one with fewer tokens and a
         counterpart; ``None`` where nothing is bundled."""

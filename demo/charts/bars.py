@@ -15,14 +15,21 @@ from stvit.measure.timing import LatencySummary, Quartiles
 CALM_SPREAD = 0.1  # of the middle half of a speed-up, as part of its median, on a machine that does nothing else
 
 
-def notice(text: str, kind: str = "info", detail: str = "", progress: float | None = None) -> str:
-    """Write a message across the page: ``kind`` is info, busy, warning or error; ``progress`` in [0, 1] adds a bar."""
+def notice(text: str, kind: str = "info", detail: str = "", progress: float | None = None, retry: bool = False) -> str:
+    """Write a message across the page.
+
+    Args:
+        kind: info, busy, warning or error.
+        progress: in [0, 1], adds a bar.
+        retry: adds a button, see ``demo.tabs.parts.notices``.
+    """
     if not text:
         return ""
     role = "alert" if kind in ("warning", "error") else "status"
     more = f"<span>{escape(detail)}</span>" if detail else ""
     bar = "" if progress is None else f'<progress max="1" value="{progress:.3f}" aria-label="Progress"></progress>'
-    return f'<div class="notice {kind}" role="{role}"><b>{escape(text)}</b>{more}{bar}</div>'
+    button = '<button type="button" class="retry">Retry</button>' if retry else ""
+    return f'<div class="notice {kind}" role="{role}"><b>{escape(text)}</b>{more}{bar}{button}</div>'
 
 
 def stage_line(state: BenchmarkState) -> str:

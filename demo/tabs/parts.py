@@ -30,6 +30,10 @@ SAVE = """(file) => {
     link.click();
 }"""
 
+RETRY = """element.addEventListener("click", ({ target }) => {
+    if (target.closest(".retry")) document.getElementById("ELEM_ID").click();
+});"""
+
 Fields = dict[str, Any]  # new values of components by the names that a tab's ``Parts`` gives them; others stay
 
 
@@ -40,9 +44,14 @@ def heading(title: str, subtitle: str) -> None:
     )
 
 
-def notices(elem_id: str | None = None, words: str | None = None) -> gr.HTML:
-    """Make a place for a few words, as HTML; it takes no room while it is empty."""
-    return gr.HTML(words, elem_id=elem_id, elem_classes="notices", apply_default_css=False)
+def notices(elem_id: str | None = None, words: str | None = None, retries: str | None = None) -> gr.HTML:
+    """Make a place for a few words, as HTML; it takes no room while it is empty.
+
+    Args:
+        retries: ``elem_id`` of the button that "Retry" among the words presses.
+    """
+    pressed = RETRY.replace("ELEM_ID", retries) if retries else None
+    return gr.HTML(words, elem_id=elem_id, elem_classes="notices", js_on_load=pressed, apply_default_css=False)
 
 
 def take_files(target: Component, accepted: str) -> None:
@@ -166,22 +175,18 @@ def load_models(cache: ModelCache, specs: Sequence[ModelSpec], retry: bool = Fal
             loading.result()
 
 
-def weights_notice(cache: ModelCache, specs: Sequence[ModelSpec], what: str, without: str, missing: str) -> str:
+def weights_notice(cache: ModelCache, specs: Sequence[ModelSpec], what: str, without: str) -> str:
     """Say why some models predict nothing, in one sentence for each reason; empty where all have their weights.
 
     Args:
         what: is not shown for want of weights, e.g. ``"predictions"``.
         without: what is real all the same, where weights were never published.
-        missing: what can be done and what is real all the same, where weights are out of reach.
     """
     entries = [entry for entry in map(cache.get, dict.fromkeys(specs)) if entry.problem]
     never, gone = ([entry for entry in entries if entry.spec.has_weights is has] for has in (False, True))
     return "".join(
-        notice(f"No {what} from {_labels(group)}: {group[0].problem}", kind, detail)
-        for group, kind, detail in (
-            (never, "info", without),
-            (gone, "warning", f"{gone[0].next_step} {missing}" if gone else ""),
-        )
+        notice(f"No {what} from {_labels(group)}: {group[0].problem}", kind, detail, retry=group is gone)
+        for group, kind, detail in ((never, "info", without), (gone, "warning", ""))
         if group
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from html import escape
@@ -59,11 +60,18 @@ def model_list(registry: Registry, task: Task, label: str, elem_id: str) -> Mode
 
 
 def list_entries(registry: Registry, task: Task) -> list[tuple[str, str]]:
-    """Return labels and names of the models for a task; labels of bundled detectors say what they know."""
+    """Return labels and names of the models for a task; labels of bundled detectors say what they know, those of models
+    whose weights are out of reach that they are."""
     return [
-        (f"{spec.label} ({len(spec.classes)} garments)" if task == "detect" and spec.classes else spec.label, spec.name)
+        (f"{spec.label} ({len(spec.classes)} garments)", spec.name)
+        if task == "detect" and spec.classes
+        else (_marked(spec.label, registry, [spec]), spec.name)
         for spec in registry.of_task(task)
     ]
+
+
+def _marked(label: str, registry: Registry, specs: Sequence[ModelSpec]) -> str:
+    return f"{label} · needs the Hub" if any(map(registry.is_out_of_reach, specs)) else label
 
 
 def detector_pickers(registry: Registry, chosen_side: int, prefix: str) -> tuple[ModelList, gr.Dropdown]:
@@ -189,7 +197,9 @@ def _list_values(registry: Registry, chosen: ModelSpec) -> tuple[dict[str, Any],
     return (
         {"choices": [method.name for method in methods], "value": chosen.method.name, "label": "Method"},
         {
-            "choices": [(SIZE_NAMES[size], size) for size in sizes],
+            "choices": [
+                (_marked(SIZE_NAMES[size], registry, registry.settings(chosen.method, size)), size) for size in sizes
+            ],
             "value": chosen.size,
             "label": "Size",
             "interactive": len(sizes) > 1,

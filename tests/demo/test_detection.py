@@ -102,7 +102,7 @@ def test_any_shape_gets_regions_that_cover_its_padded_input(with_weights: None, 
 
 def test_without_weights_there_are_regions_and_times_but_no_objects(no_weights: Mock, photo: Path) -> None:
     result = Predictors(CPU).detect_file(photo, OURS, 320).result
-    assert result.found is None and result.weights == "The Hub is out of order. Wait a minute."
+    assert result.found is None and result.weights == "The Hugging Face Hub cannot be reached."
     assert len(result.regions) == 3 and result.times.backbone_ms > 0
 
 

@@ -6,9 +6,9 @@ import timm
 import torch
 
 import stvit
-from demo.model_specs import paper_tables
-from demo.registry import UnknownModel
-from demo.tabs.pickers import method_chosen, size_chosen
+from demo.model_specs import build_registry, paper_tables
+from demo.registry import Registry, UnknownModel
+from demo.tabs.pickers import list_entries, method_chosen, size_chosen
 from stvit.pretrained.records import catalogue
 from tests.demo.conftest import OFFERED
 
@@ -162,6 +162,17 @@ def test_a_size_that_is_chosen_before_the_lists_have_followed_the_method_is_one_
     size, setting = size_chosen(OFFERED, "STViT-DeiT", "tiny", "swin_base_patch4_window7_224")
     assert (size.value, setting.value) == ("tiny", "stvit_deit_tiny_patch16_224:num_semantic_tokens=16")
     assert [value for _, value in size.choices] == list(OFFERED.sizes(OFFERED.method("STViT-DeiT")))
+
+
+@pytest.mark.parametrize("hub", [True, False])
+def test_what_needs_the_hub_is_marked_where_there_is_none(hub: bool) -> None:
+    registry = Registry(build_registry(), hub)
+    size, _ = method_chosen(registry, "EViT-DeiT", "swin_base_patch4_window7_224")
+    assert ("Small" if hub else "Small · needs the Hub", "small") in size.choices
+    assert ("Narrow, garments", "narrow") in size.choices
+    labels = {name: label for label, name in list_entries(registry, "detect")}
+    assert labels.pop("garments_detect_stvit_r").endswith("(10 garments)")
+    assert {label.endswith("needs the Hub") for name, label in labels.items() if "garments" not in name} == {not hub}
 
 
 @pytest.mark.parametrize(

@@ -37,10 +37,6 @@ ARCHITECTURE_ONLY = (
     "It is built to the paper and given random weights: its structure, speed and multiply-adds are real, the regions "
     "show only how the mechanism works."
 )
-STILL_SHOWN = (
-    "Press Classify to try again. Regions, timing and multiply-adds are still shown, on the same architecture with "
-    "random weights."
-)
 EMPTY_PREDICTIONS = '<p class="placeholder">Choose a picture, and both models say what they see.</p>'
 
 
@@ -95,7 +91,7 @@ class ClassifyHandlers(ImageHandlers):
         return charts.comparison(state)
 
     def weights_notice(self, specs: Sequence[ModelSpec]) -> str:
-        return weights_notice(self.model_cache, specs, "predictions", ARCHITECTURE_ONLY, STILL_SHOWN)
+        return weights_notice(self.model_cache, specs, "predictions", ARCHITECTURE_ONLY)
 
     @told
     def introduce(self, model: str, baseline: str) -> Fields:

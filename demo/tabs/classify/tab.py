@@ -106,7 +106,7 @@ def _lay_out(runtime: Runtime, first: tuple[ModelSpec, ModelSpec], handlers: Cla
                 )
                 run = gr.Button("Classify", variant="primary", elem_id="run")
         with gr.Column(elem_classes="results tokens-column"):
-            notice = notices("notice", opening["notice"])
+            notice = notices("notice", opening["notice"], retries="run")
             with gr.Row(elem_classes="before-after"):
                 squares = gr.HTML(opening["squares"], elem_id="squares", apply_default_css=False)
                 clusters = cluster_view(opening["clusters"])

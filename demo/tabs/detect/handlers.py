@@ -26,8 +26,6 @@ from stvit.detection import Detections
 from stvit.detection.detections import SHOWN_SCORE
 from stvit.predict.media import read_image
 
-STILL_SHOWN = "Press Detect to try again. Token regions, timing and multiply-adds are still shown, with random weights."
-
 
 @dataclass(frozen=True)
 class Kept:
@@ -61,9 +59,7 @@ class DetectHandlers(ImageHandlers):
         return charts.backbones(state)
 
     def weights_notice(self, specs: Sequence[ModelSpec]) -> str:
-        return weights_notice(
-            self.model_cache, [spec for spec in specs if spec.has_weights], "detections", "", STILL_SHOWN
-        )
+        return weights_notice(self.model_cache, [spec for spec in specs if spec.has_weights], "detections", "")
 
     @told
     def introduce(self, detector: str) -> Fields:

@@ -65,7 +65,7 @@ def _lay_out(runtime: Runtime, gallery: Gallery) -> Parts:
             with models_panel():
                 detector, short_side = detector_pickers(runtime.registry, size, "")
         with gr.Column(elem_classes="results"):
-            notice = notices("detect-notice")
+            notice = notices("detect-notice", retries="detect")
             answers = gr.HTML("", elem_id="detect-answers", elem_classes="answers", apply_default_css=False)
             with gr.Column(elem_classes="dense-pair"):
                 detections, twin = detect_view(), detect_view(twin=True)

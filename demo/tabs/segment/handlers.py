@@ -26,10 +26,6 @@ from demo.views.dense_view import segment_payload
 from stvit.draw.classes import class_colours
 from stvit.predict.media import read_image
 
-STILL_SHOWN = (
-    "Press Segment to try again. Token regions, timing and multiply-adds are still shown, with random weights."
-)
-
 
 @dataclass(frozen=True)
 class Kept:
@@ -62,7 +58,7 @@ class SegmentHandlers(ImageHandlers):
         return charts.segmenters(state)
 
     def weights_notice(self, specs: Sequence[ModelSpec]) -> str:
-        return weights_notice(self.model_cache, specs, "classes", "", STILL_SHOWN)
+        return weights_notice(self.model_cache, specs, "classes", "")
 
     @told
     def introduce(self, segmenter: str) -> Fields:

@@ -66,7 +66,7 @@ def _lay_out(runtime: Runtime, gallery: Gallery) -> Parts:
                 segmenter = model_list(runtime.registry, "segment", "Segmenter (UperNet)", "segmenter")
         with gr.Column(elem_classes="results"):
             notices("segment-knows", notice(WHAT_IT_KNOWS, detail=NO_OFFICIAL_WEIGHTS))
-            told = notices("segment-notice")
+            told = notices("segment-notice", retries="segment")
             answers = gr.HTML("", elem_id="segment-answers", elem_classes="answers", apply_default_css=False)
             with gr.Column(elem_classes="dense-pair"):
                 segmentation, twin = segment_view(), segment_view(twin=True)

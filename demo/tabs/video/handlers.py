@@ -156,7 +156,7 @@ def job_notice(cache: ModelCache, job: ClipJob) -> str:
     """Why some of a job's models predict nothing, and what of them is real all the same."""
     regions = "" if job.task == CLASSIFY else ", and token regions"
     real = f"Speed, cost{regions} are real and shown all the same."
-    return weights_notice(cache, job.models, "predictions", real, real)
+    return weights_notice(cache, job.models, "predictions", real)
 
 
 def _finished(progress: Progress, folder: Path, before: str) -> Fields:

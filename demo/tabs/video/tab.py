@@ -85,7 +85,7 @@ def _lay_out(runtime: Runtime, first: tuple[ModelSpec, ModelSpec], handlers: Vid
             with gr.Row(elem_classes="vv-actions"):
                 run = gr.Button("Process the clip", variant="primary", interactive=False, elem_id="process")
                 cancel = gr.Button("Cancel", interactive=False, elem_id="cancel-clip", min_width=90)
-            notice = notices("video-notice")
+            notice = notices("video-notice", retries="process")
             bundled = first[0].bundled is not None
             garments = handlers.gallery.component("garment-clips", clip, garments=bundled)
             example = gr.Button("Take the example clip", size="sm", elem_id="example-clip", visible=not bundled)

@@ -46,7 +46,10 @@ def frame(key: str, pixels: np.ndarray | None = None) -> dict[str, str]:
 @pytest.mark.parametrize("task", [CLASSIFY, CLUSTERS, DETECT])
 def test_a_frame_is_answered_with_a_drawn_one_its_times_and_its_cost(handlers: CameraHandlers, task: str) -> None:
     words, value = opened(handlers, task)
-    assert "No predictions from STViT-R-Swin-S: The Hub is out of order." in words and value["maxSide"] == MAX_SIDE
+    assert (
+        "No predictions from STViT-R-Swin-S: The Hugging Face Hub cannot be reached." in words
+        and value["maxSide"] == MAX_SIDE
+    )
     pixels = scene(90, 121)
     answer = handlers.answer(frame(value["run"], pixels))
     drawn = np.asarray(Image.open(BytesIO(b64decode(answer["jpeg"]))))

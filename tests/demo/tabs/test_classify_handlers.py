@@ -159,7 +159,7 @@ def test_a_model_without_published_weights_is_said_to_have_none_and_not_offered_
 ) -> None:
     notice = list(handlers.load(str(photo), SEMANTIC, BASELINE))[-1]["notice"]
     assert "No predictions from STViT-DeiT-T, 16 tokens: Its weights were never published." in notice
-    assert "try again" not in notice
+    assert "Retry" not in notice
     shown = handlers.run(str(photo), SEMANTIC, BASELINE)
     assert shown["notice"] == notice
     assert shown["predictions"].count("<ol") == 1 and "Its weights were never published." in shown["predictions"]

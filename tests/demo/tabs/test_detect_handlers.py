@@ -77,11 +77,12 @@ def test_a_large_picture_is_shown_smaller_with_boxes_in_source_pixels(handlers: 
 
 def test_without_weights_random_objects_are_never_shown(without_weights: DetectHandlers) -> None:
     notice = list(without_weights.load(str(PHOTO), DETECTOR, 320))[-1]["notice"]
-    assert "No detections from STViT-R-Swin-S: The Hub is out of order." in notice
+    assert "No detections from STViT-R-Swin-S: The Hugging Face Hub cannot be reached." in notice
+    assert notice.count("<button") == 1 and ">Retry<" in notice
     shown = without_weights.run(str(PHOTO), DETECTOR, 320)
     assert shown["notice"] == notice
     assert shown["detections"]["objects"] == [] and shown["detections"]["masks"] == ""
-    assert shown["detections"]["reason"].endswith("The Hub is out of order. Wait a minute.")
+    assert shown["detections"]["reason"].endswith("The Hugging Face Hub cannot be reached.")
     assert len(shown["detections"]["layers"]) == 3 and "Random weights" in shown["detections"]["note"]
     assert "Random heads" in shown["steps"]
     assert not shown["save_picture"].interactive and not shown["save_coco"].interactive

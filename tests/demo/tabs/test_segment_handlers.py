@@ -108,7 +108,7 @@ def test_without_weights_random_classes_are_never_shown(
     assert (
         shown["notice"] == notice and shown["segmentation"]["classes"] == [] and shown["segmentation"]["starts"] == ""
     )
-    assert shown["segmentation"]["reason"].endswith("Its file is damaged. Install the page anew.")
+    assert shown["segmentation"]["reason"].endswith("Its file is damaged.")
     assert len(shown["segmentation"]["layers"]) == 3 and "Random weights" in shown["segmentation"]["note"]
     assert not shown["save_picture"].interactive and not shown["save_labels"].interactive
 

@@ -79,7 +79,7 @@ def test_a_clip_becomes_a_clip_and_records_and_nothing_is_predicted_without_weig
     lines = records_of(last)
     assert len(lines) == 12 and not any("top1" in line or "objects" in line for line in lines)
     assert all("regions" in line for line in lines) == (task != CLASSIFY)
-    assert "No predictions from STViT-R-Swin-S: The Hub is out of order." in last["notice"]
+    assert "No predictions from STViT-R-Swin-S: The Hugging Face Hub cannot be reached." in last["notice"]
     assert "12 frames in" in last["stages"] and last["download_clip"].interactive
 
 
