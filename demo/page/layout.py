@@ -78,6 +78,7 @@ def theme() -> gr.themes.Base:
         block_border_color_dark="#233041",
         border_color_primary_dark="#233041",
         block_label_text_color="*neutral_600",
+        body_text_color_subdued="*neutral_500",  # Gradio's own is too faint to read on white
         block_radius="12px",
         button_primary_background_fill="*primary_700",
         button_primary_background_fill_hover="*primary_800",
