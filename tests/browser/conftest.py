@@ -24,8 +24,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
+from demo.model_cache import RETRY_AFTER_S
 from tests.hub_server import HubServer
 from tests.published_weights import MODEL, add_detector, add_released_weights
 
@@ -198,20 +199,10 @@ def check_fit(page: Page, surface: str) -> None:
         assert page.evaluate("document.documentElement.scrollWidth") <= page.viewport_size["width"]
 
 
-def press_until(button: Locator, shown: Callable[[int], None]) -> None:
-    """Press a button again and again until what it leads to is shown: weights that failed rest for a while.
-
-    Args:
-        button: what to press.
-        shown: raises an AssertionError unless the page shows it within so many milliseconds.
-    """
-    for _ in range(30):
-        button.click()
-        try:
-            return shown(2000)
-        except AssertionError:
-            continue
-    return shown(2000)
+def retry(page: Page) -> None:
+    """Press the button beside the notice that weights are missing; those that failed rest for a while before."""
+    page.wait_for_timeout(1000 * (RETRY_AFTER_S + 0.5))
+    page.get_by_role("button", name="Retry", exact=True).click()
 
 
 def _free_port() -> int:

@@ -15,7 +15,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from demo.page.examples import load_examples
 from stvit.pretrained.records import record
-from tests.browser.conftest import NO_HUB, ROOT, App, check_fit, comes_to_rest, open_published, press_until
+from tests.browser.conftest import NO_HUB, ROOT, App, check_fit, comes_to_rest, open_published, retry
 from tests.hub_server import HubServer
 from tests.published_weights import BASELINE, MODEL, add_released_weights
 
@@ -264,10 +264,11 @@ def test_without_weights_the_page_says_so_and_shows_all_but_predictions(
         expect(page.locator("#predictions ol")).to_have_count(0)
 
         hub.fault = None  # the Hub is back, but does not know the files
-        again = page.get_by_role("button", name="Retry", exact=True)
-        press_until(again, lambda ms: expect(banner).to_contain_text("This server cannot get the weights", timeout=ms))
+        retry(page)
+        expect(banner).to_contain_text("This server cannot get the weights")
         add_released_weights(hub)
-        press_until(again, lambda ms: expect(page.locator("#predictions ol")).to_have_count(2, timeout=ms))
+        retry(page)
+        expect(page.locator("#predictions ol")).to_have_count(2)
         expect(page.get_by_role("alert")).to_have_count(0)
 
 

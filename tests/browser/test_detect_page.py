@@ -11,7 +11,7 @@ import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 from pycocotools.coco import COCO
 
-from tests.browser.conftest import NARROW, ROOT, App, check_fit, press_until
+from tests.browser.conftest import NARROW, ROOT, App, check_fit, retry
 from tests.hub_server import HubServer
 from tests.published_weights import add_detector
 
@@ -231,8 +231,8 @@ def test_without_weights_nothing_is_detected_and_everything_else_is_shown(
         expect(rows(page)).to_have_count(0)
         hub.fault = None
         add_detector(hub)
-        again = page.get_by_role("button", name="Retry", exact=True)
-        press_until(again, lambda ms: expect(rows(page).first).to_be_visible(timeout=ms))
+        retry(page)
+        expect(rows(page).first).to_be_visible()
         expect(page.get_by_role("alert")).to_have_count(0)
 
 
