@@ -9,3 +9,8 @@ ENGINE_LABELS = {
     "compiled": "torch.compile",
     "aot": "AOTInductor",
 }
+
+
+def engine_words(names: str) -> str:
+    """Name engines for people; several are joined by "and"."""
+    return " and ".join(ENGINE_LABELS[name] for name in names.split(" and "))

@@ -107,6 +107,7 @@ class Detection(TypedDict):
     weights: Weights
     device: str
     engine: str
+    heads_engine: Annotated[str, Field(description="that ran box and mask heads")]
     input: DetectionInput
     objects: list[FoundObject]
     times_ms: Milliseconds

@@ -7,6 +7,7 @@ from html import escape
 from demo.answers import DetectAnswer, SegmentAnswer
 from demo.benchmark import BenchmarkEntry, BenchmarkState
 from demo.charts.bars import steps_card, turns_chart
+from demo.engine_names import engine_words
 from demo.registry import ModelSpec
 
 SAME_HEADS = "Backbones and feature pyramids alone: what follows is the same in both detectors."
@@ -46,8 +47,9 @@ def detection_steps(detector: ModelSpec, result: DetectAnswer) -> str:
     looked, own = result.proposals
     fewer = f" where its own setting is {own}, as the time of the heads is in proportion to them"
     heads = f"The heads looked at {looked} proposals at most{fewer if looked < own else ''}."
+    ran = f"Backbone and FPN ran on {engine_words(result.engine)}, the heads on {engine_words(result.heads_engine)}."
     remarks = (WITH_REGIONS if result.regions else "", UNTRAINED if result.found is None else "")
-    note = " ".join(filter(None, (size, heads, *remarks)))
+    note = " ".join(filter(None, (size, heads, ran, *remarks)))
     return steps_card("This detection, step by step", detector.label, parts, note)
 
 
@@ -81,7 +83,8 @@ def segmentation_steps(segmenter: ModelSpec, result: SegmentAnswer) -> str:
     parts = {step: getattr(result.times, field) for step, field in SEGMENTATION_STEPS.items()}
     height, width = result.network_hw
     with_regions = WITH_REGIONS if result.regions else ""
-    note = f"{result.device}. The network saw the picture at {height} × {width}. {with_regions}"
+    where = f"{result.device}, {engine_words(result.engine)}"
+    note = f"{where}. The network saw the picture at {height} × {width}. {with_regions}"
     return steps_card("This segmentation, step by step", segmenter.label, parts, note.strip())
 
 

@@ -63,7 +63,9 @@ def test_on_a_cpu_the_heads_look_at_fewer_proposals_and_that_is_said(with_weight
     predictors = Predictors(CPU)
     result = predictors.detect_file(photo, OURS, 320).result
     assert result.proposals == (300, 1000)
-    assert "300 proposals at most where its own setting is 1000" in detection_steps(OURS, result)
+    steps = detection_steps(OURS, result)
+    assert "300 proposals at most where its own setting is 1000" in steps
+    assert "Backbone and FPN ran on eager PyTorch, the heads on eager PyTorch." in steps
     predictors.device = torch.device("cuda")
     assert predictors.detector(predictors.model_cache.get(OURS)).proposals == 1000
 
