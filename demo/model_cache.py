@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import logging
 import time
@@ -13,6 +14,7 @@ from threading import Lock
 from typing import Any, TypeVar
 
 import torch
+from safetensors import SafetensorError
 from torch import nn
 
 import stvit
@@ -29,7 +31,14 @@ RANDOM = "none: randomly initialised"
 NO_ROOM = (
     "The device has not enough memory for this model. Try again when other visitors are done, or choose a smaller one."
 )
-_CPU_WORDS = ("not enough memory", "can't allocate memory")  # of PyTorch's allocators, in a plain RuntimeError
+_CPU_WORDS = (
+    "not enough memory",  # PyTorch's allocators
+    "can't allocate memory",
+    "cannot allocate memory",  # a file that is mapped into memory
+    "could not create a primitive",  # oneDNN, of its own buffers
+    "bad_alloc",  # C++
+    "can't start new thread",  # no room for its stack
+)
 RETRY_AFTER_S = 3  # a Hub that is down takes some seconds to say so
 LOG = logging.getLogger(__name__)
 NO_HUB, NO_DOWNLOAD = "The Hugging Face Hub cannot be reached.", "The download of the weights broke off."
@@ -127,7 +136,31 @@ class ModelCache:
             while len(self._models) > 1 and sum(model.num_bytes for model in self._models.values()) > self.budget_bytes:
                 self._models.popitem(last=False)
 
+    def make_room(self, keep: ModelSpec) -> bool:
+        """Drop all models but one, and their graphs; whether there were others."""
+        with self._lock:
+            others = [name for name in self._models if name != keep.name]
+            for name in others:
+                del self._models[name]
+        release_memory(self.device)
+        return bool(others)
+
     def _load(self, spec: ModelSpec, progress: Progress | None) -> LoadedModel:
+        """Load a model; where memory is short, the others go first."""
+        try:
+            return self._loaded(spec, progress)
+        except (RuntimeError, OSError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+        self.make_room(spec)
+        try:
+            return self._loaded(spec, progress)
+        except (RuntimeError, OSError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            raise OutOfMemory(NO_ROOM) from error
+
+    def _loaded(self, spec: ModelSpec, progress: Progress | None) -> LoadedModel:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)  # without weights, every start shows the same picture
             network = stvit.create_model(spec.model, **spec.options)
@@ -138,21 +171,8 @@ class ModelCache:
         return LoadedModel(spec, network, weights, problem, next_step, time.monotonic())
 
     def _place(self, network: nn.Module) -> nn.Module:
-        """Move the network to the device, in its precision; where memory is short, drop the other models for it."""
-        try:
-            return network.to(self.device, self.precision)
-        except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
-                raise
-        with self._lock:
-            self._models.clear()
-        release_memory(self.device)
-        try:
-            return network.to(self.device, self.precision)
-        except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
-                raise
-            raise OutOfMemory(NO_ROOM) from error
+        """Move the network to the device, in its precision."""
+        return network.to(self.device, self.precision)
 
 
 def _fill(network: nn.Module, spec: ModelSpec, progress: Progress | None) -> tuple[str, str, str]:
@@ -168,7 +188,10 @@ def _fill(network: nn.Module, spec: ModelSpec, progress: Progress | None) -> tup
     except WeightsUnavailable as error:
         LOG.warning("%s: %s", spec.name, error)
         return RANDOM, FOR_VISITORS.get(error.reason, error.problem), ""
-    except CheckpointError as error:  # no folders of the server on the page
+    except CheckpointError as error:
+        if error.__cause__ is not None and is_out_of_memory(error.__cause__):
+            raise MemoryError from error
+        # no folders of the server on the page:
         return RANDOM, str(error).replace(str(resolved.path), resolved.path.name), ""
     return f"{source} ({resolved.origin})", "", ""
 
@@ -181,7 +204,11 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error says that an allocation failed, on any device."""
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
         return True
-    return isinstance(error, RuntimeError) and any(words in str(error).lower() for words in _CPU_WORDS)
+    if isinstance(error, OSError) and error.errno == errno.ENOMEM:
+        return True
+    return isinstance(error, (RuntimeError, SafetensorError)) and any(
+        words in str(error).lower() for words in _CPU_WORDS
+    )
 
 
 def release_memory(device: torch.device) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from demo.answers import ClassifyAnswer, DetectAnswer, DetectionTimes, SegmentAnswer, SegmentationTimes
-from demo.model_cache import LoadedModel, ModelCache, first_that_fits
+from demo.model_cache import LoadedModel, ModelCache, first_that_fits, is_out_of_memory
 from demo.registry import ModelSpec
 from demo.service.batches import Batches
 from demo.space.lent_models import LentCache, on_zero_gpu
@@ -160,7 +160,9 @@ class Predictors:
         classifier = self.classifier(loaded)
         if self.first_use(loaded.network):
             classifier.classify(batch[:1], regions="attention")
-        results, laps_ms = timed(self.compute, classifier.classify, batch, regions="attention")
+        results, laps_ms = self._with_room(
+            loaded, lambda: timed(self.compute, classifier.classify, batch, regions="attention")
+        )
         if loaded.problem:
             results = [replace(result, predictions=()) for result in results]
         about = {**self._origin(loaded), "model_ms": laps_ms["model"]}
@@ -207,6 +209,7 @@ class Predictors:
             nothing = np.zeros((WARMUP_SIDE, WARMUP_SIDE, 3), np.uint8)  # for the network alone: it needs no graph
             self.compute.run(loaded.network.predict, nothing, published_scale(WARMUP_SIDE))
         side, (result, laps_ms) = self._first_that_fits(
+            loaded,
             sizes_from(short_side),
             lambda side: timed(self.compute, detector, pixels, scale=published_scale(side), regions="all"),
         )
@@ -248,6 +251,7 @@ class Predictors:
             segmenter(pixels, labelled_side=1)
         longest = max(pixels.shape[:2])
         _, (result, laps_ms) = self._first_that_fits(
+            loaded,
             (longest, *(side for side in LABEL_SIDES if side < longest)),
             lambda side: timed(self.compute, segmenter, pixels, regions="all", labelled_side=side),
         )
@@ -267,8 +271,21 @@ class Predictors:
         options = {"sampling": sampling, "classes": loaded.spec.classes or KINETICS400_CLASSES, **self._runs_on}
         return loaded.predictor("video", lambda: ClipClassifier(loaded.network, **options))
 
-    def _first_that_fits(self, sizes: Sequence[int], run: Callable[[int], Answer]) -> tuple[int, Answer]:
-        return first_that_fits(sizes, run, self.device)
+    def _first_that_fits(
+        self, loaded: LoadedModel, sizes: Sequence[int], run: Callable[[int], Answer]
+    ) -> tuple[int, Answer]:
+        return first_that_fits(sizes, lambda size: self._with_room(loaded, partial(run, size)), self.device)
+
+    def _with_room(self, loaded: LoadedModel, run: Callable[[], Answer]) -> Answer:
+        """Run a model; where memory is short, once more without the others in memory."""
+        try:
+            return run()
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+        if not self.model_cache.make_room(loaded.spec):
+            raise MemoryError
+        return run()
 
     def _origin(self, loaded: LoadedModel) -> dict[str, str]:
         weights = f"{loaded.problem} {loaded.next_step}".strip() or loaded.weights

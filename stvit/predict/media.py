@@ -117,7 +117,8 @@ def read_image(path: str | Path) -> SourceImage:
     The size is checked from the header, before any pixel is decoded.
 
     Raises:
-        MediaError: empty, too large, too small, damaged, or not an image of a readable format.
+        MediaError: empty, too large, too small, damaged, or not an image of a readable format; or there is not enough
+            memory.
     """
     try:
         with open(path, "rb") as file:
@@ -127,6 +128,8 @@ def read_image(path: str | Path) -> SourceImage:
                 return _decode(image)
     except FileNotFoundError:
         raise MediaError("The file is no longer there.", "Choose it again.") from None
+    except MemoryError as error:
+        raise MediaError("There is not enough memory here to decode the picture.", SCALE_DOWN) from error
 
 
 def _check_bytes(size: int) -> None:
@@ -195,6 +198,8 @@ def _decode(image: Image.Image) -> SourceImage:
         animated = getattr(image, "is_animated", False)
         image.load()
     except DECODE_ERRORS as error:
+        if "out of memory" in str(error).lower():  # of Pillow's C code, as a plain OSError
+            raise MemoryError from error
         raise MediaError(f"The {image.format} image is damaged or ends too early.", FROM_ORIGINAL) from error
     notes = [_SEQUENCES[image.format]] if animated and image.format in _SEQUENCES else []
     profile = image.info.get("icc_profile")

@@ -15,7 +15,17 @@ from av.video.stream import VideoStream
 from .alpha import AlphaStream, may_be_transparent, on_white
 from .clock import Clock
 from .picture import Matrix, Picture, even
-from .probe import AGAIN, check_refused, check_size, decoder_bounds, open_clip, picture_stream, square_pixels, too_long
+from .probe import (
+    AGAIN,
+    check_memory,
+    check_refused,
+    check_size,
+    decoder_bounds,
+    open_clip,
+    picture_stream,
+    square_pixels,
+    too_long,
+)
 from .types import ClipInfo, Frame, Limits, VideoError
 
 _UNTAGGED = (2, 3)  # not specified, reserved
@@ -94,6 +104,7 @@ class ClipReader:
         expected, duration_s = self.info.frames or 0, self.info.duration_s or float("inf")
         length_s = last_s * frames / max(frames - 1, 1)
         if frames < 0.9 * expected - 1 and length_s < 0.9 * duration_s:
+            check_memory(self.info.source_hw[0] * self.info.source_hw[1])
             self._lost = f"The file ends too early: {frames} of about {expected} frames could be read."
 
     def _decoded(
@@ -114,7 +125,8 @@ class ClipReader:
                     self._lost = "Parts of the file are damaged, and left out."
                     continue
                 yield from ((frame, alpha) for frame in frames)
-        except av.FFmpegError:
+        except av.FFmpegError as error:
+            check_refused(stream, error, self.limits)
             self._lost = "The file is damaged: what comes after this point cannot be read."
 
     def _time(self, decoded: av.VideoFrame, last_s: float) -> float:

@@ -23,6 +23,8 @@ ALMOST_SQUARE = 0.01  # pixels that deviate by less are rounding errors of who s
 READABLE = "MP4, MOV, WebM, MKV, AVI, GIF or MPEG"
 USUAL_FPS = 25.0  # where a header says nothing
 AGAIN = "Take it from the original again."
+BYTES_PER_PIXEL, MIN_BYTES = 1.5 * 32, 2**24  # that decoders with several threads may want for their frames
+NO_MEMORY = "There is not enough memory here to decode the clip.", "Scale it down and use that."
 _HEADS = {
     "a JPEG picture": b"\xff\xd8\xff",
     "a PNG picture": b"\x89PNG",
@@ -83,6 +85,8 @@ def open_clip(path: Path, limits: Limits | None = None) -> InputContainer:
         container = av.open(str(path), options=decoder_bounds(limits or Limits()), container_options=OPTIONS)
     except FileNotFoundError:
         raise VideoError("The file is no longer there.", AGAIN) from None
+    except av.error.MemoryError as error:
+        raise VideoError(*NO_MEMORY) from error
     except (av.FFmpegError, ValueError) as error:
         raise VideoError(*_explain(path)) from error
     if not (container.streams.video or container.streams.audio):  # an index that is cut off is no error to FFmpeg
@@ -126,13 +130,33 @@ def check_size(width: int, height: int, limits: Limits) -> None:
         )
 
 
+def check_memory(pixels: int, error: av.FFmpegError | None = None) -> None:
+    """Check whether frames may be missing because memory is short: some decoders call it bad data, others nothing.
+
+    Args:
+        pixels: of a frame.
+        error: that came with it.
+
+    Raises:
+        VideoError: memory is short.
+    """
+    try:
+        if not isinstance(error, av.error.MemoryError):
+            np.empty(max(int(BYTES_PER_PIXEL * pixels), MIN_BYTES), np.uint8)  # not touched, so it costs nothing
+            return
+    except MemoryError:
+        pass
+    raise VideoError(*NO_MEMORY) from error
+
+
 def check_refused(stream: VideoStream, error: av.FFmpegError, limits: Limits) -> None:
-    """Check whether the decoder failed because of a picture's size.
+    """Check whether the decoder failed because of a picture's size, or of short memory.
 
     Raises:
         VideoError: it did.
     """
     context = stream.codec_context
+    check_memory(context.width * context.height, error)
     if context.width * context.height > limits.max_pixels:
         check_size(context.width, context.height, limits)
     if isinstance(error, av.ArgumentError) and not context.width:  # most decoders forget a size that they refuse

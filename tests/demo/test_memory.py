@@ -1,12 +1,35 @@
 from __future__ import annotations
 
+import errno
+import json
+import os
+import subprocess
+import sys
 import weakref
+from pathlib import Path
 from unittest.mock import Mock
 
 import pytest
 import torch
+from PIL import Image
 
-from demo.model_cache import OutOfMemory, first_that_fits, is_out_of_memory
+from demo.model_cache import NO_ROOM, OutOfMemory, first_that_fits, is_out_of_memory
+from tests.stvit.video.clips import make_clip
+
+
+@pytest.mark.slow
+def test_a_lack_of_memory_is_told_as_such_the_cache_gives_way_and_smaller_sizes_are_tried(tmp_path: Path) -> None:
+    Image.new("RGB", (5000, 4000)).save(tmp_path / "large.png")
+    clip = make_clip(tmp_path / "large.mp4", size_hw=(1080, 1920), frames=4)
+    command = [sys.executable, "-m", "tests.demo.short_of_memory", str(tmp_path / "large.png"), str(clip)]
+    environment = os.environ | {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+    told = json.loads(done.stdout)
+    assert "not enough memory here to decode the picture" in told["picture"]
+    assert "not enough memory here to decode the clip" in told["clip"]
+    assert told["kept at first"] and told["side"] in (320, 480, 640) and not told["kept after detecting"]
+    assert told["model"] == NO_ROOM and not told["kept after loading"]
+    assert told["afterwards"] == ["deit_small_patch16_224", 4]
 
 
 def test_a_failed_attempt_is_given_back_before_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -36,6 +59,9 @@ def test_where_nothing_fits_the_smallest_size_is_named() -> None:
         torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
         RuntimeError("[enforce fail at alloc_cpu.cpp:119] err == 0. DefaultCPUAllocator: can't allocate memory"),
         RuntimeError("[enforce fail] . DefaultCPUAllocator: not enough memory: you tried to allocate 17 GB."),
+        RuntimeError("unable to mmap 88 bytes from file </a>: Cannot allocate memory (12)"),
+        RuntimeError("could not create a primitive"),
+        OSError(errno.ENOMEM, "Cannot allocate memory"),
         MemoryError(),
     ],
 )
