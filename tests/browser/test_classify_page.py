@@ -15,7 +15,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from demo.page.examples import load_examples
 from stvit.pretrained.records import record
-from tests.browser.conftest import NO_HUB, ROOT, App, check_fit, comes_to_rest, open_published, retry
+from tests.browser.conftest import NO_HUB, ROOT, App, check_fit, open_published, retry
 from tests.hub_server import HubServer
 from tests.published_weights import BASELINE, MODEL, add_released_weights
 
@@ -303,29 +303,3 @@ def test_every_control_has_a_name(shown: Page) -> None:
             || [...(control.labels || [])].some((label) => label.innerText)))
         .map((control) => control.outerHTML.slice(0, 200))""")
     assert nameless == []
-
-
-def test_a_picture_that_goes_while_its_run_ends_takes_the_answer_along(page: Page, offline_garments: App) -> None:
-    """Messages that come late: the server has ended the run, and the page does not know yet."""
-    page.add_init_script("""
-        const fetched = window.fetch;
-        window.completed = 0;
-        window.fetch = async (...request) => {
-          const answer = await fetched(...request);
-          if (!String(request[0].url ?? request[0]).includes("queue/data")) return answer;
-          const late = new TransformStream({
-            async transform(chunk, controller) {
-              window.completed += new TextDecoder().decode(chunk).split("process_completed").length - 1;
-              await new Promise((resolve) => setTimeout(resolve, 700));
-              controller.enqueue(chunk);
-            },
-          });
-          return new Response(answer.body.pipeThrough(late), answer);
-        };""")
-    page.goto(offline_garments.url)
-    page.locator("#examples button").nth(1).click()
-    page.wait_for_function("completed >= 2")  # loaded, and answered
-    page.get_by_role("button", name="Remove image").click()
-    expect(page.locator("#predictions .placeholder")).to_be_visible()
-    comes_to_rest(page)
-    expect(page.locator("#predictions .placeholder")).to_be_visible()
