@@ -22,17 +22,18 @@ class AdaptivePooling(nn.Module):
 
     def __init__(self, centres: int, mode: Literal["max", "average"]) -> None:
         super().__init__()
-        self.centres = centres
-        self.pool = {"max": F.adaptive_max_pool2d, "average": F.adaptive_avg_pool2d}[mode]
+        self.centres, self.mode = centres, mode  # by name: what PyTorch dispatches to cannot be pickled
 
     def forward(self, token_map: Tensor) -> Tensor:
         """(B, H, W, C) -> (B, m * m, C)."""
         channels_first = token_map.permute(0, 3, 1, 2)
         rows, columns = (regular_bins(length, self.centres) for length in token_map.shape[1:3])
-        if self.pool is F.adaptive_max_pool2d and rows and columns:  # the same maxima; ONNX has no adaptive pooling
+        if self.mode == "average":
+            pooled = F.adaptive_avg_pool2d(channels_first, self.centres)
+        elif rows and columns:  # the same maxima; ONNX has no adaptive pooling
             pooled = F.max_pool2d(channels_first, (rows[0], columns[0]), (rows[1], columns[1]))
         else:
-            pooled = self.pool(channels_first, self.centres)
+            pooled = F.adaptive_max_pool2d(channels_first, self.centres)
         return pooled.flatten(2).transpose(1, 2)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import json
 import logging
 import os
@@ -25,7 +26,7 @@ from stvit.predict.engines.backends import AheadOfTime, Compiled, CudaGraphs, Fi
 from stvit.predict.engines.cache import MANIFEST, GraphCache
 from stvit.predict.engines.fingerprint import fingerprint
 from stvit.pretrained.resolve import sha256_of
-from tests.stvit.export.small_models import build, images_for
+from tests.stvit.export.small_models import SMALL, build, images_for
 
 SHAPE = (1, 3, 8, 8)
 
@@ -109,6 +110,12 @@ def test_eager_answers_until_another_process_has_made_the_graph(cache: GraphCach
     second = own(images)
     assert (second.engine, own.notes) == ("openvino", [])
     torch.testing.assert_close(second.outputs, first.outputs, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_every_network_can_be_handed_to_another_process(name: str) -> None:
+    handed = io.BytesIO()
+    torch.save(InferenceGraph(build(name)), handed)
 
 
 def test_a_graph_is_made_once_for_all_batches_and_starts(cache: GraphCache, stub: type[Stub]) -> None:
