@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import schemathesis
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from schemathesis.generation import GenerationMode
 
@@ -16,8 +17,14 @@ from tests.demo.service.conftest import Service
 
 pytestmark = pytest.mark.slow
 BOUNDED = settings(
-    max_examples=10, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck)
+    max_examples=10,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    phases=[Phase.generate],  # searching for a smaller example would wait again for a call that does not end
+    suppress_health_check=list(HealthCheck),
 )
+ENDS_S = 30.0
 PATHS = [
     "/gradio_api/upload",
     *(
@@ -44,29 +51,45 @@ def quiet(capfd: pytest.CaptureFixture[str]) -> Iterator[None]:
     assert "Traceback" not in capfd.readouterr().err
 
 
+@pytest.fixture(scope="module")
+def described(service: Service) -> dict[str, Any]:
+    return service.http.get("/gradio_api/openapi.json").json()
+
+
+def read_to_end(service: Service, path: str) -> str:
+    """Read a stream of messages; its heartbeats, one every 15 s, do not extend the time it may take."""
+    begun, messages = time.monotonic(), ""
+    with service.http.stream("GET", f"/gradio_api/{path}", timeout=ENDS_S) as stream:
+        for part in stream.iter_text():
+            messages += part
+            assert time.monotonic() - begun < ENDS_S, f"{path} did not end within {ENDS_S:.0f} s: {messages}"
+    return messages.strip()
+
+
 def check_end(service: Service, status: int, text: str, name: str = "models") -> None:
     """A call is refused with words, or taken and ends with a result or words."""
     assert text and status < 500, text
     if status < 400 and "event_id" in text:
-        end = service.http.get(f"/gradio_api/call/{name}/{json.loads(text)['event_id']}").text
-        event, data = end.strip().splitlines()[-2:]
+        end = read_to_end(service, f"call/{name}/{json.loads(text)['event_id']}")
+        event, data = end.splitlines()[-2:]
         assert event == "event: complete" or json.loads(data.removeprefix("data: "))["error"], end
 
 
-def test_the_description_names_what_is_fuzzed(service: Service) -> None:
-    described = service.http.get("/gradio_api/openapi.json").json()["paths"]
-    assert {path for path, methods in described.items() if "post" in methods} == set(PATHS)
+def test_the_description_names_what_is_fuzzed(described: dict[str, Any]) -> None:
+    assert {path for path, methods in described["paths"].items() if "post" in methods} == set(PATHS)
 
 
 @pytest.mark.parametrize("mode", list(GenerationMode))
 @pytest.mark.parametrize("path", PATHS)
-def test_requests_along_the_description(service: Service, path: str, mode: GenerationMode) -> None:
-    schema = schemathesis.openapi.from_dict(service.http.get("/gradio_api/openapi.json").json())
+def test_requests_along_the_description(
+    service: Service, described: dict[str, Any], path: str, mode: GenerationMode
+) -> None:
+    schema = schemathesis.openapi.from_dict(described)
 
     @BOUNDED
     @given(case=schema[path]["POST"].as_strategy(generation_mode=mode))
     def each(case: schemathesis.Case) -> None:
-        answer = case.call(base_url=service.url.rstrip("/"), timeout=60)
+        answer = case.call(base_url=service.url.rstrip("/"), timeout=ENDS_S)
         check_end(service, answer.status_code, answer.text, path.rpartition("/")[2])
 
     each()
@@ -101,7 +124,7 @@ MESSAGES = st.fixed_dictionaries(
 
 @pytest.mark.parametrize("route", ROUTES)
 def test_messages_along_the_queues_protocol(service: Service, route: str) -> None:
-    @settings(BOUNDED, max_examples=60)
+    @settings(BOUNDED, max_examples=30)
     @given(message=MESSAGES)
     def each(message: dict[str, Any]) -> None:
         answer = service.http.post(f"/gradio_api/{route}", content=json.dumps(message).encode())
@@ -121,7 +144,7 @@ def test_bytes_that_are_nothing(service: Service, body: bytes) -> None:
 def test_values_of_the_right_number_to_every_function_of_the_page(service: Service) -> None:
     functions = [function for function in service.page.fns.values() if function.fn is not None]
 
-    @settings(BOUNDED, max_examples=150)
+    @settings(BOUNDED, max_examples=100)
     @given(data=st.data())
     def each(data: st.DataObject) -> None:
         function = data.draw(st.sampled_from(functions))
@@ -135,7 +158,7 @@ def test_values_of_the_right_number_to_every_function_of_the_page(service: Servi
         answer = service.http.post(f"/gradio_api/{route}", content=json.dumps(message).encode())
         assert answer.status_code < 500, (function, message, answer.text)
         if answer.status_code == 200 and function.queue:
-            messages = service.http.get("/gradio_api/queue/data?session_hash=fuzz").text.strip().split("\n\n")
+            messages = read_to_end(service, "queue/data?session_hash=fuzz").split("\n\n")
             end = [json.loads(line[6:]) for line in messages if '"process_completed"' in line][-1]
             assert end["success"] or end["output"]["error"], (function, message, end)
 
