@@ -62,6 +62,13 @@ def annotated_picture(
     pixels: np.ndarray, geometry: InputGeometry, regions: TokenRegions, token: int | None = None
 ) -> bytes:
     """Draw on a picture what one layer did, or where one of its semantic tokens looks; returns a JPEG."""
+    return jpeg_bytes(annotated_pixels(pixels, geometry, regions, token))
+
+
+def annotated_pixels(
+    pixels: np.ndarray, geometry: InputGeometry, regions: TokenRegions, token: int | None = None
+) -> np.ndarray:
+    """Draw as :func:`annotated_picture` does on a copy of the pixels, (H, W, 3) uint8 RGB."""
     canvas = rgb_canvas(pixels.copy())
     box_xyxy = grid_box(canvas, geometry)
     if token is None:
@@ -69,7 +76,7 @@ def annotated_picture(
         draw_regions(canvas, regions.grouped(), region_colours(regions), box_xyxy, **fates)
     else:
         draw_attention(canvas, regions, token, box_xyxy)
-    return jpeg_bytes(canvas[0].values)
+    return canvas[0].values
 
 
 def classes_picture(pixels: np.ndarray, labels: np.ndarray, classes: Sequence[str]) -> bytes:

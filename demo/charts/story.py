@@ -25,20 +25,23 @@ def headline(model: ModelSpec, baseline: ModelSpec, state: BenchmarkState | None
     Args:
         state: a comparison of the two; without one, the line says nothing of their speed.
     """
-    parts = [f"<b>{part}</b>" for part in (arithmetic(model, baseline), speed(state) if state else "") if part]
-    first = tokens(model, baseline)
+    faster = speed(state) if state else ""
+    here = f"{faster} on this machine" if faster else ""
+    parts = [f"<b>{part}</b>" for part in (arithmetic(model, baseline), here) if part]
+    tokens, where = fewer_tokens(model, baseline)
+    first = f"<b>{tokens}</b>{where}" if tokens else ""
     return f'<p class="story" role="status">{first}{": " if first and parts else ""}{", ".join(parts)}</p>'
 
 
-def tokens(model: ModelSpec, baseline: ModelSpec) -> str:
-    """Say how many tokens are left of how many; empty where the two have the same."""
+def fewer_tokens(model: ModelSpec, baseline: ModelSpec) -> tuple[str, str]:
+    """Say how many tokens are left of how many, and where; empty where the two have the same."""
     mine, theirs = cost_of(model).token_counts(), cost_of(baseline).token_counts()
     fewer = [count for count in mine if count not in theirs]
     if not fewer:
-        return ""
+        return "", ""
     before = mine[max(0, mine.index(fewer[0]) - 1)]
     where = " in its deep layers" if mine[-1] != min(fewer) else ""
-    return f"<b>{min(fewer)} tokens instead of {before}</b>{where}"
+    return f"{min(fewer)} tokens instead of {before}", where
 
 
 def arithmetic(model: ModelSpec, baseline: ModelSpec) -> str:
@@ -50,15 +53,15 @@ def arithmetic(model: ModelSpec, baseline: ModelSpec) -> str:
 
 
 def speed(state: BenchmarkState) -> str:
-    """Compare the time of the two as measured on this machine, one picture at a time; empty before it is known."""
+    """Compare the time of the two as measured, one picture at a time; empty before it is known."""
     turns = state.single
     if turns is None or turns.verdict is None or (turns.verdict == "unclear" and not state.done):
         return ""
     ratio = turns.speed_up.median
     return {
-        "faster": f"{ratio:.1f}× faster on this machine",
-        "slower": f"{1 / ratio:.1f}× slower on this machine",
-        "unclear": "as fast on this machine" if is_calm(turns.speed_up) else "",  # else the machine is busy
+        "faster": f"{ratio:.1f}× faster",
+        "slower": f"{1 / ratio:.1f}× slower",
+        "unclear": "as fast" if is_calm(turns.speed_up) else "",  # else the machine is busy
     }[turns.verdict]
 
 

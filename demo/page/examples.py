@@ -107,8 +107,17 @@ class Gallery:
 
     def truth_of(self, path: str) -> tuple[Known, ...]:
         """Return what a picture is known to show: nothing, unless it is a copy of an example."""
+        example = self._copied(path)
+        return example.truth if example else ()
+
+    def number_of(self, path: str, garments: bool) -> int | None:
+        """Return the place of a copy of an example among those that are shown, from 1; ``None`` of other pictures."""
+        example, shown = self._copied(path), self.fitting(garments)
+        return shown.index(example) + 1 if example in shown else None
+
+    def _copied(self, path: str) -> Example | None:
         named = (example for example in self.photos + self.garments if example.path.name == Path(path).name)
-        return next((example.truth for example in named if cmp(example.path, path, shallow=False)), ())
+        return next((example for example in named if cmp(example.path, path, shallow=False)), None)
 
     def fitting(self, garments: bool) -> tuple[Example, ...]:
         """Return the examples that are shown, in their order."""

@@ -92,5 +92,5 @@ def sent_by_browser(event: gr.EventData) -> dict[str, Any]:
 
 
 def address_of(request: Request) -> str:
-    """Return the public address of the page that was asked for, also behind a proxy; without a slash at its end."""
-    return get_root_url(request, "/", request.scope.get("root_path"))
+    """Return the public address of the page that a request is of, also behind a proxy; without a slash at its end."""
+    return get_root_url(request, request.url.path, request.scope.get("root_path"))

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import Any
+from urllib.parse import urlencode
 
 import gradio as gr
 from gradio.components import Component
@@ -54,6 +55,16 @@ class LinkTarget:
             else:
                 refused.append(f"no example {_short(example)} (there are 1 to {len(examples)})")
         return updates, refused
+
+
+def link_to(page: str, tab: str, model: str, example: int | None) -> str:
+    """Write the address that opens a tab with a model, and an example where there is one.
+
+    Args:
+        page: address of the page, without a slash at its end.
+    """
+    query = {"tab": tab, "model": model, **({"example": example} if example else {})}
+    return f"{page}/?{urlencode(query, safe=':=,')}"
 
 
 def in_one_list(spec: ModelSpec) -> tuple[gr.Dropdown]:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from playwright.sync_api import Browser, Page, expect
 
 from tests.browser.conftest import NO_HUB, ROOT, App
@@ -72,6 +73,11 @@ def test_the_solved_example_can_be_kept_and_asked_of_other_models(page: Page, of
     with page.expect_download() as download:
         page.get_by_role("button", name="Result (JSON)").click()
     assert json.loads(Path(download.value.path()).read_text())["model"]["predictions"][0]["label"] == "t-shirt"
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Save as card (PNG)").click()
+    assert download.value.suggested_filename == "stvit-deit-narrow-16-tokens-classify-card.png"
+    with Image.open(download.value.path()) as card:
+        assert (card.format, card.size) == ("PNG", (1200, 630))
     choose(page, "model", "method", "EViT-DeiT")
     expect(page.locator("#story")).not_to_contain_text("16 tokens")
     expect(page.get_by_role("list", name=re.compile("Predictions of EViT-DeiT"))).to_be_visible()

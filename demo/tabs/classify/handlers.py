@@ -5,22 +5,25 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import gradio as gr
 import numpy as np
 
-from demo.answers import StageTimes
+from demo.answers import ClassifyAnswer, StageTimes
 from demo.benchmark import BenchmarkState
+from demo.card import Shown, Side, card
 from demo.charts import classify as charts
 from demo.charts import costs as cost_charts
 from demo.charts import story as stories
 from demo.charts.bars import notice
 from demo.errors import told
-from demo.export import annotated_picture, classification_json, display_copy, for_display
+from demo.export import annotated_picture, annotated_pixels, classification_json, display_copy, for_display
+from demo.file_names import file_stem
 from demo.page.about import about
 from demo.page.examples import Gallery
-from demo.page.gradio_private import kept_file
+from demo.page.gradio_private import address_of, kept_file
+from demo.page.links import link_to
 from demo.page.solved import FirstComparison, example
 from demo.predictors import ClassifyRun
 from demo.registry import ModelSpec
@@ -29,6 +32,7 @@ from demo.tabs.image_tab import RANDOM_WEIGHTS_NOTE, ImageHandlers
 from demo.tabs.parts import Fields, weights_notice
 from demo.tabs.pickers import drop_words
 from demo.views.token_view import cluster_payload
+from stvit.errors import UserError
 from stvit.predict.media import read_image
 from stvit.predict.preprocess import InputGeometry
 from stvit.predict.regions import TokenRegions, most_coherent
@@ -54,12 +58,16 @@ class Kept:
         path: of the picture.
         geometry: from the drawn model's input to the picture as it is shown.
         regions: what is drawn; ``None`` where both models keep all their tokens.
+        drawn: name of the model whose tokens are drawn.
+        answers: of both models, without their regions.
         document: the result as JSON.
     """
 
     path: str
     geometry: InputGeometry
     regions: TokenRegions | None
+    drawn: str
+    answers: tuple[ClassifyAnswer, ClassifyAnswer]
     document: str
 
 
@@ -139,6 +147,7 @@ class ClassifyHandlers(ImageHandlers):
             "squares": "",
             "clusters": None,
             "request": "",
+            "save_card": gr.update(interactive=False),
             "save_picture": gr.update(interactive=False),
             "save_json": gr.update(interactive=False),
             "kept": None,
@@ -161,6 +170,7 @@ class ClassifyHandlers(ImageHandlers):
             StageTimes(*decoding, run.baseline.model_ms, panel_ms),
         )
         regions = most_coherent(drawn.regions)
+        answers = tuple(replace(answer, regions=()) for answer in (run.model, run.baseline))
         document = json.dumps(classification_json(run, times), indent=1)
         return {
             "notice": self.weights_notice(specs) or notice(run.picture.source.note),
@@ -168,9 +178,10 @@ class ClassifyHandlers(ImageHandlers):
             "squares": self._squares(pixels, geometry, drawn.regions, specs),
             "clusters": payload,
             "request": charts.request_times(specs, times, (run.model.engine, run.baseline.engine)),
+            "save_card": gr.update(interactive=True),
             "save_picture": gr.update(interactive=regions is not None),
             "save_json": gr.update(interactive=True),
-            "kept": Kept(path, geometry, regions, document),
+            "kept": Kept(path, geometry, regions, drawn.model, answers, document),
         }
 
     @staticmethod
@@ -180,14 +191,34 @@ class ClassifyHandlers(ImageHandlers):
         full = next((spec.label for spec in reversed(specs) if spec.method.full_tokens), "")
         return stories.squares(pixels, geometry, regions[0].image_grid_hw, full) if regions else ""
 
-    @staticmethod
     @told
-    def picture_file(kept: Kept) -> str:
+    def card_file(self, request: gr.Request, kept: Kept | None, state: BenchmarkState | None) -> str:
+        """The card to share, as PNG; with the speed where a comparison was of these models.
+
+        Raises:
+            UserError: there is no answer yet.
+        """
+        if kept is None:
+            raise UserError("There is no answer to put on a card yet: choose a picture first.")
+        specs = tuple(self.registry.find(answer.model) for answer in kept.answers)
+        pixels = for_display(read_image(kept.path).pixels)
+        tokens = None if kept.regions is None else annotated_pixels(pixels, kept.geometry, kept.regions)
+        untrained = not next(answer.predictions for answer in kept.answers if answer.model == kept.drawn)
+        of_these = state is not None and (state.model.spec, state.baseline.spec) == specs
+        example = self.gallery.number_of(kept.path, garments=specs[0].bundled is not None)
+        address = link_to(address_of(request.request), "classify", specs[0].name, example)
+        sides = tuple(map(Side, specs, kept.answers))
+        drawn = card(Shown(pixels, tokens, untrained), sides, state if of_these else None, address)
+        return kept_file(f"{file_stem(specs[:1], 'classify card')}.png", drawn)
+
+    @told
+    def picture_file(self, kept: Kept) -> str:
         """The picture with the regions on it, as JPEG."""
         pixels = for_display(read_image(kept.path).pixels)
-        return kept_file("tokens.jpg", annotated_picture(pixels, kept.geometry, kept.regions))
+        name = file_stem([self.registry.find(kept.drawn)], "classify tokens")
+        return kept_file(f"{name}.jpg", annotated_picture(pixels, kept.geometry, kept.regions))
 
-    @staticmethod
-    def json_file(kept: Kept) -> str:
+    def json_file(self, kept: Kept) -> str:
         """The whole result as JSON."""
-        return kept_file("result.json", kept.document.encode())
+        specs = [self.registry.find(answer.model) for answer in kept.answers]
+        return kept_file(f"{file_stem(specs, 'classify')}.json", kept.document.encode())

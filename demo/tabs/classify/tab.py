@@ -47,6 +47,7 @@ class Parts(ImageParts):
     clusters: gr.HTML
     breakdown: gr.HTML
     request: gr.HTML
+    save_card: gr.Button
     save_picture: gr.Button
     save_json: gr.Button
     kept: gr.State
@@ -61,10 +62,11 @@ def build(runtime: Runtime) -> LinkTarget:
     parts = _lay_out(runtime, first, handlers)
     api.build(runtime, [size for _, size in parts.batch_size.choices])  # first, for their names
     chosen = [parts.model.setting, parts.baseline.setting]
-    shown = ("predictions", "squares", "clusters", "request", "save_picture", "save_json", "kept")
+    shown = ("predictions", "squares", "clusters", "request", "save_card", "save_picture", "save_json", "kept")
     connect_image_tab(
         parts, handlers, chosen, shown, parts.predictions, [parts.batch_size], by_itself=not on_zero_gpu()
     )
+    connect_download(parts.save_card, handlers.card_file, [parts.kept, parts.benchmark_state])
     connect_download(parts.save_picture, handlers.picture_file, [parts.kept])
     connect_download(parts.save_json, handlers.json_file, [parts.kept])
     connect_pair(runtime.registry, parts.model, parts.baseline)
@@ -111,6 +113,7 @@ def _lay_out(runtime: Runtime, first: tuple[ModelSpec, ModelSpec], handlers: Cla
                 squares = gr.HTML(opening["squares"], elem_id="squares", apply_default_css=False)
                 clusters = cluster_view(opening["clusters"])
             with gr.Row(elem_classes="downloads"):
+                save_card = download_button("Save as card (PNG)", opening["kept"])
                 save_picture = download_button("Annotated picture (JPEG)", opening["kept"])
                 save_json = download_button("Result (JSON)", opening["kept"])
         with gr.Column(elem_classes="results answers-column"):
@@ -149,6 +152,7 @@ def _lay_out(runtime: Runtime, first: tuple[ModelSpec, ModelSpec], handlers: Cla
         clusters=clusters,
         breakdown=breakdown,
         request=request,
+        save_card=save_card,
         save_picture=save_picture,
         save_json=save_json,
         kept=gr.State(opening["kept"]),

@@ -44,6 +44,12 @@ def test_a_copy_of_an_example_is_known_by_its_bytes(tmp_path) -> None:
     assert gallery.truth_of(str(copy)) == ()
 
 
+def test_a_copy_of_an_example_has_the_number_that_an_address_opens_it_with(tmp_path) -> None:
+    gallery = Gallery.load("classify")
+    copy = shutil.copy(gallery.garments[1].path, tmp_path)
+    assert (gallery.number_of(copy, garments=True), gallery.number_of(copy, garments=False)) == (2, None)
+
+
 def test_the_first_scene_is_one_in_which_every_bundled_model_finds_all() -> None:
     first = garment_examples("scene")[0]
     pixels, boxes = read_image(first.path).pixels, torch.tensor([known.box for known in first.truth])

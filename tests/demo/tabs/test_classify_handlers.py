@@ -15,10 +15,13 @@ import numpy as np
 import pytest
 from gradio.data_classes import ImageData
 from gradio.utils import get_upload_folder
+from PIL import Image, ImageDraw
+from starlette.requests import Request
 
 import demo.model_cache
-from demo.benchmark import BenchmarkEntry, BenchmarkState
+from demo.benchmark import BenchmarkEntry, BenchmarkState, Turns
 from demo.charts import classify as charts
+from demo.charts.classify import short_label
 from demo.export import display_copy
 from demo.page.examples import Gallery
 from demo.page.gradio_private import uploaded_path
@@ -28,6 +31,7 @@ from demo.runtime import Runtime
 from demo.tabs.classify.handlers import ClassifyHandlers
 from demo.tabs.pickers import follow, set_twin
 from demo.views.token_view import cluster_payload
+from stvit.measure.timing import LatencySummary, Quartiles
 from stvit.predict.regions import coherence
 from stvit.predict.results import Prediction
 from stvit.pretrained.records import ModelRecord
@@ -181,10 +185,59 @@ def test_the_files_are_made_when_they_are_asked_for(handlers: ClassifyHandlers, 
     first = shown["clusters"]["layers"][shown["clusters"]["start"]]
     assert shown["kept"].regions.layer == first["name"] and shown["kept"].regions.unit == first["unit"]
     picture, result = Path(handlers.picture_file(shown["kept"])), Path(handlers.json_file(shown["kept"]))
-    assert (picture.name, result.name) == ("tokens.jpg", "result.json")
+    assert picture.name == "stvit-r-swin-small-classify-tokens.jpg"
+    assert result.name == "stvit-r-swin-small-beside-deit-tiny-classify.json"
     assert (
         picture.read_bytes().startswith(b"\xff\xd8") and len(json.loads(result.read_text())["model"]["clusters"]) == 9
     )
+
+
+def asked_at(host: str) -> SimpleNamespace:
+    """What a handler gets to know of a request."""
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "scheme": "http",
+        "root_path": "",
+        "query_string": b"",
+        "path": "/gradio_api/run/predict",
+        "server": (host, 80),
+        "headers": [(b"host", host.encode())],
+    }
+    return SimpleNamespace(request=Request(scope))
+
+
+def test_a_card_is_drawn_when_it_is_asked_for_from_what_is_known(
+    handlers: ClassifyHandlers, photo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept, written = handlers.run(str(photo), MODEL, BASELINE)["kept"], []
+    write = ImageDraw.ImageDraw.text
+    monkeypatch.setattr(
+        ImageDraw.ImageDraw,
+        "text",
+        lambda draw, at, words, *more, **named: (written.append(words), write(draw, at, words, *more, **named)),
+    )
+    entries = [BenchmarkEntry(OFFERED.find(name), 1, 1, 1) for name in (MODEL, BASELINE)]
+    latency = LatencySummary(1.0, 1.0, 1.0, 10)
+    turns = Turns(latency, latency, Quartiles(1.5, 1.6, 1.7), "openvino")
+    state = BenchmarkState("Done", 1.0, *entries, None, "a CPU, float32", single=turns)
+    monkeypatch.setattr(handlers.runtime, "classify_file", None)
+    path = Path(handlers.card_file(asked_at("stvit.example"), kept, state))
+    assert path.name == "stvit-r-swin-small-classify-card.png"
+    with Image.open(path) as image:
+        assert (image.format, image.size) == ("PNG", (1200, 630))
+    assert any(re.fullmatch(r"\d+ tokens instead of .*x more arithmetic, 1\.6x faster", words) for words in written)
+    assert "Measured one picture at a time: a CPU, float32, OpenVINO." in written
+    assert f"http://stvit.example/?tab=classify&model={MODEL}" in written
+    assert {"STViT-R-Swin-S", "DeiT-T", short_label(kept.answers[0].predictions[0].label)} <= set(written)
+    written.clear()
+    handlers.card_file(asked_at("stvit.example"), kept, replace(state, baseline=entries[0]))
+    assert not [words for words in written if "faster" in words], "the comparison was of other models"
+
+
+def test_without_an_answer_there_is_no_card_but_a_sentence(handlers: ClassifyHandlers) -> None:
+    with pytest.raises(gr.Error, match="no answer to put on a card yet: choose a picture first"):
+        handlers.card_file(asked_at("stvit.example"), handlers.cleared()["kept"], None)
 
 
 def test_a_picture_that_has_gone_meanwhile_is_told(handlers: ClassifyHandlers, photo: Path) -> None:
