@@ -186,7 +186,7 @@ def _fill(network: nn.Module, spec: ModelSpec, progress: Progress | None) -> tup
             resolved, source = resolve_tensors(spec.record, progress=progress), spec.record.repo
         load_checkpoint(network, resolved.path)
     except WeightsUnavailable as error:
-        LOG.warning("%s: %s", spec.name, error)
+        LOG.warning("%s: %s", spec.name, str(error))  # what keeps the line would keep the error's frames, and networks
         return RANDOM, FOR_VISITORS.get(error.reason, error.problem), ""
     except CheckpointError as error:
         if error.__cause__ is not None and is_out_of_memory(error.__cause__):

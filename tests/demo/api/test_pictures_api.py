@@ -40,7 +40,7 @@ def client(weight_files: dict[str, Path]) -> Iterator[Client]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
             demo.model_cache,
-            "resolve",
+            "resolve_tensors",
             lambda record, progress=None: ResolvedWeights(weight_files[record.architecture], "cache", ""),
         )
         for limits in ("benchmark.LATENCY", "benchmark.THROUGHPUT", "dense_benchmark.DENSE"):

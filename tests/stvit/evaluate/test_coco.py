@@ -69,6 +69,8 @@ class Scripted(nn.Module):
         self.scenes, self.shift, self.stop_at = scenes, shift, stop_at
         self.seen: list[int] = []
         self.unused, self.backbone, self.neck = nn.Parameter(torch.zeros(1)), nn.Identity(), nn.Identity()
+        self.roi_head = nn.Module()
+        self.roi_head.bbox_head, self.roi_head.mask_head = nn.ModuleList(), nn.ModuleList([nn.Linear(1, 1)])
 
     def prepare(self, image: np.ndarray, scale: tuple[int, int]) -> PreparedImage:
         hw = image.shape[:2]
