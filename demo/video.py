@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from demo.file_names import file_stem
 from demo.predictors import Predictors, check_short_side, input_side
 from demo.registry import ModelSpec, Registry
 from stvit.errors import UserError
@@ -19,7 +20,6 @@ from stvit.video.types import Model, Progress
 CLASSIFY, CLUSTERS, DETECT, ACTION = "Classify frames", "Token regions", "Detect objects", "Clip action"
 TASKS = (CLASSIFY, CLUSTERS, DETECT, ACTION)
 NO_BASELINE = "none"
-CLIP_NAME, RECORDS_NAME = "stvit.mp4", "frames.jsonl"
 
 
 class BadChoice(UserError, ValueError):
@@ -46,6 +46,12 @@ class ClipJob:
     def models(self) -> tuple[ModelSpec, ...]:
         """The models that it needs."""
         return (self.model,) if self.baseline is None else (self.model, self.baseline)
+
+    @property
+    def file_names(self) -> tuple[str, str]:
+        """Names of the new clip and of its records."""
+        stem = file_stem(self.models, self.task)
+        return f"{stem}.mp4", f"{stem}.jsonl"
 
 
 def make_job(
@@ -99,7 +105,7 @@ def named_job(registry: Registry, task: object, model: object, baseline: object,
 
 
 def process_clip(predictors: Predictors, path: str | Path, folder: str | Path, job: ClipJob) -> Iterator[Progress]:
-    """Make ``CLIP_NAME`` and ``RECORDS_NAME`` in a folder; see ``stvit.video.process``.
+    """Make the files of ``job.file_names`` in a folder; see ``stvit.video.process``.
 
     The device is held for one batch at a time, so that other visitors come to their turn.
 
@@ -109,8 +115,8 @@ def process_clip(predictors: Predictors, path: str | Path, folder: str | Path, j
     """
     models = [frame_model(predictors, job, model) for model in job.models]
     task = AnnotateTask(models[0]) if job.baseline is None else SideBySideTask(*models)
-    folder = Path(folder)
-    yield from process(path, folder / CLIP_NAME, task, records=folder / RECORDS_NAME)
+    clip, records = (Path(folder) / name for name in job.file_names)
+    yield from process(path, clip, task, records=records)
 
 
 def frame_model(predictors: Predictors, job: ClipJob, model: ModelSpec) -> Model:

@@ -22,6 +22,7 @@ from demo.export import (
     indexed_png,
     segmentation_json,
 )
+from demo.file_names import file_stem
 from demo.page.gradio_private import PictureUpload, kept_file
 from demo.predictors import SHORT_SIDES
 from demo.registry import ModelSpec
@@ -126,7 +127,7 @@ class Endpoints:
         picture, result = self.runtime.classify_one(_sent(image), spec)
         regions = _layer(spec, result, unit, layer)
         content = annotated_picture(picture.source.pixels, picture.prepared.geometry, regions, _token(regions, token))
-        return kept_file("tokens.jpg", content)
+        return kept_file(f"{file_stem([spec], 'classify tokens')}.jpg", content)
 
     @told
     def compare(self, image: str | None, model: str, baseline: str, batch_size: int) -> Iterator[Document]:
@@ -181,7 +182,9 @@ class Endpoints:
         labels, classes = run.result.labels, run.result.classes
         indexed = indexed_png(labels, class_colours(len(classes)))
         drawn = classes_picture(run.source.pixels, labels, classes)
-        return segmentation_json(run), kept_file("labels.png", indexed), kept_file("classes.jpg", drawn)
+        stem = file_stem([spec], "segment")
+        files = kept_file(f"{stem}-labels.png", indexed), kept_file(f"{stem}-classes.jpg", drawn)
+        return segmentation_json(run), *files
 
     @told
     def compare_segmenters(self, image: str | None, segmenter: str) -> Iterator[Document]:

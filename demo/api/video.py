@@ -16,7 +16,7 @@ from demo.predictors import SHORT_SIDES
 from demo.registry import Registry
 from demo.runtime import VIDEO_QUEUE, Runtime
 from demo.tabs.video.handlers import new_folder
-from demo.video import ACTION, CLASSIFY, CLIP_NAME, DETECT, NO_BASELINE, RECORDS_NAME, named_job
+from demo.video import ACTION, CLASSIFY, DETECT, NO_BASELINE, named_job
 from stvit.video.types import Progress
 
 DESCRIPTION = (
@@ -55,7 +55,7 @@ class VideoEndpoint:
         weights = {spec.name: cache.get(spec).weights for spec in job.models}
         with new_folder() as folder, closing(self.runtime.process_clip(path, folder, job)) as states:
             for progress in states:
-                files = [str(folder / name) if progress.done else None for name in (CLIP_NAME, RECORDS_NAME)]
+                files = [str(folder / name) if progress.done else None for name in job.file_names]
                 yield {**progress_json(progress), "weights": weights}, *files
 
 

@@ -19,7 +19,7 @@ from demo.predictors import predictors_of_process
 from demo.registry import ModelSpec, Registry
 from demo.runtime import Runtime
 from demo.service.batches import MAX_BATCH_ON_CPU, MAX_BATCH_ON_GPU
-from demo.video import CLIP_NAME, RECORDS_NAME, ClipJob
+from demo.video import ClipJob
 from stvit.predict.preprocess import PreparedPicture
 from stvit.predict.turns import SCRIPTS, VISITORS, in_lane
 
@@ -154,7 +154,7 @@ class LongJobs(Replica):
             path = _written(folder, content, suffix)
             async for progress in _stepwise(self.runtime.process_clip, path, folder, job):
                 if not isinstance(progress, Told) and progress.done:
-                    yield Files({name: (Path(folder) / name).read_bytes() for name in (CLIP_NAME, RECORDS_NAME)})
+                    yield Files({name: (Path(folder) / name).read_bytes() for name in job.file_names})
                 yield progress
 
     async def compare(self, kind: str, content: bytes, suffix: str, *arguments: Any) -> AsyncIterator[Any]:

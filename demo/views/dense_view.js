@@ -251,7 +251,7 @@ function save() {
   const copy = document.createElement("canvas");
   [copy.height, copy.width] = view.data.size;
   paint(copy, copy.width, copy.height, Math.max(1, copy.width / 800));
-  saveCanvas(copy, view.mode === TOKENS ? "tokens.png" : own.file);
+  saveCanvas(copy, `${view.data.file}-${view.mode === TOKENS ? "tokens" : own.file}.png`);
   refresh();
 }
 

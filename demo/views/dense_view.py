@@ -54,7 +54,12 @@ def detect_view(twin: bool = False) -> gr.HTML:
 
 
 def detect_payload(
-    pixels: np.ndarray, result: DetectAnswer, note: str = "", title: str = "", beside: DetectAnswer | None = None
+    pixels: np.ndarray,
+    result: DetectAnswer,
+    note: str = "",
+    title: str = "",
+    file: str = "picture",
+    beside: DetectAnswer | None = None,
 ) -> dict[str, Any]:
     """Collect all that the browser needs; masks as 28 x 28 bytes each and token maps as one number for each image
     token, so that even a hundred objects and nine layers of 4200 tokens make less than 400 KB beside the picture.
@@ -64,6 +69,7 @@ def detect_payload(
         result: boxes in source pixels.
         note: shown beneath the picture.
         title: of the picture, for who hears it: the model's name.
+        file: beginning of the names of files that a visitor makes of it.
         beside: answer of another detector of these classes that is shown beside this one, in whose colours.
     """
     found = result.found
@@ -74,6 +80,7 @@ def detect_payload(
         "source": list(found.image_hw if some else pixels.shape[:2]),
         "note": note,
         "title": title,
+        "file": file,
         "reason": "" if some else f"No weights, so nothing is detected: {result.weights}",
         "objects": _objects(result, beside and beside.found) if some else [],
         "masks": base64(np.rint(found.mask_probabilities.numpy() * 255).astype(np.uint8).tobytes()) if some else "",
@@ -125,13 +132,15 @@ def segment_view(twin: bool = False) -> gr.HTML:
     )
 
 
-def segment_payload(pixels: np.ndarray, result: SegmentAnswer, note: str = "", title: str = "") -> dict[str, Any]:
+def segment_payload(
+    pixels: np.ndarray, result: SegmentAnswer, note: str = "", title: str = "", file: str = "picture"
+) -> dict[str, Any]:
     """Collect all that the browser needs; the map of classes as runs of equal pixels in raster order.
 
     Args:
         pixels: (H, W, 3) uint8 RGB, the picture as it is shown; it may be smaller than the source.
         result: labels of source pixels.
-        note, title: as of ``detect_payload``.
+        note, title, file: as of ``detect_payload``.
     """
     some = result.labels is not None
     return {
@@ -139,6 +148,7 @@ def segment_payload(pixels: np.ndarray, result: SegmentAnswer, note: str = "", t
         "size": list(pixels.shape[:2]),
         "note": note,
         "title": title,
+        "file": file,
         "reason": "" if some else f"No weights, so nothing is labelled: {result.weights}",
         "cells": [side / TOKEN_STRIDE for side in result.network_hw],
         "untrained": not some,

@@ -102,7 +102,7 @@ function drawName(context, index, width, height, unitPixel) { // on the box, or 
 const OBJECTS = "Objects";
 const view = { ...START, mode: OBJECTS, minimum: 0.5, off: new Set(), masks: true, boxes: true, names: true };
 const own = {
-  mode: OBJECTS, file: "objects.png", unpack: unpackObjects, list: refreshObjects, words: refreshObjectWords, draw: drawObjects,
+  mode: OBJECTS, file: "objects", unpack: unpackObjects, list: refreshObjects, words: refreshObjectWords, draw: drawObjects,
   under: objectUnder, next: (event) => nextOf(event, shown(), activeObject()),
 };
 

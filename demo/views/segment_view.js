@@ -4,7 +4,7 @@
 const CLASSES = "Classes", BACKGROUND = 0;
 const view = { ...START, mode: CLASSES, lines: true, names: true };
 const own = {
-  mode: CLASSES, file: "classes.png", unpack: unpackClasses, list: markClasses, words: refreshClassWords, draw: drawClasses,
+  mode: CLASSES, file: "classes", unpack: unpackClasses, list: markClasses, words: refreshClassWords, draw: drawClasses,
   under: classUnder, next: (event) => nextOf(event, listed(view.data).map(({ label }) => label), activeClass()),
 };
 const painted = new Map(); // "fill", "edge" or a class: canvases of the map's size, made when they are first drawn

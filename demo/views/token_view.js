@@ -208,7 +208,8 @@ function save() {
   const copy = document.createElement("canvas");
   [copy.height, copy.width] = view.data.size;
   paint(copy, copy.width, copy.height, Math.max(1, copy.width / 640));
-  saveCanvas(copy, "tokens_" + (view.unit ? "unit" + view.unit + "_" : "") + current().name.toLowerCase().replace(/\W+/g, "_") + ".png");
+  const place = (view.unit ? "block " + view.unit + " " : "") + current().stage;
+  saveCanvas(copy, view.data.file + "-" + place.toLowerCase().replace(/\W+/g, "-") + ".png");
 }
 
 canvas.addEventListener("pointermove", (event) => byMouse(event) && view.data && hover(tokenAt(event)));

@@ -87,6 +87,7 @@ def cluster_payload(
     title: str,
     note: str = "",
     untrained: bool = False,
+    file: str = "tokens",
 ) -> dict[str, Any] | None:
     """Collect all that the browser needs to draw every unit and layer; ``None`` when a model keeps all its tokens.
 
@@ -95,7 +96,7 @@ def cluster_payload(
     - ``image``: address of the picture, here a ``data:`` URL; ``size``: its height and width in pixels.
     - ``crop``: left, top, right, bottom of what the model saw, in pixels of the picture, as real numbers; the grid of
       image tokens divides it evenly.
-    - ``title``, ``note``, ``untrained``: as given.
+    - ``title``, ``note``, ``untrained``, ``file``: as given.
     - ``start``: index of the layer that is shown first, the most coherent one.
     - ``layers``, in order of execution. Of each:
 
@@ -115,6 +116,7 @@ def cluster_payload(
         title: the model's label.
         note: shown beneath the picture, e.g. that the weights are random.
         untrained: whether the weights are random; the regions are greyed and labelled then.
+        file: beginning of the names of files that a visitor makes of it.
     """
     if not maps:
         return None
@@ -125,6 +127,7 @@ def cluster_payload(
         "title": title,
         "note": note,
         "untrained": untrained,
+        "file": file,
         "start": start_of(maps),
         "layers": [_reduction(entry) if entry.reduces else _semantic(entry) for entry in maps],
     }

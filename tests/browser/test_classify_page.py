@@ -80,10 +80,14 @@ def test_the_result_can_be_downloaded(shown: Page) -> None:
     result = result_of(shown)
     assert result["model"]["name"] == MODEL and len(result["baseline"]["predictions"]) == 5
     shown.get_by_text("Drawing", exact=True).click()
-    for name, kind in (("Annotated picture (JPEG)", b"\xff\xd8"), ("Save this view (PNG)", b"\x89PNG")):
+    for name, kind, file in (
+        ("Annotated picture (JPEG)", b"\xff\xd8", r"stvit-r-swin-small-classify-tokens\.jpg"),
+        ("Save this view (PNG)", b"\x89PNG", r"stvit-r-swin-small-classify-tokens-block-\d-grouping-\d\.png"),
+    ):
         with shown.expect_download() as download:
             shown.get_by_role("button", name=name).click()
         assert Path(download.value.path()).read_bytes().startswith(kind)
+        assert re.fullmatch(file, download.value.suggested_filename)
 
 
 def test_unit_layer_opacity_and_boundaries_change_the_picture_at_once(shown: Page) -> None:

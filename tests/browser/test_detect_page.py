@@ -17,6 +17,7 @@ from tests.published_weights import add_detector
 
 PHOTO = ROOT / "assets" / "examples" / "castle.jpg"
 CANVAS = "#detections .cv-canvas"
+FILE_NAME = r"stvit-(r|video)-swin-(small|tiny)-(detect|token-regions|clip-action)[a-z-]*\.(jpg|png|json|mp4|jsonl)"
 
 
 def open_tab(page: Page, url: str, photo: Path = PHOTO) -> Page:
@@ -53,6 +54,7 @@ def readout(page: Page) -> Locator:
 def downloaded(page: Page, button: str) -> bytes:
     with page.expect_download() as download:
         page.get_by_role("button", name=button).click()
+    assert re.fullmatch(FILE_NAME, download.value.suggested_filename)
     return Path(download.value.path()).read_bytes()
 
 

@@ -49,6 +49,7 @@ def picture_bytes(page: Page) -> str:
 def downloaded(page: Page, button: str) -> Image.Image:
     with page.expect_download() as download:
         page.locator("#segmentation, .downloads").get_by_role("button", name=button).locator("visible=true").click()
+    assert re.fullmatch(r"(stvit-r-)?swin-narrow-segment-[a-z]+\.(png|jpg)", download.value.suggested_filename)
     return Image.open(BytesIO(Path(download.value.path()).read_bytes()))
 
 

@@ -41,6 +41,7 @@ ARCHITECTURE_ONLY = (
     "It is built to the paper and given random weights: its structure, speed and multiply-adds are real, the regions "
     "show only how the mechanism works."
 )
+TOKENS_FILE = "classify tokens"
 EMPTY_PREDICTIONS = '<p class="placeholder">Choose a picture, and both models say what they see.</p>'
 
 
@@ -161,8 +162,9 @@ class ClassifyHandlers(ImageHandlers):
         pixels, geometry = display_copy(run)
         _, drawn = run.drawn
         note = "" if drawn.predictions else RANDOM_WEIGHTS_NOTE
-        label = specs[0 if drawn is run.model else 1].label
-        payload = cluster_payload(pixels, geometry, drawn.regions, label, note, untrained=not drawn.predictions)
+        spec = specs[0 if drawn is run.model else 1]
+        file = file_stem([spec], TOKENS_FILE)
+        payload = cluster_payload(pixels, geometry, drawn.regions, spec.label, note, not drawn.predictions, file)
         draw_ms = (time.perf_counter() - start) * 1e3
         decoding = run.picture.decode_ms, run.picture.preprocess_ms
         times = (
@@ -215,7 +217,7 @@ class ClassifyHandlers(ImageHandlers):
     def picture_file(self, kept: Kept) -> str:
         """The picture with the regions on it, as JPEG."""
         pixels = for_display(read_image(kept.path).pixels)
-        name = file_stem([self.registry.find(kept.drawn)], "classify tokens")
+        name = file_stem([self.registry.find(kept.drawn)], TOKENS_FILE)
         return kept_file(f"{name}.jpg", annotated_picture(pixels, kept.geometry, kept.regions))
 
     def json_file(self, kept: Kept) -> str:

@@ -15,6 +15,7 @@ from demo.charts.bars import notice
 from demo.charts.found import found_objects
 from demo.errors import told
 from demo.export import coco_json, for_display, objects_picture
+from demo.file_names import file_stem
 from demo.page.about import about
 from demo.page.gradio_private import kept_file
 from demo.predictors import DetectRun, check_short_side
@@ -29,11 +30,13 @@ from stvit.predict.media import read_image
 
 @dataclass(frozen=True)
 class Kept:
-    """What the downloads of one run are made of: the picture's path, the objects, and the names of their classes."""
+    """What the downloads of one run are made of: the picture's path, the objects, the names of their classes, and the
+    beginning of the names of the files."""
 
     path: str
     found: Detections
     classes: Sequence[str]
+    file: str
 
 
 class DetectHandlers(ImageHandlers):
@@ -87,12 +90,13 @@ class DetectHandlers(ImageHandlers):
     def shown(self, path: str, runs: Sequence[DetectRun], specs: Sequence[ModelSpec]) -> Fields:
         start = time.perf_counter()
         run, titles = runs[0], [spec.label for spec in specs]
+        files = [file_stem([spec], "detect") for spec in specs]
         found, pixels = run.result.found, for_display(run.source.pixels)
-        payload = detect_payload(pixels, run.result, "" if found else RANDOM_WEIGHTS_NOTE, titles[0])
+        payload = detect_payload(pixels, run.result, "" if found else RANDOM_WEIGHTS_NOTE, titles[0], files[0])
         draw_ms = (time.perf_counter() - start) * 1e3
         result = replace(run.result, times=replace(run.result.times, draw_ms=draw_ms))
         twin = [
-            detect_payload(pixels, other.result, "", titles[1], run.result)
+            detect_payload(pixels, other.result, "", titles[1], files[1], run.result)
             for other in runs[1:]
             if other.result.found is not None
         ]
@@ -105,7 +109,7 @@ class DetectHandlers(ImageHandlers):
             "steps": charts.detection_steps(specs[0], result),
             "save_picture": gr.Button(interactive=found is not None),
             "save_coco": gr.Button(interactive=found is not None),
-            "kept": None if found is None else Kept(path, found, result.classes),
+            "kept": None if found is None else Kept(path, found, result.classes, files[0]),
         }
 
     @staticmethod
@@ -113,13 +117,14 @@ class DetectHandlers(ImageHandlers):
     def picture_file(kept: Kept) -> str:
         """The picture with the likely objects on it, as JPEG."""
         likely = kept.found.select(kept.found.scores >= SHOWN_SCORE)
-        return kept_file("objects.jpg", objects_picture(read_image(kept.path).pixels, likely, kept.classes))
+        drawn = objects_picture(read_image(kept.path).pixels, likely, kept.classes)
+        return kept_file(f"{kept.file}-objects.jpg", drawn)
 
     @staticmethod
     def coco_file(kept: Kept) -> str:
         """All objects in COCO's format."""
         coco = coco_json(kept.found, "picture.jpg", kept.classes)
-        return kept_file("coco.json", json.dumps(coco, indent=1).encode())
+        return kept_file(f"{kept.file}-coco.json", json.dumps(coco, indent=1).encode())
 
 
 def _run_notices(run: DetectRun) -> str:

@@ -16,6 +16,7 @@ from demo.charts.bars import notice
 from demo.charts.found import found_classes
 from demo.errors import told
 from demo.export import classes_picture, for_display, indexed_png
+from demo.file_names import file_stem
 from demo.page.about import about
 from demo.page.gradio_private import kept_file
 from demo.predictors import SegmentRun
@@ -30,11 +31,13 @@ from stvit.predict.media import read_image
 @dataclass(frozen=True)
 class Kept:
     """What the downloads of one run are made of: the paths of the picture and of its map of classes (PNG), which is
-    held as a file because it is as large as the picture, and the names of the classes."""
+    held as a file because it is as large as the picture, the names of the classes, and the beginning of the names of
+    the files."""
 
     path: str
     labels_path: str
     classes: Sequence[str]
+    file: str
 
 
 class SegmentHandlers(ImageHandlers):
@@ -80,16 +83,17 @@ class SegmentHandlers(ImageHandlers):
     def shown(self, path: str, runs: Sequence[SegmentRun], specs: Sequence[ModelSpec]) -> Fields:
         start = time.perf_counter()
         run, titles = runs[0], [spec.label for spec in specs]
+        files = [file_stem([spec], "segment") for spec in specs]
         result, labelled, pixels = run.result, run.result.labels is not None, for_display(run.source.pixels)
-        payload = segment_payload(pixels, result, "" if labelled else RANDOM_WEIGHTS_NOTE, titles[0])
+        payload = segment_payload(pixels, result, "" if labelled else RANDOM_WEIGHTS_NOTE, titles[0], files[0])
         kept = None
         if labelled:
             labels = indexed_png(result.labels, class_colours(len(result.classes)))
-            kept = Kept(path, kept_file("labels.png", labels), result.classes)
+            kept = Kept(path, kept_file(f"{files[0]}-labels.png", labels), result.classes, files[0])
         draw_ms = (time.perf_counter() - start) * 1e3
         timed = replace(result, times=replace(result.times, draw_ms=draw_ms))
         twin = [
-            segment_payload(pixels, other.result, "", titles[1])
+            segment_payload(pixels, other.result, "", titles[1], files[1])
             for other in runs[1:]
             if other.result.labels is not None
         ]
@@ -111,7 +115,7 @@ class SegmentHandlers(ImageHandlers):
         """The picture with its classes on it, as JPEG."""
         with Image.open(kept.labels_path) as labels:
             drawn = classes_picture(read_image(kept.path).pixels, np.array(labels), kept.classes)
-        return kept_file("classes.jpg", drawn)
+        return kept_file(f"{kept.file}-classes.jpg", drawn)
 
     @staticmethod
     def labels_file(kept: Kept) -> str:

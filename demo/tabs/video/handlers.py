@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from itertools import count
 from pathlib import Path
@@ -21,7 +21,7 @@ from demo.page.examples import Gallery, garment_examples
 from demo.page.gradio_private import upload_folder
 from demo.runtime import Runtime
 from demo.tabs.parts import Fields, load_models, weights_notice
-from demo.video import ACTION, CLASSIFY, CLIP_NAME, CLUSTERS, DETECT, RECORDS_NAME, ClipJob, make_job
+from demo.video import ACTION, CLASSIFY, CLUSTERS, DETECT, ClipJob, make_job
 from stvit.errors import UserError
 from stvit.video.types import Progress
 
@@ -129,11 +129,11 @@ class VideoHandlers:
         with new_folder() as folder, closing(self.runtime.process_clip(path, folder, job)) as states:
             for progress in states:
                 if self._wanted.get(session) != number:
-                    (folder / CLIP_NAME).unlink(missing_ok=True)  # it may just have become whole
+                    (folder / job.file_names[0]).unlink(missing_ok=True)  # it may just have become whole
                     break
                 if progress.done:
                     yield {
-                        **_finished(progress, folder, before),
+                        **_finished(progress, [str(folder / name) for name in job.file_names], before),
                         "headline": race_headline(progress, self.runtime.device_words),
                     }
                     return
@@ -159,8 +159,8 @@ def job_notice(cache: ModelCache, job: ClipJob) -> str:
     return weights_notice(cache, job.models, "predictions", real)
 
 
-def _finished(progress: Progress, folder: Path, before: str) -> Fields:
-    clip, records = str(folder / CLIP_NAME), str(folder / RECORDS_NAME)
+def _finished(progress: Progress, files: Sequence[str], before: str) -> Fields:
+    clip, records = files
     first_done_s = progress.conclusion.get("race", {}).get("first_done_s", 0.0)
     return {
         "notice": before + notice(progress.note, "warning"),
@@ -193,5 +193,5 @@ def new_folder() -> Iterator[Path]:
     try:
         yield folder
     finally:
-        if not (folder / CLIP_NAME).exists():
+        if not any(folder.glob("[!.]*.mp4")):  # drafts begin with a dot
             shutil.rmtree(folder, ignore_errors=True)

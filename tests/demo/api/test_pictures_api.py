@@ -100,6 +100,7 @@ def test_classify_takes_one_model_beside_its_full_token_counterpart(client: Clie
 
 def test_annotate_draws_models_without_units(client: Client, photo: Path) -> None:
     drawn = client.predict(handle_file(photo), EVIT, 0, "Layer 4", 0, api_name="/annotate")
+    assert Path(drawn).name == "evit-deit-tiny-keep-0.7-classify-tokens.jpg"
     with Image.open(drawn) as picture:
         assert picture.size == (420, 300)
 

@@ -25,7 +25,7 @@ from demo.predictors import ClassifyRun, Predictors
 from demo.registry import Registry
 from demo.serve.remote import Busy, Deployments, RemoteRuntime
 from demo.serve.start import WAITING, deployed
-from demo.video import CLASSIFY, CLIP_NAME, RECORDS_NAME, ClipJob
+from demo.video import CLASSIFY, ClipJob
 from stvit.predict.media import MediaError
 from stvit.predict.turns import SCRIPTS, in_lane
 from tests.stvit.video.clips import make_clip
@@ -136,8 +136,9 @@ def test_a_clip_comes_back_with_its_records(runtime: RemoteRuntime, tmp_path: Pa
     job = ClipJob(CLASSIFY, runtime.registry.find(OWN), None, 0)
     states = list(runtime.process_clip(make_clip(tmp_path / "clip.mp4"), tmp_path, job))
     assert states[-1].done and states[-1].frames == 12
-    assert (tmp_path / CLIP_NAME).read_bytes()[4:8] == b"ftyp"
-    assert len((tmp_path / RECORDS_NAME).read_text().splitlines()) >= 12
+    clip, records = (tmp_path / name for name in job.file_names)
+    assert clip.read_bytes()[4:8] == b"ftyp"
+    assert len(records.read_text().splitlines()) >= 12
 
 
 def test_comparisons_run_one_at_a_time_and_too_many_are_told_so(runtime: RemoteRuntime, photo: Path) -> None:
@@ -189,5 +190,5 @@ def test_what_is_under_way_is_answered_before_replicas_go(runtime: RemoteRuntime
     first: Any = next(states)
     with ThreadPoolExecutor(1) as pool:
         going = pool.submit(serve.delete, "stvit-clips")
-        assert not first.done and list(states)[-1].done and (tmp_path / CLIP_NAME).is_file()
+        assert not first.done and list(states)[-1].done and (tmp_path / job.file_names[0]).is_file()
         going.result(PATIENCE_S)

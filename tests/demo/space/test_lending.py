@@ -21,7 +21,7 @@ from demo.runtime import Runtime
 from demo.space.lending import MOST_S, borrowing, clip_seconds, comparison_seconds
 from demo.space.lent_models import default_models
 from demo.space.stand_in import NO_CUDA, StandIn, zero_gpu
-from demo.video import CLASSIFY, CLIP_NAME, DETECT, ClipJob
+from demo.video import CLASSIFY, DETECT, ClipJob
 from stvit.errors import UserError
 from stvit.predict.media import MediaError
 from tests.stvit.video.clips import make_clip
@@ -125,7 +125,7 @@ def test_a_clip_asks_for_seconds_by_its_frames(runtime: Runtime, spaces: StandIn
     clip = make_clip(tmp_path / "clip.mp4")
     job = ClipJob(CLASSIFY, runtime.registry.find(OWN), None, 0)
     assert [progress.done for progress in runtime.process_clip(str(clip), str(tmp_path), job)][-1]
-    assert spaces.requested_s == [6] and (tmp_path / CLIP_NAME).stat().st_size
+    assert spaces.requested_s == [6] and (tmp_path / job.file_names[0]).stat().st_size
 
 
 def test_no_clip_asks_for_more_than_a_day_gives(garments: Registry, monkeypatch: pytest.MonkeyPatch) -> None:

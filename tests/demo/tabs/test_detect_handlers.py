@@ -56,7 +56,9 @@ def test_the_browser_gets_boxes_masks_and_token_maps_that_equal_the_results(hand
         assert len(b64decode(layer["colours"])) == 3 * regions.num_tokens
     assert payload["cells"] == [20, 427 / 16]
     coco, picture = Path(handlers.coco_file(shown["kept"])), Path(handlers.picture_file(shown["kept"]))
-    assert (coco.name, picture.name) == ("coco.json", "objects.jpg") and len(json.loads(coco.read_text())) == 3
+    stem = "stvit-r-swin-small-detect"
+    assert (coco.name, picture.name) == (f"{stem}-coco.json", f"{stem}-objects.jpg") and payload["file"] == stem
+    assert len(json.loads(coco.read_text())) == 3
     assert picture.read_bytes().startswith(b"\xff\xd8") and "backbone + FPN" in shown["steps"]
     assert shown["save_picture"].interactive and shown["save_coco"].interactive
 

@@ -79,6 +79,8 @@ def test_both_files_have_the_pictures_own_size(handlers: SegmentHandlers) -> Non
         assert (drawn.format, indexed.format, indexed.mode) == ("JPEG", "PNG", "P")
         expected = handlers.runtime.segment_file(str(PHOTO), handlers.registry.find(FULL)).result.labels
         np.testing.assert_array_equal(np.array(indexed), expected)
+        names = [Path(file.filename).name for file in (drawn, indexed)]
+    assert names == [f"swin-narrow-segment-{what}" for what in ("classes.jpg", "labels.png")]
 
 
 def test_a_large_picture_is_shown_smaller_and_little_is_sent(handlers: SegmentHandlers, tmp_path: Path) -> None:

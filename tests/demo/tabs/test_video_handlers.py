@@ -81,6 +81,9 @@ def test_a_clip_becomes_a_clip_and_records_and_nothing_is_predicted_without_weig
     assert all("regions" in line for line in lines) == (task != CLASSIFY)
     assert "No predictions from STViT-R-Swin-S: The Hugging Face Hub cannot be reached." in last["notice"]
     assert "12 frames in" in last["stages"] and last["download_clip"].interactive
+    names = [Path(path_of(last[part])).name for part in ("download_clip", "download_records")]
+    stem = f"stvit-r-swin-small-{task.lower().replace(' ', '-')}"
+    assert names == [f"{stem}.mp4", f"{stem}.jsonl"]
 
 
 def test_side_by_side_both_models_are_recorded(handlers: VideoHandlers, clip: str) -> None:
