@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 from copy import deepcopy
 
 import pytest
@@ -10,11 +11,10 @@ from demo.loadtest.__main__ import load, main
 from demo.loadtest.figures import SETTLED_S, Figures, same
 from demo.loadtest.page import NoAnswer, patiently
 from demo.page.examples import load_examples
-from tests.demo.service.conftest import Service, service
+from demo.registry import Registry
+from tests.demo.conftest import served
 
-__all__ = ["service"]
-
-MODEL, BASELINE = "stvit_r_swin_small_224", "deit_tiny_patch16_224"
+PAIR = ("garments_stvit_deit", "garments_deit")
 ONE_SIDE = {
     "predictions": [{"index": 3, "probability": 0.6}, {"index": 5, "probability": 0.2}],
     "clusters": [{"assignment": [1, 1, 2, 2]}],
@@ -23,12 +23,18 @@ ONE_SIDE = {
 DOCUMENT = {"model": ONE_SIDE, "baseline": ONE_SIDE}
 
 
+@pytest.fixture(scope="module")
+def url(garments: Registry) -> Iterator[str]:
+    with served(garments) as (_, url):
+        yield url
+
+
 @pytest.mark.slow
 def test_a_page_under_load_gives_right_answers_and_the_figures_say_so(
-    service: Service, capsys: pytest.CaptureFixture[str]
+    url: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pictures = [example.path for example in load_examples()[:2]]
-    loading = load(service.url, 12, 6.0, pictures, (MODEL, BASELINE))
+    loading = load(url, 12, 6.0, pictures, PAIR)
     test = asyncio.run(patiently(loading, 50))
     told, figures = lines_of(capsys.readouterr().out), test.figures
     assert figures.outcomes["right"] >= 12 and figures.visitors_s
@@ -39,11 +45,11 @@ def test_a_page_under_load_gives_right_answers_and_the_figures_say_so(
 
 
 @pytest.mark.slow
-def test_a_mixed_load_calls_everything(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_mixed_load_calls_everything(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("LATENCY", "THROUGHPUT"):
         monkeypatch.setattr(benchmark, name, benchmark.Limits(0.1, 0.2))
     pictures = [example.path for example in load_examples()[:2]]
-    loading = load(service.url, 4, 3.0, pictures, (MODEL, BASELINE), mixed=True)
+    loading = load(url, 4, 3.0, pictures, PAIR, mixed=True)
     test = asyncio.run(patiently(loading, 50))
     assert test.figures.outcomes["unchecked"] >= 4 and not test.figures.problems
 

@@ -152,7 +152,7 @@ def test_without_weights_there_are_regions_and_times_but_no_labels(
 
     monkeypatch.setattr(demo.model_cache, "resolve_card", damaged)
     result = Predictors(CPU).segment_file(SCENE, ours).result
-    assert result.labels is None and result.weights == "Its file is damaged. Install the page anew."
+    assert result.labels is None and result.weights == "Its file is damaged."
     assert len(result.regions) == 3 and result.times.model_ms > 0
     with pytest.raises(ValueError, match="nothing is labelled"):
         result.areas()
