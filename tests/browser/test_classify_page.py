@@ -15,7 +15,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from demo.page.examples import load_examples
 from stvit.pretrained.records import record
-from tests.browser.conftest import NO_HUB, ROOT, App, check_fit, open_published, retry
+from tests.browser.conftest import NO_HUB, ROOT, App, check_fit, comes_to_rest, open_published, retry
 from tests.hub_server import HubServer
 from tests.published_weights import BASELINE, MODEL, add_released_weights
 
@@ -93,6 +93,7 @@ def test_the_result_can_be_downloaded(shown: Page) -> None:
 def test_unit_layer_opacity_and_boundaries_change_the_picture_at_once(shown: Page) -> None:
     show_layer(shown, 3, "Grouping 2")
     shown.get_by_text("Drawing", exact=True).click()
+    comes_to_rest(shown)  # the comparison that follows an answer has ended
     requests: list[str] = []
     shown.on("request", lambda request: requests.append(request.url))
     seen = {picture_bytes(shown)}
