@@ -25,7 +25,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from demo.page.gradio_private import upload_folder
 from demo.service import metrics
 from demo.service.closed import MAX_NAME, MAX_PATH, UPLOAD
-from demo.service.http import Refused, header, read_body
+from demo.service.http import Refused, check_json, header, read_body
 from demo.service.queues import check_room
 
 MAX_JSON_BYTES = 2 * 10**6  # a camera's frame, the largest message of the page, has 1.4 MB
@@ -68,15 +68,18 @@ class CheckedCalls:
             if scope["type"] == "http" and scope["method"] == "POST" and scope["path"] != UPLOAD:
                 body, receive = await read_body(scope, receive, MAX_JSON_BYTES)
                 if route := ROUTE.fullmatch(scope["path"]):
+                    check_json(scope)
                     self.check(route[1], route[2], body)
                     if route[1] == "queue/join" and BROWSER in scope["headers"]:
                         self.page.readers.hold(orjson.loads(body)["session_hash"])
                     return await self._carried_out(route[1], scope, receive, send)
                 if TOOLS.fullmatch(scope["path"]):
+                    check_json(scope)
+                    _parsed(body)
                     return await self._called_tool(scope, receive, send)
             elif scope["type"] == "http" and (result := RESULT.fullmatch(scope["path"])):
                 return await self._read(self.check_event(result[1]), scope, receive, send)
-            elif scope["type"] == "http" and scope["path"] == MESSAGES:
+            elif scope["type"] == "http" and scope["method"] == "GET" and scope["path"] == MESSAGES:
                 session = QueryParams(scope["query_string"]).get("session_hash", "")
                 if session not in self.page._queue.pending_messages_per_session:
                     return await SESSION_GONE(scope, receive, send)

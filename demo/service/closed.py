@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping
 from ipaddress import ip_address
 from urllib.parse import unquote_to_bytes
 
-from starlette.datastructures import MutableHeaders
+from starlette.datastructures import MutableHeaders, QueryParams
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from demo.service.http import Refused, bounded_form, header
@@ -17,6 +17,7 @@ LOCAL_HOSTS = ("localhost",)
 MAX_UPLOAD_BYTES = 50 * 10**6
 MAX_FORM_BYTES = MAX_UPLOAD_BYTES + 10**5  # with the form's own lines around the file
 MAX_PATH, MAX_NAME = 4096, 255  # bytes of a path on Linux, and of one name in it
+HOW_TO_UPLOAD = "Send files, each in a field `files`."
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 UPLOAD = "/gradio_api/upload"
 CLOSED = re.compile(
@@ -88,10 +89,21 @@ class Closed:
             await refused.answer()(scope, receive, send_guarded)
 
     async def _upload(self, scope: Scope, receive: Receive, send: Send) -> None:
+        answer: list[Message] = []
+
+        async def hold(message: Message) -> None:
+            answer.append(message)
+
         try:
-            await self.app(scope, receive, send)
+            await self.app(scope, receive, hold)
         except (AttributeError, TypeError):  # what Gradio meets in forms whose fields are no files
-            raise Refused(400, "The form has a field that is no file. Send files, each in a field `files`.") from None
+            raise Refused(400, f"The form has a field that is no file. {HOW_TO_UPLOAD}") from None
+        except ValueError as error:  # of its parser, e.g. too long a boundary
+            raise Refused(400, f"The form cannot be read: {error}.") from None
+        if any(message.get("body") == b"[]" for message in answer):
+            raise Refused(400, f"The form has no file, or breaks off. {HOW_TO_UPLOAD}")
+        for message in answer:
+            await send(message)
 
     def check(self, scope: Scope) -> None:
         """Check host, origin and path; takes out of the headers what only Gradio's own proxy may say.
@@ -111,6 +123,8 @@ class Closed:
             self._check_origin(scope)
         if CLOSED.match(scope["path"]):
             raise Refused(404, "There is nothing at this address.")
+        if scope["path"] == "/" and QueryParams(scope["query_string"]).get("page"):
+            raise Refused(404, "There is one page only: leave `page` out.")
         raw = unquote_to_bytes(scope.get("raw_path", b""))
         if len(raw) > MAX_PATH or any(len(name) > MAX_NAME for name in raw.split(b"/")):
             raise Refused(414, "The address is too long.")

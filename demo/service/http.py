@@ -33,6 +33,19 @@ def header(scope: Scope, name: bytes) -> str | None:
     return next((value.decode("latin-1") for key, value in scope["headers"] if key == name), None)
 
 
+def check_json(scope: Scope) -> None:
+    """Check that a body is sent as JSON.
+
+    Raises:
+        Refused: it is of another type, or compressed.
+    """
+    kind = (header(scope, b"content-type") or "").partition(";")[0].strip().lower()
+    if kind != "application/json":
+        raise Refused(415, "Send JSON, with the header Content-Type: application/json.")
+    if header(scope, b"content-encoding") not in (None, "identity"):
+        raise Refused(415, "Send the body as it is, without Content-Encoding.")
+
+
 async def read_body(scope: Scope, receive: Receive, limit: int) -> tuple[bytes, Receive]:
     """Read the body of a request; returns it, and what gives it to the application once more.
 

@@ -56,7 +56,8 @@ class Page(gr.Blocks):
         """
         try:
             return await super().preprocess_data(*arguments, **named)
-        except gr.Error:
+        except gr.Error as error:
+            error.print_exception = False  # Gradio's own, e.g. of a choice that a list does not have
             raise
         except Exception as error:
             raise gr.Error(UNREADABLE, print_exception=False) from error

@@ -16,10 +16,12 @@ from gradio.components import Component
 from gradio.events import Dependency
 
 from demo.charts.bars import notice
+from demo.errors import told
 from demo.model_cache import LoadedModel, ModelCache
 from demo.page.gradio_private import path_sent
 from demo.registry import ModelSpec
 from demo.runtime import AT_ONCE
+from stvit.errors import UserError
 
 HERE = Path(__file__).resolve().parent
 POLL_S = 0.2
@@ -149,10 +151,18 @@ def connect_download(button: gr.Button, make: Callable[..., str], inputs: Sequen
 
     Args:
         make: handler that returns the path of the file; its last part is the name under which it is saved.
-        inputs: of the handler.
+        inputs: of the handler, first the state with the result: empty before the first, and in a forgotten session.
     """
+
+    @wraps(make)
+    @told
+    def make_or_tell(*given: Any) -> str:
+        if given[-len(inputs)] is None:  # Gradio may put the request before them
+            raise UserError("There is no result to save here, or no longer.", "Run the model on a picture, then save.")
+        return make(*given)
+
     file = gr.File(visible="hidden")
-    made = button.click(make, list(inputs), file, **AT_ONCE)
+    made = button.click(make_or_tell, list(inputs), file, **AT_ONCE)
     made.success(None, file, None, js=SAVE, api_visibility="private")
 
 

@@ -32,7 +32,6 @@ from demo.tabs.image_tab import RANDOM_WEIGHTS_NOTE, ImageHandlers
 from demo.tabs.parts import Fields, weights_notice
 from demo.tabs.pickers import drop_words
 from demo.views.token_view import cluster_payload
-from stvit.errors import UserError
 from stvit.predict.media import read_image
 from stvit.predict.preprocess import InputGeometry
 from stvit.predict.regions import TokenRegions, most_coherent
@@ -194,14 +193,8 @@ class ClassifyHandlers(ImageHandlers):
         return stories.squares(pixels, geometry, regions[0].image_grid_hw, full) if regions else ""
 
     @told
-    def card_file(self, request: gr.Request, kept: Kept | None, state: BenchmarkState | None) -> str:
-        """The card to share, as PNG; with the speed where a comparison was of these models.
-
-        Raises:
-            UserError: there is no answer yet.
-        """
-        if kept is None:
-            raise UserError("There is no answer to put on a card yet: choose a picture first.")
+    def card_file(self, request: gr.Request, kept: Kept, state: BenchmarkState | None) -> str:
+        """The card to share, as PNG; with the speed where a comparison was of these models."""
         specs = tuple(self.registry.find(answer.model) for answer in kept.answers)
         pixels = for_display(read_image(kept.path).pixels)
         tokens = None if kept.regions is None else annotated_pixels(pixels, kept.geometry, kept.regions)

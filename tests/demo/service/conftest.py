@@ -11,6 +11,8 @@ from demo.service.page import Page
 from tests.demo.conftest import served
 from tests.narrow_models import CLASSIFIERS, CLIP_MODELS, DETECTORS, narrowed
 
+AS_JSON = {"content-type": "application/json"}
+
 
 @dataclass(frozen=True)
 class Service:

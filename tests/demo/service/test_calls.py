@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,21 @@ from gradio_client.exceptions import ValidationError
 from demo.page.gradio_private import upload_folder
 from demo.service.calls import MAX_JSON_BYTES
 from demo.service.page import FAILED, UNREADABLE
-from tests.demo.service.conftest import Service
+from tests.demo.service.conftest import AS_JSON, Service
 
 MODEL = "stvit_r_swin_small_224"
 SERVER_CALL = {"data": 0, "component_id": 1, "fn_name": "camera_frame", "session_hash": "a"}
 FOLDER = {"path": "of uploads"}
 ANNOTATE = "/gradio_api/call/annotate"
+CALL = b'{"data": []}'
+GZIP = {**AS_JSON, "content-encoding": "gzip"}
+FORM_TYPE = "multipart/form-data; boundary="
+FORM = {"content-type": f"{FORM_TYPE}x"}
+FILE = b'--x\r\nContent-Disposition: form-data; name="files"; filename="a.png"\r\n\r\nabc\r\n'
+
+
+def annotated(unit: bytes) -> bytes:
+    return b'{"data": [null, "a", %b, "STGM 1", 0]}' % unit
 
 
 @pytest.fixture
@@ -92,7 +102,66 @@ def test_what_is_no_uploaded_file(service: Service, image: object, words: str, q
     ],
 )
 def test_bodies_that_are_no_calls(service: Service, body: bytes, status: int, words: str, quiet: None) -> None:
-    refused(service, ANNOTATE, status, words, content=body)
+    refused(service, ANNOTATE, status, words, content=body, headers=AS_JSON)
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "words", "request_"),
+    [
+        ("call/models", 415, "Send JSON", {"content": CALL}),
+        ("call/v2/models", 415, "Send JSON", {"content": b"{}", "headers": {"content-type": "text/plain"}}),
+        ("queue/join", 415, "Send JSON", {"data": {"data": "[]"}}),
+        ("component_server", 415, "Send JSON", {"files": {"data": b"x"}}),
+        ("mcp/", 415, "Send JSON", {"content": b"{}"}),
+        ("call/models", 415, "Content-Encoding", {"content": gzip.compress(CALL), "headers": GZIP}),
+        ("mcp/", 415, "Content-Encoding", {"content": gzip.compress(b"{}"), "headers": GZIP}),
+        ("mcp/", 400, "no JSON", {"content": b"[" * 5000, "headers": AS_JSON}),
+        ("mcp/", 400, "no JSON", {"content": b"\xff", "headers": AS_JSON}),
+        ("mcp/", 422, "levels deep", {"content": b'{"a":' * 99 + b"1" + b"}" * 99, "headers": AS_JSON}),
+        ("call/models", 422, "`data` has 1 values", {"content": b'{"data": [], "data": [1]}', "headers": AS_JSON}),
+        (
+            "call/models",
+            422,
+            "levels deep",
+            {"content": b'{"data": ' + b"[" * 33 + b"]" * 33 + b"}", "headers": AS_JSON},
+        ),
+        ("call/annotate", 422, "unit: send a number", {"content": annotated(b"9" * 300), "headers": AS_JSON}),
+        ("call/annotate", 400, "no JSON", {"content": annotated(b"9" * 5000), "headers": AS_JSON}),
+        (
+            "queue/join",
+            422,
+            "`fn_index`",
+            {"content": b'{"data": [], "fn_index": %b}' % (b"9" * 30), "headers": AS_JSON},
+        ),
+        ("upload", 400, "no file", {"content": b"--x--\r\n", "headers": FORM}),
+        ("upload", 400, "no file", {"content": FILE[:60], "headers": FORM}),
+        ("upload", 400, "no file", {"content": FILE.replace(b"files", b"other") + b"--x--\r\n", "headers": FORM}),
+        ("upload", 400, "cannot be read", {"content": FILE, "headers": {"content-type": f"{FORM_TYPE}{'x' * 300}"}}),
+    ],
+)
+def test_bodies_of_another_kind(
+    service: Service, path: str, status: int, words: str, request_: dict[str, Any], quiet: None
+) -> None:
+    refused(service, f"/gradio_api/{path}", status, words, **request_)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("PUT", "/gradio_api/call/models", 405),
+        ("OPTIONS", "/gradio_api/upload", 405),
+        ("HEAD", "/gradio_api/queue/data?session_hash=abc", 405),
+        ("PUT", "/gradio_api/queue/data?session_hash=abc", 405),
+        ("GET", "/?page=other", 404),
+        ("GET", "/?%ff=%fe&&==&colour=1", 200),
+        ("GET", "/config?deep_link=../../a%00", 200),
+        ("POST", "/gradio_api/call/models?colour=%ff", 200),
+    ],
+)
+def test_methods_and_query_parameters_that_no_route_has(
+    service: Service, method: str, path: str, status: int, quiet: None
+) -> None:
+    assert service.http.request(method, path, content=CALL, headers=AS_JSON).status_code == status
 
 
 def test_a_body_without_a_length_has_the_same_limit(service: Service, quiet: None) -> None:
@@ -137,6 +206,13 @@ def test_an_error_of_what_goes_past_the_queue_is_the_callers(service: Service, q
     chosen = next(function for function in service.page.fns.values() if function.name == "chosen")
     message = {"data": [], "fn_index": chosen._id, "event_data": {"index": 10**6}}
     refused(service, "/gradio_api/run/predict", 400, "no such example", json=message)
+
+
+@pytest.mark.parametrize("name", ["card_file", "picture_file", "json_file", "coco_file"])
+def test_a_result_that_was_forgotten_cannot_be_saved(service: Service, name: str, quiet: None) -> None:
+    save = next(function for function in service.page.fns.values() if function.name == name)
+    message = {"data": [None] * len(save.inputs), "fn_index": save._id, "session_hash": "forgotten"}
+    refused(service, "/gradio_api/run/predict", 400, "no result to save", json=message)
 
 
 def test_results_and_messages_of_nobody(service: Service, quiet: None) -> None:

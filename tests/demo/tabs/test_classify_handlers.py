@@ -235,11 +235,6 @@ def test_a_card_is_drawn_when_it_is_asked_for_from_what_is_known(
     assert not [words for words in written if "faster" in words], "the comparison was of other models"
 
 
-def test_without_an_answer_there_is_no_card_but_a_sentence(handlers: ClassifyHandlers) -> None:
-    with pytest.raises(gr.Error, match="no answer to put on a card yet: choose a picture first"):
-        handlers.card_file(asked_at("stvit.example"), handlers.cleared()["kept"], None)
-
-
 def test_a_picture_that_has_gone_meanwhile_is_told(handlers: ClassifyHandlers, photo: Path) -> None:
     kept = handlers.run(str(photo), MODEL, BASELINE)["kept"]
     photo.unlink()
