@@ -21,7 +21,7 @@ def notice(text: str, kind: str = "info", detail: str = "", progress: float | No
     Args:
         kind: info, busy, warning or error.
         progress: in [0, 1], adds a bar.
-        retry: adds a button, see ``demo.tabs.parts.notices``.
+        retry: adds a button, see ``demo.tabs.parts.read_aloud``.
     """
     if not text:
         return ""

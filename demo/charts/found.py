@@ -104,4 +104,4 @@ def _cards(specs: Sequence[ModelSpec], answers: Sequence[str]) -> str:
         f"<small>{escape(spec.about.split(';')[0])}</small></header>{answer}</section>"
         for spec, answer, side in zip(specs, answers, ("ours", "base"), strict=False)
     )
-    return f'<div class="predictions found" role="status">{cards}</div>'
+    return f'<div class="predictions found">{cards}</div>'

@@ -167,7 +167,7 @@ def _published_table() -> str:
         f'<th scope="col">{name}</th>' for name in ("method", "on", "multiply-adds, G", "top-1, %", "against its base")
     )
     return (
-        f'<details class="figures"><summary>The figures as a table</summary><div class="scroll"><table>'
+        f'<details class="figures"><summary>The published figures as a table</summary><div class="scroll"><table>'
         f"<thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table></div></details>"
     )
 

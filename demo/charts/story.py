@@ -30,7 +30,7 @@ def headline(model: ModelSpec, baseline: ModelSpec, state: BenchmarkState | None
     parts = [f"<b>{part}</b>" for part in (arithmetic(model, baseline), here) if part]
     tokens, where = fewer_tokens(model, baseline)
     first = f"<b>{tokens}</b>{where}" if tokens else ""
-    return f'<p class="story" role="status">{first}{": " if first and parts else ""}{", ".join(parts)}</p>'
+    return f'<p class="story">{first}{": " if first and parts else ""}{", ".join(parts)}</p>'
 
 
 def fewer_tokens(model: ModelSpec, baseline: ModelSpec) -> tuple[str, str]:

@@ -181,6 +181,6 @@ def _table(group: Group, batch: int) -> str:
     heads = ("method", "published top-1, %", "multiply-adds, G", "ms, batch 1", f"ms a picture, batch {batch}", "note")
     head = "".join(f'<th scope="col">{name}</th>' for name in heads)
     return (
-        f'<details class="figures"><summary>The figures as a table</summary><div class="scroll"><table>'
+        f'<details class="figures"><summary>The measured figures as a table</summary><div class="scroll"><table>'
         f"<thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div></details>"
     )

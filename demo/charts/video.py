@@ -76,7 +76,7 @@ def race_headline(progress: Progress, device: str) -> str:
     race = progress.conclusion[RACE]
     engines = " and ".join(ENGINE_LABELS[engine] for engine in race["engines"])
     return (
-        f'<p class="vv-headline" role="status"><b>{escape(race["headline"])}</b>'
+        f'<p class="vv-headline"><b>{escape(race["headline"])}</b>'
         f"<span>Medians of the turns on this clip of {progress.frames} frames; "
         f"{escape(engines)}, {escape(device)}</span></p>"
     )

@@ -32,6 +32,7 @@ SAVE = """(file) => {
     link.click();
 }"""
 
+READ_ALOUD = """element.setAttribute("aria-live", "polite");"""
 RETRY = """element.addEventListener("click", ({ target }) => {
     if (target.closest(".retry")) document.getElementById("ELEM_ID").click();
 });"""
@@ -46,14 +47,21 @@ def heading(title: str, subtitle: str) -> None:
     )
 
 
-def notices(elem_id: str | None = None, words: str | None = None, retries: str | None = None) -> gr.HTML:
-    """Make a place for a few words, as HTML; it takes no room while it is empty.
+def notices(elem_id: str | None = None, words: str | None = None) -> gr.HTML:
+    """Make a place for a few words, as HTML; it takes no room while it is empty."""
+    return gr.HTML(words, elem_id=elem_id, elem_classes="notices", apply_default_css=False)
+
+
+def read_aloud(
+    elem_id: str, words: str = "", elem_classes: str | None = "notices", retries: str | None = None
+) -> gr.HTML:
+    """Make a place for answers or errors, as HTML, which screen readers read when they come.
 
     Args:
         retries: ``elem_id`` of the button that "Retry" among the words presses.
     """
-    pressed = RETRY.replace("ELEM_ID", retries) if retries else None
-    return gr.HTML(words, elem_id=elem_id, elem_classes="notices", js_on_load=pressed, apply_default_css=False)
+    script = READ_ALOUD + (RETRY.replace("ELEM_ID", retries) if retries else "")
+    return gr.HTML(words, elem_id=elem_id, elem_classes=elem_classes, js_on_load=script, apply_default_css=False)
 
 
 def take_files(target: Component, accepted: str) -> None:

@@ -81,7 +81,7 @@ def test_the_result_can_be_downloaded(shown: Page) -> None:
     assert result["model"]["name"] == MODEL and len(result["baseline"]["predictions"]) == 5
     shown.get_by_text("Drawing", exact=True).click()
     for name, kind, file in (
-        ("Annotated picture (JPEG)", b"\xff\xd8", r"stvit-r-swin-small-classify-tokens\.jpg"),
+        ("Tokens (JPEG)", b"\xff\xd8", r"stvit-r-swin-small-classify-tokens\.jpg"),
         ("Save this view (PNG)", b"\x89PNG", r"stvit-r-swin-small-classify-tokens-block-\d-grouping-\d\.png"),
     ):
         with shown.expect_download() as download:

@@ -74,7 +74,7 @@ def test_the_solved_example_can_be_kept_and_asked_of_other_models(page: Page, of
         page.get_by_role("button", name="Result (JSON)").click()
     assert json.loads(Path(download.value.path()).read_text())["model"]["predictions"][0]["label"] == "t-shirt"
     with page.expect_download() as download:
-        page.get_by_role("button", name="Save as card (PNG)").click()
+        page.get_by_role("button", name="Save as card").click()
     assert download.value.suggested_filename == "stvit-deit-narrow-16-tokens-classify-card.png"
     with Image.open(download.value.path()) as card:
         assert (card.format, card.size) == ("PNG", (1200, 630))

@@ -91,7 +91,7 @@ def write_examples(
         counted.insert(0, first_scene)
     for number, index in enumerate(counted, start=1):
         picture, target = scenes[index]
-        title = f"{len(target['labels'])} garments"
+        title = f"Scene {number}, {len(target['labels'])} garments"
         writer.add(scenes, index, "scene", f"scene_{number}.jpg", title, _objects(target), picture)
     if long_clip is not None:
         longer = GarmentClips(sources, SIDE, frames=LONG_FRAMES, seed=seed, length=LOOKED_AT)

@@ -8,7 +8,7 @@ from demo.charts import published as paper_charts
 from demo.charts.tradeoff import chart, load_groups
 from demo.errors import told
 from demo.runtime import AT_ONCE, Runtime
-from demo.tabs.parts import on_change
+from demo.tabs.parts import on_change, read_aloud
 from stvit.errors import UserError
 
 AGAINST = {"Time, measured": "time", "Multiply-adds, computed": "multiply-adds"}
@@ -48,6 +48,6 @@ def build(runtime: Runtime) -> None:
                 charts.batches, label="Batch size of the measurement", elem_id="measured-batch", filterable=False
             )
         chosen = [machine, name, against, batch]
-        drawn = gr.HTML(charts.draw(*(part.value for part in chosen)), elem_id="tradeoff", apply_default_css=False)
+        drawn = read_aloud("tradeoff", charts.draw(*(part.value for part in chosen)), None)
         on_change(chosen, charts.draw, chosen, drawn, **AT_ONCE)
     gr.HTML(paper_charts.section(runtime.registry), elem_id="published", apply_default_css=False)

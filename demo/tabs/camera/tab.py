@@ -14,7 +14,7 @@ from demo.predictors import SHORT_SIDES
 from demo.runtime import AT_ONCE, LOADING_QUEUE, Runtime
 from demo.space.lent_models import on_zero_gpu
 from demo.tabs.camera.handlers import CameraHandlers
-from demo.tabs.parts import by_name, models_panel, notices, on_change
+from demo.tabs.parts import by_name, models_panel, notices, on_change, read_aloud
 from demo.tabs.pickers import ModelPicker, connect_picker, detector_pickers, model_picker
 from demo.tabs.video.tab import SIZE_ON_CPU
 from demo.views.camera_view import camera_view
@@ -79,6 +79,6 @@ def _lay_out(runtime: Runtime, handlers: CameraHandlers) -> Parts:
         with gr.Column(elem_classes="results"):
             if on_zero_gpu():
                 notices(words=ZERO_GPU_NOTE)
-            told = notices("camera-notice")
+            told = read_aloud("camera-notice")
             view = camera_view(handlers.answer)
     return Parts(task, model, detector, short_side, model_column, detector_column, about, told, view)

@@ -27,6 +27,7 @@ from demo.tabs.parts import (
     models_panel,
     notices,
     on_change,
+    read_aloud,
 )
 from demo.tabs.pickers import ModelPicker, connect_pair, lists_of, model_picker, picture_input
 from demo.views.token_view import cluster_view
@@ -95,7 +96,7 @@ def _pair_lists(registry: Registry, model: ModelSpec) -> tuple[gr.Dropdown, ...]
 def _lay_out(runtime: Runtime, first: tuple[ModelSpec, ModelSpec], handlers: ClassifyHandlers) -> Parts:
     on_gpu, registry, opening = runtime.predictors.device.type == "cuda", runtime.registry, handlers.opening()
     own = first[0].bundled is not None
-    story = gr.HTML(stories.headline(*first), elem_id="story", apply_default_css=False)
+    story = read_aloud("story", stories.headline(*first), None)
     with gr.Row(elem_classes="workspace with-answers"):
         with gr.Column(elem_classes="inputs"):
             picture = picture_input("picture", handlers.solved and str(handlers.solved.path), wanted(first))
@@ -106,18 +107,18 @@ def _lay_out(runtime: Runtime, first: tuple[ModelSpec, ModelSpec], handlers: Cla
                 any_photo = gr.Button(
                     "Models for any photo", size="sm", elem_id="any-photo", visible=own and registry.hub
                 )
-                run = gr.Button("Classify", variant="primary", elem_id="run")
+                run = gr.Button("Classify again", variant="primary", elem_id="run")
         with gr.Column(elem_classes="results tokens-column"):
-            notice = notices("notice", opening["notice"], retries="run")
+            notice = read_aloud("notice", opening["notice"], retries="run")
             with gr.Row(elem_classes="before-after"):
                 squares = gr.HTML(opening["squares"], elem_id="squares", apply_default_css=False)
                 clusters = cluster_view(opening["clusters"])
             with gr.Row(elem_classes="downloads"):
-                save_card = download_button("Save as card (PNG)", opening["kept"])
-                save_picture = download_button("Annotated picture (JPEG)", opening["kept"])
+                save_card = download_button("Save as card", opening["kept"])
+                save_picture = download_button("Tokens (JPEG)", opening["kept"])
                 save_json = download_button("Result (JSON)", opening["kept"])
         with gr.Column(elem_classes="results answers-column"):
-            predictions = gr.HTML(opening["predictions"], elem_id="predictions", apply_default_css=False)
+            predictions = read_aloud("predictions", opening["predictions"], None)
         with gr.Column(elem_classes="results costs-column"):
             breakdown = gr.HTML(cost_charts.breakdown(*first), elem_id="breakdown", apply_default_css=False)
             with gr.Row(elem_classes="race-controls"):

@@ -14,7 +14,16 @@ from demo.predictors import SHORT_SIDES
 from demo.runtime import AT_ONCE, Runtime
 from demo.tabs.detect.handlers import DetectHandlers
 from demo.tabs.image_tab import ImageParts, comparison_parts, connect_image_tab
-from demo.tabs.parts import by_name, connect_download, download_button, heading, models_panel, notices, on_change
+from demo.tabs.parts import (
+    by_name,
+    connect_download,
+    download_button,
+    heading,
+    models_panel,
+    notices,
+    on_change,
+    read_aloud,
+)
 from demo.tabs.pickers import detector_pickers, picture_input
 from demo.views.dense_view import detect_view
 
@@ -61,12 +70,12 @@ def _lay_out(runtime: Runtime, gallery: Gallery) -> Parts:
         with gr.Column(elem_classes="inputs"):
             picture = picture_input("detect-picture")
             examples = gallery.component("detect-examples", picture, garments=first.bundled is not None)
-            run = gr.Button("Detect", variant="primary", elem_id="detect")
+            run = gr.Button("Detect in the picture", variant="primary", elem_id="detect")
             with models_panel():
                 detector, short_side = detector_pickers(runtime.registry, size, "")
         with gr.Column(elem_classes="results"):
-            notice = notices("detect-notice", retries="detect")
-            answers = gr.HTML("", elem_id="detect-answers", elem_classes="answers", apply_default_css=False)
+            notice = read_aloud("detect-notice", retries="detect")
+            answers = read_aloud("detect-answers", elem_classes="answers")
             with gr.Column(elem_classes="dense-pair"):
                 detections, twin = detect_view(), detect_view(twin=True)
             with gr.Row(elem_classes="downloads"):

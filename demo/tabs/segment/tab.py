@@ -13,7 +13,16 @@ from demo.page.gradio_private import ModelList
 from demo.page.links import LinkTarget, in_one_list
 from demo.runtime import AT_ONCE, Runtime
 from demo.tabs.image_tab import ImageParts, comparison_parts, connect_image_tab
-from demo.tabs.parts import by_name, connect_download, download_button, heading, models_panel, notices, on_change
+from demo.tabs.parts import (
+    by_name,
+    connect_download,
+    download_button,
+    heading,
+    models_panel,
+    notices,
+    on_change,
+    read_aloud,
+)
 from demo.tabs.pickers import model_list, picture_input
 from demo.tabs.segment.handlers import SegmentHandlers
 from demo.views.dense_view import segment_view
@@ -61,13 +70,13 @@ def _lay_out(runtime: Runtime, gallery: Gallery) -> Parts:
         with gr.Column(elem_classes="inputs"):
             picture = picture_input("segment-picture")
             examples = gallery.component("segment-examples", picture, garments=True)
-            run = gr.Button("Segment", variant="primary", elem_id="segment")
+            run = gr.Button("Segment the picture", variant="primary", elem_id="segment")
             with models_panel():
                 segmenter = model_list(runtime.registry, "segment", "Segmenter (UperNet)", "segmenter")
         with gr.Column(elem_classes="results"):
             notices("segment-knows", notice(WHAT_IT_KNOWS, detail=NO_OFFICIAL_WEIGHTS))
-            told = notices("segment-notice", retries="segment")
-            answers = gr.HTML("", elem_id="segment-answers", elem_classes="answers", apply_default_css=False)
+            told = read_aloud("segment-notice", retries="segment")
+            answers = read_aloud("segment-answers", elem_classes="answers")
             with gr.Column(elem_classes="dense-pair"):
                 segmentation, twin = segment_view(), segment_view(twin=True)
             with gr.Row(elem_classes="downloads"):

@@ -11,7 +11,7 @@ from demo.page.gradio_private import FileUpload, ModelList, current_page
 from demo.predictors import SHORT_SIDES
 from demo.registry import ModelSpec
 from demo.runtime import AT_ONCE, LOADING_QUEUE, VIDEO_QUEUE, Runtime
-from demo.tabs.parts import by_name, models_panel, notices, on_change, scroll_to_results, take_files
+from demo.tabs.parts import by_name, models_panel, notices, on_change, read_aloud, scroll_to_results, take_files
 from demo.tabs.pickers import ModelPicker, connect_pair, detector_pickers, model_list, model_picker
 from demo.tabs.video.handlers import EMPTY, VideoHandlers
 from demo.video import CLASSIFY, TASKS
@@ -85,7 +85,7 @@ def _lay_out(runtime: Runtime, first: tuple[ModelSpec, ModelSpec], handlers: Vid
             with gr.Row(elem_classes="vv-actions"):
                 run = gr.Button("Process the clip", variant="primary", interactive=False, elem_id="process")
                 cancel = gr.Button("Cancel", interactive=False, elem_id="cancel-clip", min_width=90)
-            notice = notices("video-notice", retries="process")
+            notice = read_aloud("video-notice", retries="process")
             bundled = first[0].bundled is not None
             garments = handlers.gallery.component("garment-clips", clip, garments=bundled)
             example = gr.Button("Take the example clip", size="sm", elem_id="example-clip", visible=not bundled)
@@ -108,7 +108,7 @@ def _lay_out(runtime: Runtime, first: tuple[ModelSpec, ModelSpec], handlers: Vid
                     clip_model = model_list(registry, "video", words, "video-clip-model")
                 about = notices("video-about", about_models(first))
         with gr.Column(elem_classes="results"):
-            headline = gr.HTML("", elem_id="video-headline", elem_classes="vv-preview", apply_default_css=False)
+            headline = read_aloud("video-headline", elem_classes="vv-preview")
             live = gr.HTML(EMPTY, elem_id="video-live", elem_classes="vv-preview", apply_default_css=False)
             video = gr.Video(
                 label="New clip",
