@@ -106,12 +106,15 @@ class Closed:
             await send(message)
 
     def check(self, scope: Scope) -> None:
-        """Check host, origin and path; takes out of the headers what only Gradio's own proxy may say.
+        """Check host, origin and path; takes out of the headers what only Gradio's own proxy may say, and off the path
+        the prefix under which the page is served: routes are found with and without it.
 
         Raises:
             Refused: one of them is not welcome.
         """
         scope["headers"] = [entry for entry in scope["headers"] if entry[0] != b"x-gradio-server"]
+        if (prefix := scope.get("root_path")) and scope["path"].startswith(f"{prefix}/"):
+            scope["path"] = scope["path"].removeprefix(prefix)
         for name in (b"host", b"x-forwarded-host"):
             told = header(scope, name)
             if (told is not None or name == b"host") and not self.is_welcome(told or ""):

@@ -107,6 +107,13 @@ def test_routes_that_the_page_does_not_use_are_closed(service: Service, method: 
     assert answer.status_code == 404 and answer.json()["error"] == "There is nothing at this address."
 
 
+def test_a_prefix_leads_to_no_route_past_the_checks(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(service.page.app, "root_path", "/stvit")
+    answer = service.http.post("/stvit/gradio_api/run/predict", json={"data": [], "fn_index": 99999})
+    assert answer.status_code == 404 and "no such function" in answer.json()["error"]
+    assert service.http.post("/stvit/gradio_api/process_recording").status_code == 404
+
+
 @pytest.mark.parametrize("path", ["/static/" + "a" * 300, "/static/a%00b", "/" + "a/" * 2500, "/gradio_api/file=%0a"])
 def test_an_address_that_no_file_can_have_is_refused(
     service: Service, path: str, capfd: pytest.CaptureFixture[str]
