@@ -168,6 +168,7 @@ def benchmark_classifiers(
     model: ModelSpec,
     baseline: ModelSpec,
     batch_size: int | None,
+    engine: str | None = None,
 ) -> Iterator[BenchmarkState]:
     """Measure two models on the same picture, one image at a time and in batches.
 
@@ -177,8 +178,10 @@ def benchmark_classifiers(
     Args:
         inputs: the picture as each of them takes it, (1, 3, H, W) by model.
         batch_size: ``None`` for a short measurement of one image at a time. Batches of slow models are smaller.
+        engine: that is to run both, see ``Predictors``.
 
     Raises:
+        UnknownEngine: it is not at hand.
         BadBatchSize: see ``check_batch_size``.
         SameModel: there is only one model to measure.
     """
@@ -188,7 +191,7 @@ def benchmark_classifiers(
         raise SameModel("Both sides are the same model: choose two different ones to compare.")
     loaded = {spec: predictors.model_cache.get(spec) for spec in (model, baseline)}
     networks = {spec: entry.network for spec, entry in loaded.items()}
-    engines = {spec: predictors.classifier(entry).engine for spec, entry in loaded.items()}
+    engines = {spec: predictors.classifier(entry, engine).engine for spec, entry in loaded.items()}
     entries = (counted(spec, network, tuple(inputs[spec].shape[1:])) for spec, network in networks.items())
     state = BenchmarkState("Counting multiply-adds", 0.0, *entries, batch_size, predictors.device_words())
     yield state

@@ -89,7 +89,9 @@ def _check_size(width: int, height: int) -> None:
         )
 
 
-def camera_job(registry: Registry, task: object, model: object, detector: object, short_side: object) -> ClipJob:
+def camera_job(
+    registry: Registry, task: object, model: object, detector: object, short_side: object, engine: str | None = None
+) -> ClipJob:
     """What a visitor chose, checked.
 
     Raises:
@@ -97,7 +99,7 @@ def camera_job(registry: Registry, task: object, model: object, detector: object
     """
     if task not in TASKS:
         raise BadChoice(f"There is no task {str(task)[:40]!r} for the camera. Choose one of: {', '.join(TASKS)}.")
-    return make_job(registry, task, model, None, detector, short_side, False)
+    return make_job(registry, task, model, None, detector, short_side, False, engine=engine)
 
 
 class TooManyCameras(UserError, RuntimeError):

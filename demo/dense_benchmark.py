@@ -24,20 +24,25 @@ REGIONS: Wanted = "all"  # part of every pass, as of the page's answers
 
 
 def benchmark_backbones(
-    predictors: Predictors, path: str | Path, model: ModelSpec, baseline: ModelSpec, short_side: int
+    predictors: Predictors,
+    path: str | Path,
+    model: ModelSpec,
+    baseline: ModelSpec,
+    short_side: int,
+    engine: str | None = None,
 ) -> Iterator[BenchmarkState]:
     """Measure backbone and feature pyramid of two detectors on one picture at a time; hold the device as
     ``benchmark_classifiers`` does. The heads are the same, and their time depends on how many objects they find.
 
     Raises:
         MediaError: the file cannot be read as an image.
-        BadSize: the size is not offered.
+        BadSize, UnknownEngine: the size, or the engine, is not offered.
         OutOfMemory: not even the smallest size fits.
     """
     short_side = input_side(model, check_short_side(short_side))
     pixels = read_image(path).pixels
     loaded = {spec: predictors.model_cache.get(spec) for spec in (model, baseline)}
-    detectors = {spec: predictors.detector(entry) for spec, entry in loaded.items()}
+    detectors = {spec: predictors.detector(entry, engine) for spec, entry in loaded.items()}
     engines = {spec: detector.pyramid for spec, detector in detectors.items()}
     side, images = _run_once(
         predictors,
@@ -51,17 +56,18 @@ def benchmark_backbones(
 
 
 def benchmark_segmenters(
-    predictors: Predictors, path: str | Path, model: ModelSpec, baseline: ModelSpec
+    predictors: Predictors, path: str | Path, model: ModelSpec, baseline: ModelSpec, engine: str | None = None
 ) -> Iterator[BenchmarkState]:
     """Measure two segmenters as wholes, on one picture at a time; hold the device as above.
 
     Raises:
         MediaError: the file cannot be read as an image.
         OutOfMemory: one of them does not fit.
+        UnknownEngine: the engine is not offered.
     """
     pixels = read_image(path).pixels
     loaded = {spec: predictors.model_cache.get(spec) for spec in (model, baseline)}
-    engines = {spec: predictors.segmenter(entry).engine for spec, entry in loaded.items()}
+    engines = {spec: predictors.segmenter(entry, engine).engine for spec, entry in loaded.items()}
     prepare = loaded[model].network.prepare
     _, images = _run_once(predictors, engines, (model.input_size,), lambda side: prepare(pixels, (side, side)))
     scorers = {spec: PixelScores(entry.network) for spec, entry in loaded.items()}

@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -24,6 +24,7 @@ from stvit.predict.classifier import Classifier, imagenet_classes
 from stvit.predict.clips import ClipClassifier, Sampling
 from stvit.predict.detector import Detector, published_scale
 from stvit.predict.device import Compute, best_precision, compute_in_one_place, device_name, keep_freed_memory
+from stvit.predict.engines import candidates
 from stvit.predict.media import SourceImage, read_image
 from stvit.predict.preprocess import PreparedPicture, Preprocessing
 from stvit.predict.segmenter import Segmenter
@@ -40,6 +41,10 @@ Answer = TypeVar("Answer")
 
 class BadSize(UserError, ValueError):
     """An input size that is not offered."""
+
+
+class UnknownEngine(UserError, ValueError):
+    """An engine that is not at hand."""
 
 
 @dataclass(frozen=True)
@@ -92,11 +97,12 @@ class SegmentRun:
 
 
 class Predictors:
-    """Run the page's models on one device, one request at a time.
+    """Run the page's models on one device, one request at a time. Whatever takes the name of an engine takes one of
+    ``engines`` and raises ``UnknownEngine`` for others.
 
     Args:
         precision: by default the device's fastest.
-        engine: that runs their networks, see :data:`stvit.predict.engines.ENGINES`.
+        engine: that runs their networks where a request names none, see :data:`stvit.predict.engines.ENGINES`.
     """
 
     def __init__(
@@ -109,6 +115,13 @@ class Predictors:
         self.compute = Compute(self.device)
         self.batches = Batches(self.compute)
         self.first_use = FirstUse()
+
+    @cached_property
+    def engines(self) -> tuple[str, ...]:
+        """The engines that a request may name: others compile for minutes on cores that answer."""
+        if on_zero_gpu():  # a graph would go with the process of the call
+            return (self.engine,)
+        return tuple(dict.fromkeys(("auto", "eager", *candidates(self.device), self.engine)))
 
     def device_words(self) -> str:
         """Device and precision for people, e.g. ``"NVIDIA H200, bfloat16"``."""
@@ -131,33 +144,41 @@ class Predictors:
             return picture
         return _prepared(picture.source, picture.decode_ms, model)
 
-    def classify_file(self, path: str | Path, model: ModelSpec, baseline: ModelSpec) -> ClassifyRun:
+    def classify_file(
+        self, path: str | Path, model: ModelSpec, baseline: ModelSpec, engine: str | None = None
+    ) -> ClassifyRun:
         """Classify an image file with both models.
 
         Raises:
             MediaError: the file cannot be read as an image.
         """
-        picture, result = self.classify_one(path, model)
+        picture, result = self.classify_one(path, model, engine)
         seen = self.prepared_for(picture, model, baseline)
-        return ClassifyRun(picture, result, self.classify(seen.prepared, baseline), seen)
+        return ClassifyRun(picture, result, self.classify(seen.prepared, baseline, engine), seen)
 
-    def classify_one(self, path: str | Path, model: ModelSpec) -> tuple[Picture, ClassifyAnswer]:
+    def classify_one(
+        self, path: str | Path, model: ModelSpec, engine: str | None = None
+    ) -> tuple[Picture, ClassifyAnswer]:
         """Classify an image file with one model; raises as ``classify_file`` does."""
         picture = self.open_picture(path, model)
-        return picture, self.classify(picture.prepared, model)
+        return picture, self.classify(picture.prepared, model, engine)
 
-    def classify(self, prepared: PreparedPicture, model: ModelSpec) -> ClassifyAnswer:
+    def classify(self, prepared: PreparedPicture, model: ModelSpec, engine: str | None = None) -> ClassifyAnswer:
         """Classify a prepared picture with one model; no predictions if it has no weights."""
-        work = partial(self._classify, self.model_cache.get(model))
+        work = partial(self._classify, self.model_cache.get(model), engine)
         together = current_lane() == SCRIPTS  # a visitor's picture runs alone: its times are shown
-        return self.batches.run(model.name, prepared, work) if together else work([prepared])[0]
+        return self.batches.run((model.name, engine), prepared, work) if together else work([prepared])[0]
 
-    def classify_batch(self, batch: Sequence[PreparedPicture], model: ModelSpec) -> list[ClassifyAnswer]:
+    def classify_batch(
+        self, batch: Sequence[PreparedPicture], model: ModelSpec, engine: str | None = None
+    ) -> list[ClassifyAnswer]:
         """Classify prepared pictures of one size with one model, all at once."""
-        return self._classify(self.model_cache.get(model), batch)
+        return self._classify(self.model_cache.get(model), engine, batch)
 
-    def _classify(self, loaded: LoadedModel, batch: Sequence[PreparedPicture]) -> list[ClassifyAnswer]:
-        classifier = self.classifier(loaded)
+    def _classify(
+        self, loaded: LoadedModel, engine: str | None, batch: Sequence[PreparedPicture]
+    ) -> list[ClassifyAnswer]:
+        classifier = self.classifier(loaded, engine)
         if self.first_use(loaded.network):
             classifier.classify(batch[:1], regions="attention")
         results, laps_ms = self._with_room(
@@ -168,7 +189,7 @@ class Predictors:
         about = {**self._origin(loaded), "model_ms": laps_ms["model"]}
         return [ClassifyAnswer(**vars(result), **about) for result in results]
 
-    def classifier(self, loaded: LoadedModel, *, all_names: bool = True) -> Classifier:
+    def classifier(self, loaded: LoadedModel, engine: str | None = None, *, all_names: bool = True) -> Classifier:
         """Return the model's classifier; its classes of ImageNet have all their names, or the usual one."""
         spec = loaded.spec
         all_names = all_names or spec.classes is not None
@@ -176,15 +197,20 @@ class Predictors:
             "preprocessing": preprocessing_of(spec),
             "classes": spec.classes or imagenet_classes(all_names=all_names),
             "scope": spec.bundled.scope if spec.bundled and not loaded.problem else None,
-            **self._runs_on,
+            **self._runs_on(engine),
         }
-        return loaded.predictor(("classify", all_names), lambda: Classifier(loaded.network, **options))
+        return loaded.predictor(
+            ("classify", all_names, options["engine"]), lambda: Classifier(loaded.network, **options)
+        )
 
-    @property
-    def _runs_on(self) -> dict[str, Any]:
-        return {"compute": self.compute, "engine": self.engine}
+    def _runs_on(self, engine: str | None) -> dict[str, Any]:
+        if engine is None or (engine == "auto" and engine not in self.engines):
+            engine = self.engine
+        if engine not in self.engines:
+            raise UnknownEngine(f"There is no engine {str(engine)[:20]!r} here.", f"Choose {', '.join(self.engines)}.")
+        return {"compute": self.compute, "engine": engine}
 
-    def detect_file(self, path: str | Path, model: ModelSpec, short_side: int) -> DetectRun:
+    def detect_file(self, path: str | Path, model: ModelSpec, short_side: int, engine: str | None = None) -> DetectRun:
         """Detect the objects in an image file.
 
         Raises:
@@ -194,17 +220,17 @@ class Predictors:
         """
         short_side = input_side(model, check_short_side(short_side))
         source, decode_ms = _decoded(path)
-        result = self.detect(source.pixels, model, short_side)
+        result = self.detect(source.pixels, model, short_side, engine)
         return DetectRun(source, replace(result, times=replace(result.times, decode_ms=decode_ms)))
 
-    def detect(self, pixels: np.ndarray, model: ModelSpec, short_side: int) -> DetectAnswer:
+    def detect(self, pixels: np.ndarray, model: ModelSpec, short_side: int, engine: str | None = None) -> DetectAnswer:
         """Detect the objects in a picture, (H, W, 3) uint8 RGB; at a smaller size where memory is short.
 
         Raises:
             OutOfMemory: not even the smallest size fits.
         """
         loaded = self.model_cache.get(model)
-        detector = self.detector(loaded)
+        detector = self.detector(loaded, engine)
         if self.first_use(loaded.network):
             nothing = np.zeros((WARMUP_SIDE, WARMUP_SIDE, 3), np.uint8)  # for the network alone: it needs no graph
             self.compute.run(loaded.network.predict, nothing, published_scale(WARMUP_SIDE))
@@ -221,14 +247,14 @@ class Predictors:
         sizes = {"asked_short_side": short_side, "short_side": side}
         return DetectAnswer(**vars(result), **origin, **sizes, proposals=proposals, times=times)
 
-    def detector(self, loaded: LoadedModel) -> Detector:
+    def detector(self, loaded: LoadedModel, engine: str | None = None) -> Detector:
         """Return the model's detector; on a CPU its heads look at no more than ``PROPOSALS_ON_CPU`` regions."""
         own, classes = loaded.network.num_proposals, loaded.spec.classes or COCO_CLASSES
         proposals = min(own, PROPOSALS_ON_CPU) if self.device.type == "cpu" else own
-        options = {"classes": classes, "proposals": proposals, **self._runs_on}
-        return loaded.predictor(("detect", proposals), lambda: Detector(loaded.network, **options))
+        options = {"classes": classes, "proposals": proposals, **self._runs_on(engine)}
+        return loaded.predictor(("detect", proposals, options["engine"]), lambda: Detector(loaded.network, **options))
 
-    def segment_file(self, path: str | Path, model: ModelSpec) -> SegmentRun:
+    def segment_file(self, path: str | Path, model: ModelSpec, engine: str | None = None) -> SegmentRun:
         """Label every pixel of an image file with its class.
 
         Raises:
@@ -236,17 +262,17 @@ class Predictors:
             OutOfMemory: not even the smallest map fits.
         """
         source, decode_ms = _decoded(path)
-        result = self.segment(source.pixels, model)
+        result = self.segment(source.pixels, model, engine)
         return SegmentRun(source, replace(result, times=replace(result.times, decode_ms=decode_ms)))
 
-    def segment(self, pixels: np.ndarray, model: ModelSpec) -> SegmentAnswer:
+    def segment(self, pixels: np.ndarray, model: ModelSpec, engine: str | None = None) -> SegmentAnswer:
         """Label every pixel of a picture, (H, W, 3) uint8 RGB, with its class; in coarser steps where memory is short.
 
         Raises:
             OutOfMemory: not even the smallest map fits.
         """
         loaded = self.model_cache.get(model)
-        segmenter = self.segmenter(loaded)
+        segmenter = self.segmenter(loaded, engine)
         if self.first_use(loaded.network):
             segmenter(pixels, labelled_side=1)
         longest = max(pixels.shape[:2])
@@ -260,16 +286,17 @@ class Predictors:
         times = SegmentationTimes(0.0, **_milliseconds(laps_ms))
         return SegmentAnswer(**vars(result), **self._origin(loaded), times=times)
 
-    def segmenter(self, loaded: LoadedModel) -> Segmenter:
+    def segmenter(self, loaded: LoadedModel, engine: str | None = None) -> Segmenter:
         """Return the model's segmenter."""
         spec = loaded.spec
-        options = {"classes": spec.classes, "scale": (spec.input_size, spec.input_size), **self._runs_on}
-        return loaded.predictor("segment", lambda: Segmenter(loaded.network, **options))
+        options = {"classes": spec.classes, "scale": (spec.input_size, spec.input_size), **self._runs_on(engine)}
+        return loaded.predictor(("segment", options["engine"]), lambda: Segmenter(loaded.network, **options))
 
-    def clip_classifier(self, loaded: LoadedModel, sampling: Sampling) -> ClipClassifier:
+    def clip_classifier(self, loaded: LoadedModel, sampling: Sampling, engine: str | None = None) -> ClipClassifier:
         """Return the model's classifier of clips."""
-        options = {"sampling": sampling, "classes": loaded.spec.classes or KINETICS400_CLASSES, **self._runs_on}
-        return loaded.predictor("video", lambda: ClipClassifier(loaded.network, **options))
+        classes = loaded.spec.classes or KINETICS400_CLASSES
+        options = {"sampling": sampling, "classes": classes, **self._runs_on(engine)}
+        return loaded.predictor(("video", options["engine"]), lambda: ClipClassifier(loaded.network, **options))
 
     def _first_that_fits(
         self, loaded: LoadedModel, sizes: Sequence[int], run: Callable[[int], Answer]

@@ -43,19 +43,22 @@ class Runtime:
     Attributes:
         registry: the models on offer.
         classify_file, classify_one, detect_file, segment_file: of the predictors.
-        benchmark_classifiers: (path, model, baseline, batch_size) -> iterator of ``demo.benchmark.BenchmarkState``.
-        benchmark_backbones: (path, model, baseline, short_side) -> the same.
-        benchmark_segmenters: (path, model, baseline) -> the same.
+        benchmark_classifiers: (path, model, baseline, batch_size, engine) -> iterator of
+            ``demo.benchmark.BenchmarkState``.
+        benchmark_backbones: (path, model, baseline, short_side, engine) -> the same.
+        benchmark_segmenters: (path, model, baseline, engine) -> the same.
         process_clip: (path, folder, job) -> iterator of ``stvit.video.Progress``, see ``demo.video``.
         predict_frame: (job, pixels) -> ``demo.camera.FramePrediction``, see there.
     """
 
     def __init__(self, predictors: Predictors, registry: Registry) -> None:
-        def benchmark_file(path: str, model: ModelSpec, baseline: ModelSpec, batch: int) -> Iterator[BenchmarkState]:
+        def benchmark_file(
+            path: str, model: ModelSpec, baseline: ModelSpec, batch: int | None, engine: str | None = None
+        ) -> Iterator[BenchmarkState]:
             picture = predictors.open_picture(path, model)
             seen = {spec: predictors.prepared_for(picture, model, spec).prepared.image for spec in (model, baseline)}
             inputs = {spec: preprocessing_of(spec).normalise(image)[None] for spec, image in seen.items()}
-            yield from benchmark_classifiers(predictors, inputs, model, baseline, batch)
+            yield from benchmark_classifiers(predictors, inputs, model, baseline, batch, engine)
 
         self.predictors = predictors
         self.registry = registry

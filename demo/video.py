@@ -35,12 +35,14 @@ class ClipJob:
         model: the model, on the left side by side.
         baseline: the model on the right, side by side; ``None`` for one model alone.
         short_side: of a detector's input, pixels.
+        engine: that runs them, see ``Predictors``.
     """
 
     task: str
     model: ModelSpec
     baseline: ModelSpec | None
     short_side: int
+    engine: str | None = None
 
     @property
     def models(self) -> tuple[ModelSpec, ...]:
@@ -63,6 +65,7 @@ def make_job(
     short_side: object,
     side_by_side: bool,
     clip_model: object = None,
+    engine: str | None = None,
 ) -> ClipJob:
     """What a visitor chose, checked. The baseline of a detector or a clip model is its counterpart.
 
@@ -74,18 +77,20 @@ def make_job(
     if task == DETECT:
         chosen = registry.find(detector, "detect")
         counterpart = registry.pair(chosen)[1] if side_by_side else None
-        return ClipJob(task, chosen, counterpart, check_short_side(short_side))
+        return ClipJob(task, chosen, counterpart, check_short_side(short_side), engine)
     if task == ACTION:
         chosen = registry.find(clip_model, "video")
-        return ClipJob(task, chosen, registry.pair(chosen)[1] if side_by_side else None, 0)
+        return ClipJob(task, chosen, registry.pair(chosen)[1] if side_by_side else None, 0, engine)
     chosen = registry.find(model, "classify")
     other = registry.find(baseline, "classify") if side_by_side else None
     if other == chosen:
         raise BadChoice("Both sides are the same model: choose two different ones to compare.")
-    return ClipJob(task, chosen, other, 0)
+    return ClipJob(task, chosen, other, 0, engine)
 
 
-def named_job(registry: Registry, task: object, model: object, baseline: object, short_side: object) -> ClipJob:
+def named_job(
+    registry: Registry, task: object, model: object, baseline: object, short_side: object, engine: str | None = None
+) -> ClipJob:
     """What a script asks for: the name of a model that suits the task, and perhaps that of another beside it.
 
     Args:
@@ -95,7 +100,7 @@ def named_job(registry: Registry, task: object, model: object, baseline: object,
         UnknownModel, BadSize, BadChoice: not on offer.
     """
     side_by_side = baseline != NO_BASELINE
-    job = make_job(registry, task, model, baseline, model, short_side, side_by_side, model)
+    job = make_job(registry, task, model, baseline, model, short_side, side_by_side, model, engine)
     if side_by_side and job.baseline.name != baseline:
         raise BadChoice(
             f"{job.model.name} is shown beside {job.baseline.name} alone: "
@@ -112,6 +117,7 @@ def process_clip(predictors: Predictors, path: str | Path, folder: str | Path, j
     Raises:
         VideoError: the file cannot be used.
         OutOfMemory: the device has no room for a model.
+        UnknownEngine: the job's engine is not at hand.
     """
     models = [frame_model(predictors, job, model) for model in job.models]
     task = AnnotateTask(models[0]) if job.baseline is None else SideBySideTask(*models)
@@ -124,11 +130,12 @@ def frame_model(predictors: Predictors, job: ClipJob, model: ModelSpec) -> Model
     loaded = predictors.model_cache.get(model)
     label, predicts = model.label, not loaded.problem
     if job.task == ACTION:
-        return WindowClassifier(predictors.clip_classifier(loaded, sampling_of(model)), label, predicts=predicts)
+        clip_classifier = predictors.clip_classifier(loaded, sampling_of(model), job.engine)
+        return WindowClassifier(clip_classifier, label, predicts=predicts)
     if job.task == DETECT:
         scale = published_scale(input_side(model, job.short_side))
-        return FrameDetector(predictors.detector(loaded), label, scale=scale, predicts=predicts)
-    classifier = predictors.classifier(loaded, all_names=False)
+        return FrameDetector(predictors.detector(loaded, job.engine), label, scale=scale, predicts=predicts)
+    classifier = predictors.classifier(loaded, job.engine, all_names=False)
     return FrameClassifier(classifier, label, predicts=predicts, regions=job.task == CLUSTERS)
 
 

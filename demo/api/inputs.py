@@ -21,6 +21,11 @@ def number(label: str, value: int) -> gr.Number:
     return gr.Number(value, label=label, precision=0, visible=False)
 
 
+def engine_name(runtime: Runtime) -> gr.Textbox:
+    """Make the parameter that takes the name of an engine, by default the server's own."""
+    return text("Engine", runtime.predictors.engine)
+
+
 def uploaded(path: str | None, what: str, parameter: str) -> str:
     """Return the path of an uploaded file.
 

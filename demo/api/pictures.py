@@ -10,7 +10,7 @@ import gradio as gr
 
 from demo.answers import ClassifyAnswer, StageTimes
 from demo.api import video as video_api
-from demo.api.inputs import check_weights, number, text, uploaded
+from demo.api.inputs import check_weights, engine_name, number, text, uploaded
 from demo.api.results import Classification, Comparison, Detection, Model, Segmentation, result
 from demo.errors import told
 from demo.export import (
@@ -99,21 +99,22 @@ class Endpoints:
         return [_described(spec, role) for role, group in groups.items() for spec in group]
 
     @told
-    def classify(self, image: str | None, model: str, baseline: str) -> Document:
+    def classify(self, image: str | None, model: str, baseline: str, engine: str) -> Document:
         """Classify a picture with two models.
 
         Args:
             image: The picture.
             model: Name of a model; /models lists them.
             baseline: Name of the model beside it; empty for its full-token counterpart.
+            engine: What runs both models: auto (the fastest), eager, or another at hand, such as openvino.
         """
-        run = self.runtime.classify_file(_sent(image), *self._answering(*self._pair(model, baseline)))
+        run = self.runtime.classify_file(_sent(image), *self._answering(*self._pair(model, baseline)), engine)
         decoding = run.picture.decode_ms, run.picture.preprocess_ms
         times = tuple(StageTimes(*decoding, result.model_ms, 0.0) for result in (run.model, run.baseline))
         return classification_json(run, times)
 
     @told
-    def annotate(self, image: str | None, model: str, unit: int, layer: str, token: int) -> str:
+    def annotate(self, image: str | None, model: str, unit: int, layer: str, token: int, engine: str) -> str:
         """Draw what a layer did to the tokens.
 
         Args:
@@ -122,15 +123,16 @@ class Endpoints:
             unit: Dumbbell unit of STViT-R, 1 to 3; 0 for models without units, and for the last layer.
             layer: For instance STGM 1, STGM 2, Recovery or Layer 7.
             token: Number of the semantic token whose attention is drawn, from 1; 0 for the regions of all.
+            engine: What runs the model: auto (the fastest), eager, or another at hand, such as openvino.
         """
         (spec,) = self._answering(self.registry.find(model, "classify"))
-        picture, result = self.runtime.classify_one(_sent(image), spec)
+        picture, result = self.runtime.classify_one(_sent(image), spec, engine)
         regions = _layer(spec, result, unit, layer)
         content = annotated_picture(picture.source.pixels, picture.prepared.geometry, regions, _token(regions, token))
         return kept_file(f"{file_stem([spec], 'classify tokens')}.jpg", content)
 
     @told
-    def compare(self, image: str | None, model: str, baseline: str, batch_size: int) -> Iterator[Document]:
+    def compare(self, image: str | None, model: str, baseline: str, batch_size: int, engine: str) -> Iterator[Document]:
         """Measure two models in turns.
 
         Args:
@@ -138,47 +140,51 @@ class Endpoints:
             model: Name of a model; /models lists them.
             baseline: Name of the model beside it; empty for its full-token counterpart.
             batch_size: Pictures of a batch where throughput is measured.
+            engine: What runs both models: auto (the fastest), eager, or another at hand, such as openvino.
         """
         if batch_size not in self.batch_sizes:
             offered = ", ".join(map(str, self.batch_sizes))
             raise UserError(f"A batch of {batch_size} is not offered here. Choose one of {offered}.")
         pair = self._pair(model, baseline)
-        yield from map(benchmark_json, self.runtime.benchmark_classifiers(_sent(image), *pair, batch_size))
+        yield from map(benchmark_json, self.runtime.benchmark_classifiers(_sent(image), *pair, batch_size, engine))
 
     @told
-    def detect(self, image: str | None, detector: str, short_side: int) -> Document:
+    def detect(self, image: str | None, detector: str, short_side: int, engine: str) -> Document:
         """Find objects in a picture.
 
         Args:
             image: The picture.
             detector: Name of a detector; /models lists them.
             short_side: At most so many pixels has the shorter side of the network's input: 800, 640, 480 or 320.
+            engine: What runs the model: auto (the fastest), eager, or another at hand, such as openvino.
         """
         (spec,) = self._answering(self.registry.find(detector, "detect"))
-        return detection_json(self.runtime.detect_file(_sent(image), spec, short_side))
+        return detection_json(self.runtime.detect_file(_sent(image), spec, short_side, engine))
 
     @told
-    def compare_backbones(self, image: str | None, detector: str, short_side: int) -> Iterator[Document]:
+    def compare_backbones(self, image: str | None, detector: str, short_side: int, engine: str) -> Iterator[Document]:
         """Measure a detector's backbone beside its full-token one.
 
         Args:
             image: The picture.
             detector: Name of a detector; /models lists them.
             short_side: At most so many pixels has the shorter side of the network's input: 800, 640, 480 or 320.
+            engine: What runs both models: auto (the fastest), eager, or another at hand, such as openvino.
         """
         pair = self.registry.pair(self.registry.find(detector, "detect"))
-        yield from map(benchmark_json, self.runtime.benchmark_backbones(_sent(image), *pair, short_side))
+        yield from map(benchmark_json, self.runtime.benchmark_backbones(_sent(image), *pair, short_side, engine))
 
     @told
-    def segment(self, image: str | None, segmenter: str) -> tuple[Document, str, str]:
+    def segment(self, image: str | None, segmenter: str, engine: str) -> tuple[Document, str, str]:
         """Find the class of every pixel: the answer, the map of classes, and the annotated picture.
 
         Args:
             image: The picture.
             segmenter: Name of a segmenter; /models lists them.
+            engine: What runs the model: auto (the fastest), eager, or another at hand, such as openvino.
         """
         (spec,) = self._answering(self.registry.find(segmenter, "segment"))
-        run = self.runtime.segment_file(_sent(image), spec)
+        run = self.runtime.segment_file(_sent(image), spec, engine)
         labels, classes = run.result.labels, run.result.classes
         indexed = indexed_png(labels, class_colours(len(classes)))
         drawn = classes_picture(run.source.pixels, labels, classes)
@@ -187,15 +193,16 @@ class Endpoints:
         return segmentation_json(run), *files
 
     @told
-    def compare_segmenters(self, image: str | None, segmenter: str) -> Iterator[Document]:
+    def compare_segmenters(self, image: str | None, segmenter: str, engine: str) -> Iterator[Document]:
         """Measure a segmenter and its full-token counterpart.
 
         Args:
             image: The picture.
             segmenter: Name of a segmenter; /models lists them.
+            engine: What runs both models: auto (the fastest), eager, or another at hand, such as openvino.
         """
         pair = self.registry.pair(self.registry.find(segmenter, "segment"))
-        yield from map(benchmark_json, self.runtime.benchmark_segmenters(_sent(image), *pair))
+        yield from map(benchmark_json, self.runtime.benchmark_segmenters(_sent(image), *pair, engine))
 
     def _pair(self, model: str, baseline: str) -> tuple[ModelSpec, ModelSpec]:
         chosen = self.registry.find(model, "classify")
@@ -210,19 +217,21 @@ def build(runtime: Runtime, batch_sizes: Sequence[int]) -> None:
     endpoints, registry = Endpoints(runtime, batch_sizes), runtime.registry
     picture = PictureUpload(type="filepath", label="Picture", visible=False)
     model = text("Model", registry.first("classify").name)
-    pair = [picture, model, text("Baseline", "")]
-    detecting = [picture, text("Detector", registry.first("detect").name), number("Short side", SHORT_SIDES[0])]
+    pair, engine = [picture, model, text("Baseline", "")], engine_name(runtime)
+    detecting = [picture, text("Detector", registry.first("detect").name), number("Short side", SHORT_SIDES[0]), engine]
     layer = [number("Dumbbell unit", 0), text("Layer", "STGM 2"), number("Token", 0)]
     comparison = result(Comparison, "comparison")
     drawing = gr.Image(type="filepath", label="picture", visible=False)
     _register(endpoints, "models", [], result(list[Model], "models"))
-    _register(endpoints, "classify", pair, result(Classification, "classification"), **API_QUEUE)
-    _register(endpoints, "annotate", [picture, model, *layer], drawing, **API_QUEUE)
-    _register(endpoints, "compare", [*pair, number("Batch size", batch_sizes[0])], comparison, **COMPARISON_QUEUE)
+    _register(endpoints, "classify", [*pair, engine], result(Classification, "classification"), **API_QUEUE)
+    _register(endpoints, "annotate", [picture, model, *layer, engine], drawing, **API_QUEUE)
+    _register(
+        endpoints, "compare", [*pair, number("Batch size", batch_sizes[0]), engine], comparison, **COMPARISON_QUEUE
+    )
     _register(endpoints, "detect", detecting, result(Detection, "detection"), **API_QUEUE)
     _register(endpoints, "compare_backbones", detecting, comparison, **COMPARISON_QUEUE)
     if registry.of_task("segment"):
-        segmenting = [picture, text("Segmenter", registry.first("segment").name)]
+        segmenting = [picture, text("Segmenter", registry.first("segment").name), engine]
         files = [gr.File(label=label, visible=False) for label in ("label_map", "picture")]
         _register(endpoints, "segment", segmenting, [result(Segmentation, "segmentation"), *files], **API_QUEUE)
         _register(endpoints, "compare_segmenters", segmenting, comparison, **COMPARISON_QUEUE)

@@ -8,7 +8,7 @@ from typing import Any
 
 import gradio as gr
 
-from demo.api.inputs import check_weights, number, text, uploaded
+from demo.api.inputs import check_weights, engine_name, number, text, uploaded
 from demo.api.results import ClipProgress, result
 from demo.errors import told
 from demo.page.gradio_private import FileUpload
@@ -38,7 +38,9 @@ class VideoEndpoint:
         self.runtime = runtime
 
     @told
-    def video(self, clip: str | None, task: str, model: str, baseline: str, short_side: int) -> Iterator[Answer]:
+    def video(
+        self, clip: str | None, task: str, model: str, baseline: str, short_side: int, engine: str
+    ) -> Iterator[Answer]:
         """Run a clip through a model.
 
         Args:
@@ -47,9 +49,10 @@ class VideoEndpoint:
             model: Name of a model whose role suits the task; /models lists them. Empty for the first.
             baseline: Name of a model beside it; none for one model alone.
             short_side: At most so many pixels has the shorter side of a detector's input: 800, 640, 480 or 320.
+            engine: What runs the model: auto (the fastest), eager, or another at hand, such as openvino.
         """
         path, registry = uploaded(clip, "a clip", "clip"), self.runtime.registry
-        job = named_job(registry, task, model or _first(registry, task), baseline, short_side)
+        job = named_job(registry, task, model or _first(registry, task), baseline, short_side, engine)
         check_weights(self.runtime, job.models)
         cache = self.runtime.predictors.model_cache
         weights = {spec.name: cache.get(spec).weights for spec in job.models}
@@ -88,6 +91,7 @@ def build(runtime: Runtime) -> None:
         text("Model", ""),
         text("Baseline", NO_BASELINE),
         number("Short side", SHORT_SIDES[0]),
+        engine_name(runtime),
     ]
     outputs = [
         result(ClipProgress, "progress"),

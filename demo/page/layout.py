@@ -6,9 +6,12 @@ from html import escape
 from pathlib import Path
 
 import gradio as gr
+from gradio.components import Component
 
+from demo.engine_names import ENGINE_LABELS
 from demo.page.document import TITLE
 from demo.page.links import connect_links
+from demo.predictors import Predictors
 from demo.runtime import Runtime
 from demo.service.page import Page
 from demo.tabs.benchmarks import tab as benchmarks
@@ -30,7 +33,7 @@ TABS = (
     ("Segment", "segment", segment.build),
     ("Video", "video", video.build),
     ("Camera", "camera", camera.build),
-    ("Benchmarks", "benchmarks", benchmarks.build),
+    ("Benchmarks", "benchmarks", lambda runtime, engine: benchmarks.build(runtime)),  # of figures measured before
 )
 OFFLINE = "Offline: small garment models"
 PAPER_URL = "https://arxiv.org/abs/2303.08685"
@@ -40,18 +43,20 @@ def build(runtime: Runtime) -> Page:
     """Build the whole page, ready to launch."""
     with Page(title=TITLE, analytics_enabled=False, delete_cache=(3600, 3600)) as page:
         offline = not runtime.registry.hub and runtime.registry.first_bundled("classify") is not None
-        gr.HTML(
-            _header(runtime.device_words, offline),
-            js_on_load=(HERE / "header.js").read_text(encoding="utf-8"),
-            apply_default_css=False,
-        )
+        with gr.Row(elem_classes="head-row"):
+            gr.HTML(
+                _header(runtime.device_words, offline),
+                js_on_load=(HERE / "header.js").read_text(encoding="utf-8"),
+                apply_default_css=False,
+            )
+            engine = _engine(runtime.predictors)
         targets = {}
         with gr.Tabs(elem_id="tabs") as tabs:
             for label, name, build_tab in TABS:
                 if name == "segment" and not runtime.registry.of_task("segment"):
                     continue  # no weights are published for segmentation, so there may be no model
                 with gr.Tab(label, id=name):
-                    targets[name] = build_tab(runtime)
+                    targets[name] = build_tab(runtime, engine)
         linked = {name: target for name, target in targets.items() if target is not None}
         connect_links(runtime.registry, tabs, tuple(targets), linked)
     return page.queue(max_size=None, default_concurrency_limit=1, api_open=False).with_tools()
@@ -91,6 +96,21 @@ def theme() -> gr.themes.Base:
         button_border_width="1px",
         button_secondary_border_color="*neutral_300",
         button_secondary_border_color_dark="#2f3e52",
+    )
+
+
+def _engine(predictors: Predictors) -> Component:
+    """Let a visitor choose what all models run on; where eager PyTorch is all there is, only hold its name."""
+    if not set(predictors.engines) - {"auto", "eager"}:
+        return gr.State(predictors.engine)
+    labels = {"auto": "the fastest engine", **ENGINE_LABELS}
+    return gr.Dropdown(
+        [(labels.get(name, name), name) for name in predictors.engines],
+        value=predictors.engine,
+        label="Runs on",
+        container=False,
+        filterable=False,
+        elem_id="runs-on",
     )
 
 

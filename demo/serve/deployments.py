@@ -26,7 +26,7 @@ from stvit.predict.turns import SCRIPTS, VISITORS, in_lane
 MAX_MODELS = 8  # that the router knows a replica to have at hand
 USUAL_PIXELS = 224 * 224
 END = object()
-Item = tuple[ModelSpec, PreparedPicture]
+Item = tuple[ModelSpec, PreparedPicture, "str | None"]  # the last is the engine
 
 
 @dataclass(frozen=True)
@@ -65,6 +65,10 @@ class Replica:
         """Return the type of the device, the device in words, and the number of this process."""
         return self.predictors.device.type, self.predictors.device_words(), os.getpid()
 
+    async def describe_engines(self) -> tuple[str, tuple[str, ...]]:
+        """Return the engine of requests that name none, and those that they may name."""
+        return self.predictors.engine, await asyncio.to_thread(lambda: self.predictors.engines)
+
     async def load(self, spec: ModelSpec, retry: bool) -> ModelState | Told:
         """Bring a model into memory."""
         return await asyncio.to_thread(telling(self._load), spec, retry)
@@ -81,7 +85,7 @@ class Replica:
 
 def pixels(batch: Sequence[Item]) -> int:
     """Count the pixels of a batch, by which its size is bounded."""
-    return sum(prepared.image.shape[-2] * prepared.image.shape[-1] for _, prepared in batch)
+    return sum(prepared.image.shape[-2] * prepared.image.shape[-1] for _, prepared, _ in batch)
 
 
 class Classify(Replica):
@@ -93,7 +97,12 @@ class Classify(Replica):
             self._together.set_max_batch_size(MAX_BATCH_ON_GPU * USUAL_PIXELS)
 
     async def classify(
-        self, ready: Sequence[ModelSpec], spec: ModelSpec, prepared: PreparedPicture, together: bool
+        self,
+        ready: Sequence[ModelSpec],
+        spec: ModelSpec,
+        prepared: PreparedPicture,
+        together: bool,
+        engine: str | None = None,
     ) -> ClassifyAnswer | Told:
         """Classify a picture.
 
@@ -103,7 +112,8 @@ class Classify(Replica):
         """
         await self._expect(ready)
         await self._at_hand(spec.name)
-        answer = await (self._together((spec, prepared)) if together else self._alone((spec, prepared)))
+        item = spec, prepared, engine
+        answer = await (self._together(item) if together else self._alone(item))
         if isinstance(answer, Exception):
             raise answer
         return answer
@@ -121,10 +131,14 @@ class Classify(Replica):
         return await asyncio.to_thread(self._answers, batch, SCRIPTS)
 
     def _answers(self, batch: Sequence[Item], lane: str) -> list[Any]:
-        """Answer a batch of one model; one that fails again item by item, so that an error is that of one alone."""
+        """Answer a batch of one model; one for several engines item by item, and one that fails again so, so that an
+        error is that of one alone."""
+        (spec, _, engine), pictures = batch[0], [prepared for _, prepared, _ in batch]
+        if any(other != engine for *_, other in batch):
+            return [self._answers([item], lane)[0] for item in batch]
         try:
             with in_lane(lane):
-                answers = telling(self.predictors.classify_batch)([prepared for _, prepared in batch], batch[0][0])
+                answers = telling(self.predictors.classify_batch)(pictures, spec, engine)
         except Exception as error:
             answers = error
         if isinstance(answers, list):

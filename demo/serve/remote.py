@@ -163,21 +163,22 @@ class RemotePredictors(Predictors):
         self._deployments = deployments
         self.model_cache = RemoteModels(deployments)
         kind, self._device_words, _ = deployments.ask("classify", "describe")
+        self.engine, self.engines = deployments.ask("classify", "describe_engines")
         self.device = torch.device(kind)
 
     def device_words(self) -> str:
         return f"{self._device_words} in each replica"
 
-    def classify(self, prepared: PreparedPicture, model: ModelSpec) -> ClassifyAnswer:
+    def classify(self, prepared: PreparedPicture, model: ModelSpec, engine: str | None = None) -> ClassifyAnswer:
         ready, together = self.model_cache.with_weights(model), current_lane() == SCRIPTS
-        asked = (ready, model, prepared, together)
+        asked = (ready, model, prepared, together, engine)
         return self._deployments.ask("classify", "classify", *asked, model=model.name)
 
-    def detect(self, pixels: np.ndarray, model: ModelSpec, short_side: int) -> DetectAnswer:
-        return self.run_dense("detect", model, pixels, model, short_side)
+    def detect(self, pixels: np.ndarray, model: ModelSpec, short_side: int, engine: str | None = None) -> DetectAnswer:
+        return self.run_dense("detect", model, pixels, model, short_side, engine)
 
-    def segment(self, pixels: np.ndarray, model: ModelSpec) -> SegmentAnswer:
-        return self.run_dense("segment", model, pixels, model)
+    def segment(self, pixels: np.ndarray, model: ModelSpec, engine: str | None = None) -> SegmentAnswer:
+        return self.run_dense("segment", model, pixels, model, engine)
 
     def run_dense(self, kind: str, model: ModelSpec, *arguments: Any) -> Any:
         """Call a method of a replica for dense models, see :class:`demo.serve.deployments.Dense`."""

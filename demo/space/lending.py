@@ -45,7 +45,9 @@ def clip_seconds(path: str | Path, folder: str | Path, job: ClipJob) -> int:
     return min(BEGIN_S + math.ceil(frames * FRAME_MS[job.task] * len(job.models) / 1e3), MOST_S)
 
 
-def comparison_seconds(path: str, model: ModelSpec, baseline: ModelSpec, batch_size: int | None) -> int:
+def comparison_seconds(
+    path: str, model: ModelSpec, baseline: ModelSpec, batch_size: int | None, engine: str | None = None
+) -> int:
     """Bound the seconds of a comparison of two classifiers."""
     limits = (SHORT,) if batch_size is None else (LATENCY, THROUGHPUT)
     return BEGIN_S + math.ceil(sum(limit.in_doubt_s for limit in limits))

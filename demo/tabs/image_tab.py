@@ -67,8 +67,8 @@ def comparison_parts(what: str, empty: str) -> dict[str, Component]:
 
 
 class ImageHandlers(ABC):
-    """The event handlers that such a tab has beside its own. Values of a tab's inputs are the path of the picture, then
-    ``chosen``: what was chosen beside it.
+    """The event handlers that such a tab has beside its own. Values of a tab's inputs are the name of the engine, where
+    something runs, the path of the picture, then ``chosen``: what was chosen beside it.
 
     Attributes:
         choose_first: what is said when a comparison is asked for without a picture.
@@ -96,11 +96,11 @@ class ImageHandlers(ABC):
         """Find the models to compare; raises as ``models`` does, and where there is nothing to compare with."""
 
     @abstractmethod
-    def run_file(self, path: str, *chosen: Any) -> Any:
+    def run_file(self, engine: str | None, path: str, *chosen: Any) -> Any:
         """Run the models on a picture.
 
         Raises:
-            UserError: the picture cannot be read, or the device has no room.
+            UserError: the picture cannot be read, the device has no room, or there is no such engine.
         """
 
     @abstractmethod
@@ -112,10 +112,10 @@ class ImageHandlers(ABC):
         """Show no result."""
 
     @abstractmethod
-    def measure(self, path: str, *chosen: Any) -> Iterator[BenchmarkState]:
+    def measure(self, engine: str | None, path: str, *chosen: Any) -> Iterator[BenchmarkState]:
         """Measure a pair on a picture; raises as ``run_file`` does."""
 
-    def measure_shortly(self, path: str, *chosen: Any) -> Iterator[BenchmarkState]:
+    def measure_shortly(self, engine: str | None, path: str, *chosen: Any) -> Iterator[BenchmarkState]:
         """Measure a pair for some two seconds; for tabs whose comparison runs by itself."""
         raise NotImplementedError
 
@@ -156,20 +156,20 @@ class ImageHandlers(ABC):
         yield {"notice": self.weights_notice(specs) if path is not None else ""}
 
     @told
-    def run(self, path: str | None, *chosen: Any) -> Fields:
+    def run(self, engine: str | None, path: str | None, *chosen: Any) -> Fields:
         """Run the models on the picture, and show all that came of it; what went wrong is said in the tab."""
         specs = self.models(*chosen)
         if path is None:
             return self.cleared()
         try:
             with user_errors(), in_lane(VISITORS):
-                run = self.run_file(path, *chosen)
+                run = self.run_file(engine, path, *chosen)
         except UserError as error:
             return self.cleared(notice(str(error), "error"))
         return self.shown(path, run, specs)
 
     @told
-    def compare(self, path: str | None, *chosen: Any) -> Iterator[Fields]:
+    def compare(self, engine: str | None, path: str | None, *chosen: Any) -> Iterator[Fields]:
         """Measure both models, drawn again at every step."""
         self.pair(*chosen)
         if path is None:
@@ -177,13 +177,13 @@ class ImageHandlers(ABC):
             return
         try:
             with user_errors():
-                for state in self.measure(path, *chosen):
+                for state in self.measure(engine, path, *chosen):
                     yield {"benchmark": self.chart(state), "benchmark_state": state}
         except UserError as error:
             yield {"benchmark": notice(str(error), "error"), "benchmark_state": None}
 
     @told
-    def compare_by_itself(self, path: str | None, *chosen: Any) -> Iterator[Fields]:
+    def compare_by_itself(self, engine: str | None, path: str | None, *chosen: Any) -> Iterator[Fields]:
         """Measure both models shortly, unless anybody else wants the device, and until somebody does."""
         nothing = {"benchmark": gr.skip(), "benchmark_state": gr.skip()}
         model, baseline = self.pair(*chosen)
@@ -191,7 +191,7 @@ class ImageHandlers(ABC):
             yield nothing
             return
         try:
-            with user_errors(), closing(self.measure_shortly(path, *chosen)) as states:
+            with user_errors(), closing(self.measure_shortly(engine, path, *chosen)) as states:
                 for state in states:
                     if self._others():
                         yield {**nothing, "benchmark": self.chart(replace(state, stage=GAVE_WAY))}
@@ -223,6 +223,7 @@ def started() -> Fields:
 def connect_image_tab(
     parts: ImageParts,
     handlers: ImageHandlers,
+    engine: Component,
     chosen: Sequence[Component],
     outputs: Sequence[str],
     progress_on: Component,
@@ -233,6 +234,7 @@ def connect_image_tab(
     changes or the button is pressed; and compared until that is done, cancelled, or overtaken by another wish.
 
     Args:
+        engine: holds the name of the engine; another is like another choice.
         chosen: inputs of the handlers after the picture.
         outputs: names of the parts that a run changes, beside the notice.
         progress_on: the part that shows that a run is under way.
@@ -246,11 +248,11 @@ def connect_image_tab(
     # Gradio drops a success event that falls into a run under way, and with it the wish that came last
     running = {"api_visibility": "private", "show_progress_on": progress_on, "trigger_mode": "always_last"}
     shown = [parts.notice, *(getattr(parts, name) for name in outputs)]
-    loaded = on_change(wishes, by_name(parts, handlers.load), **loading)
+    loaded = on_change([*wishes, engine], by_name(parts, handlers.load), **loading)
     pressed = parts.run.click(by_name(parts, handlers.load_again), **loading)
     answers: list[Dependency] = []
     for event in (loaded, pressed):
-        answered = event.success(by_name(parts, handlers.run), wishes, shown, **running, **DEVICE_QUEUE)
+        answered = event.success(by_name(parts, handlers.run), [engine, *wishes], shown, **running, **DEVICE_QUEUE)
         answered.then(None, parts.picture, None, js=scroll_to_results(progress_on), api_visibility="private")
         answers.append(answered)
 
@@ -259,15 +261,15 @@ def connect_image_tab(
     loaded = begun.then(by_name(parts, handlers.load_pair), **loading)
     benchmark = [parts.benchmark, parts.benchmark_state]
     measured = loaded.success(
-        by_name(parts, handlers.compare), [*wishes, *compared], benchmark, **quiet, **COMPARISON_QUEUE
+        by_name(parts, handlers.compare), [engine, *wishes, *compared], benchmark, **quiet, **COMPARISON_QUEUE
     )
     short: list[Dependency] = []
     if by_itself:
         following = {**quiet, "trigger_mode": "always_last", **SHORT_QUEUE}
         comparing = by_name(parts, handlers.compare_by_itself)
-        short = [answered.success(comparing, wishes, benchmark, **following) for answered in answers]
+        short = [answered.success(comparing, [engine, *wishes], benchmark, **following) for answered in answers]
         parts.compare.click(None, None, None, cancels=short, api_visibility="private")
-    others = [*(part.change for part in wishes), parts.run.click]
+    others = [*(part.change for part in (*wishes, engine)), parts.run.click]
     cancelled = [loaded, measured, *short]
     stopped = gr.on([parts.cancel.click, *others], None, cancels=cancelled, api_visibility="private")
     ended = by_name(parts, handlers.ended)

@@ -29,6 +29,29 @@ def test_without_a_hub_the_page_starts_with_garment_models_says_so_and_predicts(
     expect(page.locator(".cv.filled")).to_be_visible()
 
 
+def test_what_the_models_run_on_is_chosen_once_for_the_page(page: Page, offline_garments: App) -> None:
+    page.goto(offline_garments.url)
+    engine, request, compared = (
+        page.get_by_role("combobox", name="Runs on"),
+        page.locator("#request"),
+        page.locator("#race"),
+    )
+    expect(engine).to_have_value("eager PyTorch")  # as the server is set
+    page.locator("#examples button").filter(has_text="Garment 10").click()
+    expect(request).to_contain_text("Answered by eager PyTorch")
+    engine.click()
+    page.get_by_role("option", name="OpenVINO", exact=True).click()
+    expect(compared).to_contain_text("One image at a time, OpenVINO")  # when both graphs are made
+    page.locator("#run").click()
+    expect(request).to_contain_text("Answered by OpenVINO")
+    engine.click()
+    page.get_by_role("option", name="eager PyTorch", exact=True).click()
+    expect(request).to_contain_text("Answered by eager PyTorch")
+    expect(compared).to_contain_text("One image at a time, eager PyTorch")
+    page.set_viewport_size({"width": 390, "height": 844})
+    check_fit(page, "#runs-on .wrap")
+
+
 def test_every_garment_model_tells_where_it_comes_from(page: Page, offline_garments: App) -> None:
     page.goto(offline_garments.url)
     cards = page.locator("#about details")

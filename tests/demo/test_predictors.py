@@ -3,6 +3,7 @@ from __future__ import annotations
 import importlib
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -11,10 +12,12 @@ import pytest
 import torch
 
 import demo.model_cache
+from demo.dense_benchmark import benchmark_segmenters
 from demo.model_cache import ModelCache, OutOfMemory
 from demo.model_specs import build_registry
-from demo.predictors import Predictors, preprocessing_of
+from demo.predictors import Predictors, UnknownEngine, preprocessing_of
 from demo.registry import Registry
+from stvit.predict.engines import engine as engine_module
 from stvit.predict.media import MediaError
 from stvit.predict.preprocess import Preprocessing
 from stvit.predict.turns import SCRIPTS, in_lane
@@ -100,6 +103,30 @@ def test_an_unreadable_file_is_a_media_error_and_the_engine_goes_on(
     with pytest.raises(MediaError):
         predictors.classify_file(text, MODEL, BASELINE)
     assert predictors.classify_file(photo, MODEL, BASELINE).model.predictions
+
+
+def test_a_request_names_its_engine_and_a_model_keeps_one_predictor_for_each(
+    photo: Path, garments: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("openvino")
+    monkeypatch.setattr(engine_module, "CANDIDATES", {"cpu": ("openvino",)})
+    predictors, spec = Predictors(CPU), garments.find("garments_deit")
+    assert predictors.engines == ("auto", "eager", "openvino")
+    assert predictors.classify_one(photo, spec, "eager")[1].engine == "eager"
+    loaded = predictors.model_cache.get(spec)
+    for engine in (*predictors.engines, None, *predictors.engines):
+        assert predictors.classifier(loaded, engine).engine.name == (engine or "eager")
+    assert len(loaded.predictors) == len(predictors.engines)
+    for ask in (
+        partial(predictors.classify_file, photo, spec, spec),
+        partial(predictors.detect_file, photo, garments.first_bundled("detect"), 320),
+        partial(predictors.segment_file, photo, garments.first_bundled("segment")),
+        lambda engine: next(
+            benchmark_segmenters(predictors, photo, *garments.pair(garments.first_bundled("segment")), engine)
+        ),
+    ):
+        with pytest.raises(UnknownEngine, match=r"no engine 'tensorrt' here.*Choose auto, eager, openvino"):
+            ask("tensorrt")
 
 
 @pytest.mark.slow

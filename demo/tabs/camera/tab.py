@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import gradio as gr
+from gradio.components import Component
 
 from demo.camera import TASKS
 from demo.charts.bars import notice
@@ -47,8 +48,8 @@ class Parts:
     view: gr.HTML
 
 
-def build(runtime: Runtime) -> None:
-    """Lay the tab out and connect it; call inside a ``gr.Tab``."""
+def build(runtime: Runtime, engine: Component) -> None:
+    """Lay the tab out and connect it; call inside a ``gr.Tab``. ``engine`` holds the name of what runs all."""
     handlers = CameraHandlers(runtime)
     parts = _lay_out(runtime, handlers)
     chosen = [parts.task, parts.model.setting, parts.detector, parts.short_side]
@@ -56,8 +57,8 @@ def build(runtime: Runtime) -> None:
     shown, columns = [parts.notice, parts.view], [parts.model_column, parts.detector_column]
     connect_picker(runtime.registry, parts.model)
     on_change([parts.task], by_name(parts, handlers.arrange), parts.task, columns, **AT_ONCE)
-    parts.view.open_camera(by_name(parts, handlers.open), chosen, shown, **opening)
-    on_change(chosen, by_name(parts, handlers.change), chosen, shown, **opening)
+    parts.view.open_camera(by_name(parts, handlers.open), [*chosen, engine], shown, **opening)
+    on_change([*chosen, engine], by_name(parts, handlers.change), [*chosen, engine], shown, **opening)
     parts.view.close_camera(handlers.close, None, None, **AT_ONCE)
     current_page().unload(handlers.close)
     introduced = [parts.about, parts.short_side]

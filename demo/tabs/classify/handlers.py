@@ -86,14 +86,16 @@ class ClassifyHandlers(ImageHandlers):
 
     pair = models
 
-    def run_file(self, path: str, model: str, baseline: str) -> ClassifyRun:
-        return self.runtime.classify_file(path, *self.models(model, baseline))
+    def run_file(self, engine: str | None, path: str, model: str, baseline: str) -> ClassifyRun:
+        return self.runtime.classify_file(path, *self.models(model, baseline), engine)
 
-    def measure(self, path: str, model: str, baseline: str, batch_size: int) -> Iterator[BenchmarkState]:
-        return self.runtime.benchmark_classifiers(path, *self.pair(model, baseline), batch_size)
+    def measure(
+        self, engine: str | None, path: str, model: str, baseline: str, batch_size: int
+    ) -> Iterator[BenchmarkState]:
+        return self.runtime.benchmark_classifiers(path, *self.pair(model, baseline), batch_size, engine)
 
-    def measure_shortly(self, path: str, model: str, baseline: str) -> Iterator[BenchmarkState]:
-        return self.runtime.benchmark_classifiers(path, *self.pair(model, baseline), None)
+    def measure_shortly(self, engine: str | None, path: str, model: str, baseline: str) -> Iterator[BenchmarkState]:
+        return self.runtime.benchmark_classifiers(path, *self.pair(model, baseline), None, engine)
 
     def chart(self, state: BenchmarkState) -> str:
         return charts.comparison(state)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 
 import gradio as gr
+from gradio.components import Component
 
 from demo.api import pictures as api
 from demo.benchmark import BATCH_SIZES, MAX_BATCH_SIZE_ON_CPU
@@ -55,8 +56,9 @@ class Parts(ImageParts):
     batch_size: gr.Dropdown
 
 
-def build(runtime: Runtime) -> LinkTarget:
-    """Lay the tab out and connect it; call inside a ``gr.Tab``. Returns what an address can set in it."""
+def build(runtime: Runtime, engine: Component) -> LinkTarget:
+    """Lay the tab out and connect it; call inside a ``gr.Tab``. ``engine`` holds the name of what runs all. Returns
+    what an address can set in it."""
     handlers = ClassifyHandlers(runtime, Gallery.load("classify"))
     solved = handlers.solved
     first = solved.specs if solved else runtime.registry.pair(runtime.registry.first("classify"))
@@ -65,7 +67,7 @@ def build(runtime: Runtime) -> LinkTarget:
     chosen = [parts.model.setting, parts.baseline.setting]
     shown = ("predictions", "squares", "clusters", "request", "save_card", "save_picture", "save_json", "kept")
     connect_image_tab(
-        parts, handlers, chosen, shown, parts.predictions, [parts.batch_size], by_itself=not on_zero_gpu()
+        parts, handlers, engine, chosen, shown, parts.predictions, [parts.batch_size], by_itself=not on_zero_gpu()
     )
     connect_download(parts.save_card, handlers.card_file, [parts.kept, parts.benchmark_state])
     connect_download(parts.save_picture, handlers.picture_file, [parts.kept])

@@ -51,12 +51,12 @@ class DetectHandlers(ImageHandlers):
     def pair(self, detector: str, short_side: int) -> tuple[ModelSpec, ModelSpec]:
         return self.registry.pair(self.models(detector, short_side)[0])
 
-    def run_file(self, path: str, detector: str, short_side: int) -> list[DetectRun]:
+    def run_file(self, engine: str | None, path: str, detector: str, short_side: int) -> list[DetectRun]:
         specs = self.models(detector, short_side)
-        return [self.runtime.detect_file(path, spec, short_side) for spec in specs]
+        return [self.runtime.detect_file(path, spec, short_side, engine) for spec in specs]
 
-    def measure(self, path: str, detector: str, short_side: int) -> Iterator[BenchmarkState]:
-        return self.runtime.benchmark_backbones(path, *self.pair(detector, short_side), short_side)
+    def measure(self, engine: str | None, path: str, detector: str, short_side: int) -> Iterator[BenchmarkState]:
+        return self.runtime.benchmark_backbones(path, *self.pair(detector, short_side), short_side, engine)
 
     def chart(self, state: BenchmarkState) -> str:
         return charts.backbones(state)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import gradio as gr
+from gradio.components import Component
 
 from demo.page.about import about as about_models
 from demo.page.examples import Gallery
@@ -50,12 +51,13 @@ class Parts(ImageParts):
     kept: gr.State
 
 
-def build(runtime: Runtime) -> LinkTarget:
-    """Lay the tab out and connect it; call inside a ``gr.Tab``. Returns what an address can set in it."""
+def build(runtime: Runtime, engine: Component) -> LinkTarget:
+    """Lay the tab out and connect it; call inside a ``gr.Tab``. ``engine`` holds the name of what runs all. Returns
+    what an address can set in it."""
     handlers = DetectHandlers(runtime, Gallery.load("scene"))
     parts = _lay_out(runtime, handlers.gallery)
     shown = ("detections", "twin", "answers", "steps", "save_picture", "save_coco", "kept")
-    connect_image_tab(parts, handlers, [parts.detector, parts.short_side], shown, parts.detections)
+    connect_image_tab(parts, handlers, engine, [parts.detector, parts.short_side], shown, parts.detections)
     connect_download(parts.save_picture, handlers.picture_file, [parts.kept])
     connect_download(parts.save_coco, handlers.coco_file, [parts.kept])
     introduced = [parts.about, parts.examples, parts.short_side]

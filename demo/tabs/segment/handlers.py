@@ -51,11 +51,11 @@ class SegmentHandlers(ImageHandlers):
     def pair(self, segmenter: str) -> tuple[ModelSpec, ModelSpec]:
         return self.registry.pair(self.models(segmenter)[0])
 
-    def run_file(self, path: str, segmenter: str) -> list[SegmentRun]:
-        return [self.runtime.segment_file(path, spec) for spec in self.models(segmenter)]
+    def run_file(self, engine: str | None, path: str, segmenter: str) -> list[SegmentRun]:
+        return [self.runtime.segment_file(path, spec, engine) for spec in self.models(segmenter)]
 
-    def measure(self, path: str, segmenter: str) -> Iterator[BenchmarkState]:
-        return self.runtime.benchmark_segmenters(path, *self.pair(segmenter))
+    def measure(self, engine: str | None, path: str, segmenter: str) -> Iterator[BenchmarkState]:
+        return self.runtime.benchmark_segmenters(path, *self.pair(segmenter), engine)
 
     def chart(self, state: BenchmarkState) -> str:
         return charts.segmenters(state)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import gradio as gr
+from gradio.components import Component
 
 from demo.charts.bars import notice
 from demo.page.about import about
@@ -52,13 +53,13 @@ class Parts(ImageParts):
     kept: gr.State
 
 
-def build(runtime: Runtime) -> LinkTarget:
-    """Lay the tab out and connect it; call inside a ``gr.Tab``, and only where there are segmenters. Returns what an
-    address can set in it."""
+def build(runtime: Runtime, engine: Component) -> LinkTarget:
+    """Lay the tab out and connect it; call inside a ``gr.Tab``, and only where there are segmenters. ``engine``
+    holds the name of what runs all. Returns what an address can set in it."""
     handlers = SegmentHandlers(runtime, Gallery.load("scene"))
     parts = _lay_out(runtime, handlers.gallery)
     shown = ("segmentation", "twin", "answers", "steps", "save_picture", "save_labels", "kept")
-    connect_image_tab(parts, handlers, [parts.segmenter], shown, parts.segmentation)
+    connect_image_tab(parts, handlers, engine, [parts.segmenter], shown, parts.segmentation)
     connect_download(parts.save_picture, handlers.picture_file, [parts.kept])
     connect_download(parts.save_labels, handlers.labels_file, [parts.kept])
     on_change([parts.segmenter], by_name(parts, handlers.introduce), parts.segmenter, parts.about, **AT_ONCE)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import gradio as gr
+from gradio.components import Component
 
 from demo.page.about import about as about_models
 from demo.page.gradio_private import FileUpload, ModelList, current_page
@@ -55,14 +56,14 @@ class Parts:
     download_records: gr.DownloadButton
 
 
-def build(runtime: Runtime) -> None:
-    """Lay the tab out and connect it; call inside a ``gr.Tab``."""
+def build(runtime: Runtime, engine: Component) -> None:
+    """Lay the tab out and connect it; call inside a ``gr.Tab``. ``engine`` holds the name of what runs all."""
     handlers = VideoHandlers(runtime)
     first = runtime.registry.pair(runtime.registry.first("classify"))
     parts = _lay_out(runtime, first, handlers)
     settings = [parts.model.setting, parts.baseline.setting, parts.detector, parts.short_side]
     chosen = [parts.task, *settings, parts.side_by_side, parts.clip_model]
-    _connect_run(parts, handlers, [parts.clip, *chosen])
+    _connect_run(parts, handlers, [parts.clip, *chosen, engine])
     connect_pair(runtime.registry, parts.model, parts.baseline)
     arranging = [parts.task, parts.side_by_side]
     columns = [parts.model_column, parts.baseline_column, parts.detector_column, parts.clip_model_column]

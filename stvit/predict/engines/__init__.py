@@ -4,7 +4,7 @@
 tokens belong to, and the engine that answered.
 """
 
-from .engine import ENGINES, Answer, Engine
+from .engine import ENGINES, Answer, Engine, candidates
 from .engines import Engines
 
-__all__ = ["ENGINES", "Answer", "Engine", "Engines"]
+__all__ = ["ENGINES", "Answer", "Engine", "Engines", "candidates"]

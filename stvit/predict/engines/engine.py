@@ -140,7 +140,7 @@ class Engine:
         if self._wait:
             self._begin(shape, wanted)
         elif self.name == "auto":
-            names = self._candidates()
+            names = candidates(self._device)
             name = self._remembered(self._key_of_choice(shape, wanted, names), names)
             if name == "eager" or (name and self._build(name, shape, make=False)):
                 self._chosen[_choice_key(shape)] = name
@@ -284,7 +284,7 @@ class Engine:
     def _choose(self, shape: Shape, wanted: Wanted) -> None:
         """Let the fastest of the engines at hand serve single images or batches of a shape, as was measured once for
         network, shape and device."""
-        names, chosen = self._candidates(), _choice_key(shape)
+        names, chosen = candidates(self._device), _choice_key(shape)
         if not names:
             self._chosen[chosen] = "eager"
             return
@@ -301,10 +301,6 @@ class Engine:
         if len(runners) == len(names):  # one that failed may not fail next time
             with self._cache.written(key, lambda folder: _write_text(folder / CHOICE, text)):
                 pass
-
-    def _candidates(self) -> list[str]:
-        """Engines at hand, beside eager, that ``auto`` chooses from."""
-        return [name for name in CANDIDATES.get(self._device.type, ()) if not BACKENDS[name]().refusal(self._device)]
 
     def _key_of_choice(self, shape: Shape, wanted: Wanted, names: Sequence[str]) -> str:
         device = {"lanes": self.compute.lanes, "processor": torch.backends.cpu.get_cpu_capability()}
@@ -344,6 +340,11 @@ class Engine:
         if line not in self.notes:
             self.notes.append(line)
             LOG.warning(line)
+
+
+def candidates(device: torch.device) -> list[str]:
+    """List the engines at hand on a device, beside eager, that ``auto`` chooses from."""
+    return [name for name in CANDIDATES.get(device.type, ()) if not BACKENDS[name]().refusal(device)]
 
 
 def _choice_key(shape: Shape) -> Shape:

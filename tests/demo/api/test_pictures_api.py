@@ -66,9 +66,9 @@ def test_endpoints_are_named_and_described(client: Client) -> None:
     }
     assert all(len(endpoint["description"]) > 40 for endpoint in endpoints.values())
     names = [parameter["parameter_name"] for parameter in endpoints["/classify"]["parameters"]]
-    assert names == ["image", "model", "baseline"]
+    assert names == ["image", "model", "baseline", "engine"]
     names = [parameter["parameter_name"] for parameter in endpoints["/video"]["parameters"]]
-    assert names == ["clip", "task", "model", "baseline", "short_side"]
+    assert names == ["clip", "task", "model", "baseline", "short_side", "engine"]
 
 
 def test_models_lists_what_is_on_offer(client: Client) -> None:
@@ -92,10 +92,22 @@ def test_classify_returns_predictions_clusters_and_times(client: Client, photo: 
 
 
 def test_classify_takes_one_model_beside_its_full_token_counterpart(client: Client, photo: Path) -> None:
-    result = client.predict(handle_file(photo), EVIT, api_name="/classify")
+    result = client.predict(handle_file(photo), EVIT, engine="eager", api_name="/classify")
     assert len(result["model"]["predictions"]) == 5 and result["model"]["clusters"] == []
     assert [layer["tokens"] for layer in result["model"]["reductions"]] == [196] * 3 + [139] * 3 + [99] * 3 + [71] * 3
     assert result["baseline"]["name"] == BASELINE
+
+
+def test_engines_are_asked_for_by_name_and_unknown_ones_answered_with_those_at_hand(
+    client: Client, photo: Path, tmp_path: Path
+) -> None:
+    clip = make_clip(tmp_path / "clip.mp4", 2, (96, 128))
+    pair = {"model": MODEL, "baseline": BASELINE}
+    calls = {"classify": pair, "annotate": {}, "detect": {}, "compare": pair, "video": {}}
+    for name, chosen in calls.items():
+        sent = handle_file(clip if name == "video" else photo)
+        with pytest.raises(AppError, match=r"no engine 'tensorrt' here.*Choose auto, eager"):
+            client.predict(sent, **chosen, engine="tensorrt", api_name=f"/{name}")
 
 
 def test_annotate_draws_models_without_units(client: Client, photo: Path) -> None:

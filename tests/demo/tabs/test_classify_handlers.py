@@ -84,7 +84,7 @@ def test_an_example_is_chosen_by_its_index(handlers: ClassifyHandlers) -> None:
 @pytest.mark.parametrize("pair", [("resnet50", BASELINE), (None, BASELINE), (MODEL, ["x"])])
 def test_a_model_that_is_not_on_offer_is_refused(handlers: ClassifyHandlers, photo: Path, pair: tuple) -> None:
     with pytest.raises(gr.Error, match="is not offered here"):
-        handlers.run(str(photo), *pair)
+        handlers.run(None, str(photo), *pair)
 
 
 @pytest.mark.parametrize("path", ["/etc/passwd", "../secret.png", None, f"{get_upload_folder()}/../other.png"])
@@ -164,7 +164,7 @@ def test_a_model_without_published_weights_is_said_to_have_none_and_not_offered_
     notice = list(handlers.load(str(photo), SEMANTIC, BASELINE))[-1]["notice"]
     assert "No predictions from STViT-DeiT-T, 16 tokens: Its weights were never published." in notice
     assert "Retry" not in notice
-    shown = handlers.run(str(photo), SEMANTIC, BASELINE)
+    shown = handlers.run(None, str(photo), SEMANTIC, BASELINE)
     assert shown["notice"] == notice
     assert shown["predictions"].count("<ol") == 1 and "Its weights were never published." in shown["predictions"]
     assert [layer["name"] for layer in shown["clusters"]["layers"]] == ["STGM 1", "STGM 2"]
@@ -172,14 +172,14 @@ def test_a_model_without_published_weights_is_said_to_have_none_and_not_offered_
 
 
 def test_the_other_side_is_drawn_where_the_model_keeps_all_tokens(handlers: ClassifyHandlers, photo: Path) -> None:
-    assert handlers.run(str(photo), BASELINE, EVIT)["clusters"]["title"] == "EViT-DeiT-T, keep 0.7"
-    shown = handlers.run(str(photo), BASELINE, BASELINE)
+    assert handlers.run(None, str(photo), BASELINE, EVIT)["clusters"]["title"] == "EViT-DeiT-T, keep 0.7"
+    shown = handlers.run(None, str(photo), BASELINE, BASELINE)
     assert shown["clusters"] is None and not shown["save_picture"]["interactive"]
 
 
 def test_the_files_are_made_when_they_are_asked_for(handlers: ClassifyHandlers, photo: Path) -> None:
     before = set(Path(get_upload_folder()).rglob("*"))
-    shown = handlers.run(str(photo), MODEL, BASELINE)
+    shown = handlers.run(None, str(photo), MODEL, BASELINE)
     assert set(Path(get_upload_folder()).rglob("*")) == before
     assert shown["save_picture"]["interactive"] and shown["save_json"]["interactive"]
     first = shown["clusters"]["layers"][shown["clusters"]["start"]]
@@ -236,14 +236,14 @@ def test_a_card_is_drawn_when_it_is_asked_for_from_what_is_known(
 
 
 def test_a_picture_that_has_gone_meanwhile_is_told(handlers: ClassifyHandlers, photo: Path) -> None:
-    kept = handlers.run(str(photo), MODEL, BASELINE)["kept"]
+    kept = handlers.run(None, str(photo), MODEL, BASELINE)["kept"]
     photo.unlink()
     with pytest.raises(gr.Error, match="no longer there"):
         handlers.picture_file(kept)
 
 
 def test_a_model_against_itself_is_no_comparison(handlers: ClassifyHandlers, photo: Path) -> None:
-    last = list(handlers.compare(str(photo), BASELINE, BASELINE, 1))[-1]
+    last = list(handlers.compare(None, str(photo), BASELINE, BASELINE, 1))[-1]
     assert "choose two different ones" in last["benchmark"] and last["benchmark_state"] is None
 
 
@@ -275,9 +275,9 @@ def test_garment_models_come_with_words_and_examples_of_their_own(handlers: Clas
 def test_models_of_different_classes_are_said_to_be_no_match(handlers: ClassifyHandlers, photo: Path) -> None:
     words = handlers.introduce(OWN, BASELINE)["about"]
     assert "knows ten kinds of garments, DeiT-T knows the 1000 classes of ImageNet" in words
-    predictions = handlers.run(str(photo), OWN, BASELINE)["predictions"]
+    predictions = handlers.run(None, str(photo), OWN, BASELINE)["predictions"]
     assert predictions.count("<ol") == 2 and "agreement" not in predictions
-    assert "agreement" in handlers.run(str(photo), OWN, OWN_BASELINE)["predictions"]
+    assert "agreement" in handlers.run(None, str(photo), OWN, OWN_BASELINE)["predictions"]
 
 
 def test_the_costs_are_those_of_the_models_own_input(handlers: ClassifyHandlers) -> None:
@@ -335,11 +335,11 @@ def test_a_short_comparison_follows_an_answer_and_ends_as_soon_as_somebody_else_
 
     monkeypatch.setattr(handlers.runtime, "benchmark_classifiers", measured)
     monkeypatch.setattr(handlers, "_others", lambda: next(others))
-    shown = [fields["benchmark"] for fields in handlers.compare_by_itself(str(photo), MODEL, BASELINE)]
+    shown = [fields["benchmark"] for fields in handlers.compare_by_itself(None, str(photo), MODEL, BASELINE)]
     assert asked == [None] and len(shown) == 3  # batches are measured on demand alone
     assert "Step 1" in shown[1] and "somebody else is waiting" in shown[2]
     monkeypatch.setattr(handlers, "_others", lambda: True)
     for path, pair in ((str(photo), (MODEL, BASELINE)), (None, (MODEL, BASELINE)), (str(photo), (MODEL, MODEL))):
-        (fields,) = handlers.compare_by_itself(path, *pair)
+        (fields,) = handlers.compare_by_itself(None, path, *pair)
         assert fields["benchmark"] == gr.skip()
     assert asked == [None]

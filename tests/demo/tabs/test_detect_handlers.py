@@ -40,7 +40,7 @@ def without_weights(no_weights: Mock, garments: Registry) -> DetectHandlers:
 
 def test_the_browser_gets_boxes_masks_and_token_maps_that_equal_the_results(handlers: DetectHandlers) -> None:
     run = handlers.runtime.detect_file(PHOTO, handlers.registry.find(DETECTOR), 320)
-    shown = handlers.run(str(PHOTO), DETECTOR, 320)
+    shown = handlers.run(None, str(PHOTO), DETECTOR, 320)
     notice, payload = shown["notice"], shown["detections"]
     found, side = run.result.found, payload["maskSide"]
     assert notice == "" and payload["reason"] == payload["note"] == ""
@@ -64,7 +64,7 @@ def test_the_browser_gets_boxes_masks_and_token_maps_that_equal_the_results(hand
 
 
 def test_what_is_sent_beside_the_picture_stays_small(handlers: DetectHandlers) -> None:
-    payload = handlers.run(str(PHOTO), DETECTOR, 800)["detections"]
+    payload = handlers.run(None, str(PHOTO), DETECTOR, 800)["detections"]
     assert len(payload["objects"]) > 50
     assert len(json.dumps({key: value for key, value in payload.items() if key != "image"})) < 400_000
 
@@ -72,7 +72,7 @@ def test_what_is_sent_beside_the_picture_stays_small(handlers: DetectHandlers) -
 def test_a_large_picture_is_shown_smaller_with_boxes_in_source_pixels(handlers: DetectHandlers, tmp_path: Path) -> None:
     large = cv2.resize(cv2.imread(str(PHOTO)), (2700, 2025))
     cv2.imwrite(str(tmp_path / "large.jpg"), large)
-    payload = handlers.run(str(tmp_path / "large.jpg"), DETECTOR, 320)["detections"]
+    payload = handlers.run(None, str(tmp_path / "large.jpg"), DETECTOR, 320)["detections"]
     assert (payload["size"], payload["source"]) == ([960, 1280], [2025, 2700])
     assert max(entry["box"][2] for entry in payload["objects"]) > 1280
 
@@ -100,28 +100,28 @@ def test_a_smaller_size_than_asked_for_is_said(handlers: DetectHandlers) -> None
         return backbone(images, **options)
 
     detector.backbone.forward = fail_if_large
-    notice = handlers.run(str(PHOTO), DETECTOR, 480)["notice"]
+    notice = handlers.run(None, str(PHOTO), DETECTOR, 480)["notice"]
     assert "not enough memory for a short side of 480: this was found at 320" in notice
 
 
 def test_no_memory_at_all_is_a_message_and_no_crash(handlers: DetectHandlers) -> None:
     handlers.runtime.detect_file = Mock(side_effect=OutOfMemory("The device is full."))
     handlers.runtime.benchmark_backbones = Mock(side_effect=OutOfMemory("The device is full."))
-    shown = handlers.run(str(PHOTO), DETECTOR, 480)
+    shown = handlers.run(None, str(PHOTO), DETECTOR, 480)
     assert "The device is full." in shown["notice"] and shown["detections"] is None
-    assert "The device is full." in next(handlers.compare(str(PHOTO), DETECTOR, 480))["benchmark"]
+    assert "The device is full." in next(handlers.compare(None, str(PHOTO), DETECTOR, 480))["benchmark"]
 
 
 @pytest.mark.parametrize(("detector", "size"), [(MODEL, 320), (None, 320), (DETECTOR, 333), (DETECTOR, "320")])
 def test_what_is_not_on_offer_is_refused(handlers: DetectHandlers, detector: Any, size: Any) -> None:
     with pytest.raises(gr.Error, match="is not offered"):
-        handlers.run(str(PHOTO), detector, size)
+        handlers.run(None, str(PHOTO), detector, size)
 
 
 def test_without_a_picture_there_is_nothing_to_show_or_compare(handlers: DetectHandlers) -> None:
     assert list(handlers.load(None, DETECTOR, 320)) == [{"notice": ""}]
-    assert handlers.run(None, DETECTOR, 320)["detections"] is None
-    (fields,) = handlers.compare(None, DETECTOR, 320)
+    assert handlers.run(None, None, DETECTOR, 320)["detections"] is None
+    (fields,) = handlers.compare(None, None, DETECTOR, 320)
     assert "Choose a picture first" in fields["benchmark"] and fields["benchmark_state"] is None
 
 
@@ -129,7 +129,7 @@ def test_a_comparison_shows_published_figures_apart_from_measured_ones(
     handlers: DetectHandlers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(demo.dense_benchmark, "DENSE", demo.benchmark.Limits(1e-6, 1e-6))
-    chart, state = list(handlers.compare(str(PHOTO), DETECTOR, 320))[-1].values()
+    chart, state = list(handlers.compare(None, str(PHOTO), DETECTOR, 320))[-1].values()
     assert state.done
     measured, _, published = chart.partition("Published (paper, Table 5), not measured here")
     assert "Fewer multiply-adds" in measured
@@ -144,7 +144,7 @@ def test_both_sizes_of_the_published_detector_are_known() -> None:
 
 
 def test_a_detector_of_this_project_names_garments_at_the_size_that_it_was_trained_on(handlers: DetectHandlers) -> None:
-    shown = handlers.run(str(GALLERY.garments[0].path), OWN, 800)
+    shown = handlers.run(None, str(GALLERY.garments[0].path), OWN, 800)
     payload = shown["detections"]
     assert {entry["name"] for entry in payload["objects"]} <= set(CLASS_NAMES) and payload["objects"]
     assert "The network saw the picture at 224 × 224" in shown["steps"] and shown["save_picture"].interactive
@@ -167,6 +167,6 @@ def test_backbones_of_this_project_are_measured_against_each_other(
     monkeypatch.setattr(demo.dense_benchmark, "DENSE", demo.benchmark.Limits(1e-6, 1e-6))
     scene = str(GALLERY.garments[0].path)
     assert list(handlers.load_pair(scene, detector, 800))[-1] == {"notice": ""}
-    chart, state = list(handlers.compare(scene, detector, 800))[-1].values()
+    chart, state = list(handlers.compare(None, scene, detector, 800))[-1].values()
     assert (state.model.spec.name, state.baseline.spec.name) == (detector, peer)
     assert "no public weights" not in chart and "Published" not in chart

@@ -55,7 +55,7 @@ def test_the_browser_gets_the_map_the_classes_and_the_regions_of_the_result(
     handlers: SegmentHandlers, path: str
 ) -> None:
     run = handlers.runtime.segment_file(path, handlers.registry.find(OURS))
-    shown = handlers.run(path, OURS)
+    shown = handlers.run(None, path, OURS)
     notice, payload, steps = shown["notice"], shown["segmentation"], shown["steps"]
     assert notice == "" and payload["reason"] == payload["note"] == ""
     np.testing.assert_array_equal(map_of(payload), run.result.labels)
@@ -73,7 +73,7 @@ def test_the_browser_gets_the_map_the_classes_and_the_regions_of_the_result(
 
 
 def test_both_files_have_the_pictures_own_size(handlers: SegmentHandlers) -> None:
-    kept = handlers.run(str(PHOTO), FULL)["kept"]
+    kept = handlers.run(None, str(PHOTO), FULL)["kept"]
     with Image.open(handlers.picture_file(kept)) as drawn, Image.open(handlers.labels_file(kept)) as indexed:
         assert drawn.size == indexed.size == (900, 675)
         assert (drawn.format, indexed.format, indexed.mode) == ("JPEG", "PNG", "P")
@@ -85,7 +85,7 @@ def test_both_files_have_the_pictures_own_size(handlers: SegmentHandlers) -> Non
 
 def test_a_large_picture_is_shown_smaller_and_little_is_sent(handlers: SegmentHandlers, tmp_path: Path) -> None:
     cv2.imwrite(str(tmp_path / "large.jpg"), cv2.resize(cv2.imread(str(PHOTO)), (2700, 2025)))
-    shown = handlers.run(str(tmp_path / "large.jpg"), OURS)
+    shown = handlers.run(None, str(tmp_path / "large.jpg"), OURS)
     payload = shown["segmentation"]
     assert payload["size"] == [960, 1280] and map_of(payload).shape == (960, 1280)
     assert len(json.dumps({key: value for key, value in payload.items() if key != "image"})) < 400_000
@@ -94,7 +94,7 @@ def test_a_large_picture_is_shown_smaller_and_little_is_sent(handlers: SegmentHa
 
 
 def test_of_a_model_with_all_tokens_there_are_no_layers_to_show(handlers: SegmentHandlers) -> None:
-    shown = handlers.run(SCENE, FULL)
+    shown = handlers.run(None, SCENE, FULL)
     payload, steps = shown["segmentation"], shown["steps"]
     assert payload["layers"] == [] and payload["classes"] and "once more" not in steps
 
@@ -106,7 +106,7 @@ def test_without_weights_random_classes_are_never_shown(
     monkeypatch.setattr(demo.model_cache, "resolve_card", unavailable)
     notice = list(handlers.load(SCENE, OURS))[-1]["notice"]
     assert "No classes from STViT-R-Swin, narrow and Swin, narrow: Its file is damaged." in notice
-    shown = handlers.run(SCENE, OURS)
+    shown = handlers.run(None, SCENE, OURS)
     assert (
         shown["notice"] == notice and shown["segmentation"]["classes"] == [] and shown["segmentation"]["starts"] == ""
     )
@@ -124,21 +124,21 @@ def test_a_coarser_map_than_the_picture_is_said(handlers: SegmentHandlers, monke
         return make(scores, hw)
 
     monkeypatch.setattr(stvit.predict.segmenter, "label_map", make_if_it_fits)
-    notice = handlers.run(str(PHOTO), OURS)["notice"]
+    notice = handlers.run(None, str(PHOTO), OURS)["notice"]
     assert "not enough memory for a map of 900 pixels: classes were found in one of 512" in notice
 
 
 def test_no_memory_at_all_is_a_message_and_no_crash(handlers: SegmentHandlers) -> None:
     handlers.runtime.segment_file = Mock(side_effect=OutOfMemory("The device is full."))
     handlers.runtime.benchmark_segmenters = Mock(side_effect=OutOfMemory("The device is full."))
-    shown = handlers.run(SCENE, OURS)
+    shown = handlers.run(None, SCENE, OURS)
     assert "The device is full." in shown["notice"] and shown["segmentation"] is None
-    assert "The device is full." in next(handlers.compare(SCENE, OURS))["benchmark"]
+    assert "The device is full." in next(handlers.compare(None, SCENE, OURS))["benchmark"]
 
 
 def test_a_file_that_is_no_picture_gets_its_message(handlers: SegmentHandlers, tmp_path: Path) -> None:
     (tmp_path / "words.jpg").write_text("these are words")
-    shown = handlers.run(str(tmp_path / "words.jpg"), OURS)
+    shown = handlers.run(None, str(tmp_path / "words.jpg"), OURS)
     assert "not an image" in shown["notice"] and shown["segmentation"] is None
     assert not shown["save_picture"].interactive
 
@@ -147,13 +147,13 @@ def test_a_file_that_is_no_picture_gets_its_message(handlers: SegmentHandlers, t
 def test_what_is_not_on_offer_is_refused(handlers: SegmentHandlers, segmenter: Any) -> None:
     for handler in (handlers.run, lambda *given: list(handlers.compare(*given))):
         with pytest.raises(gr.Error, match="is not offered"):
-            handler(SCENE, segmenter)
+            handler(None, SCENE, segmenter)
 
 
 def test_without_a_picture_there_is_nothing_to_show_or_compare(handlers: SegmentHandlers) -> None:
     assert list(handlers.load(None, OURS)) == list(handlers.load_pair(None, OURS)) == [{"notice": ""}]
-    assert handlers.run(None, OURS)["segmentation"] is None
-    (fields,) = handlers.compare(None, OURS)
+    assert handlers.run(None, None, OURS)["segmentation"] is None
+    (fields,) = handlers.compare(None, None, OURS)
     assert "Choose a picture first" in fields["benchmark"] and fields["benchmark_state"] is None
 
 
@@ -163,7 +163,7 @@ def test_segmenters_are_measured_against_each_other(
 ) -> None:
     monkeypatch.setattr(demo.dense_benchmark, "DENSE", demo.benchmark.Limits(1e-6, 1e-6))
     assert list(handlers.load_pair(SCENE, segmenter))[-1] == {"notice": ""}
-    chart, state = list(handlers.compare(SCENE, segmenter))[-1].values()
+    chart, state = list(handlers.compare(None, SCENE, segmenter))[-1].values()
     assert (state.model.spec.name, state.baseline.spec.name) == (segmenter, peer) and state.done
     assert "Segmenter multiply-adds" in chart
     assert ("Fewer multiply-adds" if segmenter == OURS else "More multiply-adds") in chart
