@@ -81,7 +81,7 @@ def test_without_weights_random_objects_are_never_shown(without_weights: DetectH
     notice = list(without_weights.load(str(PHOTO), DETECTOR, 320))[-1]["notice"]
     assert "No detections from STViT-R-Swin-S: The Hugging Face Hub cannot be reached." in notice
     assert notice.count("<button") == 1 and ">Retry<" in notice
-    shown = without_weights.run(str(PHOTO), DETECTOR, 320)
+    shown = without_weights.run(None, str(PHOTO), DETECTOR, 320)
     assert shown["notice"] == notice
     assert shown["detections"]["objects"] == [] and shown["detections"]["masks"] == ""
     assert shown["detections"]["reason"].endswith("The Hugging Face Hub cannot be reached.")
