@@ -210,7 +210,7 @@ def asked_at(host: str) -> SimpleNamespace:
 def test_a_card_is_drawn_when_it_is_asked_for_from_what_is_known(
     handlers: ClassifyHandlers, photo: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    kept, written = handlers.run(str(photo), MODEL, BASELINE)["kept"], []
+    kept, written = handlers.run(None, str(photo), MODEL, BASELINE)["kept"], []
     write = ImageDraw.ImageDraw.text
     monkeypatch.setattr(
         ImageDraw.ImageDraw,
