@@ -27,7 +27,7 @@ FILE = b'--x\r\nContent-Disposition: form-data; name="files"; filename="a.png"\r
 
 
 def annotated(unit: bytes) -> bytes:
-    return b'{"data": [null, "a", %b, "STGM 1", 0]}' % unit
+    return b'{"data": [null, "a", %b, "STGM 1", 0, "auto"]}' % unit
 
 
 @pytest.fixture
@@ -54,12 +54,12 @@ def refused(service: Service, path: str, status: int, words: str, **request: Any
         ([MODEL, "1", "STGM 1", {}], "unit: send a number of a sensible size; token: send a number"),
         ([None, 1, "STGM 1", 0], "model: send a text"),
         ([[MODEL], 1, "STGM 1", 0], "model: send a text"),
-        ([MODEL, 1, "STGM 1"], "`data` has 4 values; this function takes 5"),
-        ([MODEL, 1, "STGM 1", 0, 0], "`data` has 6 values; this function takes 5"),
+        ([MODEL, 1, "STGM 1"], "`data` has 5 values; this function takes 6"),
+        ([MODEL, 1, "STGM 1", 0, 0], "`data` has 7 values; this function takes 6"),
     ],
 )
 def test_values_that_no_parameter_takes(service: Service, values: list, words: str, quiet: None) -> None:
-    refused(service, ANNOTATE, 422, words, json={"data": [None, *values]})
+    refused(service, ANNOTATE, 422, words, json={"data": [None, *values, "auto"]})
 
 
 @pytest.mark.parametrize(
@@ -77,7 +77,7 @@ def test_values_that_no_parameter_takes(service: Service, values: list, words: s
     ],
 )
 def test_what_is_no_uploaded_file(service: Service, image: object, words: str, quiet: None) -> None:
-    message = {"data": [{"path": str(upload_folder())} if image == FOLDER else image, MODEL, 1, "a", 0]}
+    message = {"data": [{"path": str(upload_folder())} if image == FOLDER else image, MODEL, 1, "a", 0, "auto"]}
     refused(service, ANNOTATE, 422, words, json=message)
 
 
@@ -228,7 +228,7 @@ def told(service: Service, name: str, data: list) -> str:
 
 
 def test_whatever_else_a_component_cannot_read_has_words(service: Service, quiet: None) -> None:
-    assert UNREADABLE in told(service, "annotate", [{"url": 5}, MODEL, 1, "STGM 1", 0])
+    assert UNREADABLE in told(service, "annotate", [{"url": 5}, MODEL, 1, "STGM 1", 0, "auto"])
 
 
 def test_a_failure_of_the_page_has_words_too_and_is_logged(
