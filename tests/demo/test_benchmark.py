@@ -159,7 +159,7 @@ def test_both_sides_run_under_one_engine_that_is_named(
         spec: Served(predictors.model_cache.get(spec).network, ready)
         for spec, ready in ((MODEL, True), (BASELINE, both))
     }
-    monkeypatch.setattr(predictors, "classifier", lambda loaded: SimpleNamespace(engine=engines[loaded.spec]))
+    monkeypatch.setattr(predictors, "classifier", lambda loaded, engine: SimpleNamespace(engine=engines[loaded.spec]))
     last = list(benchmark_classifiers(predictors, IMAGES, MODEL, BASELINE, None))[-1]
     assert last.single.engine == benchmark_json(last)["engine_batch_1"] == ("openvino" if both else "eager")
     assert ("One image at a time, OpenVINO" if both else "eager PyTorch") in charts.comparison(last)
