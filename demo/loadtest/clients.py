@@ -54,10 +54,10 @@ class LoadTest:
         await self.page.find_button()
         self._uploaded = [await self.page.upload(path) for path in self.pictures]
         for picture in self._uploaded:
-            self._known += await self.page.call("classify", picture, *self.pair)
+            self._known += await self.page.run("classify", picture, *self.pair)
         for _ in range(TRIES_ALONE):
             start = time.perf_counter()
-            (document,) = await self.page.call("classify", self._uploaded[0], *self.pair)
+            (document,) = await self.page.run("classify", self._uploaded[0], *self.pair)
             models_s = sum(document[side]["times_ms"]["model_ms"] for side in SIDES) / 1e3
             self.figures.overheads_s.append(time.perf_counter() - start - models_s)
 
@@ -95,7 +95,7 @@ class LoadTest:
         """
         batch = max(size for size in BATCH_SIZES if size <= max(self.figures.batch_size, 1))
         self.say(f"the models alone, in batches of {batch}")
-        (document,) = await self.page.call("compare", self._uploaded[0], *self.pair, batch)
+        (document,) = await self.page.run("compare", self._uploaded[0], *self.pair, batch)
         self.figures.alone_s = sum(1 / document[side]["images_per_second"] for side in SIDES)
 
     async def _script(self, jobs: Sequence[Job], number: int, end: float) -> None:
@@ -133,7 +133,7 @@ class LoadTest:
 
     async def _classify(self, turn: int) -> None:
         index = turn % len(self._uploaded)
-        (document,) = await self.page.call("classify", self._uploaded[index], *self.pair)
+        (document,) = await self.page.run("classify", self._uploaded[index], *self.pair)
         self._count(document)
         self.figures.outcomes["right" if same(document, self._known[index]) else "wrong"] += 1
 
@@ -152,7 +152,7 @@ class LoadTest:
         def job(name: str, more: tuple[Any, ...]) -> Job:
             async def run(turn: int) -> None:
                 picture = await self.page.upload(self.pictures[turn % len(self.pictures)])
-                await self.page.call(name, picture, *more)
+                await self.page.run(name, picture, *more)
                 self.figures.outcomes["unchecked"] += 1
 
             return run
@@ -161,7 +161,7 @@ class LoadTest:
 
     async def _long_jobs(self) -> list[Job]:
         async def compare(turn: int) -> None:
-            await self.page.call("compare", self._uploaded[0], *self.pair, BATCH_SIZES[turn % 3])
+            await self.page.run("compare", self._uploaded[0], *self.pair, BATCH_SIZES[turn % 3])
 
         return [compare]
 

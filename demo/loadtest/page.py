@@ -43,7 +43,7 @@ class RemotePage:
 
     def __init__(self, http: httpx.AsyncClient) -> None:
         self.http = http
-        self._button, self._chosen = -1, []
+        self._button, self._values, self._place = -1, [], 0
 
     async def upload(self, path: Path) -> FileData:
         """Upload a file; returns it as a call takes it."""
@@ -55,20 +55,26 @@ class RemotePage:
         """Call a function of the API; returns its last results."""
         return await patiently(self._called(f"/gradio_api/call/{name}", list(data)))
 
+    async def run(self, name: str, picture: FileData, *chosen: Any) -> list[Any]:
+        """Call a function of the API that runs models, on the engine that the page finds fastest."""
+        return await self.call(name, picture, *chosen, "auto")
+
     async def press(self, picture: FileData) -> None:
         """Press the page's button with a picture chosen."""
         await patiently(self._pressed(picture))
 
     async def find_button(self) -> None:
-        """Find the function behind the page's Classify button, and what the page sends to it beside the picture."""
+        """Find the function behind Classify's button, what the page sends to it, and where the picture stands."""
         config = (await self.http.get("/config")).json()
         parts = {part["id"]: part["props"] for part in config["components"]}
+        picture = next(number for number, props in parts.items() if props.get("elem_id") == "picture")
         self._button, inputs = next(
             (function["id"], function["inputs"])
             for function in config["dependencies"]
-            if str(function["api_name"]).startswith("run") and parts[function["inputs"][0]].get("elem_id") == "picture"
+            if str(function["api_name"]).startswith("run") and picture in function["inputs"]
         )
-        self._chosen = [parts[part].get("value") for part in inputs[1:]]
+        self._values = [parts[part].get("value") for part in inputs]
+        self._place = inputs.index(picture)
 
     async def metrics(self) -> dict[str, float]:
         """Return the page's figures."""
@@ -85,7 +91,8 @@ class RemotePage:
 
     async def _pressed(self, picture: FileData) -> None:
         session = uuid4().hex
-        message = {"data": [picture, *self._chosen], "fn_index": self._button, "session_hash": session}
+        values = [picture if place == self._place else value for place, value in enumerate(self._values)]
+        message = {"data": values, "fn_index": self._button, "session_hash": session}
         (await self.http.post("/gradio_api/queue/join", json=message)).raise_for_status()
         lines = (await self.http.get("/gradio_api/queue/data", params={"session_hash": session})).text.splitlines()
         messages = [json.loads(line.removeprefix("data: ")) for line in lines if line]

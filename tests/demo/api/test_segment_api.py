@@ -22,7 +22,7 @@ def test_the_endpoints_are_named_described_and_listed(offline: Client) -> None:
     endpoints = offline.view_api(return_format="dict", print_info=False)["named_endpoints"]
     for name in ("/segment", "/compare_segmenters"):
         assert len(endpoints[name]["description"]) > 40
-        assert [entry["parameter_name"] for entry in endpoints[name]["parameters"]] == ["image", "segmenter"]
+        assert [entry["parameter_name"] for entry in endpoints[name]["parameters"]] == ["image", "segmenter", "engine"]
     offered = [entry for entry in offline.predict(api_name="/models") if entry["role"] == "segmenter"]
     assert [entry["name"] for entry in offered] == [OURS, FULL]
     assert offered[0]["weights"] == "bundled with this page" and offered[0]["measured"]["mIoU"] == 61.5
