@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import closing
@@ -33,6 +34,7 @@ from demo.tabs.parts import Fields, by_name, load_models, on_change, scroll_to_r
 from stvit.errors import UserError
 from stvit.predict.turns import VISITORS, in_lane
 
+PATIENCE, PAUSE_S = 50, 0.1  # how often, and after how long, a comparison that nobody asked for looks for its turn
 GAVE_WAY = "Stopped: somebody else is waiting"
 RANDOM_WEIGHTS_NOTE = "Random weights: the regions show how the mechanism works, not what training taught it."
 
@@ -184,11 +186,18 @@ class ImageHandlers(ABC):
 
     @told
     def compare_by_itself(self, engine: str | None, path: str | None, *chosen: Any) -> Iterator[Fields]:
-        """Measure both models shortly, unless anybody else wants the device, and until somebody does."""
+        """Measure both models shortly, once nobody else wants the device, and until somebody does."""
         nothing = {"benchmark": gr.skip(), "benchmark_state": gr.skip()}
         model, baseline = self.pair(*chosen)
-        if path is None or model == baseline or self._others() or not self._comparing.acquire(blocking=False):
-            yield nothing
+        yield nothing
+        if path is None or model == baseline:
+            return
+        for _ in range(PATIENCE):
+            if not self._others() and self._comparing.acquire(blocking=False):
+                break
+            time.sleep(PAUSE_S)
+            yield nothing  # here it can be cancelled
+        else:
             return
         try:
             with user_errors(), closing(self.measure_shortly(engine, path, *chosen)) as states:

@@ -13,7 +13,7 @@ import torch
 from demo.benchmark import STRETCHES, benchmark_classifiers
 from demo.model_specs import build_registry
 from demo.predictors import Predictors
-from stvit.measure.timing import medians_of_stretches, speed_up, verdict
+from stvit.measure.timing import Quartiles, medians_of_stretches, speed_up, verdict
 
 COMPARISONS = 3
 BUSY = "while True: pass"
@@ -58,3 +58,8 @@ def test_passes_that_a_neighbour_interrupts_leave_the_verdict(seed: int) -> None
 
     assert verdict(speed_up(times(6), times(10))) == "faster"
     assert verdict(speed_up(times(10), times(6))) == "slower"
+
+
+def test_a_speed_up_that_reads_one_is_none() -> None:
+    assert verdict(Quartiles(1.001, 1.004, 1.008)) == "unclear"
+    assert verdict(Quartiles(1.01, 1.02, 1.03)) == "faster"

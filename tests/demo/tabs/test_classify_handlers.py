@@ -28,6 +28,7 @@ from demo.page.gradio_private import uploaded_path
 from demo.predictors import Predictors
 from demo.registry import Registry
 from demo.runtime import Runtime
+from demo.tabs import image_tab
 from demo.tabs.classify.handlers import ClassifyHandlers
 from demo.tabs.pickers import follow, set_twin
 from demo.views.token_view import cluster_payload
@@ -336,10 +337,20 @@ def test_a_short_comparison_follows_an_answer_and_ends_as_soon_as_somebody_else_
     monkeypatch.setattr(handlers.runtime, "benchmark_classifiers", measured)
     monkeypatch.setattr(handlers, "_others", lambda: next(others))
     shown = [fields["benchmark"] for fields in handlers.compare_by_itself(None, str(photo), MODEL, BASELINE)]
-    assert asked == [None] and len(shown) == 3  # batches are measured on demand alone
-    assert "Step 1" in shown[1] and "somebody else is waiting" in shown[2]
+    assert asked == [None] and len(shown) == 4  # batches are measured on demand alone
+    assert shown[0] == gr.skip() and "Step 1" in shown[2] and "somebody else is waiting" in shown[3]
+    monkeypatch.setattr(image_tab, "PAUSE_S", 0.0)
     monkeypatch.setattr(handlers, "_others", lambda: True)
     for path, pair in ((str(photo), (MODEL, BASELINE)), (None, (MODEL, BASELINE)), (str(photo), (MODEL, MODEL))):
-        (fields,) = handlers.compare_by_itself(None, path, *pair)
-        assert fields["benchmark"] == gr.skip()
+        assert all(fields["benchmark"] == gr.skip() for fields in handlers.compare_by_itself(None, path, *pair))
     assert asked == [None]
+
+
+def test_the_comparison_after_an_answer_waits_for_its_turn(
+    handlers: ClassifyHandlers, photo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(image_tab, "PAUSE_S", 0.0)
+    others = iter([True, True, False])
+    monkeypatch.setattr(handlers, "_others", lambda: next(others, False))
+    *_, last = handlers.compare_by_itself(None, str(photo), MODEL, BASELINE)
+    assert last["benchmark_state"].done
