@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -143,7 +144,7 @@ def convert_openvino(traced: Traced) -> Any:
 
 
 def run_openvino(path: Path) -> Runner:
-    model = import_openvino().Core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    model = openvino_core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     return lambda images: tensors(model(images.numpy()).values())
 
 
@@ -185,6 +186,14 @@ def import_openvino() -> ModuleType:
     """OpenVINO without its telemetry, which reports every conversion over the network unless that is declined."""
     sys.modules.setdefault("openvino_telemetry", None)
     return needed("openvino", "fast")
+
+
+@cache
+def openvino_core() -> Any:
+    """OpenVINO's runtime, one for the process and never freed: on CPUs with AVX-512 it gives the thread that first
+    compiles a stack for signal handlers and takes it away when it is freed, which kills the process at that thread's
+    next signal, such as the end of a child, where another thread frees it."""
+    return import_openvino().Core()
 
 
 def needed(package: str, extra: str) -> ModuleType:

@@ -17,7 +17,7 @@ from stvit.measure.timing import Quartiles, interleave, speed_up
 from stvit.predict.device import cpu_has_bfloat16_units
 from stvit.predict.media import FORMATS, MediaError, picture_suffixes, read_image
 
-from .formats import Traced, convert_openvino, import_openvino, needed
+from .formats import Traced, convert_openvino, import_openvino, needed, openvino_core
 from .graph import first_line
 
 PICTURES = 128  # at most so many are used
@@ -77,7 +77,7 @@ def compare_with_fp32(model: Any, quantised: Any, images: Sequence[np.ndarray], 
     """
 
     def compiled(one: Any, precision: str) -> Any:
-        return import_openvino().Core().compile_model(one, "CPU", {"INFERENCE_PRECISION_HINT": precision})
+        return openvino_core().compile_model(one, "CPU", {"INFERENCE_PRECISION_HINT": precision})
 
     widest = "bf16" if cpu_has_bfloat16_units() else "f32"  # of what is not quantised
     runs = {"int8": compiled(quantised, widest), "fp32": compiled(model, "f32")}

@@ -8,7 +8,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from tests.browser.conftest import App, check_fit, comes_to_rest
-from tests.browser.test_pickers import choose
+from tests.browser.test_pickers import choose, named
 
 
 def test_without_a_hub_the_page_starts_with_garment_models_says_so_and_predicts(
@@ -94,7 +94,7 @@ def test_after_quick_choices_the_page_comes_to_rest(page: Page, offline_garments
     page.locator("#model-method input").click()
     page.get_by_role("option", name="STViT-DeiT", exact=True).click()
     page.locator("#model-size input").click()
-    page.get_by_role("option", name="Tiny", exact=True).click()
+    page.get_by_role("option", name=named("Tiny")).click()
     expect(page.locator("#breakdown .lane").first).to_contain_text("STViT-DeiT-T")
     comes_to_rest(page)
     expect(page.locator("#breakdown .lane").first).to_contain_text("STViT-DeiT-T")
@@ -149,7 +149,7 @@ def test_the_video_tab_starts_with_garment_models_and_a_clip_of_garments_goes_th
     expect(page.locator("#video-model-size input")).to_have_value("Narrow, garments")
     expect(page.locator("#video-about details").first).to_contain_text("91.2 % top-1")
     names = [box.get_attribute("aria-label") for box in page.get_by_role("combobox").all() if box.is_visible()]
-    assert len(names) == len(set(names)) == 6 and {"Model: Method", "Raced against: Method"} <= set(names)
+    assert len(names) == len(set(names)) == 7 and {"Runs on", "Model: Method", "Raced against: Method"} <= set(names)
     expect(page.locator("#example-clip")).to_be_hidden()
     page.get_by_label("Clip action").check()
     expect(page.locator("#video-clip-model input")).to_have_value("STViT-Video-Swin, narrow")

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from stvit.errors import UserError
-from stvit.export.formats import Traced, convert_openvino, import_openvino, run_aot, tensors, write_aot
+from stvit.export.formats import Traced, convert_openvino, import_openvino, openvino_core, run_aot, tensors, write_aot
 from stvit.export.graph import InferenceGraph, example_images
 
 Runner = Callable[[Tensor], tuple[Tensor, ...]]
@@ -108,7 +108,7 @@ class OpenVINO(FileBackend):
             "PERFORMANCE_HINT": "LATENCY",
             "NUM_STREAMS": 1,
         }
-        compiled = import_openvino().Core().compile_model(folder / f"{MODEL}.xml", "CPU", settings)
+        compiled = openvino_core().compile_model(folder / f"{MODEL}.xml", "CPU", settings)
         idle: list[Any] = []  # requests; one serves one thread at a time
 
         def run(images: Tensor) -> tuple[Tensor, ...]:

@@ -93,7 +93,7 @@ def test_half_precision_takes_and_returns_float32(precision: str, tmp_path: Path
 
 def test_a_batch_of_one_size_is_said_in_the_file(tmp_path: Path) -> None:
     report = export("deit", tmp_path / "model.xml", batch=3)
-    model = formats.import_openvino().Core().read_model(report.path)
+    model = formats.openvino_core().read_model(report.path)
     assert model.inputs[0].shape == [3, 3, 224, 224]
 
 
