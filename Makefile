@@ -23,7 +23,7 @@ test: .venv/tools-installed browser
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(PYTEST) --ignore tests/browser
-	$(BIN)/python -m pytest tests/browser
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile tests/browser
 
 test-fast: .venv/tools-installed
 	$(PYTEST) --ignore tests/browser -m "not slow"
