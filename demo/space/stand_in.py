@@ -104,11 +104,25 @@ def zero_gpu() -> Iterator[StandIn]:
     environment = {"SPACES_ZERO_GPU": "true"}
     with (
         patch.multiple(torch.cuda, **seen),
-        patch.dict(sys.modules, spaces=stand_in),
+        _module("spaces", stand_in),
         patch.dict("os.environ", environment),
         _CpuForCuda(),
     ):
         yield stand_in
+
+
+@contextmanager
+def _module(name: str, module: ModuleType) -> Iterator[None]:
+    """Import a module by this name. ``patch.dict`` would empty ``sys.modules`` for a moment, in which the imports of
+    other threads break, and forget what was imported meanwhile."""
+    before = sys.modules.get(name)
+    sys.modules[name] = module
+    try:
+        yield
+    finally:
+        del sys.modules[name]
+        if before is not None:
+            sys.modules[name] = before
 
 
 def _lend(task: Callable[..., Any], arguments: tuple[Any, ...], named: dict[str, Any]) -> Iterator[Any]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import os
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -47,6 +49,15 @@ def by_visitor(work: Callable[..., Any], *arguments: Any) -> Any:
     """What a thread of Gradio's gets."""
     with ThreadPoolExecutor(1) as pool:
         return pool.submit(work, *arguments).result(60)
+
+
+def test_what_is_imported_under_the_stand_in_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "colorsys", raising=False)
+    before = sys.modules.get("spaces")
+    with zero_gpu() as stand_in:
+        assert sys.modules["spaces"] is stand_in
+        importlib.import_module("colorsys")
+    assert "colorsys" in sys.modules and sys.modules.get("spaces") is before
 
 
 def test_a_picture_borrows_a_gpu_for_five_seconds_and_gets_the_same_answer(
