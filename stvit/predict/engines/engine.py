@@ -24,7 +24,7 @@ from stvit.trace import LayerRegions, RegionLayer
 from .backends import BACKENDS, Backend, FileBackend, Runner, Shape
 from .cache import GraphCache, digest
 from .fingerprint import fingerprint
-from .making import in_another_process, median_times
+from .making import go_on, in_another_process, making, median_times
 
 LOG = logging.getLogger(__name__)
 ENGINES = ("auto", "eager", *BACKENDS)
@@ -33,7 +33,6 @@ MOST_SHAPES = 8  # of one engine that get a graph; pictures of ever new sizes wo
 CHOICE = "choice.json"
 LEVELS: dict[Wanted, int] = {"none": 0, "last": 1, "all": 1, "attention": 2}
 OF_GRAPH: dict[Regions, int] = {"none": 0, "assignment": 1, "attention": 2}
-_making = threading.Lock()  # one graph at a time, whoever wants it: the cores belong to the answers
 
 Outputs = Tensor | tuple[Tensor, ...]
 
@@ -244,7 +243,8 @@ class Engine:
 
     def _make(self, name: str, shape: Shape, wanted: Wanted) -> None:
         """Make the graph for a shape, or for ``auto`` those that are measured."""
-        with _making, torch.inference_mode(False), torch.no_grad():  # what inference mode makes cannot be traced
+        with making, torch.inference_mode(False), torch.no_grad():  # what inference mode makes cannot be traced
+            go_on()
             if name != "auto":
                 self._build(name, shape)
                 return

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -24,6 +25,27 @@ from .backends import FileBackend, Shape
 
 LIMIT_S = 600  # for making one graph
 ROUNDS = 7  # of a measurement
+LAST_S = 30  # for what is being made when Python ends
+
+making = threading.Lock()  # one graph at a time, whoever wants it: the cores belong to the answers
+_ended = threading.Event()
+_processes: set[subprocess.Popen] = set()
+
+
+@atexit.register
+def end_making() -> None:
+    """Let no graph be made any more, and wait for the thread that makes one: a thread that Python ends while it is in a
+    library's code takes the process down with it."""
+    _ended.set()
+    for process in list(_processes):
+        process.kill()
+    making.acquire(timeout=LAST_S)
+
+
+def go_on() -> None:
+    """End the thread that calls this where Python is about to end; nobody waits for what it makes."""
+    if _ended.is_set():
+        raise SystemExit
 
 
 def in_another_process(backend: FileBackend) -> Callable[[InferenceGraph, Shape, Path], None]:
@@ -39,13 +61,15 @@ def in_another_process(backend: FileBackend) -> Callable[[InferenceGraph, Shape,
         command = [sys.executable, "-m", "stvit.predict.engines.worker", backend.name, str(folder)]
         with tempfile.TemporaryFile() as said:
             process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=said, stderr=said, env=variables)
-            atexit.register(process.kill)
+            _processes.add(process)
             try:
+                go_on()
                 process.communicate(request.getbuffer(), timeout=LIMIT_S)
             finally:
                 process.kill()
                 process.wait()
-                atexit.unregister(process.kill)
+                _processes.discard(process)
+            go_on()
             if process.returncode:
                 said.seek(0)
                 lines = said.read().decode(errors="replace").strip().splitlines()
@@ -59,6 +83,7 @@ def median_times(runners: dict[str, Callable[[Tensor], Any]], images: Tensor, co
     done, with room for others between any two of them."""
 
     def once(run: Callable[[Tensor], Any]) -> float:
+        go_on()
         start = time.perf_counter()
         run(images)
         if images.device.type == "cuda":

@@ -153,4 +153,4 @@ def test_the_stream_of_a_browsers_messages_outlasts_its_calls(
                         time.sleep(0.5)  # the stream would have ended by now
                         waiting.add(call(user, user))
         assert message["msg"] == "close_stream" and set(ended) == waiting and len(ended) == calls
-        assert user not in service.page._queue.pending_messages_per_session
+        until(lambda user=user: user not in service.page._queue.pending_messages_per_session)

@@ -23,7 +23,7 @@ from stvit.export.graph import InferenceGraph
 from stvit.predict.engines import ENGINES, Engine
 from stvit.predict.engines import engine as engine_module
 from stvit.predict.engines.backends import AheadOfTime, Compiled, CudaGraphs, FileBackend, OpenVINO
-from stvit.predict.engines.cache import MANIFEST, GraphCache
+from stvit.predict.engines.cache import DRAFT, MANIFEST, GraphCache
 from stvit.predict.engines.fingerprint import fingerprint
 from stvit.pretrained.resolve import sha256_of
 from tests.stvit.export.small_models import SMALL, build, images_for
@@ -351,6 +351,34 @@ class _Stops:
     def __call__(self, *arguments: object) -> None:
         if os.getpid() != self.home:
             raise RuntimeError("not in that process")
+
+
+ENDS = """
+import sys, time
+import torch
+import stvit.predict.engines.engine as engine_module
+from tests.stvit.predict.engines.test_engines import SHAPE, Halves
+
+def read(self, folder, dtype):
+    time.sleep(0.5)  # in a library's code
+    print("read", flush=True)
+
+if sys.argv[1] == "in this process":
+    engine_module.in_another_process = lambda backend: lambda *request: None
+    engine_module.BACKENDS["openvino"].read = read
+own = engine_module.Engine(Halves(), "openvino")
+own(torch.rand(SHAPE))
+time.sleep(0.2)
+"""
+
+
+@pytest.mark.parametrize(("where", "said"), [("in this process", "read\n"), ("in another process", "")])
+def test_a_process_may_end_while_a_graph_is_made(where: str, said: str, tmp_path: Path) -> None:
+    environment = os.environ | {"STVIT_CACHE": str(tmp_path)}
+    run = [sys.executable, "-c", ENDS, where]
+    done = subprocess.run(run, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, said, "")
+    assert not list(tmp_path.glob(f"{DRAFT}*"))
 
 
 def test_images_that_the_network_refuses_are_refused_in_its_words(cache: GraphCache) -> None:
