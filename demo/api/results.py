@@ -210,6 +210,7 @@ class ClipProgress(TypedDict):
     frames: int
     frames_expected: int | None
     frames_per_second: float
+    engines: Annotated[list[str], Field(description="that ran the models so far")]
     model_frames_per_second: float
     eta_s: float | None
     stages_s: Annotated[dict[str, float], Field(description="seconds of work of every stage")]

@@ -74,6 +74,7 @@ def progress_json(progress: Progress) -> dict[str, Any]:
         "frames": progress.frames,
         "frames_expected": progress.info.frames,
         "frames_per_second": round(progress.frames_per_second, 2),
+        "engines": list(progress.engines),
         "model_frames_per_second": round(progress.model_frames_per_second, 2),
         "eta_s": None if progress.eta_s is None else round(progress.eta_s, 1),
         "stages_s": {stage: round(seconds, 3) for stage, seconds in progress.busy_s.items()},

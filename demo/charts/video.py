@@ -34,7 +34,7 @@ def live(progress: Progress, words: str) -> str:
     return (
         f'<figure class="vv-live">{image}<figcaption role="status">'
         f"<span>{escape(words)}: frame {progress.frames}{total}{left}</span>"
-        f"<b>{progress.frames_per_second:.1f} frames/s</b>"
+        f"<b>{progress.frames_per_second:.1f} frames/s{_ran_on(progress)}</b>"
         f'<progress max="1"{value} aria-label="Progress of the clip"></progress></figcaption></figure>'
     )
 
@@ -60,13 +60,17 @@ def finished(progress: Progress) -> str:
     share = progress.frames_per_second / (progress.model_frames_per_second or 1.0)
     return (
         f'<div class="card request"><h4>{progress.frames} frames in {duration(progress.elapsed_s)}: '
-        f"{progress.frames_per_second:.1f} frames/s</h4>{step_rows(busy_ms)}"
+        f"{progress.frames_per_second:.1f} frames/s{_ran_on(progress)}</h4>{step_rows(busy_ms)}"
         f'<p class="fine">The stages work at the same time, so their times overlap. The stage “model” (side by side: '
         f"both models, and a few trial passes) would have reached {progress.model_frames_per_second:.1f} frames/s by "
         f"itself, with the others at work beside it: {share:.0%} of that came out at the end. "
         f"Read: {escape(clip_words(info))}. Written: H.264, 4:2:0, index in front.</p></div>"
         f"{''.join(whole_clip(answer) for side, answer in progress.conclusion.items() if side != RACE)}"
     )
+
+
+def _ran_on(progress: Progress) -> str:
+    return f" on {' and '.join(map(ENGINE_LABELS.__getitem__, progress.engines))}" if progress.engines else ""
 
 
 def race_headline(progress: Progress, device: str) -> str:

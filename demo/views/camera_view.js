@@ -213,7 +213,7 @@ function tell(answer, now) {
   put(".lc-rate", rate === null ? "–" : rate.toFixed(1));
   put(".lc-latency", milliseconds(median(recent.map((entry) => entry.latency))));
   put(".lc-model", milliseconds(median(recent.map((entry) => entry.model))));
-  put(".lc-server", milliseconds(median(recent.map((entry) => entry.server))) + " on the server in all");
+  put(".lc-server", milliseconds(median(recent.map((entry) => entry.server))) + " on the server in all, " + answer.engine);
   put(".lc-frames", String(counts.shown));
   put(".lc-dropped", counts.dropped + " of the camera's " + (counts.shown + counts.dropped) + " dropped");
   put(".lc-macs", count(answer.macs));

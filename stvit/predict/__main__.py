@@ -217,8 +217,7 @@ class Predictor:
         classes = classes_of(source, network)
         engine = {"engine": options.engine, "wait": options.engine != "auto"}
         if self.kind == "classify":
-            of_weights = source.card and not source.checkpoint and self._predicts
-            scope = source.card.scope if of_weights else None
+            scope = source.scope if self._predicts else None
             self._predictor: Classifier | Detector | Segmenter = Classifier(
                 network, classes=classes, scope=scope, **engine
             )

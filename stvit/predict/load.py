@@ -23,6 +23,7 @@ from stvit.pretrained.hub import WeightsUnavailable
 from stvit.pretrained.model_cards import ModelCard
 from stvit.pretrained.records import record
 from stvit.pretrained.resolve import resolve_card
+from stvit.pretrained.scope import ScopeRow
 from stvit.segmentation import upernet
 
 from .classifier import imagenet_classes
@@ -69,6 +70,12 @@ class Source:
     def label(self) -> str:
         """What it is called in the output."""
         return self.card.name if self.card else self.name
+
+    @property
+    def scope(self) -> ScopeRow | None:
+        """What tells pictures of its classes from others; ``None`` where it cannot, or has other weights than its
+        card's."""
+        return self.card.scope if self.card and not self.checkpoint else None
 
     @property
     def kind(self) -> Kind:

@@ -18,6 +18,7 @@ from .tracks import ObjectTracker, RegionTracker
 from .types import FrameResult, Labelled, Window
 
 _MEMORY = 0.9  # of the running speed, from frame to frame
+OUT_OF_SCOPE = "not one of the classes that it knows"  # drawn in place of the best class
 
 
 @dataclass(frozen=True)
@@ -100,8 +101,10 @@ class Annotator:
         found, numbers = followed.shown()
         if found is not None:
             draw_objects(canvas, found, track_colours(numbers), object_names(found, result.names, numbers))
-        lines = [self._model.label, *self._figures(followed)]
-        if result.top1:
+        lines = [f"{self._model.label} ({result.engine})", *self._figures(followed)]
+        if result.top1 and not result.in_scope:
+            lines.append(OUT_OF_SCOPE)
+        elif result.top1:
             lines.append(f"{result.top1[0]} {100 * result.top1[1]:.0f} %")
         elif self._model.note:
             lines.append(self._model.note)
@@ -126,6 +129,7 @@ class Annotator:
         values["engine"] = result.engine
         if result.top1:
             values["top1"] = {"label": result.top1[0], "probability": round(result.top1[1], 4)}
+            values["in_scope"] = result.in_scope
         if result.window:
             window = result.window
             values["window"] = {"first_frame": window.first, "last_frame": window.last, "whole": window.whole}

@@ -209,7 +209,7 @@ def _build(options: argparse.Namespace, side: Source) -> Model:
         return WindowClassifier(window, side.label, predicts=predicts)
     classes = classes_of(side, network) if card else imagenet_classes(all_names=False)
     regions = options.task == "clusters"
-    classifier = Classifier(network, classes=classes, **engine)
+    classifier = Classifier(network, classes=classes, scope=side.scope if predicts else None, **engine)
     return FrameClassifier(classifier, side.label, predicts=predicts, regions=regions, batch_size=options.batch_size)
 
 

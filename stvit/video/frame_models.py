@@ -96,6 +96,7 @@ class FrameClassifier:
             model_ms,
             model_ms,
             top1=(best.label, best.probability) if self._predicts else None,
+            in_scope=result.in_scope,
             regions=next(iter(result.regions), None),
             regions_xyxy=result.geometry.input_xyxy,
             engine=result.engine,

@@ -180,6 +180,7 @@ class _Run:
             elapsed_s=elapsed_s,
             busy_s=dict(self._busy_s),
             preview=self._preview,
+            engines=tuple(self._task.engines),
             done=done,
             note=note,
             conclusion=self._conclusion,

@@ -21,11 +21,7 @@ Pair = tuple[FrameResult, FrameResult]
 
 
 class AnnotateTask:
-    """Draws one model's results on every frame.
-
-    Attributes:
-        engines: how many frames so far each engine answered.
-    """
+    """Draws one model's results on every frame."""
 
     max_side = 1920
 
@@ -99,7 +95,7 @@ class SideBySideTask:
         self._slow_panel: Picture | None = None
         self._slow_done = 0
         self._last: Frame | None = None
-        self._engines: dict[str, None] = {}  # that answered, in their order
+        self.engines: Counter[str] = Counter()
         self._first_done_s: float | None = None  # of the new clip, when the faster model has finished
 
     def prepare(self, pixels: np.ndarray) -> tuple[Any, Any]:
@@ -127,7 +123,7 @@ class SideBySideTask:
     def draw(self, frame: Frame, pair: Pair) -> tuple[Iterable[Frame], dict[str, Any]]:
         followed = [annotator.follow(result) for annotator, result in zip(self._annotators, pair, strict=True)]
         for side, result in enumerate(pair):
-            self._engines[result.engine] = None
+            self.engines[result.engine] += 1
             self._finished_ms[side] += result.pace_ms
         fast, slow = self._fast, 1 - self._fast
         self._waiting.append((frame.index, self._finished_ms[slow], followed[slow].only_drawn()))
@@ -159,7 +155,7 @@ class SideBySideTask:
     def conclude(self) -> dict[str, Any]:
         names = ("model", "baseline")
         known = {name: own.conclude() for name, own in zip(names, self._annotators, strict=True)}
-        race: dict[str, Any] = {"headline": self._board.headline, "engines": list(self._engines)}
+        race: dict[str, Any] = {"headline": self._board.headline, "engines": list(self.engines)}
         if self._first_done_s is not None:
             race["first_done_s"] = round(self._first_done_s, 4)
         return {**{name: values for name, values in known.items() if values}, "race": race}

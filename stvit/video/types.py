@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -129,6 +130,7 @@ class FrameResult:
         pace_ms: its share of the time that the shown speed counts: that of ``paced_part``, and of clip models as if
             every batch were full.
         top1: name and probability of the best class; ``None`` without weights, and for detectors.
+        in_scope: whether that is an answer: false where the frame seems to show none of the classes.
         regions: of the model's tokens, where they stand for regions and were asked for.
         regions_xyxy: where their grid of image tokens lies, in pixels of the frame; it may reach beyond.
         found: the objects; ``None`` without weights, and for classifiers.
@@ -142,6 +144,7 @@ class FrameResult:
     model_ms: float
     pace_ms: float
     top1: tuple[str, float] | None = None
+    in_scope: bool = True
     regions: TokenRegions | None = None
     regions_xyxy: tuple[float, float, float, float] = (0.0, 0.0, 1.0, 1.0)
     found: Detections | None = None
@@ -163,6 +166,7 @@ class Progress:
         elapsed_s: since the start.
         busy_s: seconds that each stage has worked; they overlap.
         preview: the latest frame of the new clip, read-only.
+        engines: that answered, in their order.
         done: whether the new clip is complete.
         note: faults of the clip and what was done about them, sentences.
         conclusion: results on the clip as a whole, as in the last line of the records.
@@ -174,6 +178,7 @@ class Progress:
     elapsed_s: float
     busy_s: dict[str, float]
     preview: Picture | None = None
+    engines: tuple[str, ...] = ()
     done: bool = False
     note: str = ""
     conclusion: dict[str, Any] = field(default_factory=dict)
@@ -244,10 +249,14 @@ class Task(Protocol):
 
     ``prepare``, ``infer`` and ``draw`` each run in one thread of their own, in the order of the frames; ``begin`` comes
     first, ``close`` last.
+
+    Attributes:
+        engines: how many answers each engine has given so far.
     """
 
     batch_size: int
     max_side: int
+    engines: Counter[str]
 
     def begin(self, info: ClipInfo, limits: Limits, frame_hw: tuple[int, int]) -> None:
         """Start a clip with frames of this size."""

@@ -101,6 +101,7 @@ def test_frames_are_answered_counted_and_timed(page: Page) -> None:
     assert page.locator(".lc-canvas").evaluate("canvas => canvas.toDataURL()") != first
     assert number_in(page, ".lc-rate") > 0
     assert number_in(page, ".lc-latency") > number_in(page, ".lc-server") > number_in(page, ".lc-model") > 0
+    expect(page.locator(".lc-server")).to_contain_text("on the server in all, eager PyTorch")
     expect(page.locator(".lc-full")).to_have_text(re.compile(r"\d+ % of [\d.]+ (m|b)illion with all tokens kept"))
     expect(page.locator("#camera-notice")).to_contain_text("No predictions from STViT-R-Swin-S")
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from demo.camera import MAX_SIDE, FramePrediction, LiveRun, LiveRuns, camera_job, macs_on_frame, read_frame
 from demo.charts.bars import notice
+from demo.engine_names import ENGINE_LABELS
 from demo.errors import told, user_errors
 from demo.export import jpeg_bytes
 from demo.page.about import about
@@ -80,8 +81,8 @@ class CameraHandlers:
             sent: from the browser, ``{"run": key, "jpeg": base64}``; anything else is refused.
 
         Returns:
-            The drawn frame with times (ms) and multiply-adds; or why there is none, as ``{"error": words}``, ``BUSY``
-            or ``GONE``.
+            The drawn frame with times (ms), the engine that took them, and multiply-adds; or why there is none, as
+            ``{"error": words}``, ``BUSY`` or ``GONE``.
         """
         message = sent if isinstance(sent, dict) else {}
         run = self.runs.find(message.get("run"))
@@ -117,6 +118,7 @@ class CameraHandlers:
         full = job.model if job.model.method.full_tokens else self.registry.counterpart(job.model)
         return {
             "label": predicted.caption.label,
+            "engine": ENGINE_LABELS[predicted.result.engine],
             "macs": predicted.caption.macs,
             "fullTokenMacs": macs_on_frame(full, job.short_side, pixels.shape[:2]) if full else None,
             "ofBackbone": job.task == DETECT,

@@ -12,7 +12,8 @@ INFO = ClipInfo(Path("a.mp4"), "mp4", "h264", (64, 128), 0, 10.0, 1.0, 10, 0.0, 
 
 
 def test_the_stage_of_the_model_is_not_said_to_be_one_model() -> None:
-    shown = finished(Progress(INFO, 10, 1.0, 5.0, {"model": 2.0}, done=True))
+    shown = finished(Progress(INFO, 10, 1.0, 5.0, {"model": 2.0}, engines=("eager", "openvino"), done=True))
+    assert "10 frames in 5.0 s: 2.0 frames/s on eager PyTorch and OpenVINO</h4>" in shown
     assert "side by side: both models, and a few trial passes" in shown and "5.0 frames/s by itself" in shown
     assert "40% of that" in shown and "The model alone" not in shown
 

@@ -56,7 +56,7 @@ def test_a_frame_is_answered_with_a_drawn_one_its_times_and_its_cost(handlers: C
     assert drawn.shape == pixels.shape and np.abs(drawn.astype(int) - pixels).mean() > 15
     assert 0 < answer["modelMs"] < answer["serverMs"]
     assert 0 < answer["macs"] < answer["fullTokenMacs"] and answer["ofBackbone"] == (task == DETECT)
-    assert answer["label"] == "STViT-R-Swin-S"
+    assert (answer["label"], answer["engine"]) == ("STViT-R-Swin-S", "eager PyTorch")
 
 
 def test_frames_go_on_after_one_that_is_damaged(handlers: CameraHandlers) -> None:

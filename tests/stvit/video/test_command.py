@@ -18,6 +18,7 @@ from stvit.video.arguments import build_models, parse
 from stvit.video.probe import probe
 from stvit.video.types import Progress
 from tests.narrow_models import DETECTOR, NARROW_DETECTOR
+from tests.stvit.predict.test_scope import row
 from tests.stvit.video.clips import make_clip
 
 SMALL = "stvit_deit_tiny_patch16_224"
@@ -139,12 +140,14 @@ def test_a_full_disk_is_told_and_nothing_is_left(
 
 
 def test_a_trained_model_runs_by_its_description(clip: Path) -> None:
-    records, record = clip.with_name("b.jsonl"), described(clip.parent)
+    scope = row(bias=-100.0, width=OPTIONS["embed_dim"]).model_dump()
+    records, record = clip.with_name("b.jsonl"), described(clip.parent, scope=scope)
     arguments = [clip, clip.with_name("b.mp4"), "--record", record, "--task", "clusters", "--records", records]
     assert main([*map(str, arguments), "--device", "cpu"]) == 0
     lines = [json.loads(line) for line in records.read_text().splitlines()]
     assert len(lines) == 3 and {line["model"] for line in lines} == {"mine"}
     assert {line["top1"]["label"] for line in lines} <= set(RECORD["classes"])
+    assert {line["in_scope"] for line in lines} == {False}  # as the card's row says of every picture
 
 
 def test_a_description_says_the_task_and_all_that_the_model_has_to_know(clip: Path) -> None:

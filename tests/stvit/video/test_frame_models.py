@@ -19,13 +19,14 @@ from stvit.predict.device import Compute
 from stvit.predict.preprocess import Preprocessing
 from stvit.predict.regions import CLEAR, DROPPED
 from stvit.video.__main__ import main
-from stvit.video.annotate import Annotator
+from stvit.video.annotate import OUT_OF_SCOPE, Annotator
 from stvit.video.frame_models import FrameClassifier, FrameDetector
 from stvit.video.pipeline import process
 from stvit.video.tasks import AnnotateTask, SideBySideTask
 from stvit.video.types import FrameResult
 from tests.narrow_models import DETECTOR, NARROW_DETECTOR
 from tests.stvit.models.families import narrow
+from tests.stvit.predict.test_scope import CLASSES, WIDTH, row
 from tests.stvit.video.clips import Seer, frames_of, make_clip, scene
 
 
@@ -213,7 +214,24 @@ def test_what_speed_and_cost_are_about_is_written_on_the_frame(
     annotator = Annotator(Seer(), 10.0)
     result = FrameResult(60.0, 20.0, paced_part=part, counted_part="backbone")
     annotator.draw(rgb_canvas(scene(0, (120, 200))), annotator.follow(result))
-    assert written == ["Seer", words, "2 billion multiply-adds a frame in the backbone"]
+    assert written == ["Seer (eager)", words, "2 billion multiply-adds a frame in the backbone"]
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_frame_of_none_of_the_classes_says_so_in_place_of_a_class(
+    known: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[str] = []
+    monkeypatch.setattr("stvit.video.annotate.put_text", lambda canvas, lines, *more, **named: written.extend(lines))
+    one = network("deit_tiny_patch16_224", img_size=32, embed_dim=WIDTH, num_heads=3, num_classes=3).eval()
+    scored = Classifier(one, preprocessing=Preprocessing(32), classes=CLASSES, scope=row(100.0 if known else -100.0))
+    (result,) = results(FrameClassifier(scored, "DeiT"), 1)
+    annotator = Annotator(Seer(), 10.0)
+    followed = annotator.follow(result)
+    annotator.draw(rgb_canvas(scene(0, (120, 200))), followed)
+    record = annotator.record(followed)
+    assert record["in_scope"] is known and record["top1"]["label"] in CLASSES
+    assert written[-1] == (f"{result.top1[0]} {100 * result.top1[1]:.0f} %" if known else OUT_OF_SCOPE)
 
 
 def test_regions_cover_the_frame_and_stay_in_colour_while_nothing_moves(
