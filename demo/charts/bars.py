@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 
-from demo.benchmark import BenchmarkEntry, BenchmarkState
+from demo.benchmark import BenchmarkEntry, BenchmarkState, Turns
 from demo.engine_names import ENGINE_LABELS
 from stvit.measure.timing import LatencySummary, Quartiles
 
@@ -41,6 +41,11 @@ def stage_line(state: BenchmarkState) -> str:
     )
 
 
+def on_engine(turns: Turns | None) -> str:
+    """Say what measured models ran on; empty while nothing is measured."""
+    return f" on {ENGINE_LABELS[turns.engine]}" if turns else ""
+
+
 def speed_tile(state: BenchmarkState, batched: bool) -> str:
     """Show a speed-up in large figures where its verdict is clear, beside how many multiply-adds fewer there are."""
     title = f"Batches of {state.batch_size}" if batched else "One image at a time"
@@ -58,14 +63,16 @@ def speed_tile(state: BenchmarkState, batched: bool) -> str:
         large, words = "…", "no clear difference yet: measuring on"
     return (
         f'<section class="tile {kind}"><h4>{title}</h4><strong>{large}</strong><p>{escape(words)}</p>'
-        f"<dl><div><dt>median and middle half of the rounds</dt>"
+        f"<dl><div><dt>median, middle half</dt>"
         f"<dd>{speedup.median:.2f}, {speedup.q1:.2f} to {speedup.q3:.2f}</dd></div>"
         f"<div>{_multiply_adds(state.allowed_speedup)}</div></dl>{_explained(state, batched)}</section>"
     )
 
 
 def _explained(state: BenchmarkState, batched: bool) -> str:
-    return f'<p class="fine">{escape(state.explanation)}</p>' if state.explanation and not batched else ""
+    if batched or not state.explanation:
+        return ""
+    return f'<details class="fine"><summary>What limits it</summary>{escape(state.explanation)}</details>'
 
 
 def _why_unclear(speedup: Quartiles, baseline_label: str) -> str:
@@ -95,7 +102,7 @@ def turns_chart(state: BenchmarkState, what: str, note: str, beside: str = "") -
     """
     both = (state.model, state.baseline)
     macs, parameters = [entry.macs / 1e9 for entry in both], [entry.parameters / 1e6 for entry in both]
-    ran_on = f" on {ENGINE_LABELS[state.single.engine]}" if state.single else ""
+    ran_on = on_engine(state.single)
     charts = (
         latency_chart(f"{what} time", f"ms for one picture{ran_on}, median and middle half; shorter is better", state),
         bar_chart(f"{what} multiply-adds", "G at this input, as computed here", both, macs, _digits(macs)),

@@ -15,6 +15,7 @@ from demo.charts.bars import (
     bar_chart,
     latency_chart,
     legend,
+    on_engine,
     peak_memory_chart,
     percent,
     speed_tile,
@@ -110,7 +111,9 @@ def comparison(state: BenchmarkState) -> str:
 def _metrics(state: BenchmarkState) -> str:
     both = (state.model, state.baseline)
     charts = [
-        latency_chart("Latency, batch 1", "ms, median and middle half; shorter is better", state),
+        latency_chart(
+            "Latency, batch 1", f"ms{on_engine(state.single)}, median and middle half; shorter is better", state
+        ),
         _throughput_chart(state) if state.batch_size else "",
         bar_chart(
             "Multiply-adds",
@@ -131,7 +134,7 @@ def _throughput_chart(state: BenchmarkState) -> str:
     latencies = (turns.model, turns.baseline) if turns else ()
     return bar_chart(
         f"Throughput, batch {state.batch_size}",
-        "images per second by the median pass; longer is better",
+        f"images per second{on_engine(turns)}, by the median pass; longer is better",
         (state.model, state.baseline),
         [state.images_per_second(latency) for latency in latencies] or (None, None),
         "{:,.1f}",

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 from typing import Any
 
+from demo.engine_names import engine_of_record
 from demo.model_specs import SIZE_LETTERS, paper_tables
 from demo.registry import Registry, UnknownModel
 
@@ -16,7 +18,9 @@ BENCHMARKS = Path(__file__).resolve().parents[2] / "assets" / "benchmarks"
 MEASURE = "python -m stvit.measure --suite paper --output assets/benchmarks/my_machine.json"
 WIDTH, HEIGHT = 380, 300
 LEFT, RIGHT, TOP, BOTTOM = 40, 12, 14, 40  # room for the axes
+TABLE_SIZES = ("small", "base", "tiny")  # of DeiT, in the tables of the STViT paper
 GLYPH_WIDTH, LINE_HEIGHT = 5.9, 12.0
+APART = 12.0  # of a label from its point, beyond which a line joins them
 
 
 @dataclass(frozen=True)
@@ -50,7 +54,7 @@ def published_points(size: str) -> tuple[Point, ...]:
 
 def section(registry: Registry) -> str:
     """Draw the whole section: three panels, the table behind them, and what was measured here."""
-    panels = "".join(_panel(size, published_points(size)) for size in ("small", "base", "tiny"))
+    panels = "".join(_panel(size, published_points(size)) for size in TABLE_SIZES)
     return (
         f'<div class="card accuracy"><h4>As published: top-1 on ImageNet against multiply-adds</h4>'
         f'<p class="fine">STViT paper, Tables 1 and 4. Not measured here. * compared with its own base model, '
@@ -64,12 +68,14 @@ def _panel(size: str, points: Sequence[Point]) -> str:
     places = [(across(p.gmacs, xs), down(p.top1, ys)) for p in points]
     line = " ".join(f"{x:.1f},{y:.1f}" for (x, y), p in zip(places, points, strict=True) if p.kind == "stvit")
     dots = "".join(
-        f'<circle class="{p.kind}" cx="{x:.1f}" cy="{y:.1f}" r="4.5"><title>{escape(_words(p))}</title></circle>'
+        f'<circle class="{p.kind}" cx="{x:.1f}" cy="{y:.1f}" r="4.5"><title>{escape(point_words(p))}</title></circle>'
         for (x, y), p in zip(places, points, strict=True)
     )
-    labels = "".join(
+    names = [p.label for p in points]
+    places_of_names = place_labels(names, places)
+    labels = leaders(names, places, places_of_names) + "".join(
         f'<text class="{p.kind}" x="{x:.1f}" y="{y:.1f}">{escape(p.label)}</text>'
-        for (x, y), p in zip(place_labels([p.label for p in points], places), points, strict=True)
+        for (x, y), p in zip(places_of_names, points, strict=True)
     )
     title = f"DeiT-{SIZE_LETTERS[size]} and methods on it"
     return (
@@ -79,7 +85,8 @@ def _panel(size: str, points: Sequence[Point]) -> str:
     )
 
 
-def _words(point: Point) -> str:
+def point_words(point: Point) -> str:
+    """Write a point's figures."""
     return f"{point.label}: {point.top1} % top-1, {point.gmacs} G multiply-adds"
 
 
@@ -142,7 +149,8 @@ def place_labels(labels: Sequence[str], points: Sequence[tuple[float, float]]) -
     placed = []
     for label, (x, y) in zip(labels, points, strict=True):
         width = GLYPH_WIDTH * len(label)
-        sides = [(x + 8, 4), (x - width / 2, -9), (x - width / 2, 17), (x - width - 8, 4)]
+        centred = min(max(x - width / 2, LEFT), WIDTH - width - 4)
+        sides = [(x + 8, 4), (centred, -9), (centred, 17), (x - width - 8, 4)]
         sides += [(start, drop) for drop in (-20, 28, -31, 39) for start in (x + 4, x - width - 4, x - width / 2)]
         boxes = [(left, y + drop - LINE_HEIGHT + 2, left + width, y + drop + 2) for left, drop in sides]
         inside = [b for b in boxes if b[0] >= LEFT and b[2] <= WIDTH and b[1] >= 0 and b[3] <= HEIGHT - BOTTOM]
@@ -150,6 +158,17 @@ def place_labels(labels: Sequence[str], points: Sequence[tuple[float, float]]) -
         taken.append(best)
         placed.append((best[0], best[3] - 2))
     return placed
+
+
+def leaders(labels: Sequence[str], points: Sequence[tuple[float, float]], places: Sequence[tuple[float, float]]) -> str:
+    """Draw a thin line from a point to its label where that stands apart; ``places`` as of ``place_labels``."""
+    lines = []
+    for label, (x, y), (left, base) in zip(labels, points, places, strict=True):
+        near_x = min(max(x, left), left + GLYPH_WIDTH * len(label))
+        near_y = min(max(y, base - LINE_HEIGHT + 4), base + 2)
+        if math.hypot(near_x - x, near_y - y) > APART:
+            lines.append(f'<line class="leader" x1="{x:.1f}" y1="{y:.1f}" x2="{near_x:.1f}" y2="{near_y:.1f}"/>')
+    return "".join(lines)
 
 
 def _overlap(a: tuple[float, ...], b: tuple[float, ...]) -> float:
@@ -160,7 +179,7 @@ def _published_table() -> str:
     rows = "".join(
         f'<tr class="{p.kind}"><th scope="row">{escape(p.label)}</th><td>DeiT-{SIZE_LETTERS[size]}</td>'
         f"<td>{p.gmacs}</td><td>{p.top1}</td><td>{'' if p.delta is None else f'{p.delta:+.1f}'}</td></tr>"
-        for size in ("small", "base", "tiny")
+        for size in TABLE_SIZES
         for p in sorted(published_points(size), key=lambda p: p.gmacs)
     )
     heads = "".join(
@@ -247,7 +266,7 @@ def _measured_table(title: str, group: dict[str, Any]) -> str:
         f"<td>{ratio['allowed_by_macs']:.2f}×</td></tr>"
         for label, ratio in ratios.items()
     )
-    where = f"{group['device']}, {group['precision']}, batch {group['batch_size']}"
+    where = f"{group['device']}, {group['precision']}, {engine_of_record(group)}, batch {group['batch_size']}"
     return (
         f'<details class="figures" open><summary>{escape(title)}: {escape(where)}</summary>'
         f'<div class="scroll"><table><thead><tr><th></th><th class="meter"></th><th scope="col">measured</th>'

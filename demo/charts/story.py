@@ -10,6 +10,7 @@ import numpy as np
 from demo.benchmark import BenchmarkState
 from demo.charts.bars import is_calm
 from demo.charts.costs import cost_of
+from demo.engine_names import ENGINE_LABELS
 from demo.export import jpeg_bytes
 from demo.registry import ModelSpec
 from demo.views.token_view import base64
@@ -26,11 +27,12 @@ def headline(model: ModelSpec, baseline: ModelSpec, state: BenchmarkState | None
         state: a comparison of the two; without one, the line says nothing of their speed.
     """
     faster = speed(state) if state else ""
-    here = f"{faster} on this machine" if faster else ""
-    parts = [f"<b>{part}</b>" for part in (arithmetic(model, baseline), here) if part]
+    parts = [f"<b>{arithmetic(model, baseline)}</b>"]
+    if faster:
+        parts.append(f"<b>{faster} on this machine</b> <small>{ENGINE_LABELS[state.single.engine]}</small>")
     tokens, where = fewer_tokens(model, baseline)
     first = f"<b>{tokens}</b>{where}" if tokens else ""
-    return f'<p class="story">{first}{": " if first and parts else ""}{", ".join(parts)}</p>'
+    return f'<p class="story">{first}{": " if first else ""}{", ".join(parts)}</p>'
 
 
 def fewer_tokens(model: ModelSpec, baseline: ModelSpec) -> tuple[str, str]:

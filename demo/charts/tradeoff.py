@@ -9,7 +9,23 @@ from html import escape
 from pathlib import Path
 from typing import Any, Literal
 
-from demo.charts.published import BENCHMARKS, HEIGHT, WIDTH, across, axes, axis, down, group_title, place_labels
+from demo.charts.published import (
+    BENCHMARKS,
+    HEIGHT,
+    TABLE_SIZES,
+    WIDTH,
+    Point,
+    across,
+    axes,
+    axis,
+    down,
+    group_title,
+    leaders,
+    place_labels,
+    point_words,
+    published_points,
+)
+from demo.engine_names import engine_of_record
 
 Against = Literal["time", "multiply-adds"]
 
@@ -96,7 +112,7 @@ def _group(name: str, content: dict[str, Any], source: str) -> Group:
         ms = {1: cost["latency"]["median_ms"], batch: cost["throughput"]["median_ms"] / batch}
         note = "; ".join(filter(None, (figures.get("note", ""), cautions.get(label, ""))))
         entries.append(Entry(label, cost["macs"] / 1e9, ms, figures.get("top1"), note))
-    machine = ", ".join((content["device"], content["precision"], content.get("engine", "eager")))
+    machine = ", ".join((content["device"], content["precision"], engine_of_record(content)))
     return Group(machine, group_title(name), content["full_token_model"], tuple(entries), source)
 
 
@@ -116,9 +132,10 @@ def chart(group: Group, against: Against, batch: int) -> str:
     values = [entry.gmacs if against == "multiply-adds" else entry.ms[batch] for entry in drawn]
     unit = "multiply-adds, G" if against == "multiply-adds" else f"ms for one picture, batch {batch}"
     title = f"{group.name} and methods on it: published top-1 against {unit}"
+    alone = _published_alone(group.name) if against == "multiply-adds" else ()
     return (
         f'<div class="card accuracy"><h4>{escape(title)}</h4><p class="fine">{escape(_origin(group, against))}</p>'
-        f'<div class="tradeoff">{_picture(group, drawn, values, unit, title)}{_why(group)}</div>'
+        f'<div class="tradeoff">{_picture(group, drawn, values, unit, title, alone)}{_why(group)}</div>'
         f"{_table(group, batch)}</div>"
     )
 
@@ -128,8 +145,17 @@ def _origin(group: Group, against: Against) -> str:
     return f"Accuracy: published. {measured if against == 'time' else 'Multiply-adds: computed by this code.'}"
 
 
-def _picture(group: Group, drawn: Sequence[Entry], values: Sequence[float], unit: str, title: str) -> str:
-    xs, ys = axis(values), axis([entry.top1 for entry in drawn])
+def _published_alone(name: str) -> tuple[Point, ...]:
+    """Return the points of methods without public code on a network, e.g. ``"DeiT-S"``: none has a measured time."""
+    size = next((size for size in TABLE_SIZES if group_title(f"deit_{size}") == name), None)
+    return tuple(point for point in published_points(size) if point.label.startswith(WITHOUT_CODE)) if size else ()
+
+
+def _picture(
+    group: Group, drawn: Sequence[Entry], values: Sequence[float], unit: str, title: str, alone: Sequence[Point]
+) -> str:
+    xs = axis([*values, *(point.gmacs for point in alone)])
+    ys = axis([*(entry.top1 for entry in drawn), *(point.top1 for point in alone)])
     places = [(across(value, xs), down(entry.top1, ys)) for value, entry in zip(values, drawn, strict=True)]
     best = front(list(zip(values, (entry.top1 for entry in drawn), strict=True)))
     rings = [" front" if index in best else "" for index in range(len(drawn))]
@@ -140,16 +166,23 @@ def _picture(group: Group, drawn: Sequence[Entry], values: Sequence[float], unit
         f"<title>{escape(_words(entry, value, unit))}</title></circle>"
         for index, ((x, y), entry, value, kind) in enumerate(zip(places, drawn, values, kinds, strict=True))
     )
-    labels = "".join(
-        f'<text class="{kind}" x="{x:.1f}" y="{y:.1f}">{escape(entry.label)}</text>'
-        for (x, y), entry, kind in zip(
-            place_labels([entry.label for entry in drawn], places), drawn, kinds, strict=True
-        )
+    places += [(across(point.gmacs, xs), down(point.top1, ys)) for point in alone]
+    dots += "".join(
+        f'<circle class="alone" cx="{x:.1f}" cy="{y:.1f}" r="4.5"><title>{escape(point_words(point))}, both published'
+        f"</title></circle>"
+        for (x, y), point in zip(places[len(drawn) :], alone, strict=True)
     )
+    names = [entry.label for entry in drawn] + [point.label for point in alone]
+    places_of_names = place_labels(names, places)
+    labels = leaders(names, places, places_of_names) + "".join(
+        f'<text class="{kind}" x="{x:.1f}" y="{y:.1f}">{escape(name)}</text>'
+        for (x, y), name, kind in zip(places_of_names, names, kinds + ["other"] * len(alone), strict=True)
+    )
+    hollow = " Hollow: multiply-adds as published too." if alone else ""
     return (
         f'<figure class="panel"><svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(title)}; the table '
         f'below has the figures">{axes(xs, ys, unit)}<polyline points="{line}"/>{dots}{labels}</svg><figcaption '
-        f'class="fine">Ringed: no other method is both cheaper and more accurate.</figcaption></figure>'
+        f'class="fine">Ringed: no other method is both cheaper and more accurate.{hollow}</figcaption></figure>'
     )
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from demo.charts.published import measured, place_labels, published_points, section
+from demo.charts.published import leaders, measured, place_labels, published_points, section
 from demo.model_specs import paper_tables
 from tests.demo.conftest import OFFERED
 
@@ -34,6 +34,13 @@ def test_labels_stay_inside_and_apart(points: list[tuple[float, float]]) -> None
     assert all(abs(a[0] - b[0]) >= 4 * 5.9 or abs(a[1] - b[1]) >= 12 for i, a in enumerate(places) for b in places[:i])
 
 
+def test_a_label_that_stands_apart_is_joined_to_its_point() -> None:
+    points = [(100.0, 100.0)] * 3
+    places = [(108.0, 104.0), (104.0, 80.0), (90.0, 91.0)]
+    drawn = leaders(["EViT"] * 3, points, places)
+    assert drawn == '<line class="leader" x1="100.0" y1="100.0" x2="104.0" y2="82.0"/>'
+
+
 def test_without_a_measurement_the_page_says_how_to_make_one(tmp_path: Path) -> None:
     (tmp_path / "broken.json").write_text("{")
     (tmp_path / "other.json").write_text('{"device": "x", "costs": {}}')
@@ -47,7 +54,7 @@ def test_measurements_are_shown_with_the_device_and_how_many_multiply_adds_fewer
     group["speed_up_over_full_tokens"] = {"STViT, 16 tokens": ratio}
     (tmp_path / "machine.json").write_text(json.dumps({"deit_small": group}))
     shown = measured(tmp_path, OFFERED)
-    for words in ("DeiT-S: &lt;b&gt;CPU, bfloat16, batch 32", "STViT, 16 tokens", "2.05×", "2.41×"):
+    for words in ("DeiT-S: &lt;b&gt;CPU, bfloat16, eager PyTorch, batch 32", "STViT, 16 tokens", "2.05×", "2.41×"):
         assert words in shown
 
 

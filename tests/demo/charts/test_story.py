@@ -51,9 +51,9 @@ def state_of(speed_up: Quartiles, done: bool = True) -> BenchmarkState:
 @pytest.mark.parametrize(
     ("speed_up", "expected"),
     [
-        (Quartiles(1.7, 1.8, 1.9), "1.8× faster on this machine"),
-        (Quartiles(0.48, 0.5, 0.52), "2.0× slower on this machine"),
-        (Quartiles(0.98, 1.0, 1.02), "as fast on this machine"),
+        (Quartiles(1.7, 1.8, 1.9), "1.8× faster on this machine eager PyTorch"),
+        (Quartiles(0.48, 0.5, 0.52), "2.0× slower on this machine eager PyTorch"),
+        (Quartiles(0.98, 1.0, 1.02), "as fast on this machine eager PyTorch"),
         (Quartiles(0.7, 1.6, 3.0), ""),
     ],
 )
