@@ -13,6 +13,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from demo.page.assets import KeptAssets
 from demo.page.examples import all_examples, thumbnail
 from demo.page.gradio_private import address_of
 
@@ -54,7 +55,11 @@ def routes() -> list[Route]:
 
 def middleware() -> list[Middleware]:
     """List what the server's answers go through, the last first."""
-    return [Middleware(Compressed, compresslevel=COMPRESSION_LEVEL), Middleware(SharedDocument)]
+    return [
+        Middleware(Compressed, compresslevel=COMPRESSION_LEVEL),
+        Middleware(KeptAssets),
+        Middleware(SharedDocument),
+    ]
 
 
 class Compressed(GZipMiddleware):

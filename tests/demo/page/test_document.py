@@ -11,8 +11,10 @@ import gradio
 import pytest
 from PIL import Image
 from starlette.applications import Starlette
+from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
+from starlette.testclient import TestClient
 
 from demo.page.document import CARD, FAVICON, TITLE, middleware, routes, with_own_tags
 
@@ -71,6 +73,27 @@ def test_the_picture_and_the_icon_of_the_page_are_there() -> None:
     status, headers, body = answer("/card.jpg")
     assert (status, headers["content-type"], len(body)) == (200, "image/jpeg", CARD.stat().st_size)
     assert FAVICON.read_text().startswith("<svg")
+
+
+def test_scripts_are_read_and_compressed_once_and_kept_by_browsers() -> None:
+    asked: list[str] = []
+
+    def script(request: Request) -> Response:
+        asked.append(request.path_params["name"])
+        known = request.path_params["name"] == "Index-0aNuD791.js"
+        return Response("let a;" * 1000 if known else "", 200 if known else 404, media_type="text/javascript")
+
+    client = TestClient(Starlette(routes=[Route("/assets/{name}", script)], middleware=middleware()))
+    for _ in range(2):
+        answered = client.get("/assets/Index-0aNuD791.js", headers={"Accept-Encoding": "gzip, br"})
+        assert answered.text == "let a;" * 1000 and "immutable" in answered.headers["cache-control"]
+        assert answered.headers["content-encoding"] == "br" and int(answered.headers["content-length"]) < 100
+    assert len(asked) == 1
+    for _ in range(2):
+        assert client.get("/assets/Index-00000000.js", headers={"Accept-Encoding": "br"}).status_code == 404
+        plain = client.get("/assets/Index-0aNuD791.js", headers={"Accept-Encoding": "identity"})
+        assert "content-encoding" not in plain.headers and plain.text == "let a;" * 1000
+    assert len(asked) == 5
 
 
 @pytest.mark.parametrize("name", ["bison.jpg", "dress.jpg", "clockwise.jpg"])
