@@ -6,7 +6,6 @@ from html import escape
 from pathlib import Path
 
 import gradio as gr
-from gradio.components import Component
 
 from demo.engine_names import ENGINE_LABELS
 from demo.page.document import TITLE
@@ -43,19 +42,20 @@ def build(runtime: Runtime) -> Page:
     """Build the whole page, ready to launch."""
     with Page(title=TITLE, analytics_enabled=False, delete_cache=(3600, 3600)) as page:
         offline = not runtime.registry.hub and runtime.registry.first_bundled("classify") is not None
-        with gr.Row(elem_classes="head-row"):
+        choice = _is_choice(runtime.predictors)
+        with gr.Row(elem_classes=["head-row", *(["with-engine"] if choice else [])]):
             gr.HTML(
                 _header(runtime.device_words, offline),
                 js_on_load=(HERE / "header.js").read_text(encoding="utf-8"),
                 apply_default_css=False,
             )
-            engine = _engine(runtime.predictors)
+            engine = _engine(runtime.predictors) if choice else gr.State(runtime.predictors.engine)
         targets = {}
         with gr.Tabs(elem_id="tabs") as tabs:
             for label, name, build_tab in TABS:
                 if name == "segment" and not runtime.registry.of_task("segment"):
                     continue  # no weights are published for segmentation, so there may be no model
-                with gr.Tab(label, id=name):
+                with gr.Tab(label, id=name, elem_id=f"{name}-panel"):
                     targets[name] = build_tab(runtime, engine)
         linked = {name: target for name, target in targets.items() if target is not None}
         connect_links(runtime.registry, tabs, tuple(targets), linked)
@@ -99,10 +99,13 @@ def theme() -> gr.themes.Base:
     )
 
 
-def _engine(predictors: Predictors) -> Component:
-    """Let a visitor choose what all models run on; where eager PyTorch is all there is, only hold its name."""
-    if not set(predictors.engines) - {"auto", "eager"}:
-        return gr.State(predictors.engine)
+def _is_choice(predictors: Predictors) -> bool:
+    """Whether there is more than eager PyTorch to run on."""
+    return bool(set(predictors.engines) - {"auto", "eager"})
+
+
+def _engine(predictors: Predictors) -> gr.Dropdown:
+    """Let a visitor choose what all models run on."""
     labels = {"auto": "the fastest engine", **ENGINE_LABELS}
     return gr.Dropdown(
         [(labels.get(name, name), name) for name in predictors.engines],

@@ -36,6 +36,7 @@ from stvit.predict.turns import VISITORS, in_lane
 
 PATIENCE, PAUSE_S = 50, 0.1  # how often, and after how long, a comparison that nobody asked for looks for its turn
 GAVE_WAY = "Stopped: somebody else is waiting"
+GARMENTS_WANTED = "a picture of garments"  # for detectors and segmenters that know nothing else
 RANDOM_WEIGHTS_NOTE = "Random weights: the regions show how the mechanism works, not what training taught it."
 
 

@@ -78,6 +78,8 @@ function tokenUnder(u, v) { // at a place in [0, 1]
 
 const canvas = find(".cv-canvas");
 const picture = new Image();
+const pair = element.closest(".dense-pair"), twin = Boolean(element.closest(".dense-twin"));
+let shared = "";
 const TOKENS = "Semantic tokens", VEIL = "rgba(9, 14, 22, 0.55)";
 const START = { data: null, borders: true, opacity: find(".dv-mix input").value / 100, unit: null, layer: "", chosen: false, pinned: null, hovered: null };
 
@@ -162,7 +164,15 @@ function refreshControls() { // rebuilt only where something has changed, so tha
   if (name) [...element.querySelectorAll("input[type=radio]")].find((input) => input.name === name && input.value === value)?.focus();
 }
 
+function share() { // what is set here holds for the picture of the full-token twin too, which has no controls
+  const settings = own.settings(), said = JSON.stringify(settings);
+  if (twin || said === shared) return;
+  shared = said;
+  pair.dispatchEvent(new CustomEvent("set", { detail: settings }));
+}
+
 function refresh() {
+  share();
   if (!view.data) return;
   refreshControls();
   own.list();
@@ -278,8 +288,9 @@ function onList(list) {
   list.addEventListener("click", (event) => listed(event) !== null && pin(listed(event)));
 }
 
-// own: { mode, file, unpack(data), list(), words(), draw(context, width, height, unitPixel), under(u, v), next(event) };
-// list() and words() show what has changed, under() tells what lies there and next() where an arrow key leads to.
+// own: { mode, file, unpack(data), list(), words(), draw(context, width, height, unitPixel), under(u, v), next(event),
+// settings(), set(settings) }; list() and words() show what has changed, under() tells what lies there, next() where an
+// arrow key leads to, and settings() what of the drawing can be chosen, as plain values.
 function start() {
   canvas.addEventListener("pointermove", (event) => byMouse(event) && view.data && hover(under(event)));
   canvas.addEventListener("pointerleave", () => hover(null));
@@ -289,6 +300,7 @@ function start() {
   onSlider(".dv-mix", (value) => { view.opacity = value; });
   onChecks("borders");
   find(".cv-save").addEventListener("click", save);
+  if (twin) pair.addEventListener("set", ({ detail }) => { own.set(detail); refresh(); });
   new ResizeObserver(fit).observe(find(".cv-picture"));
   watch("value", receive);
   receive();

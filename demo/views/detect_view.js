@@ -104,6 +104,8 @@ const view = { ...START, mode: OBJECTS, minimum: 0.5, off: new Set(), masks: tru
 const own = {
   mode: OBJECTS, file: "objects", unpack: unpackObjects, list: refreshObjects, words: refreshObjectWords, draw: drawObjects,
   under: objectUnder, next: (event) => nextOf(event, shown(), activeObject()),
+  settings: () => ({ minimum: view.minimum, off: [...view.off], masks: view.masks, boxes: view.boxes, names: view.names, opacity: view.opacity }),
+  set: (settings) => Object.assign(view, settings, { off: new Set(settings.off) }),
 };
 
 // ---- data -------------------------------------------------------------------------------------------------------

@@ -6,6 +6,8 @@ const view = { ...START, mode: CLASSES, lines: true, names: true };
 const own = {
   mode: CLASSES, file: "classes", unpack: unpackClasses, list: markClasses, words: refreshClassWords, draw: drawClasses,
   under: classUnder, next: (event) => nextOf(event, listed(view.data).map(({ label }) => label), activeClass()),
+  settings: () => ({ lines: view.lines, names: view.names, opacity: view.opacity }),
+  set: (settings) => Object.assign(view, settings),
 };
 const painted = new Map(); // "fill", "edge" or a class: canvases of the map's size, made when they are first drawn
 

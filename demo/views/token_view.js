@@ -149,7 +149,7 @@ function refreshReadout() {
     const used = layer.counts.filter((count) => count > 0).length;
     find(".cv-readout").replaceChildren(
       line("cv-name", "", used + " of " + layer.tokens + " tokens", " stand for a region"),
-      line("cv-hint", "Point at a region, or use arrow keys, to see where its token looks."));
+      line("cv-hint", "Point at a region, or use arrow keys: where its token looks."));
     return;
   }
   const map = mapOf(layer, token), share = ((100 * layer.counts[token]) / cells).toFixed(1) + " %";

@@ -125,6 +125,8 @@ def test_garments_are_detected_and_named(page: Page, offline_garments: App) -> N
     expect(page.locator("#detector input")).to_have_value("STViT-R-Swin, narrow (10 garments)")
     expect(page.locator("#short-side")).to_be_hidden()
     expect(page.locator("#detect-about details")).to_contain_text("72.2 % box AP50")
+    expect(page.locator("#detect-picture")).to_contain_text("Drop a picture of garments here")
+    expect(page.locator("#detections .cv-side")).to_be_hidden()  # nothing to set yet
     page.locator("#detect-examples button").first.click()
     expect(page.locator("#detections .cv.filled")).to_be_visible()
     expect(page.locator("#steps")).to_contain_text("224 × 224")
@@ -132,10 +134,19 @@ def test_garments_are_detected_and_named(page: Page, offline_garments: App) -> N
     expect(page.locator("#detect-answers .card")).to_contain_text([re.compile(r"Found \d of 4[\s\S]*[✓✗] trouser")] * 2)
     ours, twin = (page.locator(f"#{place} .cv-canvas").bounding_box() for place in ("detections", "detections-twin"))
     assert twin["x"] > ours["x"] + ours["width"] and twin["y"] == pytest.approx(ours["y"], abs=2)
-    names = page.locator(".dv-chips label span").all_inner_texts()
+    page.locator("#detections").get_by_label("Confidence at least").fill("99")  # which holds for both
+    expect(page.locator("#detections-twin .cv-readout")).to_contain_text("of at least 99 %")
+    page.locator("#detections").get_by_label("Confidence at least").fill("5")
+    names = page.locator("#detections .dv-chips label span").all_inner_texts()
     assert names and set(names) <= {
         *("t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
     }
+    page.set_viewport_size({"width": 390, "height": 844})
+    places = ("#detect-answers", "#detections .cv-picture", "#detections-twin .cv-picture", "#detections .cv-side")
+    parts = ("#detect-picture", *places, "#detect-panel .models-toggle")
+    tops = [page.locator(part).bounding_box()["y"] for part in parts]
+    assert tops == sorted(tops) and page.evaluate("document.documentElement.scrollWidth") <= 390
+    page.set_viewport_size({"width": 1280, "height": 900})
     page.get_by_role("button", name="Compare the backbones").click()
     expect(page.locator("#backbones .race[data-done=true]")).to_be_visible(timeout=120_000)
     expect(page.locator("#backbones")).to_contain_text("Swin, narrow")

@@ -20,8 +20,9 @@ from demo.page.about import about
 from demo.page.gradio_private import kept_file
 from demo.predictors import DetectRun, check_short_side
 from demo.registry import ModelSpec
-from demo.tabs.image_tab import RANDOM_WEIGHTS_NOTE, ImageHandlers
+from demo.tabs.image_tab import GARMENTS_WANTED, RANDOM_WEIGHTS_NOTE, ImageHandlers
 from demo.tabs.parts import Fields, weights_notice
+from demo.tabs.pickers import drop_words
 from demo.views.dense_view import detect_payload
 from stvit.detection import Detections
 from stvit.detection.detections import SHOWN_SCORE
@@ -37,6 +38,11 @@ class Kept:
     found: Detections
     classes: Sequence[str]
     file: str
+
+
+def wanted(detector: ModelSpec) -> str:
+    """What to drop for a detector, in words."""
+    return GARMENTS_WANTED if detector.bundled else "a photo"
 
 
 class DetectHandlers(ImageHandlers):
@@ -66,13 +72,15 @@ class DetectHandlers(ImageHandlers):
 
     @told
     def introduce(self, detector: str) -> Fields:
-        """The card of a bundled detector, examples that fit it, and the list of sizes where they are a choice."""
+        """The card of a bundled detector, examples that fit it, what to drop, and the list of sizes where they are a
+        choice."""
         spec = self.registry.find(detector, "detect")
         bundled = spec.bundled is not None
         return {
             "about": about([spec]),
             "examples": self.gallery.shown(garments=bundled),
             "short_side": gr.Dropdown(visible=not bundled),
+            "picture": gr.update(placeholder=drop_words(wanted(spec))),
         }
 
     def cleared(self, message: str = "") -> Fields:

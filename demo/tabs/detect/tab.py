@@ -13,7 +13,7 @@ from demo.page.gradio_private import ModelList
 from demo.page.links import LinkTarget, in_one_list
 from demo.predictors import SHORT_SIDES
 from demo.runtime import AT_ONCE, Runtime
-from demo.tabs.detect.handlers import DetectHandlers
+from demo.tabs.detect.handlers import DetectHandlers, wanted
 from demo.tabs.image_tab import ImageParts, comparison_parts, connect_image_tab
 from demo.tabs.parts import (
     by_name,
@@ -60,7 +60,7 @@ def build(runtime: Runtime, engine: Component) -> LinkTarget:
     connect_image_tab(parts, handlers, engine, [parts.detector, parts.short_side], shown, parts.detections)
     connect_download(parts.save_picture, handlers.picture_file, [parts.kept])
     connect_download(parts.save_coco, handlers.coco_file, [parts.kept])
-    introduced = [parts.about, parts.examples, parts.short_side]
+    introduced = [parts.about, parts.examples, parts.short_side, parts.picture]
     on_change([parts.detector], by_name(parts, handlers.introduce), parts.detector, introduced, **AT_ONCE)
     return LinkTarget("detect", [parts.detector], in_one_list, parts.picture, handlers.gallery)
 
@@ -70,7 +70,7 @@ def _lay_out(runtime: Runtime, gallery: Gallery) -> Parts:
     size = SHORT_SIDES[0] if runtime.predictors.device.type == "cuda" else SIZE_ON_CPU
     with gr.Row(elem_classes="workspace"):
         with gr.Column(elem_classes="inputs"):
-            picture = picture_input("detect-picture")
+            picture = picture_input("detect-picture", what=wanted(first))
             examples = gallery.component("detect-examples", picture, garments=first.bundled is not None)
             run = gr.Button("Detect in the picture", variant="primary", elem_id="detect")
             with models_panel():

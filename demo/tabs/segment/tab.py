@@ -13,7 +13,7 @@ from demo.page.examples import Gallery
 from demo.page.gradio_private import ModelList
 from demo.page.links import LinkTarget, in_one_list
 from demo.runtime import AT_ONCE, Runtime
-from demo.tabs.image_tab import ImageParts, comparison_parts, connect_image_tab
+from demo.tabs.image_tab import GARMENTS_WANTED, ImageParts, comparison_parts, connect_image_tab
 from demo.tabs.parts import (
     by_name,
     connect_download,
@@ -69,13 +69,12 @@ def build(runtime: Runtime, engine: Component) -> LinkTarget:
 def _lay_out(runtime: Runtime, gallery: Gallery) -> Parts:
     with gr.Row(elem_classes="workspace"):
         with gr.Column(elem_classes="inputs"):
-            picture = picture_input("segment-picture")
+            picture = picture_input("segment-picture", what=GARMENTS_WANTED)
             examples = gallery.component("segment-examples", picture, garments=True)
             run = gr.Button("Segment the picture", variant="primary", elem_id="segment")
             with models_panel():
                 segmenter = model_list(runtime.registry, "segment", "Segmenter (UperNet)", "segmenter")
         with gr.Column(elem_classes="results"):
-            notices("segment-knows", notice(WHAT_IT_KNOWS, detail=NO_OFFICIAL_WEIGHTS))
             told = read_aloud("segment-notice", retries="segment")
             answers = read_aloud("segment-answers", elem_classes="answers")
             with gr.Column(elem_classes="dense-pair"):
@@ -83,6 +82,7 @@ def _lay_out(runtime: Runtime, gallery: Gallery) -> Parts:
             with gr.Row(elem_classes="downloads"):
                 save_picture = download_button("Annotated picture (JPEG)")
                 save_labels = download_button("Map of classes (indexed PNG)")
+            notices("segment-knows", notice(WHAT_IT_KNOWS, detail=NO_OFFICIAL_WEIGHTS))
             words = notices("segment-about", about([runtime.registry.first("segment")]))
             steps = notices("segment-steps")
     heading("What it saves", "Both segmenters as wholes, measured here and now on this picture")

@@ -154,9 +154,11 @@ def test_a_detector_of_this_project_names_garments_at_the_size_that_it_was_train
 
 
 def test_a_detector_of_this_project_comes_with_words_examples_and_no_choice_of_size(handlers: DetectHandlers) -> None:
-    words, examples, size = handlers.introduce(OWN).values()
+    words, examples, size, picture = handlers.introduce(OWN).values()
+    assert picture["placeholder"].startswith("Drop a picture of garments here")
     assert "41.5 % box AP, 72.2 % box AP50, 38.0 % mask AP" in words and "test split" in examples and not size.visible
-    words, examples, size = handlers.introduce(DETECTOR).values()
+    words, examples, size, picture = handlers.introduce(DETECTOR).values()
+    assert picture["placeholder"].startswith("Drop a photo here")
     assert words == "" and "Photo 1" in examples and size.visible
 
 
