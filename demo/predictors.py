@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -19,6 +19,7 @@ from demo.registry import ModelSpec
 from demo.service.batches import Batches
 from demo.space.lent_models import LentCache, on_zero_gpu
 from stvit.class_names import COCO_CLASSES, KINETICS400_CLASSES
+from stvit.detection.preprocess import network_sizes
 from stvit.errors import UserError
 from stvit.predict.classifier import Classifier, imagenet_classes
 from stvit.predict.clips import ClipClassifier, Sampling
@@ -37,6 +38,7 @@ PROPOSALS_ON_CPU = 300  # regions that a detector's heads look at, where they ta
 LABEL_SIDES = (4096, 2048, 1024, 512)  # of the map of classes, where there is no memory for one of the picture's size
 WARMUP_SIDE = 64
 Answer = TypeVar("Answer")
+Size = TypeVar("Size")
 
 
 class BadSize(UserError, ValueError):
@@ -165,15 +167,28 @@ class Predictors:
 
     def classify(self, prepared: PreparedPicture, model: ModelSpec, engine: str | None = None) -> ClassifyAnswer:
         """Classify a prepared picture with one model; no predictions if it has no weights."""
+        engine = self._engine(engine)
         work = partial(self._classify, self.model_cache.get(model), engine)
-        together = current_lane() == SCRIPTS  # a visitor's picture runs alone: its times are shown
-        return self.batches.run((model.name, engine), prepared, work) if together else work([prepared])[0]
+        return self._together((model.name, engine), tuple(prepared.image.shape[-2:]), prepared, work)
 
     def classify_batch(
         self, batch: Sequence[PreparedPicture], model: ModelSpec, engine: str | None = None
     ) -> list[ClassifyAnswer]:
         """Classify prepared pictures of one size with one model, all at once."""
         return self._classify(self.model_cache.get(model), engine, batch)
+
+    def _together(
+        self,
+        requests: tuple[Hashable, ...],
+        input_hw: tuple[int, int],
+        item: Any,
+        work: Callable[[Sequence[Any]], Sequence[Answer]],
+    ) -> Answer:
+        """Run a picture; in the scripts' lane with others that are alike. A visitor's runs alone: its times are
+        shown."""
+        if current_lane() == SCRIPTS:
+            return self.batches.run(requests, input_hw, item, work)
+        return work([item])[0]
 
     def _classify(
         self, loaded: LoadedModel, engine: str | None, batch: Sequence[PreparedPicture]
@@ -204,11 +219,15 @@ class Predictors:
         )
 
     def _runs_on(self, engine: str | None) -> dict[str, Any]:
-        if engine is None or (engine == "auto" and engine not in self.engines):
-            engine = self.engine
-        if engine not in self.engines:
-            raise UnknownEngine(f"There is no engine {str(engine)[:20]!r} here.", f"Choose {', '.join(self.engines)}.")
-        return {"compute": self.compute, "engine": engine}
+        return {"compute": self.compute, "engine": self._engine(engine)}
+
+    def _engine(self, name: str | None) -> str:
+        """The engine that runs what names one, or none."""
+        if name is None or (name == "auto" and name not in self.engines):
+            return self.engine
+        if name not in self.engines:
+            raise UnknownEngine(f"There is no engine {str(name)[:20]!r} here.", f"Choose {', '.join(self.engines)}.")
+        return name
 
     def detect_file(self, path: str | Path, model: ModelSpec, short_side: int, engine: str | None = None) -> DetectRun:
         """Detect the objects in an image file.
@@ -229,23 +248,34 @@ class Predictors:
         Raises:
             OutOfMemory: not even the smallest size fits.
         """
-        loaded = self.model_cache.get(model)
+        engine = self._engine(engine)
+        work = partial(self._detect, self.model_cache.get(model), engine, short_side)
+        _, padded_hw = network_sizes(pixels.shape[:2], published_scale(short_side))
+        return self._together((model.name, engine, short_side), padded_hw, pixels, work)
+
+    def _detect(
+        self, loaded: LoadedModel, engine: str, short_side: int, batch: Sequence[np.ndarray]
+    ) -> list[DetectAnswer]:
         detector = self.detector(loaded, engine)
         if self.first_use(loaded.network):
             nothing = np.zeros((WARMUP_SIDE, WARMUP_SIDE, 3), np.uint8)  # for the network alone: it needs no graph
             self.compute.run(loaded.network.predict, nothing, published_scale(WARMUP_SIDE))
-        side, (result, laps_ms) = self._first_that_fits(
+        alone = len(batch) == 1  # a batch that does not fit is run again one by one
+        side, (results, laps_ms) = self._first_that_fits(
             loaded,
-            sizes_from(short_side),
-            lambda side: timed(self.compute, detector, pixels, scale=published_scale(side), regions="all"),
+            sizes_from(short_side) if alone else (short_side,),
+            lambda side: timed(self.compute, detector.detect, batch, scale=published_scale(side), regions="all"),
         )
         if loaded.problem:
-            result = replace(result, found=None)
-        times = DetectionTimes(0.0, **_milliseconds(laps_ms))
-        origin = self._origin(loaded)
-        proposals = (detector.proposals, loaded.network.num_proposals)
-        sizes = {"asked_short_side": short_side, "short_side": side}
-        return DetectAnswer(**vars(result), **origin, **sizes, proposals=proposals, times=times)
+            results = [replace(result, found=None) for result in results]
+        about = {
+            **self._origin(loaded),
+            "asked_short_side": short_side,
+            "short_side": side,
+            "proposals": (detector.proposals, loaded.network.num_proposals),
+            "times": DetectionTimes(0.0, **_milliseconds(laps_ms)),
+        }
+        return [DetectAnswer(**vars(result), **about) for result in results]
 
     def detector(self, loaded: LoadedModel, engine: str | None = None) -> Detector:
         """Return the model's detector; on a CPU its heads look at no more than ``PROPOSALS_ON_CPU`` regions."""
@@ -271,20 +301,24 @@ class Predictors:
         Raises:
             OutOfMemory: not even the smallest map fits.
         """
-        loaded = self.model_cache.get(model)
-        segmenter = self.segmenter(loaded, engine)
+        engine, loaded = self._engine(engine), self.model_cache.get(model)
+        input_hw = self.segmenter(loaded, engine).input_hw(pixels.shape[:2])
+        return self._together((model.name, engine), input_hw, pixels, partial(self._segment, loaded, engine))
+
+    def _segment(self, loaded: LoadedModel, engine: str, batch: Sequence[np.ndarray]) -> list[SegmentAnswer]:
+        segmenter, sides = self.segmenter(loaded, engine), (None,)  # the longest of each picture
+        if len(batch) == 1:  # a batch that does not fit is run again one by one
+            longest = max(batch[0].shape[:2])
+            sides = (longest, *(side for side in LABEL_SIDES if side < longest))
         if self.first_use(loaded.network):
-            segmenter(pixels, labelled_side=1)
-        longest = max(pixels.shape[:2])
-        _, (result, laps_ms) = self._first_that_fits(
-            loaded,
-            (longest, *(side for side in LABEL_SIDES if side < longest)),
-            lambda side: timed(self.compute, segmenter, pixels, regions="all", labelled_side=side),
+            segmenter(batch[0], labelled_side=1)
+        _, (results, laps_ms) = self._first_that_fits(
+            loaded, sides, lambda side: timed(self.compute, segmenter.segment, batch, regions="all", labelled_side=side)
         )
         if loaded.problem:
-            result = replace(result, labels=None)
-        times = SegmentationTimes(0.0, **_milliseconds(laps_ms))
-        return SegmentAnswer(**vars(result), **self._origin(loaded), times=times)
+            results = [replace(result, labels=None) for result in results]
+        about = {**self._origin(loaded), "times": SegmentationTimes(0.0, **_milliseconds(laps_ms))}
+        return [SegmentAnswer(**vars(result), **about) for result in results]
 
     def segmenter(self, loaded: LoadedModel, engine: str | None = None) -> Segmenter:
         """Return the model's segmenter."""
@@ -299,8 +333,8 @@ class Predictors:
         return loaded.predictor(("video", options["engine"]), lambda: ClipClassifier(loaded.network, **options))
 
     def _first_that_fits(
-        self, loaded: LoadedModel, sizes: Sequence[int], run: Callable[[int], Answer]
-    ) -> tuple[int, Answer]:
+        self, loaded: LoadedModel, sizes: Sequence[Size], run: Callable[[Size], Answer]
+    ) -> tuple[Size, Answer]:
         return first_that_fits(sizes, lambda size: self._with_room(loaded, partial(run, size)), self.device)
 
     def _with_room(self, loaded: LoadedModel, run: Callable[[], Answer]) -> Answer:

@@ -18,13 +18,12 @@ from demo.errors import Told, telling
 from demo.predictors import predictors_of_process
 from demo.registry import ModelSpec, Registry
 from demo.runtime import Runtime
-from demo.service.batches import MAX_BATCH_ON_CPU, MAX_BATCH_ON_GPU
+from demo.service.batches import MAX_BATCH_ON_CPU, MAX_BATCH_ON_GPU, USUAL_PIXELS
 from demo.video import ClipJob
 from stvit.predict.preprocess import PreparedPicture
 from stvit.predict.turns import SCRIPTS, VISITORS, in_lane
 
 MAX_MODELS = 8  # that the router knows a replica to have at hand
-USUAL_PIXELS = 224 * 224
 END = object()
 Item = tuple[ModelSpec, PreparedPicture, "str | None"]  # the last is the engine
 

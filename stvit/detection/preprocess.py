@@ -46,17 +46,30 @@ def prepare(image: np.ndarray | Tensor, scale: tuple[int, int], device: torch.de
     pixels = torch.tensor(image, device=device) if isinstance(image, np.ndarray) else image.to(device)
     if pixels.dtype != torch.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3 or 0 in pixels.shape:
         raise ValueError(f"expected an RGB image (H, W, 3) of uint8, not {tuple(pixels.shape)} of {pixels.dtype}")
-    if min(scale) < 1:
-        raise ValueError(f"the scale bounds the long and the short side in pixels, so {scale} is too small")
     H, W = pixels.shape[:2]
-    factor = min(max(scale) / max(H, W), min(scale) / min(H, W))
-    network_hw = tuple(max(int(side * factor + 0.5), 1) for side in (H, W))
+    network_hw, padded_hw = network_sizes((H, W), scale)
     resized = resize_bilinear(pixels, network_hw).permute(2, 0, 1).float()
     mean, std = (resized.new_tensor(v).view(3, 1, 1) for v in (MEAN, STD))
-    below, right = (-side % MULTIPLE for side in network_hw)
+    below, right = (padded - side for padded, side in zip(padded_hw, network_hw, strict=True))
     images = F.pad((resized - mean) * (1 / std), (0, right, 0, below))[None]
     y, x = (new / old for new, old in zip(network_hw, (H, W), strict=True))
     return PreparedImage(images, network_hw, images.new_tensor([x, y, x, y]), (H, W))
+
+
+def network_sizes(source_hw: tuple[int, int], scale: tuple[int, int]) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Return the size to which an image is resized, and that of the padded input.
+
+    Args:
+        scale: bounds of the long and of the short side, in pixels; the aspect ratio is kept.
+
+    Raises:
+        ValueError: a scale that is not positive.
+    """
+    if min(scale) < 1:
+        raise ValueError(f"the scale bounds the long and the short side in pixels, so {scale} is too small")
+    factor = min(max(scale) / max(source_hw), min(scale) / min(source_hw))
+    network_hw = tuple(max(int(side * factor + 0.5), 1) for side in source_hw)
+    return network_hw, tuple(-(-side // MULTIPLE) * MULTIPLE for side in network_hw)
 
 
 def resize_bilinear(pixels: Tensor, size_hw: tuple[int, int]) -> Tensor:

@@ -7,10 +7,12 @@ from dataclasses import replace
 from functools import partial
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from stvit.class_names import COCO_CLASSES
 from stvit.detection import CascadeMaskRCNN
+from stvit.detection.detections import Detections
 from stvit.detection.detector import TEST_SCALE, TEST_SCORE
 from stvit.detection.preprocess import PreparedImage
 from stvit.detection.roi_heads import BOX_CELLS, MASK_CELLS, HeadRunners, MaskHeads
@@ -26,7 +28,7 @@ from .timing import Lap, no_lap
 
 
 class Detector:
-    """Cascade Mask R-CNN on one picture at a time.
+    """Cascade Mask R-CNN on single pictures, or on several of one padded size.
 
     Four networks run by engines of their own: backbone with feature pyramid, the box heads one after the other, and the
     mask heads together. Only the proposals' head stays in eager PyTorch: it would need a graph for each of its five
@@ -82,17 +84,34 @@ class Detector:
         objects: bool = True,
         lap: Lap = no_lap,
     ) -> DetectionResult:
-        """Detect the objects in a picture.
+        """Detect the objects in a picture (H, W, 3) uint8 RGB; options as of :meth:`detect`."""
+        options = {"scale": scale, "least_score": least_score, "regions": regions, "objects": objects, "lap": lap}
+        (result,) = self.detect([pixels], **options)
+        return result
+
+    def detect(
+        self,
+        pictures: Sequence[np.ndarray],
+        *,
+        scale: tuple[int, int] = TEST_SCALE,
+        least_score: float = TEST_SCORE,
+        regions: Wanted = "none",
+        objects: bool = True,
+        lap: Lap = no_lap,
+    ) -> list[DetectionResult]:
+        """Detect the objects in pictures: backbone and feature pyramid run on all at once, the heads on one after the
+        other.
 
         Args:
-            pixels: (H, W, 3) uint8 RGB.
+            pictures: (H, W, 3) uint8 RGB; their padded inputs have one size, see
+                :func:`stvit.detection.preprocess.network_sizes`.
             scale: bounds of the long and the short side of the network's input, pixels.
             least_score: lower bound of the scores, exclusive.
             regions: regions of which layers to return; their attention maps are eager's alone.
             objects: whether to look for any, or to run backbone and feature pyramid alone.
             lap: told the steps: ``prepare``, ``backbone``, ``proposals``, ``heads``, ``masks``.
         """
-        return self.compute.run(self._detect, pixels, scale, least_score, regions, objects, lap)
+        return self.compute.run(self._detect, pictures, scale, least_score, regions, objects, lap)
 
     def recall(self, shape: Shape, wanted: Wanted = "none") -> str:
         """Read the graphs that are kept for inputs of a shape (1, 3, H, W), see :meth:`Engine.recall`; returns the
@@ -111,24 +130,31 @@ class Detector:
 
     def _detect(
         self,
-        pixels: np.ndarray,
+        pictures: Sequence[np.ndarray],
         scale: tuple[int, int],
         least_score: float,
         wanted: Wanted,
         objects: bool,
         lap: Lap,
-    ) -> DetectionResult:
-        network, prepared = self.network, self.prepare(pixels, scale)
+    ) -> list[DetectionResult]:
+        prepared = [self.prepare(pixels, scale) for pixels in pictures]
         lap("prepare")
-        answer = self.pyramid(prepared.images, wanted)
+        answer = self.pyramid(torch.cat([one.images for one in prepared]), wanted)
         lap("backbone")
-        found, ran = None, set()
-        if objects:
-            heads = self._heads(ran)
-            found = network.detect(answer.outputs, prepared, least_score, lap, self.proposals, heads).cpu()
-        (regions,) = regions_of_batch(answer.regions, 1)
-        engines = answer.engine, " and ".join(sorted(ran))
-        return DetectionResult(found, regions, geometry_of(prepared), self.classes, *engines)
+        maps = zip(*(level.split(1) for level in answer.outputs), strict=True)
+        results = []
+        for one, own, regions in zip(prepared, maps, regions_of_batch(answer.regions, len(prepared)), strict=True):
+            found, ran = self._objects(own, one, least_score, lap) if objects else (None, "")
+            results.append(DetectionResult(found, regions, geometry_of(one), self.classes, answer.engine, ran))
+        return results
+
+    def _objects(
+        self, maps: Sequence[Tensor], prepared: PreparedImage, least_score: float, lap: Lap
+    ) -> tuple[Detections, str]:
+        """The objects in a picture's pyramid, and the names of the engines that ran the heads."""
+        ran: set[str] = set()
+        found = self.network.detect(maps, prepared, least_score, lap, self.proposals, self._heads(ran))
+        return found.cpu(), " and ".join(sorted(ran))
 
     def _heads(self, ran: set[str]) -> HeadRunners:
         """The heads by their engines; the names of those that answer are added to ``ran``."""

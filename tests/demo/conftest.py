@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 from unittest.mock import Mock
 
 import numpy as np
@@ -21,6 +23,7 @@ from demo.registry import Registry
 from demo.runtime import Runtime
 from demo.service.page import Page
 from stvit.models.stvit_r_swin import rename_released
+from stvit.predict.turns import SCRIPTS, in_lane
 from stvit.pretrained.hub import WeightsUnavailable
 from stvit.pretrained.model_cards import BundledModels
 from stvit.pretrained.records import ModelRecord
@@ -28,6 +31,7 @@ from stvit.pretrained.resolve import ResolvedWeights
 from tests import bundled_stand_ins
 from tests.golden.fill import fill
 from tests.narrow_models import DETECTOR, DETECTORS, detector_checkpoint, narrowed
+from tests.stvit.predict.test_turns import until
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
 MODEL, BASELINE = "stvit_r_swin_small_224", "deit_tiny_patch16_224"
@@ -85,13 +89,22 @@ def garments(stand_ins: BundledModels) -> Registry:
     return narrowed(build_registry(stand_ins), DETECTORS)
 
 
+def asked_together(predictors: Predictors, ask: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:
+    """Answers to scripts that all ask while the device is taken."""
+    with ThreadPoolExecutor(len(items)) as pool:
+        with predictors.compute._free:
+            asked = [pool.submit(in_lane(SCRIPTS)(ask), item) for item in items]
+            until(lambda: sum(map(len, predictors.batches._lines.values())) == len(items))
+        return [one.result(60) for one in asked]
+
+
 @contextmanager
 def served(registry: Registry) -> Iterator[tuple[Page, str]]:
     """The page with these models, served by this process as app.py serves it, and its address."""
     page = layout.build(Runtime(Predictors(torch.device("cpu")), registry))
     kwargs = {
         "routes": [*document.routes(), *page.routes()],
-        "middleware": [*page.middleware(), *document.middleware()],
+        "middleware": page.middleware(document.middleware()),
         "lifespan": page.lifespan,
     }
     quiet = {"quiet": True, "run_history": False, "share": False, "ssr_mode": False}

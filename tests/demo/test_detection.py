@@ -17,7 +17,7 @@ from demo.model_cache import OutOfMemory
 from demo.predictors import SHORT_SIDES, BadSize, Predictors, check_short_side
 from stvit.predict.detector import published_scale
 from stvit.predict.media import MediaError, read_image
-from tests.demo.conftest import OFFERED
+from tests.demo.conftest import OFFERED, asked_together
 from tests.narrow_models import DETECTOR, DETECTORS, narrowed
 from tests.sure_detector import PHOTO
 
@@ -57,6 +57,24 @@ def test_the_result_is_that_of_the_detector_alone(with_weights: None, photo: Pat
     for name in ("boxes", "scores", "labels", "mask_probabilities"):
         torch.testing.assert_close(getattr(found, name), getattr(expected, name))
     assert found.image_hw == (300, 420)
+
+
+def test_requests_of_scripts_run_together_and_get_the_objects_that_they_get_alone(
+    with_weights: None, photo: Path
+) -> None:
+    predictors, pixels = Predictors(CPU, torch.float32), read_image(photo).pixels
+    predictors.batches._most_pixels = 10**9
+    pictures = [pixels, pixels[:, ::-1].copy(), pixels[::-1].copy()]
+    alone = [predictors.detect(picture, OURS, 320) for picture in pictures]
+    together = asked_together(predictors, lambda picture: predictors.detect(picture, OURS, 320), pictures)
+    assert len({answer.times for answer in together}) == 1  # of the one batch
+    for one, other in zip(alone, together, strict=True):
+        assert len(one.found) == len(other.found) > 0
+        for name in ("boxes", "scores", "labels", "mask_probabilities"):
+            torch.testing.assert_close(getattr(one.found, name), getattr(other.found, name), atol=1e-3, rtol=1e-3)
+        assert all(
+            (mine.assignment == its.assignment).all() for mine, its in zip(one.regions, other.regions, strict=True)
+        )
 
 
 def test_on_a_cpu_the_heads_look_at_fewer_proposals_and_that_is_said(with_weights: None, photo: Path) -> None:

@@ -23,8 +23,7 @@ from stvit.predict.preprocess import Preprocessing
 from stvit.predict.turns import SCRIPTS, in_lane
 from stvit.pretrained.resolve import ResolvedWeights
 from tests.demo import conftest
-from tests.demo.conftest import OFFERED
-from tests.stvit.predict.test_turns import until
+from tests.demo.conftest import OFFERED, asked_together
 from weights.garments.sources import CLASS_NAMES
 
 CPU = torch.device("cpu")
@@ -266,17 +265,20 @@ def test_damaged_weights_of_this_project_predict_nothing(
     assert found.predictions == () and "garments_deit.safetensors are damaged" in found.weights
 
 
+def test_a_name_that_no_engine_has_leaves_nothing(with_weights: None) -> None:
+    predictors = Predictors(CPU)
+    picture = preprocessing_of(MODEL).prepare(np.zeros((224, 224, 3), np.uint8))
+    with in_lane(SCRIPTS), pytest.raises(UnknownEngine):
+        predictors.classify(picture, MODEL, "x" * 9000)
+    assert not predictors.batches._pixel_s and not predictors.batches._lines
+
+
 def test_requests_of_scripts_run_together_and_get_the_answers_that_they_get_alone(with_weights: None) -> None:
     predictors = Predictors(CPU, torch.float32)  # in bfloat16, classes that are nearly even change places
     pixels = np.random.default_rng(0).integers(0, 256, (6, 224, 224, 3), np.uint8)
     pictures = [preprocessing_of(MODEL).prepare(picture) for picture in pixels]
     alone = [predictors.classify(picture, MODEL) for picture in pictures]
-    with ThreadPoolExecutor(len(pictures)) as pool:
-        with predictors.compute._free:  # they come while the device is taken
-            classify = in_lane(SCRIPTS)(predictors.classify)
-            answers = [pool.submit(classify, picture, MODEL) for picture in pictures]
-            until(lambda: sum(map(len, predictors.batches._lines.values())) == len(pictures))
-        together = [answer.result(60) for answer in answers]
+    together = asked_together(predictors, lambda picture: predictors.classify(picture, MODEL), pictures)
     assert len({answer.model_ms for answer in together}) == 1  # of the one pass
     for one, other in zip(alone, together, strict=True):
         assert [entry.index for entry in one.predictions] == [entry.index for entry in other.predictions]

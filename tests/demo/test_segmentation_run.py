@@ -21,6 +21,7 @@ from demo.predictors import Predictors
 from demo.registry import ModelSpec, Registry
 from stvit.predict.media import MediaError
 from stvit.pretrained.hub import WeightsUnavailable
+from tests.demo.conftest import asked_together
 from tests.sure_detector import PHOTO
 
 SCENE = garment_examples("scene")[0].path
@@ -130,6 +131,21 @@ def test_where_memory_is_short_classes_are_found_on_a_coarser_map(
     assert (result.labelled_side, fine.labelled_side) == (512, 224)
     assert result.labels.shape == (1344, 1344)
     assert (result.labels[3::6, 3::6] == fine.labels).mean() > 0.9
+
+
+def test_requests_of_scripts_run_together_and_get_the_labels_that_they_get_alone(
+    exact: Predictors, cramped: list[int], ours: ModelSpec
+) -> None:
+    small = np.array(Image.open(SCENE).convert("RGB"))
+    large = small.repeat(3, axis=0).repeat(3, axis=1)
+    mirrored = [small, small[::-1], small[:, ::-1]]
+    for pictures, passes in ((mirrored, 1), ([small, large], 2)):  # there is no room for a map of the large one's size
+        alone = [exact.segment(picture, ours) for picture in pictures]
+        together = asked_together(exact, lambda picture: exact.segment(picture, ours), pictures)
+        assert len({answer.times for answer in together}) == passes
+        for one, other in zip(alone, together, strict=True):
+            assert one.labels.shape == other.labels.shape and one.labelled_side == other.labelled_side
+            assert (one.labels == other.labels).mean() > 0.999
 
 
 def test_no_memory_even_for_the_smallest_map_is_one_message(

@@ -7,13 +7,12 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 
-from demo.service.batches import MAX_BATCH_ON_CPU, Batches
+from demo.service.batches import MAX_BATCH_ON_CPU, USUAL_PIXELS, Batches
 from stvit.predict.device import Compute
 from tests.stvit.predict.test_turns import until
 
 REQUESTS = 20
-
-
+USUAL = (224, 224)
 UNHURRIED_S = 3600.0
 
 
@@ -32,12 +31,14 @@ def doubled(sizes: list[int]):
     return work
 
 
-def run_while_held(compute: Compute, batches: Batches, keys: Sequence[str], work) -> list:
+def run_while_held(
+    compute: Compute, batches: Batches, models: Sequence[str], work, input_hw: tuple[int, int] = USUAL
+) -> list:
     """Results, or errors, of requests that all came while the device was held."""
-    with ThreadPoolExecutor(len(keys)) as pool:
+    with ThreadPoolExecutor(len(models)) as pool:
         with compute._free:
-            futures = [pool.submit(batches.run, key, number, work) for number, key in enumerate(keys)]
-            until(lambda: sum(map(len, batches._lines.values())) == len(keys))
+            futures = [pool.submit(batches.run, model, input_hw, number, work) for number, model in enumerate(models)]
+            until(lambda: sum(map(len, batches._lines.values())) == len(models))
         return [future.exception(30) or future.result() for future in futures]
 
 
@@ -58,7 +59,7 @@ def test_models_are_not_mixed(compute: Compute) -> None:
 
 def test_a_request_alone_begins_at_once(compute: Compute) -> None:
     sizes: list[int] = []
-    assert Batches(compute).run("a", 3, doubled(sizes)) == 6 and sizes == [1]
+    assert Batches(compute).run("a", USUAL, 3, doubled(sizes)) == 6 and sizes == [1]
 
 
 def test_an_error_is_that_of_one_request_alone(compute: Compute) -> None:
@@ -93,9 +94,27 @@ def test_batches_of_slow_models_are_smaller(
     sizes: list[int] = []
     batches = Batches(compute)
     monkeypatch.setattr(compute, "lanes", 2)
-    monkeypatch.setattr(batches, "_item_s", {"a": item_s})
+    monkeypatch.setattr(batches, "_pixel_s", {"a": item_s / USUAL_PIXELS})
     run_while_held(compute, batches, ["a"] * 8, doubled(sizes))
     assert sizes[0] == room
+
+
+@pytest.mark.parametrize(("input_hw", "room"), [((224, 112), 8), ((320, 533), 2), ((800, 1333), 1)])
+def test_batches_are_bounded_by_their_pixels(compute: Compute, input_hw: tuple[int, int], room: int) -> None:
+    sizes: list[int] = []
+    run_while_held(compute, Batches(compute), ["a"] * 8, doubled(sizes), input_hw)
+    assert sizes == [room] * (8 // room)
+
+
+def test_inputs_of_different_sizes_are_not_mixed(compute: Compute) -> None:
+    sizes: list[int] = []
+    batches = Batches(compute)
+    with ThreadPoolExecutor(3) as pool:
+        with compute._free:
+            asked = [pool.submit(batches.run, "a", (64, width), width, doubled(sizes)) for width in (32, 64, 32)]
+            until(lambda: sum(map(len, batches._lines.values())) == 3)
+        assert [one.result(30) for one in asked] == [64, 128, 64]
+    assert sorted(sizes) == [1, 2]
 
 
 def test_many_threads_lose_nothing(compute: Compute) -> None:
@@ -103,7 +122,7 @@ def test_many_threads_lose_nothing(compute: Compute) -> None:
 
     def ask(number: int) -> int:
         go.wait()
-        return batches.run(number % 3, number, doubled([]))
+        return batches.run(number % 3, USUAL, number, doubled([]))
 
     with ThreadPoolExecutor(16) as pool:
         futures = [pool.submit(ask, number) for number in range(300)]
