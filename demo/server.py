@@ -49,7 +49,7 @@ def serve(runtime: Runtime) -> None:
         favicon_path=str(document.FAVICON),
         app_kwargs={
             "routes": [*document.routes(), *page.routes(), readiness.route()],
-            "middleware": [*page.middleware(), *document.middleware()],
+            "middleware": page.middleware(document.middleware()),
             "lifespan": page.lifespan,
         },
         max_threads=80,  # those of the API wait together, in batches

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,11 @@ from gradio.context import Context
 from gradio.data_classes import FileData, ImageData
 from gradio.processing_utils import save_bytes_to_cache
 from gradio.route_utils import get_root_url
+from gradio.routes import file_upload_statuses
 from gradio.utils import get_upload_folder
 from starlette.requests import Request
+
+MAX_WATCHED = 100  # uploads whose progress can be asked for
 
 
 class ModelList(gr.Dropdown):
@@ -79,6 +83,21 @@ def upload_folder() -> Path:
 def kept_file(name: str, content: bytes) -> str:
     """Write a file for a visitor to the folder of uploads; returns its path, which ends with ``name``."""
     return save_bytes_to_cache(content, name, get_upload_folder())
+
+
+def forget_missing_files(page: gr.Blocks) -> None:
+    """Drop the paths of files that are gone: every component lists those that passed it, and Gradio, when it removes a
+    file, takes it off one list alone."""
+    for listed in page.temp_file_sets:
+        listed.difference_update([path for path in list(listed) if not os.path.exists(path)])
+
+
+def forget_old_uploads() -> None:
+    """Drop the progress of all uploads but the latest; called where the server's events are handled. Gradio keeps one
+    entry for each of them for good."""
+    for upload_id in list(file_upload_statuses._signals)[:-MAX_WATCHED]:
+        file_upload_statuses.stop_tracking(upload_id)
+        del file_upload_statuses._signals[upload_id]
 
 
 def current_page() -> gr.Blocks:

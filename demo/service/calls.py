@@ -25,13 +25,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from demo.page.gradio_private import upload_folder
 from demo.service import metrics
 from demo.service.closed import MAX_NAME, MAX_PATH, UPLOAD
-from demo.service.http import Refused, check_json, header, read_body
+from demo.service.http import Refused, check_json, containers, header, read_body, replayed
+from demo.service.paths import server_path, with_server_paths
 from demo.service.queues import check_room
 
 MAX_JSON_BYTES = 2 * 10**6  # a camera's frame, the largest message of the page, has 1.4 MB
 MAX_NUMBER = 10**9
 MAX_TEXT = 10_000
-MAX_DEPTH = 32
 SESSION = re.compile(r"[\w.-]{1,64}", re.ASCII)
 ROUTE = re.compile(r"/gradio_api/(call/v2|call|run|api|queue/join|cancel|reset|component_server)(?:/([^/]+))?/?")
 RESULT = re.compile(r"/gradio_api/call/(?:v2/)?[^/]+/([^/]+)")
@@ -66,13 +66,14 @@ class CheckedCalls:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             if scope["type"] == "http" and scope["method"] == "POST" and scope["path"] != UPLOAD:
-                body, receive = await read_body(scope, receive, MAX_JSON_BYTES)
+                body = await read_body(scope, receive, MAX_JSON_BYTES)
                 if route := ROUTE.fullmatch(scope["path"]):
                     check_json(scope)
                     self.check(route[1], route[2], body)
                     if route[1] == "queue/join" and BROWSER in scope["headers"]:
                         self.page.readers.hold(orjson.loads(body)["session_hash"])
-                    return await self._carried_out(route[1], scope, receive, send)
+                    return await self._carried_out(route[1], scope, replayed(with_server_paths(body), receive), send)
+                receive = replayed(body, receive)
                 if TOOLS.fullmatch(scope["path"]):
                     check_json(scope)
                     _parsed(body)
@@ -244,7 +245,7 @@ def _parsed(body: bytes) -> dict[str, Any]:
         raise Refused(400, f"The body is no JSON: {error}.") from None
     if not isinstance(message, dict):
         raise Refused(422, "The body is no JSON object.")
-    deque(_containers(message), maxlen=0)
+    deque(containers(message), maxlen=0)
     return message
 
 
@@ -268,25 +269,10 @@ def _told(name: str, problem: str) -> dict[str, Any]:
 
 def _problems(component: Component, value: object, public: bool) -> Iterator[str]:
     """What is wrong with a value; of the page's own functions only what is wrong whatever the component."""
-    files = (entry for entry in _containers(value) if isinstance(entry, dict) and "path" in entry)
+    files = (entry for entry in containers(value) if isinstance(entry, dict) and "path" in entry)
     yield from filter(None, map(_file_problem, files))
     if public and not component.skip_api:
         yield from filter(None, [_value_problem(component, value)])
-
-
-def _containers(value: object) -> Iterator[dict | list]:
-    """All lists and objects in a value.
-
-    Raises:
-        Refused: they are nested deeper than any message needs; Gradio would reach Python's limit of recursion.
-    """
-    level = [value]
-    for _ in range(MAX_DEPTH):
-        level = [entry for entry in level if isinstance(entry, (dict, list))]
-        yield from level
-        level = [part for entry in level for part in (entry.values() if isinstance(entry, dict) else entry)]
-    if level:
-        raise Refused(422, f"The message is nested more than {MAX_DEPTH} levels deep.")
 
 
 def _value_problem(component: Component, value: object) -> str:
@@ -311,6 +297,7 @@ def _file_problem(file: dict[str, Any]) -> str:
         return "the `path` of a file is a text"
     if "://" in path:
         return "upload the file itself: this server fetches nothing from other addresses"
+    path = server_path(path)
     raw = path.encode()
     if b"\0" in raw or len(raw) > MAX_PATH or max(map(len, raw.split(b"/"))) > MAX_NAME:
         return "no file can have that path"

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from starlette.formparsers import MultiPartException
 from starlette.responses import JSONResponse
 from starlette.types import Message, Receive, Scope
+
+MAX_DEPTH = 32
 
 
 class Refused(Exception):
@@ -46,8 +50,8 @@ def check_json(scope: Scope) -> None:
         raise Refused(415, "Send the body as it is, without Content-Encoding.")
 
 
-async def read_body(scope: Scope, receive: Receive, limit: int) -> tuple[bytes, Receive]:
-    """Read the body of a request; returns it, and what gives it to the application once more.
+async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
+    """Read the body of a request.
 
     Raises:
         Refused: it has more than ``limit`` bytes, or breaks off.
@@ -62,7 +66,7 @@ async def read_body(scope: Scope, receive: Receive, limit: int) -> tuple[bytes, 
         more = message.get("more_body", False)
         if len(body) > limit:
             raise _too_large(limit)
-    return bytes(body), replayed(bytes(body), receive)
+    return bytes(body)
 
 
 def replayed(body: bytes, receive: Receive) -> Receive:
@@ -98,6 +102,21 @@ def bounded_form(scope: Scope, receive: Receive, limit: int) -> Receive:
         return message
 
     return bounded
+
+
+def containers(value: object) -> Iterator[dict | list]:
+    """Yield all lists and objects in a value of JSON.
+
+    Raises:
+        Refused: they are nested deeper than any message needs; Gradio would reach Python's limit of recursion.
+    """
+    level = [value]
+    for _ in range(MAX_DEPTH):
+        level = [entry for entry in level if isinstance(entry, (dict, list))]
+        yield from level
+        level = [part for entry in level for part in (entry.values() if isinstance(entry, dict) else entry)]
+    if level:
+        raise Refused(422, f"The message is nested more than {MAX_DEPTH} levels deep.")
 
 
 def _check_announced(scope: Scope, limit: int) -> None:

@@ -6,7 +6,7 @@ import asyncio
 import time
 import traceback
 from collections import defaultdict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -17,10 +17,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from demo.page.gradio_private import forget_missing_files, forget_old_uploads
 from demo.service import metrics
 from demo.service.calls import FAILED, CheckedCalls
 from demo.service.closed import Closed, allowed_hosts
 from demo.service.files import remove_old_files
+from demo.service.paths import PublicPaths
 from demo.service.queues import RecentTime
 from demo.service.sessions import MAX_SESSIONS, Readers, Sessions
 from demo.service.tools import Tools
@@ -28,6 +30,7 @@ from stvit.predict.device import return_freed_memory
 
 UNREADABLE = "One of the values sent cannot be used for what it is sent for. Send it as GET /gradio_api/info describes."
 LOOK_EVERY_S, CLEAN_EVERY_S = 3.0, 60.0
+TELL_EVERY_S = 1.0
 IDLE_S = 20.0  # after which freed memory goes back to the system: under load, keeping it is faster
 
 
@@ -42,8 +45,9 @@ class Page(gr.Blocks):
     readers: Readers
 
     def queue(self, *arguments: Any, **named: Any) -> Page:
-        """Set the queue up, as ``gr.Blocks`` does; its estimates follow the latest calls."""
-        super().queue(*arguments, **named)
+        """Set the queue up, as ``gr.Blocks`` does; its estimates follow the latest calls, and are told once a second:
+        Gradio would tell all who wait whenever a call begins."""
+        super().queue(*arguments, status_update_rate=TELL_EVERY_S, **named)
         self._queue.process_time_per_fn = defaultdict(RecentTime)
         self.readers = Readers(self._queue)
         return self
@@ -89,9 +93,14 @@ class Page(gr.Blocks):
         self.mcp_server_obj, self.mcp_server = Tools(self), True
         return self
 
-    def middleware(self) -> list[Middleware]:
-        """List what stands before Gradio's routes, the first outermost."""
-        return [Middleware(Closed, hosts=allowed_hosts()), Middleware(CheckedCalls, page=self)]
+    def middleware(self, answers: Sequence[Middleware]) -> list[Middleware]:
+        """List what stands before Gradio's routes, the first outermost.
+
+        Args:
+            answers: what answers go through beside, e.g. to be compressed.
+        """
+        checks = [Middleware(Closed, hosts=allowed_hosts()), Middleware(CheckedCalls, page=self)]
+        return [*checks, *answers, Middleware(PublicPaths)]
 
     def routes(self) -> list[Route]:
         """List what the server answers beside Gradio's routes."""
@@ -116,18 +125,20 @@ class Page(gr.Blocks):
 
     async def _keep_up(self) -> None:
         busy_at = cleaned_at = time.monotonic()
-        freed = False
+        freed, calls = False, 0
         while True:
             await asyncio.sleep(LOOK_EVERY_S)
             now = time.monotonic()
             await self.readers.end_unread()
             self.readers.release_idle()
-            if self._queue.event_ids_to_events:
-                busy_at, freed = now, False
+            if self._queue.event_ids_to_events or self._queue.events_recorded != calls:
+                busy_at, freed, calls = now, False, self._queue.events_recorded
             if now - cleaned_at > CLEAN_EVERY_S:
                 cleaned_at = now
                 self.state_holder.forget_old()
+                forget_old_uploads()
                 await asyncio.to_thread(remove_old_files)
+                await asyncio.to_thread(forget_missing_files, self)
             if not freed and now - busy_at > IDLE_S:
                 freed = True
                 await asyncio.to_thread(return_freed_memory)

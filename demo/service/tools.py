@@ -21,8 +21,8 @@ from starlette.applications import Starlette
 from starlette.routing import Mount, Route
 
 from demo.page.gradio_private import inside_uploads, kept_file
+from demo.service.paths import FILES, server_path
 
-FILES = "/gradio_api/file="
 HOW_TO_SEND = (
     " A picture or clip goes in as a data URL (`data:image/jpeg;base64,...`), up to 1.4 MB; a larger one is first sent "
     f"to POST /gradio_api/upload (field `files`), which answers with its path: give this server's {FILES}PATH."
@@ -62,7 +62,12 @@ class Tools(GradioMCPServer):
 
     def postprocess_output_data(self, data: Any, root_url: str) -> list[Any]:
         """Make content of results: pictures as such, other files by their addresses, all else as JSON."""
-        plain = [value if is_file_obj_with_meta(value) else orjson.dumps(value).decode() for value in data]
+        plain = [
+            {**value, "path": server_path(value["path"])}  # Gradio reads the picture
+            if is_file_obj_with_meta(value)
+            else orjson.dumps(value).decode()
+            for value in data
+        ]
         return super().postprocess_output_data(plain, root_url)
 
     def launch_mcp_on_sse(self, app: Starlette, subpath: str, root_path: str) -> None:
@@ -87,4 +92,4 @@ def _file(name: str, given: str) -> dict[str, Any]:
     path = urlsplit(given).path
     if not path.startswith(FILES):
         raise ValueError(f"`{name}` is neither a data URL nor a file that was sent here.{HOW_TO_SEND}")
-    return handle_file(inside_uploads(unquote(path.removeprefix(FILES))))
+    return handle_file(inside_uploads(server_path(unquote(path.removeprefix(FILES)))))

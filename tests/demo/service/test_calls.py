@@ -11,6 +11,7 @@ from gradio_client import Client, handle_file
 from gradio_client.exceptions import ValidationError
 
 from demo.page.gradio_private import upload_folder
+from demo.service import calls
 from demo.service.calls import MAX_JSON_BYTES
 from demo.service.page import FAILED, UNREADABLE
 from tests.demo.service.conftest import AS_JSON, Service
@@ -202,10 +203,14 @@ def test_the_queue_cannot_be_gone_round(service: Service, quiet: None) -> None:
         assert answer.status_code == 404 and "queue" in answer.json()["detail"]
 
 
-def test_an_error_of_what_goes_past_the_queue_is_the_callers(service: Service, quiet: None) -> None:
+def test_what_goes_past_the_queue_is_counted_and_its_errors_are_the_callers(
+    service: Service, quiet: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     chosen = next(function for function in service.page.fns.values() if function.name == "chosen")
     message = {"data": [], "fn_index": chosen._id, "event_data": {"index": 10**6}}
     refused(service, "/gradio_api/run/predict", 400, "no such example", json=message)
+    monkeypatch.setattr(calls, "MAX_DIRECT", 0)
+    refused(service, "/gradio_api/run/predict", 429, "busy", json=message)
 
 
 @pytest.mark.parametrize("name", ["card_file", "picture_file", "json_file", "coco_file"])

@@ -1,14 +1,19 @@
 from __future__ import annotations
 
+import random
 import time
 from dataclasses import dataclass
+from heapq import heappop, heappush
 from types import SimpleNamespace
 
+import httpx
 import pytest
 from gradio.queueing import EventQueue
 
+from demo.service import queues
 from demo.service.http import Refused
 from demo.service.queues import RECENT, WAITING, RecentTime, check_room, expected_wait_s
+from tests.demo.service.conftest import Service
 
 
 @dataclass(frozen=True)
@@ -87,3 +92,76 @@ def test_estimates_follow_the_latest_calls() -> None:
     for _ in range(RECENT):
         times.add(9.0)
     assert times.avg_time == 9.0
+
+
+@pytest.mark.parametrize("limit", [1, 2, 24])
+@pytest.mark.parametrize("slowest", [1.0, 5.0, 25.0])
+def test_told_waits_are_within_a_factor_of_two_of_real_ones(
+    limit: int, slowest: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full queue empties, on a clock that is played; calls take 1 s to ``slowest``."""
+    clock, chance, own = SimpleNamespace(now=0.0), random.Random(0), EventQueue("page", limit)
+    monkeypatch.setattr(queues, "time", SimpleNamespace(time=lambda: clock.now))
+    times, under_way, told = RecentTime(), [], []
+    for _ in range(RECENT):
+        times.add(chance.uniform(1, slowest))
+    own.queue = [SimpleNamespace(fn=PAGES_OWN) for _ in range(150)]
+    queue = SimpleNamespace(process_time_per_fn={PAGES_OWN: times})
+    while own.queue or under_way:
+        while own.queue and len(under_way) < limit:
+            own.queue.pop()
+            begun = clock.now + len(under_way) * 1e-6
+            own.start_times_per_fn[PAGES_OWN].add(begun)
+            heappush(under_way, (begun + chance.uniform(1, slowest), begun))
+        if len(own.queue) >= WAITING["page"][0]:
+            told.append((clock.now, expected_wait_s(queue, own)))
+        clock.now, begun = heappop(under_way)
+        own.start_times_per_fn[PAGES_OWN].discard(begun)
+        times.add(clock.now - begun)
+    ratios = [wait_s / (clock.now - at) for at, wait_s in told]
+    assert len(ratios) > 100 and min(ratios) > 0.5 and max(ratios) < 2
+
+
+@pytest.mark.parametrize(("queue", "status"), [("api", 503), ("page", 429)])
+def test_a_full_queue_is_told_by_http(
+    service: Service, queue: str, status: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    public = queue == "api"
+    function = next(
+        one
+        for one in service.page.fns.values()
+        if one.concurrency_id == queue and (one.api_visibility != "private") is public
+    )
+    values = {"data": [None, "a", 1, "STGM 1", 0, "auto"]} if public else {"data": [None] * len(function.inputs)}
+
+    def ask() -> httpx.Response:
+        if public:
+            return service.http.post("/gradio_api/call/annotate", json=values)
+        sent = {**values, "fn_index": function._id, "session_hash": "full"}
+        return service.http.post("/gradio_api/queue/join", json=sent)
+
+    assert ask().status_code == 200
+    monkeypatch.setitem(WAITING, queue, (0, 0))
+    answer = ask()
+    assert answer.status_code == status and int(answer.headers["retry-after"]) >= 1
+    assert "requests are waiting here, for about" in answer.json()["error"]
+
+
+def test_those_who_wait_are_told_once_a_second_not_at_every_call(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broadcast, to_all = service.page._queue.broadcast_estimations, []
+
+    def seen(queue: str, after: int | None = None) -> None:
+        if after is None:
+            to_all.append(queue)
+        broadcast(queue, after)
+
+    monkeypatch.setattr(service.page._queue, "broadcast_estimations", seen)
+    start = time.monotonic()
+    events = [service.http.post("/gradio_api/call/models", json={"data": []}).json()["event_id"] for _ in range(30)]
+    for event in events:
+        assert "event: complete" in service.http.get(f"/gradio_api/call/models/{event}").text
+    seconds = time.monotonic() - start
+    for name in set(to_all):
+        assert to_all.count(name) <= seconds + 1

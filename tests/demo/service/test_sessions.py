@@ -12,10 +12,15 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
+from gradio.routes import file_upload_statuses
 
-from demo.service import files, sessions
+from demo import benchmark
+from demo.page import gradio_private
+from demo.page.gradio_private import forget_missing_files, forget_old_uploads
+from demo.service import files, page, sessions
 from demo.service.files import remove_old_files
 from demo.service.folder import LOCK, own_folder
+from demo.service.paths import server_path
 from demo.service.sessions import MAX_SESSIONS, Sessions
 from tests.demo.service.conftest import Service
 from tests.stvit.predict.test_turns import until
@@ -70,11 +75,42 @@ def test_a_call_that_nobody_reads_ends_and_says_so(service: Service, monkeypatch
     assert sessions.ENDED in result(service, event)
 
 
+def test_a_long_call_under_way_that_nobody_reads_ends(
+    service: Service, photo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert sessions.UNREAD_S + page.LOOK_EVERY_S <= 15
+    queue, (path,) = service.page._queue, uploaded(service, photo)
+    monkeypatch.setattr(sessions, "UNREAD_S", 1.0)
+    monkeypatch.setattr(page, "LOOK_EVERY_S", 0.2)
+    monkeypatch.setattr(benchmark, "LATENCY", benchmark.Limits(3600.0, 3600.0))  # it would go on for an hour
+    values = [{"path": path}, "stvit_r_swin_small_224", "", 1, "eager"]
+    service.http.post("/gradio_api/call/compare", json={"data": values})
+    until(lambda: queue.event_ids_to_events)
+    until(lambda: not queue.event_ids_to_events and not queue.blocks.app.iterators)
+    assert not queue.event_queue_per_concurrency_id["comparison"].current_concurrency
+
+
+def uploaded(service: Service, photo: Path) -> list[str]:
+    return service.http.post("/gradio_api/upload", files={"files": photo.open("rb")}).json()
+
+
 def test_results_that_nobody_came_for_go(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     event, queue = called(service), service.page._queue
     assert event in queue.pending_event_ids_session
     monkeypatch.setattr(sessions, "CLOSED_S", 0.1)
     until(lambda: event not in queue.pending_event_ids_session and event not in queue.pending_messages_per_session)
+
+
+def test_freed_memory_goes_back_once_when_nobody_calls(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    returned: list[bool] = []
+    for name, value in (("IDLE_S", 0.3), ("LOOK_EVERY_S", 0.1), ("return_freed_memory", lambda: returned.append(True))):
+        monkeypatch.setattr(page, name, value)
+    result(service, called(service))  # shorter than the time between two looks
+    until(lambda: returned)
+    time.sleep(0.6)
+    assert len(returned) == 1
+    result(service, called(service))
+    until(lambda: len(returned) == 2)
 
 
 def test_figures_are_prometheus_text_without_private_data(service: Service) -> None:
@@ -113,6 +149,23 @@ def test_old_files_empty_folders_and_old_links_go(uploads: Path, monkeypatch: py
     remove_old_files()
     assert all(path.exists() for path in kept)
     assert not any(path.exists() for path in (*gone, empty))
+
+
+def test_of_uploads_that_are_gone_nothing_is_remembered(
+    service: Service, photo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gradio_private, "MAX_WATCHED", 2)
+    for number in range(5):
+        sent = {"files": ("a.png", photo.read_bytes() + bytes([number]))}
+        (path,) = service.http.post("/gradio_api/upload", params={"upload_id": f"n{number}"}, files=sent).json()
+    listed, lasting = service.page.upload_file_set, server_path(path)
+    until(lambda: all(map(os.path.exists, listed)))  # Gradio moves them when it has answered
+    for gone in listed - {lasting}:
+        os.remove(gone)
+    forget_missing_files(service.page)
+    assert listed == {lasting}
+    forget_old_uploads()
+    assert list(file_upload_statuses._signals) == ["n3", "n4"] == list(file_upload_statuses._statuses)
 
 
 def test_folders_of_killed_servers_go_at_the_next_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
