@@ -17,8 +17,9 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from demo.loadtest.clients import LoadTest
-from demo.loadtest.page import PATIENCE_S, RemotePage
+from demo.loadtest.clients import CLIP, TRIES_ALONE, LoadTest
+from demo.loadtest.figures import SETTLED_S
+from demo.loadtest.page import PATIENCE_S, NoAnswer, RemotePage
 from demo.page.examples import load_examples
 
 MODEL, BASELINE = "stvit_r_swin_small_224", "swin_small_patch4_window7_224"
@@ -32,28 +33,33 @@ async def load(
     pair: tuple[str, str],
     *,
     mixed: bool = False,
-    alone: bool = False,
+    whole: bool = False,
+    clip: Path = CLIP,
 ) -> LoadTest:
     """Load a page and print the figures; returns the test.
 
     Args:
         mixed: see :meth:`LoadTest.run`.
-        alone: measure the models alone too, when the load is over.
+        whole: measure the models alone before and after the load, and how true the waits are that are told.
 
     Raises:
         NoAnswer, httpx.HTTPError: the page does not even answer a single client.
     """
-    limits = httpx.Limits(max_connections=clients + 20)
-    async with httpx.AsyncClient(base_url=url, timeout=PATIENCE_S, limits=limits) as http:
-        test = LoadTest(RemotePage(http), pictures, pair, partial(print, flush=True))
-        await test.prepare()
-        start = asyncio.get_running_loop().time()
-        text = await test.run(clients, seconds, mixed=mixed)
-        took = asyncio.get_running_loop().time() - start
-        if alone:
-            await test.measure_alone()
-            text = test.figures.report(took)
-        print(text, flush=True)
+    async with httpx.AsyncClient(
+        base_url=url, timeout=PATIENCE_S, limits=httpx.Limits(max_connections=None, max_keepalive_connections=clients)
+    ) as http:
+        test = LoadTest(RemotePage(http), pictures, pair, clip, partial(print, flush=True))
+        await test.upload()
+        if whole or mixed:
+            before = await test.measure_alone()
+        await test.learn(TRIES_ALONE if whole else 1)
+        took = await test.run(clients, seconds, mixed=mixed)
+        if whole:
+            await test.overfill()
+            test.figures.alone = [before, await test.measure_alone()]
+        if seconds >= SETTLED_S:
+            await test.rest()
+        print(test.figures.report(took), flush=True)
     return test
 
 
@@ -74,7 +80,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     pictures = [example.path for example in load_examples()]
     pair = (chosen.model, chosen.baseline)
     load_for = partial(load, chosen.url, chosen.clients, chosen.minutes * 60, pictures, pair)
-    asyncio.run(load_for(mixed=chosen.mixed, alone=not chosen.mixed))
+    try:
+        asyncio.run(load_for(mixed=chosen.mixed, whole=not chosen.mixed))
+    except (NoAnswer, httpx.HTTPError) as error:
+        parser.exit(1, f"The page at {chosen.url} gives no answer: {str(error)[:300] or type(error).__name__}\n")
 
 
 if __name__ == "__main__":

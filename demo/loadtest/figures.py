@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,6 +17,21 @@ SIDES = ("model", "baseline")
 SETTLED_S = 300.0  # after which memory is expected to stay
 
 
+@dataclass(frozen=True)
+class Alone:
+    """Both models alone, measured by the page's own comparison.
+
+    Attributes:
+        batch: pictures of a batch.
+        engine: that ran them.
+        picture_s: time of both for one picture.
+    """
+
+    batch: int
+    engine: str
+    picture_s: float
+
+
 @dataclass
 class Figures:
     """What was seen.
@@ -24,58 +39,88 @@ class Figures:
     Attributes:
         scripts_s: from sending a script's picture to its answer.
         visitors_s: from the press of a visitor's button to its answer.
-        overheads_s: of single requests on an idle page, over the time of both models.
-        told_s: waits that refused requests were told.
-        outcomes: number of right, wrong and unchecked answers, refusals, and errors.
+        long_s: of comparisons and clips.
+        single_s: of single requests on an idle page: the time beyond that of both models, by what it went to.
+        told_s: waits that refused requests were told, and what they were.
+        outcomes: number of right, wrong and unchecked answers, refusals (of visitors apart), and errors.
         engines: number of answers by the engines that gave them.
         problems: number of errors by their first words.
         memory: seconds since the start, and resident bytes.
+        at_rest: resident bytes when the page had had nothing to do for a while; ``None`` if not measured.
         batch_size: mean over the test.
-        alone_s: time of both models for one picture in batches of that size, on an idle page; ``None`` if not measured.
+        alone: before and after the test.
     """
 
     scripts_s: list[float] = field(default_factory=list)
     visitors_s: list[float] = field(default_factory=list)
-    overheads_s: list[float] = field(default_factory=list)
-    told_s: list[float] = field(default_factory=list)
+    long_s: list[float] = field(default_factory=list)
+    single_s: defaultdict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+    told_s: list[tuple[float, float]] = field(default_factory=list)
     outcomes: Counter[str] = field(default_factory=Counter)
     engines: Counter[str] = field(default_factory=Counter)
     problems: Counter[str] = field(default_factory=Counter)
     memory: list[tuple[float, float]] = field(default_factory=list)
+    at_rest: float | None = None
     batch_size: float = math.nan
-    alone_s: float | None = None
+    alone: list[Alone] = field(default_factory=list)
 
     def report(self, seconds: float) -> str:
         """Write them as lines of text, of a test that took some seconds."""
         scripts = sum(self.outcomes[outcome] for outcome in ("right", "wrong", "unchecked"))
-        share = "not measured"
-        if self.alone_s is not None:
-            share = f"{(scripts + len(self.visitors_s)) / seconds * self.alone_s:.2f}"
         told = {
             "answers to scripts": f"{scripts} in {seconds:.0f} s: {scripts / seconds:.2f} a second",
             "wrong": f"{self.outcomes['wrong']}, {self.outcomes['unchecked']} not compared",
-            "refused, tried again": f"{self.outcomes['refused']}, told to wait {quantiles(self.told_s)}",
+            "refused, tried again": f"scripts {self.outcomes['refused']}, visitors {self.outcomes['visitor refused']}",
             "errors": f"{self.outcomes['error']} {_counts(self.problems)}".strip(),
             "scripts wait": quantiles(self.scripts_s),
             "visitors wait": f"{quantiles(self.visitors_s)}, of {len(self.visitors_s)}",
-            "alone, over the time of the models": quantiles(self.overheads_s),
+            "comparisons and clips take": f"{quantiles(self.long_s)}, of {len(self.long_s)}",
+            "told waits": self._told_words(),
+            "single requests, over the time of the models": self._single_words(),
             "engines": _counts(self.engines),
             "mean batch": f"{self.batch_size:.1f}",
-            "throughput, of the models alone": share,
+            "throughput, of the models alone": self._share_words((scripts + len(self.visitors_s)) / seconds),
             "resident memory": self._memory_words(),
         }
         width = max(map(len, told))
         return "\n".join(f"{name:<{width}}  {words}" for name, words in told.items())
 
+    def _told_words(self) -> str:
+        if not self.told_s:
+            return "not measured"
+        ratios = sorted(told / max(real, 1.0) for told, real in self.told_s)  # whole seconds are told
+        close = sum(0.5 <= ratio <= 2 for ratio in ratios)
+        words = f"{ratios[0]:.2f} to {ratios[-1]:.2f} of the real ones"
+        return f"{words}, p50 {statistics.median(ratios):.2f}; {close} of {len(ratios)} within a factor of two"
+
+    def _single_words(self) -> str:
+        parts = ", ".join(f"{name} {statistics.median(times) * 1e3:.0f} ms" for name, times in self.single_s.items())
+        beyond = [sum(times) for times in zip(*self.single_s.values(), strict=True)]
+        return f"{quantiles(beyond)}; {parts}" if parts else quantiles(beyond)
+
+    def _share_words(self, pictures_per_s: float) -> str:
+        measured = [one for one in self.alone if one.batch == self.alone[-1].batch]
+        if not measured:
+            return "not measured"
+        picture_s = statistics.mean(one.picture_s for one in measured)
+        each = ", ".join(f"{1 / one.picture_s:.2f} by {one.engine}" for one in measured)
+        return (
+            f"{pictures_per_s * picture_s:.2f}: {pictures_per_s:.2f} pictures a second, alone in batches of "
+            f"{measured[0].batch} {each}"
+        )
+
     def _memory_words(self) -> str:
         if len(self.memory) < 2:
             return "not measured"
         (_, first), (_, last) = self.memory[0], self.memory[-1]
-        words = f"{first / 1e6:.0f} MB before, {last / 1e6:.0f} MB after"
-        settled = [size for seconds, size in self.memory if seconds >= SETTLED_S]
-        if len(settled) > 1:
-            words += f", {last / settled[0] - 1:+.1%} since minute {SETTLED_S / 60:.0f}"
-        return words
+        words = f"{first / 1e6:.0f} MB before"
+        settled = next((size for seconds, size in self.memory[:-1] if seconds >= SETTLED_S), None)
+        if settled is None:
+            words += f", {last / 1e6:.0f} MB after"
+        else:
+            words += f", {settled / 1e6:.0f} MB at minute {SETTLED_S / 60:.0f}, {last / 1e6:.0f} MB after"
+            words += f" ({last / settled - 1:+.1%})"
+        return words if self.at_rest is None else f"{words}, {self.at_rest / 1e6:.0f} MB at rest"
 
 
 def same(one: dict[str, Any], other: dict[str, Any]) -> bool:
