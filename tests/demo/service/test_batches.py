@@ -87,15 +87,23 @@ def test_batches_become_smaller_where_memory_is_short(compute: Compute) -> None:
     assert sizes == [4, 1, 1, 1, 1, 2, 2]
 
 
-@pytest.mark.parametrize(("item_s", "room"), [(0.0, 8), (UNHURRIED_S / 5.5, 5), (10 * UNHURRIED_S, 2)])
+@pytest.mark.parametrize(
+    ("item_s", "input_hw", "room"),
+    [
+        (0.0, USUAL, 8),
+        (UNHURRIED_S / 5.5, USUAL, 5),
+        (10 * UNHURRIED_S, USUAL, 2),
+        (10 * UNHURRIED_S, (320, 480), 1),
+    ],
+)
 def test_batches_of_slow_models_are_smaller(
-    compute: Compute, item_s: float, room: int, monkeypatch: pytest.MonkeyPatch
+    compute: Compute, item_s: float, input_hw: tuple[int, int], room: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sizes: list[int] = []
     batches = Batches(compute)
     monkeypatch.setattr(compute, "lanes", 2)
     monkeypatch.setattr(batches, "_pixel_s", {"a": item_s / USUAL_PIXELS})
-    run_while_held(compute, batches, ["a"] * 8, doubled(sizes))
+    run_while_held(compute, batches, ["a"] * 8, doubled(sizes), input_hw)
     assert sizes[0] == room
 
 
