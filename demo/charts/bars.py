@@ -72,7 +72,7 @@ def speed_tile(state: BenchmarkState, batched: bool) -> str:
 def _explained(state: BenchmarkState, batched: bool) -> str:
     if batched or not state.explanation:
         return ""
-    return f'<details class="fine"><summary>What limits it</summary>{escape(state.explanation)}</details>'
+    return f'<details class="fine"><summary>What limits it</summary><p>{escape(state.explanation)}</p></details>'
 
 
 def _why_unclear(speedup: Quartiles, baseline_label: str) -> str:

@@ -150,7 +150,7 @@ def place_labels(labels: Sequence[str], points: Sequence[tuple[float, float]]) -
     for label, (x, y) in zip(labels, points, strict=True):
         width = GLYPH_WIDTH * len(label)
         centred = min(max(x - width / 2, LEFT), WIDTH - width - 4)
-        sides = [(x + 8, 4), (centred, -9), (centred, 17), (x - width - 8, 4)]
+        sides = [(x + 10, 4), (centred, -9), (centred, 17), (x - width - 10, 4)]
         sides += [(start, drop) for drop in (-20, 28, -31, 39) for start in (x + 4, x - width - 4, x - width / 2)]
         boxes = [(left, y + drop - LINE_HEIGHT + 2, left + width, y + drop + 2) for left, drop in sides]
         inside = [b for b in boxes if b[0] >= LEFT and b[2] <= WIDTH and b[1] >= 0 and b[3] <= HEIGHT - BOTTOM]

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from brotli import MODE_TEXT
+from gradio.brotli_middleware import BrotliResponder
 from gradio.context import Context
 from gradio.data_classes import FileData, ImageData
 from gradio.processing_utils import save_bytes_to_cache
@@ -14,6 +16,7 @@ from gradio.route_utils import get_root_url
 from gradio.routes import file_upload_statuses
 from gradio.utils import get_upload_folder
 from starlette.requests import Request
+from starlette.types import ASGIApp
 
 MAX_WATCHED = 100  # uploads whose progress can be asked for
 
@@ -113,3 +116,8 @@ def sent_by_browser(event: gr.EventData) -> dict[str, Any]:
 def address_of(request: Request) -> str:
     """Return the public address of the page that a request is of, also behind a proxy; without a slash at its end."""
     return get_root_url(request, request.url.path, request.scope.get("root_path"))
+
+
+def brotli_compressed(app: ASGIApp) -> ASGIApp:
+    """Compress the answer to one request, whatever its address ends with; of a browser that reads Brotli."""
+    return BrotliResponder(app, quality=5, mode=MODE_TEXT, lgwin=22, lgblock=0, minimum_size=400)

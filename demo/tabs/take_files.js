@@ -45,6 +45,12 @@ document.addEventListener("drop", (event) => {
   event.target.dispatchEvent(new DragEvent("dragleave", { bubbles: true }));
   only(event, () => take(file));
 }, true);
+// Of a file that is no picture, or of a kind that the browser does not know, nothing is shown.
+for (const [kind, visibility] of [["error", "hidden"], ["load", ""]]) {
+  document.addEventListener(kind, (event) => {
+    if (event.target.tagName === "IMG" && inside(event)) event.target.style.visibility = visibility;
+  }, true);
+}
 document.addEventListener("paste", (event) => {
   const file = event.clipboardData?.files[0];
   if (file && box()?.offsetParent) only(event, () => take(file));

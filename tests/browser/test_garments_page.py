@@ -144,7 +144,7 @@ def test_garments_are_detected_and_named(page: Page, offline_garments: App) -> N
     page.set_viewport_size({"width": 390, "height": 844})
     places = ("#detect-answers", "#detections .cv-picture", "#detections-twin .cv-picture", "#detections .cv-side")
     parts = ("#detect-picture", *places, "#detect-panel .models-toggle")
-    tops = [page.locator(part).bounding_box()["y"] for part in parts]
+    tops = [page.locator(part).first.bounding_box()["y"] for part in parts]
     assert tops == sorted(tops) and page.evaluate("document.documentElement.scrollWidth") <= 390
     page.set_viewport_size({"width": 1280, "height": 900})
     page.get_by_role("button", name="Compare the backbones").click()

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import gzip
 import re
+from collections.abc import Callable
 from pathlib import Path
 
+import brotli
 import gradio
 import pytest
 from PIL import Image
@@ -61,9 +63,11 @@ def test_what_is_no_document_is_left_alone() -> None:
     assert with_own_tags(message, "http://stvit.test") == message
 
 
-def test_the_document_is_compressed_for_those_who_read_gzip() -> None:
-    _, headers, body = answer("/", {"Accept-Encoding": "gzip, br"})
-    assert headers["content-encoding"] == "gzip" and TITLE in gzip.decompress(body).decode()
+@pytest.mark.parametrize(("name", "decompress"), [("br", brotli.decompress), ("gzip", gzip.decompress)])
+def test_the_document_is_compressed_for_those_who_read_it_so(name: str, decompress: Callable[[bytes], bytes]) -> None:
+    _, headers, body = answer("/", {"Accept-Encoding": f"deflate, {name}"})
+    assert headers["content-encoding"] == name and TITLE in decompress(body).decode()
+    assert headers["content-length"] == str(len(body))
     assert "content-encoding" not in answer("/")[1]
 
 
