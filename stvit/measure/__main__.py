@@ -21,6 +21,7 @@ import torch
 from timm.models import is_model
 
 from stvit.errors import UserError
+from stvit.export.graph import first_line
 from stvit.predict.device import best_precision, keep_freed_memory
 from stvit.predict.engines import ENGINES
 from stvit.predict.load import PRECISIONS
@@ -31,6 +32,7 @@ from .aims import aims_table, outcomes
 from .compare import Comparison, SpeedUp, compare
 from .engines import EngineComparison, compare_engines, engines_table
 from .models import named
+from .processes import CannotMeasure
 
 SIZE = (224, 224)
 
@@ -71,7 +73,10 @@ def measure(options: argparse.Namespace) -> None:
             save(options.output, figures)
     else:
         models = named(options.models, tuple(options.input_size), options.backbones, device, precision)
-        comparison = compare(models, input_shape=(3, *options.input_size), batch_size=options.batch_size, **how)
+        try:
+            comparison = compare(models, input_shape=(3, *options.input_size), batch_size=options.batch_size, **how)
+        except RuntimeError as error:  # PyTorch's, above all for want of memory
+            raise CannotMeasure(f"Eager fails: {first_line(error)}", "Try a smaller batch.") from error
         print("\n" + report(comparison))
         save(options.output, as_json(comparison) | kept)
 
@@ -120,6 +125,10 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--load", type=from_zero, default=0, metavar="N", help="and with N cores busy beside it")
     parser.add_argument("--output", type=Path, help="also save the figures as JSON in this file")
     options = parser.parse_args(arguments)
+    if options.engines and len(set(options.engines)) < len(options.engines):
+        parser.error("name each engine once")
+    if options.groups and not options.suite:
+        parser.error("groups are parts of a suite: add --suite")
     if not options.engines and (options.load or options.suite in ("table4", "aims")):
         options.engines = ["eager"]
     if options.suite:

@@ -12,7 +12,7 @@ from typing import Any
 from stvit.errors import UserError
 
 from .compare import versions
-from .processes import Build, CannotMeasure, EngineProcess, OutOfTime, Ready, busy_cores
+from .processes import Build, CannotMeasure, EngineProcess, Ready, busy_cores
 from .roofline import Roofline, allowed, explain
 from .timing import LatencySummary, Quartiles, speed_up, summarise
 
@@ -107,24 +107,29 @@ def compare_engines(
     """
     rows: list[EngineRow] = []
     notes: dict[str, None] = {}
+    errors: list[UserError] = []
     with _processes(build, engines, input_shape, until) as processes:
         for batch in batch_sizes:
             ready, failed = _make_ready(processes, batch)
-            notes |= dict.fromkeys([*(note for one in ready.values() for note in one.notes), *map(str, failed)])
+            errors += failed
+            notes |= dict.fromkeys(note for one in ready.values() for note in one.notes)
             progress(f"graphs of batch {batch}", len(ready), len(engines))
             processes = [process for process in processes if _able(process.engine, ready)]
-            if not processes and not rows:
-                raise failed[0] if failed else _none_runs(engines, notes)
             for busy in sorted({0, load}) if processes else ():
-                bounds = processes[0].rooflines(batch)
+                try:
+                    bounds = processes[0].rooflines(batch)
+                except UserError as error:  # what was measured before stands
+                    errors.append(error)
+                    break
                 with busy_cores(busy):
                     phase = f"batch {batch}" + (f", {busy} busy cores" if busy else "")
-                    times = _in_turns(processes, ready, batch, rounds, notes, partial(progress, phase))
+                    times = _in_turns(processes, ready, batch, rounds, errors, partial(progress, phase))
                 rows += _rows(times, ready, bounds, busy)
                 described = ready[processes[0].engine]
     if not rows:
-        raise OutOfTime(" ".join(notes))
+        raise errors[0] if errors else _none_runs(engines, notes)
     kinds = described.device, described.precision, tuple(input_shape), versions()
+    notes |= dict.fromkeys(map(str, errors))
     return EngineComparison(*kinds, list(described.macs)[-1], tuple(rows), tuple(notes))
 
 
@@ -172,10 +177,10 @@ def _in_turns(
     ready: dict[str, Ready],
     batch: int,
     rounds: int,
-    notes: dict[str, None],
+    errors: list[UserError],
     progress: Callable[[int, int], Any],
 ) -> Times:
-    """Times of all that went well; a process that fails has no further turn, and a note."""
+    """Times of all that went well; a process that fails has no further turn, and its error is added to the others."""
     times: Times = {}
     running = list(processes)
     for turn in range(TURNS):
@@ -184,7 +189,7 @@ def _in_turns(
             try:
                 found = process.time(_able(process.engine, ready), batch, timed)
             except UserError as error:
-                notes[str(error)] = None
+                errors.append(error)
                 running.remove(process)
                 continue
             for model, own in found.items():

@@ -21,6 +21,7 @@ from typing import Any
 import torch
 
 from stvit.errors import UserError, needs_extra
+from stvit.export.graph import first_line
 from stvit.predict.device import best_precision, device_name
 from stvit.shell import unwritable
 
@@ -51,8 +52,17 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     until = time.monotonic() + 60 * options.minutes
     device = torch.device("cuda")
-    figures = {"hardware": hardware(device), "versions": cuda_versions()}
-    figures = carry_out(steps(Plan(device, best_precision(device))), until, partial(save, options.output), figures)
+    try:
+        figures = {"hardware": hardware(device), "versions": cuda_versions()}
+        planned = steps(Plan(device, best_precision(device)))
+    except RuntimeError as error:  # of the driver
+        print(f"The CUDA device cannot be used: {first_line(error)}", file=sys.stderr)
+        return 1
+    try:
+        figures = carry_out(planned, until, partial(save, options.output), figures)
+    except KeyboardInterrupt:
+        print(f"\nStopped; the figures of the steps before are in {options.output}.", file=sys.stderr)
+        return 130
     print(summary(figures), f"The figures are in {options.output}.", sep="\n")
     return 0
 
@@ -88,6 +98,7 @@ def carry_out(
         ``failed`` with a sentence for each step that could not be taken.
     """
     figures = figures | {"steps": {}, "seconds": {}, "skipped": [], "failed": {}}
+    keep(figures)  # a file that cannot be written is known before the first step
     for step in planned:
         begun = time.monotonic()
         if until - begun < min(LAST_S, step.seconds):
@@ -100,8 +111,9 @@ def carry_out(
             figures["steps"][step.name] = step.work(min(until, begun + step.seconds), skipped)
         except OutOfTime:
             skipped.append(NO_TIME)
-        except UserError as error:
-            figures["failed"][step.name] = str(error)
+        except Exception as error:  # whatever it is, the other steps are worth their time
+            problem = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {first_line(error)}"
+            figures["failed"][step.name] = problem
         figures["skipped"] += [f"{step.name}: {what}" for what in skipped]
         figures["seconds"][step.name] = round(time.monotonic() - begun, 1)
         keep(figures)
@@ -109,8 +121,11 @@ def carry_out(
 
 
 def save(output: Path, figures: Mapping[str, Any]) -> None:
+    """Write the figures aside and put them in place: a run that is ended leaves those of the steps before."""
     output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+    draft = output.with_name(f".{output.name}.draft")
+    draft.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+    draft.replace(output)
 
 
 def summary(figures: Mapping[str, Any]) -> str:

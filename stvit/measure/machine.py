@@ -19,6 +19,7 @@ SECONDS = 0.15  # of repeating a measurement
 FEWEST_REPEATS = 10
 SMALLEST_STREAM, LARGEST_STREAM = 2**22, 2**28  # bytes
 SMALLEST_STREAM_ON_CUDA = 2**26  # where reading less takes no longer than the launch
+AT_ONCE_ON_CUDA = 8  # works between two waits for the device, so that it goes on while the next one is launched
 PIECE = 2**21  # bytes that are timed at once on a CPU, short enough to go undisturbed
 
 
@@ -85,13 +86,15 @@ def _undisturbed_s(works: Sequence[Callable[[], Any]], device: torch.device) -> 
     """Seconds that one of these works takes in turn with the others: the first decile, as whatever else the machine
     does makes it longer."""
     times: list[float] = []
+    at_once = AT_ONCE_ON_CUDA if device.type == "cuda" else 1
     start = time.perf_counter()
     with torch.inference_mode():
         while len(times) < FEWEST_REPEATS or time.perf_counter() - start < SECONDS:
             for work in works:
                 before = time.perf_counter()
-                work()
+                for _ in range(at_once):
+                    work()
                 if device.type == "cuda":
                     torch.cuda.synchronize(device)
-                times.append(time.perf_counter() - before)
+                times.append((time.perf_counter() - before) / at_once)
     return sorted(times)[len(times) // 10]

@@ -114,6 +114,7 @@ class EngineProcess:
     def __init__(self, build: Build, engine: str, input_shape: tuple[int, ...], until: float = math.inf) -> None:
         spawn = multiprocessing.get_context("spawn")
         self.engine, self._until = engine, until
+        self._late = False
         self._connection, theirs = spawn.Pipe()
         self._process = spawn.Process(target=_serve, args=(theirs, build, engine, input_shape), daemon=True)
         with _interrupts_ignored():  # Ctrl-C reaches all processes of a terminal; this one ends the other
@@ -159,7 +160,9 @@ class EngineProcess:
 
     def _receive(self) -> Any:
         try:
-            if not self._connection.poll(min(max(0.0, self._until - time.monotonic()), LONGEST_S)):
+            # once late, what comes next answers an earlier question
+            self._late = self._late or not self._connection.poll(self._seconds_left())
+            if self._late:
                 raise OutOfTime(f"{self.engine}: no time is left.")
             answer = self._connection.recv()
         except (EOFError, OSError) as error:
@@ -169,6 +172,9 @@ class EngineProcess:
         if isinstance(answer, UserError):
             raise answer
         return answer
+
+    def _seconds_left(self) -> float:
+        return min(max(0.0, self._until - time.monotonic()), LONGEST_S)
 
 
 class _Served:
@@ -182,7 +188,8 @@ class _Served:
         self.engines = {name: Engine(one, engine, compute=self.compute, wait=True) for name, one in models.items()}
 
     def images(self, batch: int) -> torch.Tensor:
-        return torch.randn(batch, *self.shape, device=self.reference.device)
+        # drawn on the CPU: a capture that failed leaves CUDA's random numbers in a state in which they are refused
+        return torch.randn(batch, *self.shape).to(self.reference.device)
 
     def make_ready(self, batch: int) -> Ready:
         images = self.images(batch)
@@ -237,7 +244,7 @@ def _serve(connection: Connection, *served: Any) -> None:
                 answer = getattr(other, name)(*arguments)
             except UserError as error:
                 answer = error
-            except RuntimeError as error:  # PyTorch's, above all for want of memory
+            except Exception as error:  # of networks, compilers and drivers; the process goes on for other models
                 answer = CannotMeasure(f"{served[1]} fails: {first_line(error)}", "Try a smaller batch.")
             connection.send(answer)
 

@@ -161,11 +161,12 @@ class Compiled(Backend):
         compiled = torch.compile(graph)
 
         def run(images: Tensor) -> tuple[Tensor, ...]:
-            with torch.inference_mode():  # always, as compiled code is of one mode
-                return compiled(images)
+            with torch.inference_mode():  # code is compiled anew for the other mode, and for tensors of the other one
+                return compiled(images if images.is_inference() else images.clone())
 
         device = next(graph.parameters()).device
-        images = example_images(shape[1:], min(shape[0], 2)).to(device)
+        with torch.inference_mode():
+            images = example_images(shape[1:], min(shape[0], 2)).to(device, copy=True)
         if len(images) > 1:
             torch._dynamo.mark_dynamic(images, 0)
         run(images)
@@ -188,10 +189,9 @@ class CudaGraphs(Backend):
         taken = torch.zeros(shape, device=device)
         stream, recorded, busy = torch.cuda.Stream(device), torch.cuda.CUDAGraph(), Lock()
         stream.wait_stream(torch.cuda.current_stream(device))
-        with torch.inference_mode():
-            with torch.cuda.stream(stream):
-                for _ in range(WARM_UPS):  # libraries allocate and choose kernels at first, which cannot be recorded
-                    graph(taken)
+        with torch.inference_mode(), torch.cuda.stream(stream):  # left here too, as a capture that fails does not
+            for _ in range(WARM_UPS):  # libraries allocate and choose kernels at first, which cannot be recorded
+                graph(taken)
             stream.synchronize()
             with torch.cuda.graph(recorded, stream=stream, capture_error_mode="thread_local"):
                 results = graph(taken)

@@ -8,17 +8,19 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 from torch import Tensor, nn
 
 from stvit.errors import UserError
+from stvit.measure import engines as engines_module
 from stvit.measure.__main__ import main
 from stvit.measure.aims import AHEAD, Aim, aims_table, outcomes
 from stvit.measure.engines import EngineComparison, EngineRow, compare_engines, engines_table
 from stvit.measure.machine import MachineLimits
-from stvit.measure.processes import BUSY, CannotMeasure, EngineProcess, busy_cores
+from stvit.measure.processes import BUSY, CannotMeasure, EngineProcess, OutOfTime, Ready, busy_cores
 from stvit.measure.roofline import Roofline
 from stvit.measure.timing import LatencySummary, Quartiles
 from tests.stvit.predict.test_turns import until
@@ -81,6 +83,50 @@ def test_the_process_of_an_engine_outlives_ctrl_c_and_its_end_is_said() -> None:
     finally:
         process.end()
     assert not multiprocessing.active_children()
+
+
+def test_an_answer_that_comes_too_late_is_not_taken_for_the_next_one() -> None:
+    process = object.__new__(EngineProcess)
+    process.engine, process._until, process._late = "eager", time.monotonic(), False
+    process._connection, theirs = multiprocessing.Pipe()
+    with pytest.raises(OutOfTime, match="eager: no time is left"):
+        process.difference()
+    theirs.send("of an earlier question")
+    with pytest.raises(OutOfTime):
+        process.difference()
+
+
+class Answers:
+    """An engine's process whose rooflines come in time for batches of 1 alone."""
+
+    def __init__(self, build: object, engine: str, input_shape: object, until: float) -> None:
+        self.engine = engine
+
+    def begin_making_ready(self, batch: int) -> None:
+        pass
+
+    def ready(self) -> Ready:
+        names = ("small", "large")
+        return Ready("CPU", "float32", dict.fromkeys(names, 1), {}, dict.fromkeys(names, self.engine), ())
+
+    def rooflines(self, batch: int) -> dict[str, Roofline]:
+        if batch > 1:
+            raise OutOfTime("eager: no time is left.")
+        return dict.fromkeys(("small", "large"), Roofline(batch, 1, 1, 1, 1.0, MachineLimits(1.0, 1.0)))
+
+    def time(self, names: list[str], batch: int, rounds: int) -> dict[str, list[float]]:
+        return {name: [1.0] * rounds for name in names}
+
+    def end(self) -> None:
+        pass
+
+
+def test_what_was_measured_stands_when_the_time_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engines_module, "EngineProcess", Answers)
+    found = compare_engines(build, ["eager"], batch_sizes=(1, 2), rounds=3)
+    assert {row.batch_size for row in found.rows} == {1} and found.notes == ("eager: no time is left.",)
+    with pytest.raises(OutOfTime):
+        compare_engines(build, ["eager"], batch_sizes=(2,))
 
 
 def busy_children() -> list[str]:

@@ -71,13 +71,17 @@ def test_steps_have_their_time_and_what_has_none_is_named() -> None:
     planned = [
         Step("whole", 60, work("whole", [1])),
         Step("late", 60, work("late", OutOfTime("no time is left."))),
+        Step("worse", 60, work("worse", RuntimeError("CUDA error: misaligned address\nand a long trace"))),
         Step("bad", 2 * HOUR, work("bad", UserError("It is broken.", "Mend it."))),
     ]
     figures = gpu.carry_out(planned, now + HOUR, kept_in(kept), {"hardware": {}})
     assert now + 60 <= given["whole"] < now + 120 and given["bad"] == now + HOUR
-    assert figures["steps"] == {"whole": [1]} and figures["failed"] == {"bad": "It is broken. Mend it."}
+    assert figures["steps"] == {"whole": [1]} and figures["failed"] == {
+        "worse": "RuntimeError: CUDA error: misaligned address",
+        "bad": "It is broken. Mend it.",
+    }
     assert figures["skipped"] == ["whole: a part", "late: no time was left"] and set(figures["seconds"]) == set(given)
-    assert len(kept) == 3 and kept[-1] == figures and kept[0]["steps"] == {"whole": [1]}
+    assert len(kept) == 5 and kept[-1] == figures and [one["steps"] for one in kept[:2]] == [{}, {"whole": [1]}]
 
     given.clear()
     figures = gpu.carry_out(planned, time.monotonic() + gpu.LAST_S / 2, kept_in(kept), {})
@@ -196,6 +200,37 @@ def test_a_clip_that_is_not_ready_in_time_or_fails_is_said(
         OutOfTime if error else UserError, match="no time" if error else "cannot be measured: out of mem"
     ):
         gpu_steps.clip(Plan(CPU, torch.bfloat16, groups={}), time.monotonic() + 1, [])
+
+
+def test_a_run_that_is_stopped_leaves_the_figures_of_the_steps_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stopped(until: float, skipped: list[str]) -> None:
+        raise KeyboardInterrupt
+
+    planned = [Step("whole", 60, lambda until, skipped: [1]), Step("stopped", 60, stopped)]
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(gpu, "hardware", lambda device: {"gpu": "a card"})
+    monkeypatch.setattr(gpu, "best_precision", lambda device: torch.bfloat16)
+    monkeypatch.setattr(gpu, "steps", lambda plan: planned)
+    output = tmp_path / "new" / "gpu.json"
+    assert gpu.main(["--output", str(output)]) == 130
+    assert json.loads(output.read_text())["steps"] == {"whole": [1]} and list(output.parent.iterdir()) == [output]
+    assert f"are in {output}." in capsys.readouterr().err
+
+
+def test_a_card_that_cannot_be_used_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fails(device: torch.device) -> None:
+        raise RuntimeError("CUDA error: all CUDA-capable devices are busy\nand a long trace")
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(gpu, "hardware", fails)
+    assert gpu.main(["--output", str(tmp_path / "gpu.json")]) == 1
+    assert capsys.readouterr().err == (
+        "The CUDA device cannot be used: CUDA error: all CUDA-capable devices are busy\n"
+    )
 
 
 def test_the_clip_is_one(tmp_path: Path) -> None:

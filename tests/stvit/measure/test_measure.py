@@ -121,6 +121,14 @@ def test_command_prints_and_saves(tmp_path, capsys):
         (["deit_tiny_patch16_224", "deit_tiny_patch16_225"], "Did you mean deit_tiny_patch16_224"),
         (["deit_tiny_patch16_224", "deit_tiny_patch16_224"], "each model once"),
         (["a", "b", "--rounds", "0"], "not a whole number from 1 on"),
+        ([*PAIR, "--batch-size", "1.5"], "not a whole number from 1 on"),
+        ([*PAIR, "--load", "-1"], "not a whole number from 0 on"),
+        ([*PAIR, "--input-size", "224"], "expected 2 arguments"),
+        ([*PAIR, "--engines", "eager", "tensorrt"], "invalid choice: 'tensorrt'"),
+        ([*PAIR, "--engines", "eager", "eager"], "each engine once"),
+        ([*PAIR, "--engine", "eager", "--engines", "openvino"], "not allowed with argument"),
+        ([*PAIR, "--groups", "deit_small"], "add --suite"),
+        ([*PAIR, "--precision", "int8"], "invalid choice: 'int8'"),
         (["a", "--suite", "paper"], "not both"),
         (["--suite", "table4", "--groups", "deit_tiny"], "table4 has no deit_tiny; choose among deit_small, deit_base"),
         (["--suite", "aims", "--groups", "deit_base"], "aims has no deit_base; choose among deit_small, swin_small"),
@@ -249,9 +257,10 @@ def test_models_are_built_for_the_input_size(names, macs, tmp_path):
             "cannot be measured on inputs of 30x",
         ),
         ("deit_tiny_patch16_224 swin_tiny_patch4_window7_224 --backbones", "deit_tiny_patch16_224 is no detector or"),
+        (f"{' '.join(PAIR)} --batch-size {10**9}", r"Eager fails: .*memory.* Try a smaller batch\."),
     ],
 )
 def test_what_does_not_fit_is_one_message(arguments, message, capsys):
-    assert main([*arguments.split(), "--rounds", "1", "--batch-size", "1"]) == 1
+    assert main(["--rounds", "1", "--batch-size", "1", *arguments.split()]) == 1
     found = capsys.readouterr().err
     assert re.search(message, found) and "Traceback" not in found
