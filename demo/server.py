@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from demo.kept_graphs import read_in_background
 from demo.model_specs import build_registry
 from demo.page import document, layout
 from demo.page.first_models import beginning
@@ -18,12 +19,15 @@ MAX_UPLOAD = "50mb"
 
 
 def local_runtime(registry: Registry | None = None) -> Runtime:
-    """Run the models in this process; on a Space, those that the tabs begin with are loaded.
+    """Run the models in this process; on a Space, those that the tabs begin with are loaded. Graphs that are kept of
+    models that came along are being read.
 
     Args:
         registry: the models on offer; by default the published ones and those that came along.
     """
-    predictors, registry = predictors_of_process(), beginning(registry or build_registry())
+    predictors, registry = predictors_of_process(), registry or build_registry()
+    read_in_background(predictors, registry)
+    registry = beginning(registry)
     if on_zero_gpu() or os.environ.get("SPACE_ID"):  # their files came when the Space was built
         for spec in default_models(registry):
             predictors.model_cache.get(spec)

@@ -147,6 +147,9 @@ class Served:
     def settle(self, timeout_s: float) -> bool:
         return True
 
+    def recall(self, shape: tuple[int, ...], wanted: str) -> str:
+        return "eager"
+
     def serving(self, shape: tuple[int, ...]) -> str:
         return "openvino" if self.ready else "eager"
 

@@ -98,6 +98,7 @@ class Engine:
             raise UserError(f"No engine is called {name!r}.", f"Choose {', '.join(ENGINES)}.")
         self.name, self.notes, self._network = name, [], network
         self._traces = returns_trace(type(network))
+        self._regions: Regions = regions if self._traces else "none"
         self._precision = precision_of(network)
         self._device = next((one.device for one in network.parameters()), torch.device("cpu"))
         self.compute = compute or Compute(self._device)
@@ -107,14 +108,17 @@ class Engine:
         self._wanted: set[tuple[str, Shape]] = set()  # shapes that a graph is or was made for
         self._runners: dict[tuple[str, Shape], Runner] = {}
         self._chosen: dict[Shape, str] = {}  # by auto, for single images and for batches of a shape
-        self._changing = threading.Lock()
+        self._changing, self._reading = threading.Lock(), threading.Lock()
         self._threads: list[threading.Thread] = []
         self._fingerprint = ""
         if name in BACKENDS and (refusal := BACKENDS[name]().refusal(self._device)):
             self._note(refusal)
             self.name = "eager"
-        if self.name != "eager":
-            self._graph = InferenceGraph(network, regions)
+
+    @cached_property
+    def _graph(self) -> InferenceGraph:
+        """What graphs are made of: a copy of all modules, which nobody waits for who reads one that is kept."""
+        return InferenceGraph(self._network, self._regions)
 
     def __call__(self, images: Tensor, wanted: Wanted = "none") -> Answer:
         """Run a batch.
@@ -164,7 +168,7 @@ class Engine:
 
     def _answer(self, images: Tensor, wanted: Wanted) -> Answer:
         shape = tuple(images.shape)
-        by_graph = self.name != "eager" and (not self._traces or LEVELS[wanted] <= OF_GRAPH[self._graph.regions])
+        by_graph = self.name != "eager" and (not self._traces or LEVELS[wanted] <= OF_GRAPH[self._regions])
         if by_graph:
             if self._wait:
                 self._description(images)  # refuses images in the network's own words
@@ -190,7 +194,7 @@ class Engine:
         return Answer(outputs, regions, "eager")
 
     def _part(self, wanted: Wanted, describe: bool, images: Tensor) -> tuple[Outputs, tuple[LayerRegions, ...]]:
-        of_graph = describe and self._graph.regions != "none"
+        of_graph = describe and self._regions != "none"
         shape, images = tuple(images.shape[1:]), images.to(self._precision)
         if not self._traces or (wanted == "none" and not of_graph):
             outputs, layers = self._network(images), ()
@@ -211,7 +215,7 @@ class Engine:
 
     def _from_graph(self, results: tuple[Tensor, ...], described: Described, wanted: Wanted, name: str) -> Answer:
         layers = described.layers
-        semantic = [layer for layer in layers if not layer.reduces and self._graph.regions == "attention"]
+        semantic = [layer for layer in layers if not layer.reduces and self._regions == "attention"]
         first = len(results) - len(layers) - len(semantic)
         outputs, assignments = results[:first], results[first : first + len(layers)]
         weights = dict(zip(semantic, results[first + len(layers) :], strict=True)) if wanted == "attention" else {}
@@ -258,28 +262,34 @@ class Engine:
         key = name, backend.key(shape)
         if key not in self._runners:
             try:
-                if runner := self._read(backend, shape, make):
+                if runner := self._kept(backend, shape) or (self._made(backend, shape) if make else None):
                     self._runners[key] = runner
             except Exception as error:  # conversions and compilers fail in many ways; eager goes on
                 self._give_up(name, shape, error)
         return self._runners.get(key)
 
-    def _read(self, backend: Backend, shape: Shape, make: bool) -> Runner | None:
-        """From the cache, or made now; ``None`` of what is not kept and not to be made."""
+    def _kept(self, backend: Backend, shape: Shape) -> Runner | None:
+        """From the cache, read once however many threads ask; ``None`` if it is not there."""
         if not isinstance(backend, FileBackend):
-            return backend.runner(self._graph, shape) if make else None
-        key = self._key(backend.name, backend.key(shape), backend.depends_on())
-        if entry := self._cache.find(key):
-            try:
-                return backend.read(entry, self._graph.dtype)
-            except Exception as error:  # whole, but of another version of the runtime
-                LOG.info("%s cannot be read (%s); it is made again", entry, first_line(error))
-                self._cache.discard(key)
-        if not make:
             return None
+        of = backend.name, backend.key(shape)
+        with self._reading:
+            key = self._key(*of, backend.depends_on())
+            if of not in self._runners and (entry := self._cache.find(key)):
+                try:
+                    self._runners[of] = backend.read(entry, self._precision)
+                except Exception as error:  # whole, but of another version of the runtime
+                    LOG.info("%s cannot be read (%s); it is made again", entry, first_line(error))
+                    self._cache.discard(key)
+            return self._runners.get(of)
+
+    def _made(self, backend: Backend, shape: Shape) -> Runner:
+        if not isinstance(backend, FileBackend):
+            return backend.runner(self._graph, shape)
+        key = self._key(backend.name, backend.key(shape), backend.depends_on())
         write = backend.write if self._wait else in_another_process(backend)
         with self._cache.written(key, lambda folder: write(self._graph, shape, folder)) as folder:
-            return backend.read(folder, self._graph.dtype)
+            return backend.read(folder, self._precision)
 
     def _choose(self, shape: Shape, wanted: Wanted) -> None:
         """Let the fastest of the engines at hand serve single images or batches of a shape, as was measured once for
@@ -326,7 +336,7 @@ class Engine:
     def _key(self, name: str, shape: Shape, depends_on: dict) -> str:
         self._fingerprint = self._fingerprint or fingerprint(self._network)
         network = [self._fingerprint, str(self._precision), str(self._device)]
-        return digest([name, *network, shape, self._graph.regions, depends_on])
+        return digest([name, *network, shape, self._regions, depends_on])
 
     def _give_up(self, name: str, shape: Shape, error: Exception) -> None:
         self._runners.pop((name, BACKENDS[name]().key(shape)), None)

@@ -1,0 +1,57 @@
+"""Graphs of the models that came along: those that earlier starts have kept are read as the server starts."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import suppress
+from threading import Thread
+from typing import get_args
+
+import numpy as np
+
+from demo.predictors import Predictors
+from demo.registry import ModelSpec, Registry, Task
+from demo.video import sampling_of
+from stvit.errors import UserError
+from stvit.predict.detector import published_scale
+from stvit.predict.engines.making import go_on, making
+
+LOG = logging.getLogger(__name__)
+
+
+def read_in_background(predictors: Predictors, registry: Registry) -> None:
+    """Load the models and read their graphs in a thread, those that the page opens on first."""
+    if predictors.engine != "eager":
+        Thread(target=_read_all, args=(predictors, in_order(registry)), name="kept graphs", daemon=True).start()
+
+
+def in_order(registry: Registry) -> list[ModelSpec]:
+    """List the models that came along: what the tabs begin with and what that is compared with, then the others."""
+    first = [spec for task in get_args(Task) if (spec := registry.first_bundled(task))]
+    pairs = [one for spec in first for one in (spec, registry.counterpart(spec)) if one]
+    return list(dict.fromkeys([*pairs, *(spec for spec in registry if spec.bundled)]))
+
+
+def read(predictors: Predictors, spec: ModelSpec) -> str:
+    """Load a model and read what is kept for the inputs that its examples make; returns the engine that answers then.
+    What is not kept is made after the first request, as ever."""
+    loaded, side = predictors.model_cache.get(spec), spec.input_size
+    if spec.task == "classify":
+        return predictors.classifier(loaded).engine.recall((1, 3, side, side), "attention")
+    if spec.task == "video":
+        sampling = sampling_of(spec)
+        clips = predictors.clip_classifier(loaded, sampling).engine
+        return clips.recall((1, 3, sampling.length, side, side), "last")
+    square = np.zeros((side, side, 3), np.uint8)
+    if spec.task == "detect":
+        detector = predictors.detector(loaded)
+        return detector.recall(tuple(detector.prepare(square, published_scale(side)).images.shape), "all")
+    segmenter = predictors.segmenter(loaded)
+    return segmenter.engine.recall(tuple(loaded.network.prepare(square, segmenter.scale).shape), "all")
+
+
+def _read_all(predictors: Predictors, specs: list[ModelSpec]) -> None:
+    for spec in specs:
+        with making, suppress(UserError):  # told when the model is asked for
+            go_on()
+            LOG.info("%s: %s answers", spec.label, read(predictors, spec))
