@@ -51,20 +51,39 @@ def write_int8(traced: Traced, path: Path, folder: Path, preprocessing: Mapping[
     """
     if traced.images.ndim != 4:
         raise UserError("int8 calibrates on pictures, and this is a model for clips.")
-    nncf = needed("nncf", "int8")
+    needed("nncf", "int8")  # said before the pictures are read
     images = calibration_images(folder, tuple(traced.images.shape[-2:]), preprocessing)
     model = convert_openvino(traced)
-    try:
-        quantised = nncf.quantize(
-            model,
-            nncf.Dataset(images),
-            subset_size=len(images),
-            model_type=nncf.ModelType.TRANSFORMER,
-        )
-    except Exception as error:  # of many classes, those of OpenVINO among them
-        raise UserError(f"NNCF cannot quantise this network: {first_line(error)}") from error
+    quantised = quantise(model, images)
     import_openvino().save_model(quantised, path, compress_to_fp16=False)
     return compare_with_fp32(model, quantised, images, traced.output_names[0] == "logits")
+
+
+def quantise(model: Any, images: Sequence[np.ndarray]) -> Any:
+    """Give a model of OpenVINO weights and activations of eight bits, whose ranges are those on the images.
+
+    Raises:
+        UserError: NNCF is missing or fails.
+    """
+    nncf = needed("nncf", "int8")
+    options = {"subset_size": len(images), "model_type": nncf.ModelType.TRANSFORMER}
+    try:
+        return nncf.quantize(model, nncf.Dataset(images), **options)
+    except Exception as error:  # of many classes, those of OpenVINO among them
+        raise UserError(f"NNCF cannot quantise this network: {first_line(error)}") from error
+
+
+def compress_weights(model: Any) -> Any:
+    """Give a copy of a model of OpenVINO weights of eight bits; activations and products stay as they are.
+
+    Raises:
+        UserError: NNCF is missing or fails.
+    """
+    nncf = needed("nncf", "int8")
+    try:
+        return nncf.compress_weights(model.clone())
+    except Exception as error:  # as above
+        raise UserError(f"NNCF cannot compress these weights: {first_line(error)}") from error
 
 
 def compare_with_fp32(model: Any, quantised: Any, images: Sequence[np.ndarray], scores: bool) -> Int8Gain:
