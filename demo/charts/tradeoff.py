@@ -30,6 +30,7 @@ from demo.engine_names import engine_of_record
 Against = Literal["time", "multiply-adds"]
 
 WITHOUT_CODE = ("IA-RED2", "PS-ViT", "DGE")
+ON_OTHER_NETWORKS = ("TokenLearner",)  # the published accuracy, so that none of these is on the front
 WHY = {  # of a method, by the start of its label: what it does, and why that saves time or not
     "STViT-R": "Stage 3 runs on semantic tokens and the image tokens are recovered from them.",
     "STViT": "Two early layers make 16 semantic tokens; all later layers are short and of fixed shape, so time falls "
@@ -42,7 +43,8 @@ WHY = {  # of a method, by the start of its label: what it does, and why that sa
     "first four layers are paid in full.",
     "A-ViT": "Each token halts by its own gate; pictures keep different counts, so a batch is packed and its "
     "attention padded to the picture with the most. The released code masks and saves nothing.",
-    "ATC": "Agglomerative clustering merges tokens; that is one step after the other, and no multiply-adds count it.",
+    "ATC": "Agglomerative clustering merges tokens; that is one step after the other, no multiply-adds count it, and "
+    "as a graph it takes longest.",
     "DiffRate": "Prunes and merges a few tokens in every layer, on DeiT's own weights; sorting and matching come "
     "twelve times, and multiply-adds leave them out.",
     "TokenLearner": "Maps pool the image into 8 tokens half-way; the first half is paid in full.",
@@ -84,16 +86,23 @@ class Group:
     entries: tuple[Entry, ...]
     source: str
 
+    @property
+    def full_ms(self) -> float:
+        """Of the full-token network, for one picture."""
+        return next(entry.ms[1] for entry in self.entries if entry.label == self.full)
+
 
 def load_groups(folder: Path = BENCHMARKS) -> tuple[Group, ...]:
-    """Read every group that has published figures beside measured ones, in all files of a folder and those in it."""
-    return tuple(
-        group
+    """Read every group that has published figures beside measured ones, in all files of a folder and those in it: one
+    for each engine, those first whose full-token network is fastest."""
+    groups = [
+        _group(name, content, engine, path.relative_to(folder).as_posix())
         for path in sorted(folder.rglob("*.json"))
         for name, content in _content(path).items()
-        if isinstance(content, dict) and {"costs", "published", "full_token_model"} <= content.keys()
-        for group in [_group(name, content, path.relative_to(folder).as_posix())]
-    )
+        if isinstance(content, dict) and {"rows", "published", "baseline"} <= content.keys()
+        for engine in dict.fromkeys(row["engine"] for row in content["rows"])
+    ]
+    return tuple(sorted(groups, key=lambda group: group.full_ms))
 
 
 def _content(path: Path) -> dict[str, Any]:
@@ -104,16 +113,18 @@ def _content(path: Path) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
-def _group(name: str, content: dict[str, Any], source: str) -> Group:
+def _group(name: str, content: dict[str, Any], engine: str, source: str) -> Group:
     published, cautions = content["published"], content.get("cautions", {})
+    rows = [row for row in content["rows"] if row["engine"] == engine and not row["load"]]
     entries = []
-    for label, cost in content["costs"].items():
-        figures, batch = published.get(label, {}), content["batch_size"]
-        ms = {1: cost["latency"]["median_ms"], batch: cost["throughput"]["median_ms"] / batch}
+    for label in dict.fromkeys(row["model"] for row in rows):
+        own = [row for row in rows if row["model"] == label]
+        ms = {row["batch_size"]: row["latency"]["median_ms"] / row["batch_size"] for row in own}
+        figures = published.get(label, {})
         note = "; ".join(filter(None, (figures.get("note", ""), cautions.get(label, ""))))
-        entries.append(Entry(label, cost["macs"] / 1e9, ms, figures.get("top1"), note))
-    machine = ", ".join((content["device"], content["precision"], engine_of_record(content)))
-    return Group(machine, group_title(name), content["full_token_model"], tuple(entries), source)
+        entries.append(Entry(label, own[0]["macs"] / 1e9, ms, figures.get("top1"), note))
+    machine = ", ".join((content["device"], content["precision"], engine_of_record({"engine": engine})))
+    return Group(machine, group_title(name), content["baseline"], tuple(entries), source)
 
 
 def front(points: Sequence[tuple[float, float]]) -> list[int]:
@@ -157,10 +168,11 @@ def _picture(
     xs = axis([*values, *(point.gmacs for point in alone)])
     ys = axis([*(entry.top1 for entry in drawn), *(point.top1 for point in alone)])
     places = [(across(value, xs), down(entry.top1, ys)) for value, entry in zip(values, drawn, strict=True)]
-    best = front(list(zip(values, (entry.top1 for entry in drawn), strict=True)))
+    compared = [index for index, entry in enumerate(drawn) if not entry.label.startswith(ON_OTHER_NETWORKS)]
+    best = [compared[index] for index in front([(values[index], drawn[index].top1) for index in compared])]
     rings = [" front" if index in best else "" for index in range(len(drawn))]
     line = " ".join(f"{places[index][0]:.1f},{places[index][1]:.1f}" for index in best)
-    kinds = ["stvit" if entry.ours else "full" if entry.label == group.full else "other" for entry in drawn]
+    kinds = [_kind(entry, group.full) for entry in drawn]
     dots = "".join(
         f'<circle class="{kind}{rings[index]}" cx="{x:.1f}" cy="{y:.1f}" r="5">'
         f"<title>{escape(_words(entry, value, unit))}</title></circle>"
@@ -176,14 +188,21 @@ def _picture(
     places_of_names = place_labels(names, places)
     labels = leaders(names, places, places_of_names) + "".join(
         f'<text class="{kind}" x="{x:.1f}" y="{y:.1f}">{escape(name)}</text>'
-        for (x, y), name, kind in zip(places_of_names, names, kinds + ["other"] * len(alone), strict=True)
+        for (x, y), name, kind in zip(places_of_names, names, kinds + ["alone"] * len(alone), strict=True)
     )
-    hollow = " Hollow: multiply-adds as published too." if alone else ""
+    hollow = " Hollow: published on other networks, or without code to measure." if "alone" in dots else ""
     return (
         f'<figure class="panel"><svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(title)}; the table '
         f'below has the figures">{axes(xs, ys, unit)}<polyline points="{line}"/>{dots}{labels}</svg><figcaption '
         f'class="fine">Ringed: no other method is both cheaper and more accurate.{hollow}</figcaption></figure>'
     )
+
+
+def _kind(entry: Entry, full: str) -> str:
+    """Return the class that a method is drawn in."""
+    if entry.label.startswith(ON_OTHER_NETWORKS):
+        return "alone"
+    return "stvit" if entry.ours else "full" if entry.label == full else "other"
 
 
 def _words(entry: Entry, value: float, unit: str) -> str:
