@@ -192,18 +192,38 @@ def benchmark_classifiers(
     loaded = {spec: predictors.model_cache.get(spec) for spec in (model, baseline)}
     networks = {spec: entry.network for spec, entry in loaded.items()}
     engines = {spec: predictors.classifier(entry, engine).engine for spec, entry in loaded.items()}
+    yield from benchmark_networks(predictors, networks, engines, inputs, batch_size, "attention")
+
+
+def benchmark_networks(
+    predictors: Predictors,
+    networks: Mapping[ModelSpec, nn.Module],
+    engines: Mapping[ModelSpec, Engine],
+    inputs: Mapping[ModelSpec, Tensor],
+    batch_size: int | None,
+    wanted: Wanted,
+) -> Iterator[BenchmarkState]:
+    """Measure two networks as :func:`benchmark_classifiers` does.
+
+    Args:
+        networks: the one whose speed-up is asked for first.
+        engines: that run them.
+        inputs: of each, (1, 3, H, W).
+        batch_size: ``None`` for a short measurement of one image at a time.
+        wanted: regions that are part of every pass.
+    """
     entries = (counted(spec, network, tuple(inputs[spec].shape[1:])) for spec, network in networks.items())
     state = BenchmarkState("Counting multiply-adds", 0.0, *entries, batch_size, predictors.device_words())
     yield state
     images = {spec: inputs[spec].to(predictors.device) for spec in networks}
-    state, runs = yield from same_engine(engines, images, "attention", state)
+    state, runs = yield from same_engine(engines, images, wanted, state)
     limits, span = (SHORT, (0.0, 1.0)) if batch_size is None else (LATENCY, (0.0, 0.3))
     state = yield from in_turns(predictors, runs, images, state, "single", limits, span)
     state = replace(state, explanation=_explanation(predictors, networks, images, state))
     if batch_size is not None:
         state = replace(state, batch_size=_bounded(batch_size, state.single))
         batches = {spec: image.expand(state.batch_size, -1, -1, -1).contiguous() for spec, image in images.items()}
-        state, runs = yield from same_engine(engines, batches, "attention", state)
+        state, runs = yield from same_engine(engines, batches, wanted, state)
         state = yield from in_turns(predictors, runs, batches, state, "batched", THROUGHPUT, (0.3, 1.0))
         if state.engine == "eager":  # of others, what PyTorch holds says nothing
             batches = {spec: batch.to(predictors.precision) for spec, batch in batches.items()}
@@ -273,7 +293,7 @@ def counted(spec: ModelSpec, network: nn.Module, input_shape: tuple[int, ...]) -
 
 def with_peak_memory(
     predictors: Predictors,
-    networks: dict[ModelSpec, nn.Module],
+    networks: Mapping[ModelSpec, nn.Module],
     inputs: Mapping[ModelSpec, Tensor],
     state: BenchmarkState,
 ) -> BenchmarkState:

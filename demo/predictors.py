@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 import torch
+from torch import nn
 
 from demo.answers import ClassifyAnswer, DetectAnswer, DetectionTimes, SegmentAnswer, SegmentationTimes
 from demo.model_cache import LoadedModel, ModelCache, first_that_fits, is_out_of_memory
@@ -25,7 +26,8 @@ from stvit.predict.classifier import Classifier, imagenet_classes
 from stvit.predict.clips import ClipClassifier, Sampling
 from stvit.predict.detector import Detector, published_scale
 from stvit.predict.device import Compute, best_precision, compute_in_one_place, device_name, keep_freed_memory
-from stvit.predict.engines import candidates
+from stvit.predict.engines import Engine, candidates
+from stvit.predict.engines.cache import GraphCache
 from stvit.predict.media import SourceImage, read_image
 from stvit.predict.preprocess import PreparedPicture, Preprocessing
 from stvit.predict.segmenter import Segmenter
@@ -218,6 +220,11 @@ class Predictors:
             ("classify", all_names, options["engine"]), lambda: Classifier(loaded.network, **options)
         )
 
+    def engine_of(self, network: nn.Module, engine: str | None, graphs: GraphCache) -> Engine:
+        """Let an engine run a network that is not kept, without regions."""
+        options = self._runs_on(engine)
+        return Engine(network, options["engine"], compute=options["compute"], cache=graphs)
+
     def _runs_on(self, engine: str | None) -> dict[str, Any]:
         return {"compute": self.compute, "engine": self._engine(engine)}
 
@@ -364,6 +371,8 @@ def predictors_of_process() -> Predictors:
 
 def preprocessing_of(model: ModelSpec) -> Preprocessing:
     """Return how the input of a classifier of the page is made."""
+    if card := model.folder:
+        return Preprocessing(card.input_size, card.crop_pct, card.interpolation, card.mean, card.std)
     published = Preprocessing.of(record(model.model).to_dict())
     return replace(published, input_size=model.input_size, crop_pct=model.crop_pct)
 

@@ -9,9 +9,16 @@ from typing import Any
 from demo.benchmark import BenchmarkState, benchmark_classifiers
 from demo.camera import LiveModels
 from demo.dense_benchmark import benchmark_backbones, benchmark_segmenters
+from demo.own import OwnComparisons
 from demo.predictors import Predictors, preprocessing_of
 from demo.registry import ModelSpec, Registry
-from demo.space.lending import borrowing, clip_seconds, comparison_seconds, dense_comparison_seconds
+from demo.space.lending import (
+    borrowing,
+    clip_seconds,
+    comparison_seconds,
+    dense_comparison_seconds,
+    own_comparison_seconds,
+)
 from demo.space.lent_models import on_zero_gpu
 from demo.video import process_clip
 
@@ -47,6 +54,7 @@ class Runtime:
             ``demo.benchmark.BenchmarkState``.
         benchmark_backbones: (path, model, baseline, short_side, engine) -> the same.
         benchmark_segmenters: (path, model, baseline, engine) -> the same.
+        benchmark_own: (model, baseline, batch_size, engine) -> the same; the models are those of ``demo.own.own_pair``.
         process_clip: (path, folder, job) -> iterator of ``stvit.video.Progress``, see ``demo.video``.
         predict_frame: (job, pixels) -> ``demo.camera.FramePrediction``, see there.
     """
@@ -69,6 +77,7 @@ class Runtime:
         self.benchmark_backbones = borrowing(partial(benchmark_backbones, predictors), dense_comparison_seconds)
         self.segment_file = borrowing(predictors.segment_file)
         self.benchmark_segmenters = borrowing(partial(benchmark_segmenters, predictors), dense_comparison_seconds)
+        self.benchmark_own = borrowing(OwnComparisons(predictors).measure, own_comparison_seconds)
         self.process_clip = borrowing(partial(process_clip, predictors), clip_seconds)
         self.predict_frame = borrowing(LiveModels(predictors).predict)
 

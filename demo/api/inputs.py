@@ -26,6 +26,17 @@ def engine_name(runtime: Runtime) -> gr.Textbox:
     return text("Engine", runtime.predictors.engine)
 
 
+def offered_batch(batch_size: int, offered: Sequence[int]) -> int:
+    """Return a batch size.
+
+    Raises:
+        UserError: it is not offered.
+    """
+    if batch_size not in offered:
+        raise UserError(f"A batch of {batch_size} is not offered here. Choose one of {', '.join(map(str, offered))}.")
+    return batch_size
+
+
 def uploaded(path: str | None, what: str, parameter: str) -> str:
     """Return the path of an uploaded file.
 

@@ -9,8 +9,9 @@ from typing import Any
 import gradio as gr
 
 from demo.answers import ClassifyAnswer, StageTimes
+from demo.api import architectures as architectures_api
 from demo.api import video as video_api
-from demo.api.inputs import check_weights, engine_name, number, text, uploaded
+from demo.api.inputs import check_weights, engine_name, number, offered_batch, text, uploaded
 from demo.api.results import Classification, Comparison, Detection, Model, Segmentation, result
 from demo.errors import told
 from demo.export import (
@@ -142,9 +143,7 @@ class Endpoints:
             batch_size: Pictures of a batch where throughput is measured.
             engine: What runs both models: auto (the fastest), eager, or another at hand, such as openvino.
         """
-        if batch_size not in self.batch_sizes:
-            offered = ", ".join(map(str, self.batch_sizes))
-            raise UserError(f"A batch of {batch_size} is not offered here. Choose one of {offered}.")
+        offered_batch(batch_size, self.batch_sizes)
         pair = self._pair(model, baseline)
         yield from map(benchmark_json, self.runtime.benchmark_classifiers(_sent(image), *pair, batch_size, engine))
 
@@ -235,6 +234,7 @@ def build(runtime: Runtime, batch_sizes: Sequence[int]) -> None:
         files = [gr.File(label=label, visible=False) for label in ("label_map", "picture")]
         _register(endpoints, "segment", segmenting, [result(Segmentation, "segmentation"), *files], **API_QUEUE)
         _register(endpoints, "compare_segmenters", segmenting, comparison, **COMPARISON_QUEUE)
+    architectures_api.build(runtime, batch_sizes)
     video_api.build(runtime)
 
 
@@ -262,12 +262,20 @@ def _described(spec: ModelSpec, role: str) -> dict[str, Any]:
         "method": spec.method.name,
         "size": spec.size,
         "setting": spec.setting,
-        "weights": "bundled with this page" if bundled else published and published.source_url,
+        "weights": _source(spec),
         "no_weights": spec.no_weights,
         "licence": licence,
         "published": dict(spec.published),
         "measured": dict(bundled.metrics) if bundled else {},
     }
+
+
+def _source(spec: ModelSpec) -> str | None:
+    if spec.bundled:
+        return "bundled with this page"
+    if spec.folder and spec.has_weights:
+        return "in a folder of this server"
+    return spec.record and spec.record.source_url
 
 
 def _token(regions: TokenRegions, number: int) -> int | None:

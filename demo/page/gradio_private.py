@@ -108,6 +108,11 @@ def current_page() -> gr.Blocks:
     return Context.root_block
 
 
+def current_tab() -> gr.Tab:
+    """Return the tab under construction, for its ``select`` event; call right inside ``gr.Tab``."""
+    return Context.block
+
+
 def sent_by_browser(event: gr.EventData) -> dict[str, Any]:
     """Read what the page's own JavaScript sent with an event; empty where it is no object."""
     return event._data if isinstance(event._data, dict) else {}

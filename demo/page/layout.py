@@ -32,7 +32,7 @@ TABS = (
     ("Segment", "segment", segment.build),
     ("Video", "video", video.build),
     ("Camera", "camera", camera.build),
-    ("Benchmarks", "benchmarks", lambda runtime, engine: benchmarks.build(runtime)),  # of figures measured before
+    ("Benchmarks", "benchmarks", benchmarks.build),
 )
 OFFLINE = "Offline: small garment models"
 PAPER_URL = "https://arxiv.org/abs/2303.08685"

@@ -53,6 +53,11 @@ def comparison_seconds(
     return BEGIN_S + math.ceil(sum(limit.in_doubt_s for limit in limits))
 
 
+def own_comparison_seconds(model: ModelSpec, baseline: ModelSpec, batch_size: int, engine: str | None = None) -> int:
+    """Bound the seconds of a comparison of networks that are made for it."""
+    return BEGIN_S + comparison_seconds("", model, baseline, None if batch_size == 1 else batch_size)
+
+
 def dense_comparison_seconds(*arguments: Any) -> int:
     """Bound the seconds of a comparison of two detectors' backbones or of two segmenters."""
     return BEGIN_S + math.ceil(DENSE.in_doubt_s)

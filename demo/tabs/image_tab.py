@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -30,6 +30,7 @@ from demo.runtime import (
     Runtime,
 )
 from demo.service.queues import is_used
+from demo.tabs.comparing import Comparisons, started
 from demo.tabs.parts import Fields, by_name, load_models, on_change, scroll_to_results
 from stvit.errors import UserError
 from stvit.predict.turns import VISITORS, in_lane
@@ -55,21 +56,7 @@ class ImageParts:
     benchmark_state: gr.State
 
 
-def comparison_parts(what: str, empty: str) -> dict[str, Component]:
-    """Lay out the comparison of single inputs: two buttons, then the chart; returns these parts by their names.
-
-    Args:
-        what: is compared, the chart's id too, e.g. ``"backbones"``.
-        empty: shown in place of a chart at first, HTML.
-    """
-    with gr.Row(elem_classes="race-controls"):
-        compare = gr.Button(f"Compare the {what}", variant="primary", elem_id=f"compare-{what}")
-        cancel = gr.Button("Cancel", interactive=False, elem_id=f"cancel-{what}")
-    benchmark = gr.HTML(empty, elem_id=what, apply_default_css=False)
-    return {"compare": compare, "cancel": cancel, "benchmark": benchmark, "benchmark_state": gr.State(None)}
-
-
-class ImageHandlers(ABC):
+class ImageHandlers(Comparisons):
     """The event handlers that such a tab has beside its own. Values of a tab's inputs are the name of the engine, where
     something runs, the path of the picture, then ``chosen``: what was chosen beside it.
 
@@ -123,10 +110,6 @@ class ImageHandlers(ABC):
         raise NotImplementedError
 
     @abstractmethod
-    def chart(self, state: BenchmarkState) -> str:
-        """Draw a measurement, as HTML."""
-
-    @abstractmethod
     def weights_notice(self, specs: Sequence[ModelSpec]) -> str:
         """Say why some models predict nothing, as HTML; empty where all have their weights."""
 
@@ -178,12 +161,7 @@ class ImageHandlers(ABC):
         if path is None:
             yield {"benchmark": notice(self.choose_first, "warning"), "benchmark_state": None}
             return
-        try:
-            with user_errors():
-                for state in self.measure(engine, path, *chosen):
-                    yield {"benchmark": self.chart(state), "benchmark_state": state}
-        except UserError as error:
-            yield {"benchmark": notice(str(error), "error"), "benchmark_state": None}
+        yield from self.drawn(self.measure, engine, path, *chosen)
 
     @told
     def compare_by_itself(self, engine: str | None, path: str | None, *chosen: Any) -> Iterator[Fields]:
@@ -216,18 +194,6 @@ class ImageHandlers(ABC):
         """Whether a call of the page uses the device or waits for it, beside this comparison."""
         used = (entry["concurrency_id"] for entry in (DEVICE_QUEUE, COMPARISON_QUEUE, VIDEO_QUEUE))
         return self._page is not None and is_used(self._page._queue, *used)
-
-    def ended(self, state: BenchmarkState | None) -> Fields:
-        """Buttons back; what was measured before a stop stays, and is called incomplete."""
-        fields = {"compare": gr.Button(interactive=True), "cancel": gr.Button(interactive=False)}
-        if state is not None and not state.done:
-            fields["benchmark"] = self.chart(replace(state, stage="Stopped: incomplete"))
-        return fields
-
-
-def started() -> Fields:
-    """Buttons while a comparison is under way."""
-    return {"compare": gr.Button(interactive=False), "cancel": gr.Button(interactive=True)}
 
 
 def connect_image_tab(

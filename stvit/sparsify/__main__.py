@@ -22,6 +22,7 @@ from stvit.predict.load import Source, classes_of, load_network
 from stvit.pretrained.model_cards import numbered_classes, read_card
 from stvit.pretrained.records import UnknownModel, similar_names
 
+from .architectures import input_shape
 from .convert import check_structure, default_position, sparsify
 from .folder import check_folder, write_folder
 from .search import Setting, gain_of, search, settings
@@ -66,12 +67,6 @@ def run(options: argparse.Namespace) -> None:
             sparse, options.output, classes=class_names(source, original), weights_of=weights_of(source, options)
         )
         print(f"\nWritten to {options.output}: timm.create_model('local-dir:{options.output}', pretrained=True)")
-
-
-def input_shape(network: nn.Module) -> tuple[int, int, int]:
-    """(C, H, W) that a network was made for."""
-    size = getattr(network, "_traits", {}).get("img_size") or network.pretrained_cfg["input_size"][1:]
-    return (network.in_chans, *size)
 
 
 def searched(original: nn.Module, shape: tuple[int, ...], options: argparse.Namespace) -> tuple[int, int]:

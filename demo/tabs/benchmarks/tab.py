@@ -1,13 +1,15 @@
-"""The Benchmarks tab: accuracy as published against time as measured, of every method."""
+"""The Benchmarks tab: accuracy as published against time as measured, of every method; and a network of one's own."""
 
 from __future__ import annotations
 
 import gradio as gr
+from gradio.components import Component
 
 from demo.charts import published as paper_charts
 from demo.charts.tradeoff import chart, load_groups
 from demo.errors import told
 from demo.runtime import AT_ONCE, Runtime
+from demo.tabs.benchmarks import own
 from demo.tabs.parts import on_change, read_aloud
 from stvit.errors import UserError
 
@@ -36,8 +38,9 @@ class BenchmarkCharts:
         return chart(group, AGAINST[against], batch)
 
 
-def build(runtime: Runtime) -> None:
-    """Lay the tab out and connect it; call inside a ``gr.Tab``."""
+def build(runtime: Runtime, engine: Component) -> None:
+    """Lay the tab out and connect it; call inside a ``gr.Tab``. ``engine`` holds the name of what runs all that is
+    measured here, not in figures measured before."""
     charts = BenchmarkCharts()
     if charts.groups:
         with gr.Row(elem_classes="race-controls"):
@@ -50,4 +53,5 @@ def build(runtime: Runtime) -> None:
         chosen = [machine, name, against, batch]
         drawn = read_aloud("tradeoff", charts.draw(*(part.value for part in chosen)), None)
         on_change(chosen, charts.draw, chosen, drawn, **AT_ONCE)
+    own.build(runtime, engine)
     gr.HTML(paper_charts.section(runtime.registry), elem_id="published", apply_default_css=False)

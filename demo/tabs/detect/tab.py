@@ -13,8 +13,9 @@ from demo.page.gradio_private import ModelList
 from demo.page.links import LinkTarget, in_one_list
 from demo.predictors import SHORT_SIDES
 from demo.runtime import AT_ONCE, Runtime
+from demo.tabs.comparing import comparison_parts
 from demo.tabs.detect.handlers import DetectHandlers, wanted
-from demo.tabs.image_tab import ImageParts, comparison_parts, connect_image_tab
+from demo.tabs.image_tab import ImageParts, connect_image_tab
 from demo.tabs.parts import (
     by_name,
     connect_download,

@@ -13,7 +13,8 @@ from demo.page.examples import Gallery
 from demo.page.gradio_private import ModelList
 from demo.page.links import LinkTarget, in_one_list
 from demo.runtime import AT_ONCE, Runtime
-from demo.tabs.image_tab import GARMENTS_WANTED, ImageParts, comparison_parts, connect_image_tab
+from demo.tabs.comparing import comparison_parts
+from demo.tabs.image_tab import GARMENTS_WANTED, ImageParts, connect_image_tab
 from demo.tabs.parts import (
     by_name,
     connect_download,

@@ -24,7 +24,7 @@ class Served:
 def served_offline(garments: Registry) -> Iterator[Served]:
     """The page as it is without the Hub: the models at hand are stand-ins for the bundled ones."""
     with pytest.MonkeyPatch.context() as patch:
-        for limits in ("benchmark.LATENCY", "benchmark.THROUGHPUT", "dense_benchmark.DENSE"):
+        for limits in ("benchmark.SHORT", "benchmark.LATENCY", "benchmark.THROUGHPUT", "dense_benchmark.DENSE"):
             patch.setattr(f"demo.{limits}", demo.benchmark.Limits(1e-6, 1e-6))
         patch.setattr(demo.benchmark, "REPORT_EVERY_S", 1e-6)
         with served(Registry(garments, hub=False)) as (page, url):

@@ -62,6 +62,7 @@ def test_endpoints_are_named_and_described(client: Client) -> None:
         "/compare",
         "/detect",
         "/compare_backbones",
+        "/compare_architecture",
         "/video",
     }
     assert all(len(endpoint["description"]) > 40 for endpoint in endpoints.values())

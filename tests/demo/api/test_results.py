@@ -23,6 +23,7 @@ KINDS = {
     "detection": results.Detection,
     "segmentation": results.Segmentation,
     "comparison": results.Comparison,
+    "sparsified": results.Comparison,
     "progress": results.ClipProgress,
 }
 

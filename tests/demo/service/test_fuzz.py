@@ -29,7 +29,16 @@ PATHS = [
     "/gradio_api/upload",
     *(
         f"/gradio_api/call/v2/{name}"
-        for name in ("models", "classify", "annotate", "compare", "detect", "compare_backbones", "video")
+        for name in (
+            "models",
+            "classify",
+            "annotate",
+            "compare",
+            "detect",
+            "compare_backbones",
+            "compare_architecture",
+            "video",
+        )
     ),
 ]
 
