@@ -180,6 +180,9 @@ def _fill(network: nn.Module, spec: ModelSpec, progress: Progress | None) -> tup
     if not spec.has_weights:
         return RANDOM, spec.no_weights, "It can be measured and its structure shown, but it predicts nothing."
     try:
+        if spec.folder:
+            load_checkpoint(network, (resolved := resolve_card(spec.folder)).path)
+            return "a folder of this server", "", ""
         if spec.bundled:
             resolved, source = resolve_card(spec.bundled), "this project"
         else:

@@ -382,7 +382,7 @@ def _clip_models() -> Iterator[ModelSpec]:
 def bundled_specs(cards: Iterable[BundledCard]) -> list[ModelSpec]:
     """Describe models that this project trained, by method; families that the page has no method for are left out."""
     order = list(METHOD_OF.values())
-    found = [_bundled(card, method) for card in cards if (method := _method_of(card.model))]
+    found = [_bundled(card, method) for card in cards if (method := method_of(card.model))]
     return sorted(found, key=lambda spec: order.index(spec.method))
 
 
@@ -393,7 +393,8 @@ def known_classes(card: BundledCard) -> str:
     return f"{COUNT_WORDS.get(number, number)} {what} of garments"
 
 
-def _method_of(model: str) -> Method | None:
+def method_of(model: str) -> Method | None:
+    """Find the method of a registered model; ``None`` of families that the page has none for."""
     matching = [start for start in METHOD_OF if model.startswith(f"{start}_")]
     return METHOD_OF[max(matching, key=len)] if matching else None
 

@@ -7,14 +7,20 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from stvit.errors import UserError
-from stvit.pretrained.model_cards import BundledCard
+from stvit.pretrained.model_cards import BundledCard, ModelCard
 from stvit.pretrained.records import ModelRecord
 from stvit.pretrained.records import record as record_of
 
 Task = Literal["classify", "detect", "segment", "video"]
 
-NARROW = "narrow"
-SIZE_NAMES = {"tiny": "Tiny", "small": "Small", "base": "Base", NARROW: "Narrow, garments"}
+NARROW, FOLDER = "narrow", "folder"
+SIZE_NAMES = {
+    "tiny": "Tiny",
+    "small": "Small",
+    "base": "Base",
+    NARROW: "Narrow, garments",
+    FOLDER: "From a folder of this server",
+}
 
 
 class UnknownModel(UserError, ValueError):
@@ -47,7 +53,7 @@ class ModelSpec:
 
     Attributes:
         name: stable key, the registered name and the options, e.g. ``"evit_deit_small_patch16_224:keep_rate=0.7"``; of
-            a bundled model, the name of its card.
+            a bundled model, the name of its card; of one in a folder, the folder's name.
         label: what people call the model.
         about: one line for the page and the API.
         task: what it does.
@@ -58,6 +64,8 @@ class ModelSpec:
         options: arguments of the model.
         record: its published weights; ``None`` where there are none.
         bundled: the card of a model that this project trained and ships.
+        folder: the card of a model in a folder that was named when the server started, see ``demo.model_folders``.
+        twin: name of its counterpart, where that follows from no method and size.
         no_weights: why there are no weights, one sentence.
         published: the papers' figures, some of ``top1`` (%), ``gmacs``, ``throughput`` (images/s, V100, batch 128),
             ``box_ap`` and ``mask_ap`` (%, COCO), ``backbone_gmacs`` (at 800x1333).
@@ -75,6 +83,8 @@ class ModelSpec:
     options: Mapping[str, Any] = field(default_factory=dict, hash=False)
     record: ModelRecord | None = field(default=None, hash=False)
     bundled: BundledCard | None = field(default=None, hash=False)
+    folder: ModelCard | None = field(default=None, hash=False)
+    twin: str = ""
     no_weights: str = ""
     published: Mapping[str, float] = field(default_factory=dict, hash=False)
     offered: bool = True
@@ -82,22 +92,27 @@ class ModelSpec:
     @property
     def has_weights(self) -> bool:
         """Whether there are weights for it, here or on the Hub."""
-        return self.record is not None or self.bundled is not None
+        return not self.no_weights and (self.record is not None or self.card is not None)
+
+    @property
+    def card(self) -> ModelCard | None:
+        """The card of a trained model that is here, of this project or in a folder."""
+        return self.bundled or self.folder
 
     @property
     def classes(self) -> tuple[str, ...] | None:
         """Names of its classes; ``None`` stands for those of ImageNet, COCO or Kinetics-400, by its task."""
-        return self.bundled.classes if self.bundled else None
+        return self.card.classes if self.card else None
 
     @property
     def input_size(self) -> int:
         """Side of a classifier's input, pixels."""
-        return self.bundled.input_size if self.bundled else record_of(self.model).input_size[-1]
+        return self.card.input_size if self.card else record_of(self.model).input_size[-1]
 
     @property
     def crop_pct(self) -> float:
         """Share of a picture's shorter side that a classifier sees."""
-        return (self.bundled or record_of(self.model)).crop_pct
+        return (self.card or record_of(self.model)).crop_pct
 
 
 class Registry:
@@ -164,6 +179,8 @@ class Registry:
 
         Bundled models are compared with bundled ones, published with published ones.
         """
+        if spec.twin:
+            return self._specs.get(spec.twin)
         alike = (
             other
             for other in self

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
+from pathlib import Path
 
 from demo.kept_graphs import read_in_background
+from demo.model_folders import with_folders
 from demo.model_specs import build_registry
 from demo.page import document, layout
 from demo.page.first_models import beginning
@@ -18,14 +21,19 @@ DEFAULT_PORT = 7860
 MAX_UPLOAD = "50mb"
 
 
-def local_runtime(registry: Registry | None = None) -> Runtime:
+def local_runtime(registry: Registry | None = None, model_folders: Sequence[Path] = ()) -> Runtime:
     """Run the models in this process; on a Space, those that the tabs begin with are loaded. Graphs that are kept of
     models that came along are being read.
 
     Args:
         registry: the models on offer; by default the published ones and those that came along.
+        model_folders: more models, see ``demo.model_folders``.
+
+    Raises:
+        UserError: one of the folders holds no model for the page.
     """
-    predictors, registry = predictors_of_process(), registry or build_registry()
+    registry = with_folders(registry or build_registry(), model_folders)
+    predictors = predictors_of_process()
     read_in_background(predictors, registry)
     registry = beginning(registry)
     if on_zero_gpu() or os.environ.get("SPACE_ID"):  # their files came when the Space was built

@@ -46,6 +46,8 @@ def _different_classes(specs: Sequence[ModelSpec]) -> str:
 
 
 def _known(spec: ModelSpec) -> str:
+    if spec.folder:
+        return f"{len(spec.folder.classes)} classes of its own"
     return known_classes(spec.bundled) if spec.bundled else PUBLISHED_CLASSES[spec.task]
 
 

@@ -172,10 +172,10 @@ def size_chosen(registry: Registry, method: str, size: str, model: str) -> tuple
 
 @told
 def follow(registry: Registry, chosen: str, other: str) -> Lists | tuple[dict, dict, dict]:
-    """Set the lists of the other side after one side was chosen; they change where only the chosen model is a bundled
-    one, to its counterpart. Whoever then chooses another model there keeps it."""
+    """Set the lists of the other side after one side was chosen; they change where only the chosen model has these
+    classes, to its counterpart. Whoever then chooses another model there keeps it."""
     mine, theirs = registry.find(chosen, "classify"), registry.find(other, "classify")
-    counterpart = registry.counterpart(mine) if mine.bundled and mine.classes != theirs.classes else None
+    counterpart = registry.counterpart(mine) if mine.card and mine.classes != theirs.classes else None
     return (gr.skip(),) * 3 if counterpart is None else lists_of(registry, counterpart)
 
 

@@ -29,6 +29,7 @@ from .vit import SparseEva, SparseViT, Traced
 
 Method = Literal["stvit", "stvit_r"]
 REGISTERED = "sparsified"  # the registered model that builds them again, see ``registered.py``
+OPTIONS = ("num_semantic_tokens", "stgm_position", "stgm_layers", "method", "pooling")  # its own, beside the original's
 
 
 class CannotSparsify(UserError, ValueError):

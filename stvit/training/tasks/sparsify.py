@@ -19,7 +19,7 @@ from stvit.factory import create_model
 from stvit.measure.macs import count_macs
 from stvit.predict.preprocess import Preprocessing
 from stvit.pretrained.model_cards import load_card
-from stvit.sparsify.convert import REGISTERED, sparsify
+from stvit.sparsify.convert import OPTIONS, REGISTERED, sparsify
 from stvit.training.checkpoints import read_metrics
 from stvit.training.datasets.classification import FolderPictures, ShardPictures, UnlabelledPictures
 from stvit.training.recipe import DataPaths, Recipe, RecipeError, Table, read_table
@@ -27,7 +27,6 @@ from stvit.training.recipe import DataPaths, Recipe, RecipeError, Table, read_ta
 from .classify import ClassifyTask
 
 KINDS = {"folder": FolderPictures, "shards": ShardPictures, "pictures": UnlabelledPictures}
-OPTIONS = ("num_semantic_tokens", "stgm_position", "stgm_layers", "method", "pooling")
 
 
 class SparsifyLoss(Table):
