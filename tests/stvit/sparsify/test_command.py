@@ -9,12 +9,16 @@ import torch
 from PIL import Image
 
 import stvit
+from stvit.evaluate.__main__ import main as evaluate
+from stvit.export.__main__ import main as export
+from stvit.predict.__main__ import main as predict
+from stvit.predict.preprocess import Preprocessing
 from stvit.pretrained.model_cards import load_card, read_card
 from stvit.sparsify.__main__ import main
 from stvit.sparsify.convert import CannotSparsify
 from stvit.sparsify.folder import write_folder
 from stvit.sparsify.search import Setting, search, settings
-from tests.stvit.sparsify.hosts import HOSTS, VIT, host, images_for, write_trained
+from tests.stvit.sparsify.hosts import HOSTS, VIT, host, images_for, write_pictures, write_trained
 
 SIGLIP = "vit_base_patch16_siglip_224"
 
@@ -44,15 +48,25 @@ def test_a_trained_model_becomes_a_folder_that_everything_takes(
     assert entries["weights_of"] == "own" and entries["options"]["of"] == "deit_tiny_patch16_224"
     assert entries["options"]["num_semantic_tokens"] == 4 and entries["options"]["stgm_position"] == 1
 
-    from stvit.export.__main__ import main as export
-    from stvit.predict.__main__ import main as predict
-
     picture = tmp_path / "picture.png"
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (40, 50, 3), dtype=np.uint8)).save(picture)
     record = ["--record", str(folder / "model.json")]
     assert predict([str(picture), *record]) == 0
     assert "%" in capsys.readouterr().out
     assert export([record[1], str(tmp_path / "model.pt2")]) == 0
+
+    pictures = write_pictures(tmp_path / "pictures") / "validation"
+    for number, name in enumerate("abcde"):
+        (pictures / f"class{number}").rename(pictures / name)
+    figures = tmp_path / "figures.json"
+    where = ["--results", str(tmp_path / "results.jsonl"), "--output", str(figures)]
+    assert evaluate(["classify", "--images", str(pictures), *record, "--device", "cpu", "--workers", "0", *where]) == 0
+    found, how = json.loads(figures.read_text()), Preprocessing.of(network.pretrained_cfg)
+    read = {file: how.prepare(np.array(Image.open(file))).image for file in sorted(pictures.glob("*/*.png"))}
+    with torch.no_grad():
+        answers = network(how.normalise(torch.stack(list(read.values())))).argmax(1).tolist()
+    right = [file.parent.name == "abcde"[answer] for file, answer in zip(read, answers, strict=True)]
+    assert found["images"] == len(right) == 10 and found["top1"] == pytest.approx(100 * sum(right) / 10)
 
     assert main(command) == 1 and "is there already" in capsys.readouterr().err
     assert not list(tmp_path.glob(".fast*"))

@@ -1,10 +1,13 @@
+import io
 import json
+import tarfile
 from pathlib import Path
 
 import pytest
 import timm
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
+from torch import nn
 
 from stvit.pretrained.model_cards import load_card
 from stvit.training import runs
@@ -12,6 +15,7 @@ from stvit.training.__main__ import main
 from stvit.training.checkpoints import read_metrics
 from stvit.training.recipe import RecipeError, load_recipe
 from stvit.training.tasks import make_task
+from stvit.training.tasks.sparsify import SparsifyTask
 from tests.stvit.sparsify.hosts import VIT, host, write_pictures, write_trained
 from tests.stvit.training.tiny_runs import learn_by_heart
 
@@ -31,6 +35,10 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 SMALL = ("data.size=32", "data.classes=5", "batch_size=10", "model_options.num_semantic_tokens=4")
+
+
+class Stopped(Exception):
+    """What ends a run in a test."""
 
 
 def command(pictures: Path, original: Path, output: Path, *changes: str) -> list[str]:
@@ -68,6 +76,48 @@ def test_a_run_leaves_a_model_that_everything_loads_and_a_table(
     assert main([*again, "--data", f"start={tmp_path / 'run' / 'model.safetensors'}"]) == 0
     begun = next(line["evaluation"] for line in read_metrics(tmp_path / "more") if "evaluation" in line)
     assert begun == pytest.approx(last)
+
+
+def test_a_run_that_was_stopped_goes_on_to_the_same_weights(
+    pictures: Path, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stopped while the first layers are frozen, which they no longer are in the second epoch."""
+    changes = ("epochs=2", "warmup_epochs=0", "loss.freeze_epochs=1")
+    assert main(command(pictures, trained, tmp_path / "whole", *changes)) == 0
+    stopped = [*command(pictures, trained, tmp_path / "stopped", *changes), "--checkpoint-every", "1"]
+    before_step, epochs = SparsifyTask.before_step, []
+
+    def until_the_second(task: SparsifyTask, model: nn.Module, epoch: float) -> None:
+        epochs.append(epoch)
+        if len(epochs) == 2:
+            raise Stopped
+        before_step(task, model, epoch)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SparsifyTask, "before_step", until_the_second)
+        with pytest.raises(Stopped):
+            main(stopped)
+    assert epochs == [0.0, 0.5] and not (tmp_path / "stopped" / "model.safetensors").exists()
+    assert main(stopped) == 0
+    whole, again = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "stopped"))
+    assert whole.keys() == again.keys() and all(torch.equal(whole[name], again[name]) for name in whole)
+
+
+def test_shards_teach_as_a_folder_does(pictures: Path, trained: Path, tmp_path: Path) -> None:
+    for split in ("train", "validation"):
+        with tarfile.open(tmp_path / f"{split}-000.tar", "w") as shard:
+            for number, file in enumerate(sorted((pictures / split).glob("*/*.png"))):
+                for kind, content in (("png", file.read_bytes()), ("cls", file.parent.name[-1].encode())):
+                    member = tarfile.TarInfo(f"sample{number:03d}.{kind}")
+                    member.size = len(content)
+                    shard.addfile(member, io.BytesIO(content))
+    changes = ("epochs=1", "warmup_epochs=0", "data.kind=shards", "data.train_samples=20")
+    data = ["--data", f"shards={tmp_path}"]
+    assert main([*command(pictures, trained, tmp_path / "run", *changes), *data]) == 0
+    first, last = (line["evaluation"] for line in read_metrics(tmp_path / "run") if "evaluation" in line)
+    assert last["cosine"] > first["cosine"] and first["original_top1"] == last["original_top1"]
+    network, card = load_card(tmp_path / "run" / "model.json")
+    assert network.num_classes == 5 and card.classes == tuple(f"class {number}" for number in range(5))
 
 
 def test_a_network_without_a_head_learns_without_labels(pictures: Path, tmp_path: Path) -> None:
