@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -369,6 +369,7 @@ def predictors_of_process() -> Predictors:
     return predictors
 
 
+@lru_cache(maxsize=256)  # asked for five times a request, and timm copies the record each time
 def preprocessing_of(model: ModelSpec) -> Preprocessing:
     """Return how the input of a classifier of the page is made."""
     if card := model.folder:
