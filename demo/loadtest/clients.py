@@ -26,7 +26,7 @@ TRIES_ALONE = 50
 LOOK_EVERY_S = 15.0
 REST_S = 30.0  # longer than the page waits before it returns freed memory
 USUAL_BATCH = 8  # before the load, when its batches are not known yet
-BEYOND = 8  # requests more than find room
+BEYOND = 40  # requests more than find room
 Job = Callable[[int], Awaitable[Any]]
 
 
@@ -109,8 +109,8 @@ class LoadTest:
         return took
 
     async def measure_alone(self) -> Alone:
-        """Measure the models alone in batches as large as those under load, by the page's own comparison; it waits for
-        the engines that answer from then on.
+        """Measure the models alone in batches as large as those under load, by the page's own comparison. It waits for
+        the page's choice of an engine; whatever is asked from then on runs both models on that one too.
 
         Raises:
             NoAnswer, httpx.HTTPStatusError: the page does not.
@@ -119,19 +119,21 @@ class LoadTest:
         batch = min(BATCH_SIZES, key=lambda size: abs(math.log(size / mean)))
         self.say(f"the models alone, in batches of {batch}")
         (document,) = await self.page.run("compare", self._uploaded[0], *self.pair, batch)
+        self.page.engine = document["engine_batched"]
         picture_s = sum(1 / document[side]["images_per_second"] for side in SIDES)
         return Alone(document["batch_size"], document["engine_batched"], picture_s)
 
     async def overfill(self) -> None:
-        """Ask at once for more than may wait, as scripts and as visitors: those who are refused are told how long it
-        takes until all others have their answers, which is compared with how long it took."""
+        """Ask at once for as much as may wait, as scripts and as visitors, and then for more: those who are refused are
+        told how long it takes until all others have their answers, which is compared with how long it took."""
         self.say("more requests than may wait")
         picture, (of_page, _), (_, of_scripts) = self._uploaded[0], WAITING["page"], WAITING["api"]
         for ask, most in (
             (lambda: self.page.run("classify", picture, *self.pair), API_QUEUE["concurrency_limit"] + of_scripts),
             (lambda: self.page.press(picture), DEVICE_QUEUE["concurrency_limit"] + of_page),
         ):
-            outcomes = await asyncio.gather(*(self._answered_or_told(ask()) for _ in range(most + BEYOND)))
+            for wave in (most, most + BEYOND):  # waits are told by the latest calls, so those of the second are
+                outcomes = await asyncio.gather(*(self._answered_or_told(ask()) for _ in range(wave)))
             end = max(at for at, told_s in outcomes if told_s is None)
             self.figures.told_s += [(told_s, end - at) for at, told_s in outcomes if told_s is not None]
 

@@ -39,10 +39,13 @@ class RemotePage:
 
     Args:
         http: a client of the page.
+
+    Attributes:
+        engine: of calls that run models.
     """
 
     def __init__(self, http: httpx.AsyncClient) -> None:
-        self.http = http
+        self.http, self.engine = http, "auto"
         self._button, self._values, self._place = -1, [], 0
 
     async def upload(self, path: Path) -> FileData:
@@ -56,8 +59,8 @@ class RemotePage:
         return await patiently(self._called(f"/gradio_api/call/{name}", list(data)))
 
     async def run(self, name: str, picture: FileData, *chosen: Any) -> list[Any]:
-        """Call a function of the API that runs models, on the engine that the page finds fastest."""
-        return await self.call(name, picture, *chosen, "auto")
+        """Call a function of the API that runs models, on an engine."""
+        return await self.call(name, picture, *chosen, self.engine)
 
     async def press(self, picture: FileData) -> None:
         """Press the page's button with a picture chosen."""
