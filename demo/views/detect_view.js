@@ -69,10 +69,9 @@ function drawObjects(context, width, height, unitPixel) {
     }
   }
   context.globalAlpha = 1;
-  for (const index of [...visible].reverse()) { // the surest on top
-    if (view.boxes) drawBox(context, boxOn(index, width, height), object(index).colour, unitPixel, 0.9, 2);
-    if (view.names) drawName(context, index, width, height, unitPixel);
-  }
+  const surestLast = [...visible].reverse(); // on top; no box crosses a name
+  for (const index of view.boxes ? surestLast : []) drawBox(context, boxOn(index, width, height), object(index).colour, unitPixel, 0.9, 2);
+  for (const index of view.names ? surestLast : []) drawName(context, index, width, height, unitPixel);
   if (chosen !== null) spotlightObject(context, chosen, width, height, unitPixel);
 }
 

@@ -22,6 +22,7 @@ def tokens(page: Page, offline_garments: App) -> Page:
 def show_tokens(page: Page, app: App, method: str) -> Page:
     page.goto(app.url)
     expect(page.locator("#model-size input")).to_have_value("Narrow, garments")
+    expect(page.locator("#picture")).to_be_visible()  # and with it all of the tab
     panel = page.get_by_role("button", name="Models and settings")
     if panel.is_visible():  # on a phone
         panel.click()
