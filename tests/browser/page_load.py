@@ -99,6 +99,7 @@ def load(browser: Browser, url: str, width: int = 1280, height: int = 900, slowe
         slower: how many times slower than this one the visitor's computer is.
     """
     page = browser.new_context(viewport={"width": width, "height": height}).new_page()
+    page.set_default_timeout(PATIENCE_MS)
     if slower > 1:
         page.context.new_cdp_session(page).send("Emulation.setCPUThrottlingRate", {"rate": slower})
     page.add_init_script(WATCH)
@@ -106,6 +107,7 @@ def load(browser: Browser, url: str, width: int = 1280, height: int = 900, slowe
     page.on("requestfinished", lambda request: finished.append(request))
     response = page.goto(url, wait_until="commit")
     page.wait_for_selector("#picture input[type=file]", state="attached")
+    page.wait_for_selector("#picture")  # is seen when all of the tab is there
     page.wait_for_timeout(REST_MS)
     seen = page.evaluate("seen")
     kinds: dict[str, int] = {}
@@ -134,7 +136,6 @@ def visible_words(page: Page) -> list[str]:
 
 def answer_times(page: Page, picture: Path) -> dict[str, float]:
     """Send a picture in place of the one that is shown; returns what its answer took, and the comparison after it."""
-    page.set_default_timeout(PATIENCE_MS)
     page.wait_for_selector("#race .race[data-done=true]")  # of the solved example
     page.get_by_role("button", name="Remove image").click()
     page.wait_for_selector("#predictions .placeholder")
