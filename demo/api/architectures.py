@@ -7,11 +7,11 @@ from typing import Any
 
 import gradio as gr
 
-from demo.api.inputs import engine_name, number, offered_batch, text
+from demo.api.inputs import engine_name, number, offered_batch
 from demo.api.results import Comparison, result
 from demo.errors import told
 from demo.export import benchmark_json
-from demo.own import DEFAULT, DEFAULT_TOKENS, own_pair
+from demo.own import DEFAULT_TOKENS, own_pair
 from demo.runtime import COMPARISON_QUEUE, Runtime
 
 DESCRIPTION = (
@@ -54,7 +54,7 @@ class ArchitectureEndpoint:
 def build(runtime: Runtime, batch_sizes: Sequence[int]) -> None:
     """Register the endpoint; call inside ``gr.Blocks``."""
     inputs = [
-        text("Architecture", DEFAULT),
+        gr.Textbox(label="Architecture", visible=False),  # without a default, as pictures are
         number("Semantic tokens", DEFAULT_TOKENS),
         number("Position", BY_THE_RULE),
         number("Batch size", 1),

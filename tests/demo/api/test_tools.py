@@ -98,8 +98,8 @@ def test_a_picture_that_was_uploaded_is_drawn_on(offline: Client) -> None:
         ("detect", {"image": PICTURE, "short_side": 801}, "Choose one of 800"),
         ("compare_architecture", {"architecture": "resnet50"}, "is no VisionTransformer, Eva or SwinTransformer"),
         ("compare_architecture", {"architecture": "vit_small_r26_s32_224"}, "convolutional hybrid"),
-        ("compare_architecture", {"tokens": 10}, "10 is no square number"),
-        ("compare_architecture", {"batch_size": 3}, "A batch of 3 is not offered here"),
+        ("compare_architecture", {"architecture": "test_vit", "tokens": 10}, "10 is no square number"),
+        ("compare_architecture", {"architecture": "test_vit", "batch_size": 3}, "A batch of 3 is not offered here"),
         ("run", {}, "Unknown tool"),
     ],
 )
