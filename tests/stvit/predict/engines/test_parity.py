@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import copy
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
 from stvit.export.export import TOLERANCE
+from stvit.export.formats import Traced, convert_openvino, openvino_core, tensors
 from stvit.export.graph import InferenceGraph, exportable
-from stvit.predict.engines import Answer, Engine
-from stvit.predict.engines.backends import OpenVINO
+from stvit.predict.engines import Answer, Engine, backends
 from stvit.predict.engines.cache import GraphCache
 from stvit.predict.regions import regions_of_batch
 from tests.stvit.export.small_models import FULL_TOKEN, SMALL, build, images_for
@@ -32,8 +33,14 @@ def rounded_network(name: str) -> torch.nn.Module:
 
 
 @pytest.mark.parametrize("name", EVERY)
-def test_openvino_answers_as_eager_does(name: str, tmp_path: Path) -> None:
-    network, cache = rounded_network(name), GraphCache(tmp_path)
+def test_openvino_answers_as_eager_does(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    network, cache, converted = rounded_network(name), GraphCache(tmp_path), []
+
+    def convert(traced: Traced) -> Any:
+        converted.append(convert_openvino(traced))
+        return converted[0]
+
+    monkeypatch.setattr(backends, "convert_openvino", convert)
     own = Engine(network, "openvino", regions="attention", cache=cache, wait=True)
     eager = Engine(network, "eager")
     for batch in (2, 1):
@@ -44,7 +51,7 @@ def test_openvino_answers_as_eager_does(name: str, tmp_path: Path) -> None:
         torch.testing.assert_close(answer.outputs, expected.outputs, atol=TOLERANCE, rtol=TOLERANCE)
         assert bool(answer.regions) == (name not in FULL_TOKEN)
         assert_same_regions(answer, expected)
-    assert_as_exact_in_bf16(name, network, cache)
+    assert_as_exact_in_bf16(name, network, *converted)
 
 
 def assert_same_regions(answer: Answer, expected: Answer) -> None:
@@ -56,14 +63,14 @@ def assert_same_regions(answer: Answer, expected: Answer) -> None:
             torch.testing.assert_close(found.attention, wanted.attention, atol=TOLERANCE, rtol=TOLERANCE)
 
 
-def assert_as_exact_in_bf16(name: str, network: torch.nn.Module, cache: GraphCache) -> None:
+def assert_as_exact_in_bf16(name: str, network: torch.nn.Module, model: Any) -> None:
     """The same graph in bf16 is as near to fp32 as eager in bf16 is."""
-    (model,) = cache.folder.glob("*/model.xml")
     images = images_for(name, 2)
     graph, half = InferenceGraph(network), InferenceGraph(copy.deepcopy(network).bfloat16())
     with torch.inference_mode():
         wanted, eager = graph(images), half(images)
-    got = OpenVINO().read(model.parent, torch.bfloat16)(images)[: len(wanted)]
+    compiled = openvino_core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "bf16"})
+    got = tensors(compiled(images.numpy()).values())[: len(wanted)]
     for found, rounded, exact in zip(got, eager, wanted, strict=True):
         assert apart(found, exact) <= 3 * apart(rounded, exact) + 20 * TOLERANCE * max(1.0, exact.abs().max().item())
 
