@@ -1,7 +1,8 @@
 """``python -m weights.garments.untrained --data backgrounds=DIR``: fewer tokens without any training, on one network.
 
-The network is a bundled DeiT with a class token; semantic tokens, ToMe and EViT take its weights as they are, at equal
-multiply-adds as nearly as their settings allow; with ``--engine``, at equal measured time. Prints a Markdown table.
+The network is a bundled DeiT with a class token; semantic tokens, ToMe, EViT and ATC take its weights as they are, at
+equal multiply-adds as nearly as their settings allow; with ``--engine``, at equal measured time. Prints a Markdown
+table.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from .training import GarmentPictures
 
 CARD = Path(__file__).parents[1] / "bundled" / "garments_evit_07.json"
 TOKENS = (100, 64, 36, 16)
-RATES = [rate / 200 for rate in range(20, 200)]  # of the tokens that EViT keeps
+RATES = [rate / 200 for rate in range(20, 200)]  # of the tokens that EViT and ATC keep
 MERGED = range(1, 60)  # tokens that ToMe merges in a layer
 ARCHITECTURE = "deit_tiny_patch16_224"
 OF_CPUS = ("eager", "openvino")  # engines; auto might run two networks under two
@@ -59,6 +60,7 @@ def networks(build: Build, original: nn.Module, cost: Callable[[nn.Module], floa
     families = (
         ("ToMe, r = {}", list(MERGED), lambda r: build(f"tome_{ARCHITECTURE}", r=r)),
         ("EViT, keep rate {}", RATES, lambda rate: build(f"evit_{ARCHITECTURE}", keep_rate=rate)),
+        ("ATC, keep rate {}", RATES, lambda rate: build(f"atc_{ARCHITECTURE}", keep_rate=rate)),
     )
     others = [
         (label, choices, make, cache(lambda value, make=make: cost(make(value)))) for label, choices, make in families
