@@ -59,6 +59,13 @@ def annotation_data() -> dict[str, Any]:
     }
 
 
+class OneLevel(nn.Module):
+    """A pyramid of the input alone."""
+
+    def forward(self, images: Tensor) -> tuple[Tensor]:
+        return (images,)
+
+
 class Scripted(nn.Module):
     """A stand-in whose detections are made up for each image; it knows an image by the red of its first pixel."""
 
@@ -68,7 +75,7 @@ class Scripted(nn.Module):
         super().__init__()
         self.scenes, self.shift, self.stop_at = scenes, shift, stop_at
         self.seen: list[int] = []
-        self.unused, self.backbone, self.neck = nn.Parameter(torch.zeros(1)), nn.Identity(), nn.Identity()
+        self.unused, self.backbone, self.neck = nn.Parameter(torch.zeros(1)), nn.Identity(), OneLevel()
         self.roi_head = nn.Module()
         self.roi_head.bbox_head, self.roi_head.mask_head = nn.ModuleList(), nn.ModuleList([nn.Linear(1, 1)])
 
@@ -77,7 +84,7 @@ class Scripted(nn.Module):
         return PreparedImage(torch.from_numpy(image).float().permute(2, 0, 1)[None], hw, torch.ones(4), hw)
 
     def predict(self, features: list[Tensor], prepared: PreparedImage, *how: object) -> Detections:
-        number = int(features[0][0, 0, 0])
+        number = int(features[0][0, 0, 0, 0])
         if number == self.stop_at:
             raise KeyboardInterrupt
         self.seen.append(number)
