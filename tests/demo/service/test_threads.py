@@ -7,7 +7,7 @@ from demo.service.threads import sleep_while_waiting
 
 PROGRAM = """
 import os, sys, app
-app.serve = lambda registry: print(os.environ["OMP_WAIT_POLICY"], "torch" in sys.modules)
+app.serve = lambda registry, model_folders: print(os.environ["OMP_WAIT_POLICY"], "torch" in sys.modules)
 app.main()
 """
 

@@ -19,7 +19,7 @@ import json, os, sys
 os.sched_setaffinity(0, set(sorted(os.sched_getaffinity(0))[:2]))
 import app
 
-def serve(registry):
+def serve(registry, model_folders):
     from demo.model_specs import build_registry
     from demo.registry import Registry
     from demo.server import local_runtime
