@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from contextlib import suppress
-from threading import Thread
 from typing import get_args
 
 import numpy as np
@@ -14,7 +13,7 @@ from demo.registry import ModelSpec, Registry, Task
 from demo.video import sampling_of
 from stvit.errors import UserError
 from stvit.predict.detector import published_scale
-from stvit.predict.engines.making import go_on, making
+from stvit.predict.engines.making import go_on, in_background, making
 
 LOG = logging.getLogger(__name__)
 
@@ -22,7 +21,7 @@ LOG = logging.getLogger(__name__)
 def read_in_background(predictors: Predictors, registry: Registry) -> None:
     """Load the models and read their graphs in a thread, those that the page opens on first."""
     if predictors.engine != "eager":
-        Thread(target=_read_all, args=(predictors, in_order(registry)), name="kept graphs", daemon=True).start()
+        in_background("kept graphs", _read_all, predictors, in_order(registry))
 
 
 def in_order(registry: Registry) -> list[ModelSpec]:

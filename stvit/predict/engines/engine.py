@@ -24,7 +24,7 @@ from stvit.trace import LayerRegions, RegionLayer
 from .backends import BACKENDS, Backend, FileBackend, Runner, Shape
 from .cache import GraphCache, digest
 from .fingerprint import fingerprint
-from .making import go_on, in_another_process, making, median_times
+from .making import go_on, in_another_process, in_background, making, median_times
 
 LOG = logging.getLogger(__name__)
 ENGINES = ("auto", "eager", *BACKENDS)
@@ -241,9 +241,7 @@ class Engine:
         if self._wait:
             self._make(name, shape, wanted)
             return
-        made = {"target": self._make, "args": (name, shape, wanted), "name": f"graph {shape}", "daemon": True}
-        self._threads.append(threading.Thread(**made))
-        self._threads[-1].start()
+        self._threads.append(in_background(f"graph {shape}", self._make, name, shape, wanted))
 
     def _make(self, name: str, shape: Shape, wanted: Wanted) -> None:
         """Make the graph for a shape, or for ``auto`` those that are measured."""

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 from typing import Any
+from weakref import WeakSet
 
 import torch
 from torch import Tensor
@@ -29,17 +30,28 @@ LAST_S = 30  # for what is being made when Python ends
 
 making = threading.Lock()  # one graph at a time, whoever wants it: the cores belong to the answers
 _ended = threading.Event()
+_threads: WeakSet[threading.Thread] = WeakSet()
 _processes: set[subprocess.Popen] = set()
+
+
+def in_background(name: str, make: Callable[..., None], *arguments: Any) -> threading.Thread:
+    """Start a thread that makes graphs; it calls :func:`go_on` whenever it has got hold of ``making``."""
+    thread = threading.Thread(target=make, args=arguments, name=name, daemon=True)
+    _threads.add(thread)
+    thread.start()
+    return thread
 
 
 @atexit.register
 def end_making() -> None:
-    """Let no graph be made any more, and wait for the thread that makes one: a thread that Python ends while it is in a
-    library's code takes the process down with it."""
+    """Let no graph be made any more, and wait for the threads that make them: one that Python ends while it is in a
+    library's code, be it to free a tensor, takes the process down with it."""
     _ended.set()
     for process in list(_processes):
         process.kill()
-    making.acquire(timeout=LAST_S)
+    deadline = time.monotonic() + LAST_S
+    for thread in list(_threads):
+        thread.join(max(deadline - time.monotonic(), 0))
 
 
 def go_on() -> None:
