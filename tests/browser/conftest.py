@@ -170,6 +170,20 @@ def open_published(page: Page, app: App) -> None:
     comes_to_rest(page)
 
 
+def click_when_seen(page: Page, button: str, seen: str) -> None:
+    """Click a button as soon as it can be and something is seen, from within the page: while a comparison takes the
+    cores, a test's own calls are answered after seconds, when it may be over."""
+    page.wait_for_function(
+        """([button, seen]) => {
+            const found = document.querySelector(button)
+            if (found.disabled || !document.querySelector(seen)) return false
+            found.click()
+            return true
+        }""",
+        arg=[button, seen],
+    )
+
+
 def comes_to_rest(page: Page) -> None:
     """Wait until the page has asked the server for nothing for a second; it may ask again and again for a minute."""
     asked: list[str] = []

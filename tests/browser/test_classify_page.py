@@ -15,7 +15,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from demo.page.examples import load_examples
 from stvit.pretrained.records import record
-from tests.browser.conftest import NO_HUB, ROOT, App, check_fit, open_published, retry
+from tests.browser.conftest import NO_HUB, ROOT, App, check_fit, click_when_seen, open_published, retry
 from tests.hub_server import HubServer
 from tests.published_weights import BASELINE, MODEL, add_released_weights
 
@@ -209,8 +209,7 @@ def test_a_comparison_fills_the_charts_while_it_runs_and_ends_with_a_verdict(sho
 
 def test_cancel_stops_a_comparison_and_the_page_goes_on(shown: Page) -> None:
     shown.get_by_role("button", name="Run the comparison").click()
-    expect(shown.locator(".race[data-done=false] .measure .whisker").first).to_be_attached()
-    shown.get_by_role("button", name="Cancel").click()
+    click_when_seen(shown, "#cancel", "#race .race[data-done=false] .measure .whisker")
     expect(shown.locator(".stage-line")).to_contain_text("Stopped: incomplete", timeout=20_000)
     expect(shown.get_by_role("button", name="Run the comparison")).to_be_enabled()
     before = picture_bytes(shown)
