@@ -94,7 +94,7 @@ class Group:
 
 def load_groups(folder: Path = BENCHMARKS) -> tuple[Group, ...]:
     """Read every group that has published figures beside measured ones, in all files of a folder and those in it: one
-    for each engine, those first whose full-token network is fastest."""
+    for each engine, that with the most methods, and those first whose full-token network is fastest."""
     groups = [
         _group(name, content, engine, path.relative_to(folder).as_posix())
         for path in sorted(folder.rglob("*.json"))
@@ -102,7 +102,10 @@ def load_groups(folder: Path = BENCHMARKS) -> tuple[Group, ...]:
         if isinstance(content, dict) and {"rows", "published", "baseline"} <= content.keys()
         for engine in dict.fromkeys(row["engine"] for row in content["rows"])
     ]
-    return tuple(sorted(groups, key=lambda group: group.full_ms))
+    largest: dict[tuple[str, str], Group] = {}
+    for group in sorted(groups, key=lambda group: len(group.entries)):
+        largest[group.machine, group.name] = group
+    return tuple(sorted(largest.values(), key=lambda group: group.full_ms))
 
 
 def _content(path: Path) -> dict[str, Any]:

@@ -72,6 +72,11 @@ def test_measurements_in_folders_and_of_other_engines_are_found(tmp_path: Path) 
     (tmp_path / "gpu").mkdir()
     (tmp_path / "gpu" / "one.json").write_text(json.dumps({"deit_small": group, "deit_base": {"rows": []}}))
     (tmp_path / "broken.json").write_text("{")
+    more = {**group, "rows": [*rows, {**rows[0], "model": "EViT"}, {**rows[1], "model": "EViT"}]}
+    (tmp_path / "a.json").write_text(json.dumps({"deit_small": more}))
+    (only,) = load_groups(tmp_path)
+    assert only.source == "a.json"  # has more methods
+    (tmp_path / "a.json").unlink()
     (found,) = load_groups(tmp_path)
     assert (found.machine, found.source) == ("<i>GPU, float16, cuda-graphs", "gpu/one.json")
     assert found.entries[0].ms == {1: 8.0, 32: 2.0}
