@@ -88,6 +88,11 @@ def kept_file(name: str, content: bytes) -> str:
     return save_bytes_to_cache(content, name, get_upload_folder())
 
 
+def files_of_page(page: gr.Blocks) -> set[str]:
+    """Paths of the files that the page begins with, e.g. the picture of its example."""
+    return set().union(*(getattr(block, "keep_in_cache", ()) for block in page.blocks.values()))
+
+
 def forget_missing_files(page: gr.Blocks) -> None:
     """Drop the paths of files that are gone: every component lists those that passed it, and Gradio, when it removes a
     file, takes it off one list alone."""

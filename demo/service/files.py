@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
 
@@ -14,13 +15,17 @@ EMPTY_S = 600.0
 LINK_DAYS_S, MAX_LINKS = 24 * 3600.0, 50
 
 
-def remove_old_files() -> None:
+def remove_old_files(needed: Collection[str] = ()) -> None:
     """Remove what nobody needs any more from the folder of uploads: old files, empty folders, deep links after a day
-    or beyond a number of them."""
+    or beyond a number of them.
+
+    Args:
+        needed: paths of files that stay, however old: copies are as old as what they are copies of.
+    """
     folder, now = upload_folder(), time.time()
     links = sorted(folder.glob("deep_links/*/state.json"), key=_changed, reverse=True)
     outdated = [link for number, link in enumerate(links) if number >= MAX_LINKS or now - _changed(link) > LINK_DAYS_S]
-    kept = set(links) - set(outdated)
+    kept = {*links, *map(Path, needed)} - set(outdated)
     for path in folder.rglob("*"):
         with suppress(OSError):  # gone in the meantime, or a folder that has something in it
             if path.is_dir():

@@ -17,7 +17,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from demo.page.gradio_private import forget_missing_files, forget_old_uploads
+from demo.page.gradio_private import files_of_page, forget_missing_files, forget_old_uploads
 from demo.service import metrics
 from demo.service.calls import FAILED, CheckedCalls
 from demo.service.closed import Closed, allowed_hosts
@@ -137,7 +137,7 @@ class Page(gr.Blocks):
                 cleaned_at = now
                 self.state_holder.forget_old()
                 forget_old_uploads()
-                await asyncio.to_thread(remove_old_files)
+                await asyncio.to_thread(remove_old_files, files_of_page(self))
                 await asyncio.to_thread(forget_missing_files, self)
             if not freed and now - busy_at > IDLE_S:
                 freed = True

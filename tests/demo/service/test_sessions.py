@@ -11,12 +11,14 @@ import time
 from datetime import datetime, timedelta
 from pathlib import Path
 
+import gradio as gr
 import pytest
 from gradio.routes import file_upload_statuses
+from PIL import Image
 
 from demo import benchmark
 from demo.page import gradio_private
-from demo.page.gradio_private import forget_missing_files, forget_old_uploads
+from demo.page.gradio_private import files_of_page, forget_missing_files, forget_old_uploads
 from demo.service import files, page, sessions
 from demo.service.files import remove_old_files
 from demo.service.folder import LOCK, own_folder
@@ -146,7 +148,8 @@ def test_old_files_empty_folders_and_old_links_go(uploads: Path, monkeypatch: py
     empty = uploads / "c"
     empty.mkdir()
     os.utime(empty, (time.time() - 3600,) * 2)
-    remove_old_files()
+    kept.append(aged(uploads / "d" / "example.jpg", 3 * 3600))
+    remove_old_files({str(kept[-1])})
     assert all(path.exists() for path in kept)
     assert not any(path.exists() for path in (*gone, empty))
 
@@ -166,6 +169,18 @@ def test_of_uploads_that_are_gone_nothing_is_remembered(
     assert listed == {lasting}
     forget_old_uploads()
     assert list(file_upload_statuses._signals) == ["n3", "n4"] == list(file_upload_statuses._statuses)
+
+
+def test_the_picture_that_the_page_begins_with_stays(tmp_path: Path) -> None:
+    old = aged(tmp_path / "example.png", 10**6)
+    Image.new("RGB", (8, 8)).save(old)
+    os.utime(old, (time.time() - 10**6,) * 2)
+    with gr.Blocks() as page:
+        gr.Image(str(old), type="filepath")
+    (copy,) = files_of_page(page)
+    remove_old_files(files_of_page(page))
+    assert Path(copy).exists()
+    Path(copy).unlink()
 
 
 def test_folders_of_killed_servers_go_at_the_next_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
