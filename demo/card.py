@@ -16,8 +16,8 @@ from demo.charts.classify import short_label
 from demo.charts.costs import cost_of, giga
 from demo.charts.story import arithmetic, fewer_tokens, speed
 from demo.engine_names import ENGINE_LABELS
-from demo.model_specs import known_classes
 from demo.registry import ModelSpec
+from demo.specs.bundled import known_classes
 
 WIDTH, HEIGHT = 1200, 630  # as networks show it beside a link
 MARGIN, GAP, SIDE = 48, 24, 316  # pixels; SIDE of each of the two pictures

@@ -10,9 +10,9 @@ from typing import Any
 import timm
 import torch
 
-from demo.model_specs import method_of
 from demo.own import DEFAULT_TOKENS
 from demo.registry import FOLDER, Method, ModelSpec, Registry
+from demo.specs.methods import method_of
 from stvit.errors import UserError
 from stvit.export.graph import first_line
 from stvit.measure.macs import macs_by_layer

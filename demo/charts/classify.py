@@ -23,8 +23,8 @@ from demo.charts.bars import (
     stage_line,
 )
 from demo.engine_names import ENGINE_LABELS
-from demo.model_specs import known_classes
 from demo.registry import ModelSpec
+from demo.specs.bundled import known_classes
 from stvit.measure.timing import LatencySummary
 from stvit.predict.classifier import imagenet_classes
 

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from demo.engine_names import engine_of_record
-from demo.model_specs import SIZE_LETTERS, paper_tables
 from demo.registry import Registry, UnknownModel
+from demo.specs.published import SIZE_LETTERS, paper_tables
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "assets" / "benchmarks"
 MEASURE = "python -m stvit.measure --suite paper --output assets/benchmarks/my_machine.json"

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from html import escape
 
 from demo.charts.bars import notice
-from demo.model_specs import known_classes
 from demo.registry import ModelSpec
+from demo.specs.bundled import known_classes
 from stvit.pretrained.model_cards import BundledCard
 from stvit.pretrained.scope import ScopeRow
 

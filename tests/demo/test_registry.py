@@ -6,8 +6,9 @@ import timm
 import torch
 
 import stvit
-from demo.model_specs import build_registry, paper_tables
+from demo.model_specs import build_registry
 from demo.registry import Registry, UnknownModel
+from demo.specs.published import paper_tables
 from demo.tabs.pickers import list_entries, method_chosen, size_chosen
 from stvit.pretrained.records import catalogue
 from tests.demo.conftest import OFFERED

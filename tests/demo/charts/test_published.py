@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from demo.charts.published import leaders, measured, place_labels, published_points, section
-from demo.model_specs import paper_tables
+from demo.specs.published import paper_tables
 from tests.demo.conftest import OFFERED
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from demo.model_specs import bundled_specs
 from demo.page.about import about
+from demo.specs.bundled import bundled_specs
 from stvit.pretrained.model_cards import BundledModels
 from tests.demo.conftest import OFFERED
 from tests.narrow_models import DETECTOR

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 import stvit
-from demo.model_specs import STVIT_VIDEO_SWIN, VIDEO_SWIN
 from demo.registry import UnknownModel
+from demo.specs.methods import STVIT_VIDEO_SWIN, VIDEO_SWIN
 from demo.video import ACTION, CLASSIFY, DETECT, NO_BASELINE, BadChoice, ClipJob, make_job, named_job, sampling_of
 from stvit.predict.clips import Sampling
 from tests.demo.conftest import OFFERED

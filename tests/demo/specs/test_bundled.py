@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from demo.model_specs import bundled_specs, known_classes
 from demo.registry import ModelSpec, Registry, UnknownModel
+from demo.specs.bundled import bundled_specs, known_classes
 from stvit.pretrained.model_cards import BundledModels
 from tests.demo.conftest import OFFERED
 
