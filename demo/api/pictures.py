@@ -28,7 +28,7 @@ from demo.page.gradio_private import PictureUpload, kept_file
 from demo.predictors import SHORT_SIDES
 from demo.registry import ModelSpec
 from demo.runtime import API_QUEUE, COMPARISON_QUEUE, Runtime
-from stvit.draw.classes import class_colours
+from stvit.draw.classes import label_colours
 from stvit.errors import UserError
 from stvit.predict.regions import TokenRegions, last_region_layer
 from stvit.predict.turns import SCRIPTS, in_lane
@@ -185,7 +185,7 @@ class Endpoints:
         (spec,) = self._answering(self.registry.find(segmenter, "segment"))
         run = self.runtime.segment_file(_sent(image), spec, engine)
         labels, classes = run.result.labels, run.result.classes
-        indexed = indexed_png(labels, class_colours(len(classes)))
+        indexed = indexed_png(labels, label_colours(len(classes)))
         drawn = classes_picture(run.source.pixels, labels, classes)
         stem = file_stem([spec], "segment")
         files = kept_file(f"{stem}-labels.png", indexed), kept_file(f"{stem}-classes.jpg", drawn)

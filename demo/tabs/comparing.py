@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
 import gradio as gr
 from gradio.components import Component
+from gradio.events import Dependency
 
 from demo.benchmark import BenchmarkState
 from demo.charts.bars import notice
 from demo.errors import user_errors
-from demo.tabs.parts import Fields
+from demo.runtime import AT_ONCE
+from demo.tabs.parts import Fields, by_name
 from stvit.errors import UserError
 
 
@@ -44,6 +46,33 @@ class Comparisons(ABC):
 def started() -> Fields:
     """Buttons while a comparison is under way."""
     return {"compare": gr.Button(interactive=False), "cancel": gr.Button(interactive=True)}
+
+
+def connect_begin(parts: object) -> Dependency:
+    """Connect the button that asks for a comparison; returns the event that its first step follows."""
+    return parts.compare.click(by_name(parts, started), None, [parts.compare, parts.cancel], **AT_ONCE)
+
+
+def connect_ends(
+    parts: object,
+    handlers: Comparisons,
+    steps: Sequence[Dependency],
+    overtaken_by: Sequence[Callable[..., Dependency]],
+    by_themselves: Sequence[Dependency] = (),
+) -> None:
+    """Connect how a comparison is stopped and what follows however it ends.
+
+    Args:
+        parts: holds those of :func:`comparison_parts` under their names.
+        steps: of a comparison that was asked for, in order; the last one measures.
+        overtaken_by: events that stop it, as the button does, e.g. ``picture.change``.
+        by_themselves: comparisons that nobody asked for, stopped by the same.
+    """
+    stopping = [parts.cancel.click, *overtaken_by]
+    stopped = gr.on(stopping, None, cancels=[*steps, *by_themselves], api_visibility="private")
+    ended, changed = by_name(parts, handlers.ended), [parts.compare, parts.cancel, parts.benchmark]
+    for over in (steps[-1].then, *(step.failure for step in steps), stopped.then):  # a failure does not count as an end
+        over(ended, parts.benchmark_state, changed, **AT_ONCE)
 
 
 def comparison_parts(what: str, empty: str) -> dict[str, Component]:

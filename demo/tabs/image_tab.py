@@ -21,7 +21,6 @@ from demo.page.examples import Gallery
 from demo.page.gradio_private import current_page
 from demo.registry import ModelSpec
 from demo.runtime import (
-    AT_ONCE,
     COMPARISON_QUEUE,
     DEVICE_QUEUE,
     LOADING_QUEUE,
@@ -30,7 +29,7 @@ from demo.runtime import (
     Runtime,
 )
 from demo.service.queues import is_used
-from demo.tabs.comparing import Comparisons, started
+from demo.tabs.comparing import Comparisons, connect_begin, connect_ends
 from demo.tabs.parts import Fields, by_name, load_models, on_change, scroll_to_results
 from stvit.errors import UserError
 from stvit.predict.turns import VISITORS, in_lane
@@ -232,8 +231,7 @@ def connect_image_tab(
         answered.then(None, parts.picture, None, js=scroll_to_results(progress_on), api_visibility="private")
         answers.append(answered)
 
-    buttons = [parts.compare, parts.cancel]
-    begun = parts.compare.click(by_name(parts, started), None, buttons, **AT_ONCE)
+    begun = connect_begin(parts)
     loaded = begun.then(by_name(parts, handlers.load_pair), **loading)
     benchmark = [parts.benchmark, parts.benchmark_state]
     measured = loaded.success(
@@ -246,8 +244,4 @@ def connect_image_tab(
         short = [answered.success(comparing, [engine, *wishes], benchmark, **following) for answered in answers]
         parts.compare.click(None, None, None, cancels=short, api_visibility="private")
     others = [*(part.change for part in (*wishes, engine)), parts.run.click]
-    cancelled = [loaded, measured, *short]
-    stopped = gr.on([parts.cancel.click, *others], None, cancels=cancelled, api_visibility="private")
-    ended = by_name(parts, handlers.ended)
-    for over in (measured.then, measured.failure, loaded.failure, stopped.then):  # a failure does not count as an end
-        over(ended, parts.benchmark_state, [*buttons, parts.benchmark], **AT_ONCE)
+    connect_ends(parts, handlers, [loaded, measured], others, short)

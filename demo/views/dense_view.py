@@ -8,14 +8,12 @@ from typing import Any
 import cv2
 import gradio as gr
 import numpy as np
-import torch
 
 from demo.answers import DetectAnswer, SegmentAnswer
 from demo.export import jpeg_bytes
 from demo.views.token_view import HERE, base64, region_layer, script, start_of, template
-from stvit.detection import Detections
 from stvit.detection.detections import mask_in_image
-from stvit.draw.classes import class_colours, name_tags
+from stvit.draw.classes import label_colours, name_tags
 from stvit.draw.objects import object_colours
 
 SCRIPTS = ("view_parts.js", "dense_view.js")
@@ -59,7 +57,6 @@ def detect_payload(
     note: str = "",
     title: str = "",
     file: str = "picture",
-    beside: DetectAnswer | None = None,
 ) -> dict[str, Any]:
     """Collect all that the browser needs; masks as 28 x 28 bytes each and token maps as one number for each image
     token, so that even a hundred objects and nine layers of 4200 tokens make less than 400 KB beside the picture.
@@ -70,7 +67,6 @@ def detect_payload(
         note: shown beneath the picture.
         title: of the picture, for who hears it: the model's name.
         file: beginning of the names of files that a visitor makes of it.
-        beside: answer of another detector of these classes that is shown beside this one, in whose colours.
     """
     found = result.found
     some = found is not None
@@ -82,7 +78,7 @@ def detect_payload(
         "title": title,
         "file": file,
         "reason": "" if some else f"No weights, so nothing is detected: {result.weights}",
-        "objects": _objects(result, beside and beside.found) if some else [],
+        "objects": _objects(result) if some else [],
         "masks": base64(np.rint(found.mask_probabilities.numpy() * 255).astype(np.uint8).tobytes()) if some else "",
         "maskSide": found.mask_probabilities.shape[-1] if some else 0,
         "cells": [side / TOKEN_STRIDE for side in result.network_hw],
@@ -92,14 +88,12 @@ def detect_payload(
     }
 
 
-def _objects(result: DetectAnswer, before: Detections | None) -> list[dict[str, Any]]:
+def _objects(result: DetectAnswer) -> list[dict[str, Any]]:
     found = result.found
     masks = (
         mask_in_image(*mask_and_box, found.image_hw)[0]
         for mask_and_box in zip(found.mask_probabilities, found.boxes, strict=True)
     )
-    labels = found.labels if before is None else torch.cat([before.labels, found.labels])
-    colours = object_colours(labels.numpy())[len(labels) - len(found) :]
     return [
         {
             "name": result.classes[label],
@@ -112,7 +106,7 @@ def _objects(result: DetectAnswer, before: Detections | None) -> list[dict[str, 
             found.labels.tolist(),
             found.scores.tolist(),
             found.boxes.tolist(),
-            colours.tolist(),
+            object_colours(found.labels.numpy()).tolist(),
             masks,
             strict=True,
         )
@@ -159,7 +153,7 @@ def segment_payload(
 
 
 def _classes(result: SegmentAnswer, shown_hw: tuple[int, int]) -> dict[str, Any]:
-    colours = class_colours(len(result.classes)).tolist()
+    colours = label_colours(len(result.classes)).tolist()
     shown = cv2.resize(result.labels, shown_hw[::-1], interpolation=cv2.INTER_NEAREST).ravel()
     starts = np.concatenate([[0], np.flatnonzero(np.diff(shown)) + 1])
     return {

@@ -10,7 +10,7 @@ import numpy as np
 
 from .canvas import Canvas, put_text, size_hw
 from .objects import tint
-from .palette import OPACITY, PALETTE
+from .palette import OPACITY, class_colours
 
 BACKGROUND = 0
 BACKGROUND_COLOUR = (0, 0, 0)
@@ -32,10 +32,9 @@ class Tag:
     y: float
 
 
-def class_colours(num_classes: int) -> np.ndarray:
-    """(K, 3) uint8 RGB: the colour of every class, the same in every picture; background is black."""
-    others = PALETTE[np.arange(num_classes - 1) % len(PALETTE)]
-    return np.concatenate([np.array([BACKGROUND_COLOUR], np.uint8), others])
+def label_colours(num_labels: int) -> np.ndarray:
+    """(K, 3) uint8 RGB: the colour of every label: black for background, then those of the classes."""
+    return np.concatenate([np.array([BACKGROUND_COLOUR], np.uint8), class_colours(num_labels - 1)])
 
 
 def name_tags(labels: np.ndarray) -> tuple[Tag, ...]:
@@ -78,7 +77,7 @@ def draw_classes(canvas: Canvas, labels: np.ndarray, classes: Sequence[str], *, 
     """
     if size_hw(canvas) != labels.shape:
         raise ValueError(f"the picture is {size_hw(canvas)}, the labels belong to {labels.shape}")
-    (height, width), colours = labels.shape, class_colours(len(classes))
+    (height, width), colours = labels.shape, label_colours(len(classes))
     tint(canvas, labels, colours[1:], opacity)
     for tag in name_tags(labels):
         at_xy = round(tag.x * width), round(tag.y * height)

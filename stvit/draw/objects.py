@@ -15,18 +15,18 @@ from stvit.detection import Detections
 from stvit.detection.detections import mask_in_image
 
 from .canvas import Canvas, draw_box, put_text, size_hw
-from .palette import OPACITY, PALETTE, UNKNOWN
+from .palette import OPACITY, UNKNOWN, class_colours
 
 
-def object_colours(labels: np.ndarray) -> np.ndarray:
-    """(N, 3) uint8 RGB: one colour for each class, given out in the order in which classes come."""
-    order = {label: number for number, label in enumerate(dict.fromkeys(labels.tolist()))}
-    return PALETTE[[order[label] % len(PALETTE) for label in labels.tolist()]].reshape(-1, 3)
+def object_colours(labels: np.ndarray, numbers: np.ndarray | None = None) -> np.ndarray:
+    """(N, 3) uint8 RGB: the colours of the objects' classes.
 
-
-def track_colours(numbers: np.ndarray) -> np.ndarray:
-    """(N, 3) uint8 RGB: one colour for each number of a track, grey for 0."""
-    return np.where(numbers[:, None] > 0, PALETTE[numbers % len(PALETTE)], np.uint8(UNKNOWN))
+    Args:
+        labels: (N,) of the classes.
+        numbers: (N,) of the tracks, where objects are followed: those with 0 are grey.
+    """
+    colours = class_colours(int(labels.max(initial=-1)) + 1)[labels]
+    return colours if numbers is None else np.where(numbers[:, None] > 0, colours, np.uint8(UNKNOWN))
 
 
 def object_names(found: Detections, classes: Sequence[str], numbers: np.ndarray | None = None) -> list[str]:

@@ -73,4 +73,17 @@ def _candidate_colours() -> tuple[np.ndarray, np.ndarray]:
     return rgb[offered], np.linalg.norm(weighted[:, None] - weighted[None], axis=2)
 
 
-PALETTE = token_colours(16, 4)  # of objects and classes
+@cache
+def class_colours(num_classes: int) -> np.ndarray:
+    """(K, 3) uint8 RGB, read-only: the colour of every class, background not among them, the same wherever it is drawn.
+
+    Each class in turn takes the colour that differs most from those of the classes before it, so the first few differ
+    most; more classes than there are colours begin again.
+    """
+    candidates, contrast = _candidate_colours()
+    chosen = [0]
+    while len(chosen) < min(num_classes, len(candidates)):
+        chosen.append(int(contrast[:, chosen].min(axis=1).argmax()))
+    colours = candidates[np.resize(chosen, num_classes)]
+    colours.flags.writeable = False
+    return colours

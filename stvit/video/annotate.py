@@ -10,7 +10,7 @@ import numpy as np
 from stvit.detection import Detections
 from stvit.detection.detections import SHOWN_SCORE
 from stvit.draw.canvas import Canvas, put_text
-from stvit.draw.objects import draw_objects, object_names, track_colours
+from stvit.draw.objects import draw_objects, object_colours, object_names
 from stvit.draw.regions import draw_regions
 from stvit.trace import Fate
 
@@ -100,7 +100,8 @@ class Annotator:
             draw_regions(canvas, followed.identities, followed.colours, result.regions_xyxy, **fates)
         found, numbers = followed.shown()
         if found is not None:
-            draw_objects(canvas, found, track_colours(numbers), object_names(found, result.names, numbers))
+            colours = object_colours(found.labels.numpy(), numbers)
+            draw_objects(canvas, found, colours, object_names(found, result.names, numbers))
         lines = [f"{self._model.label} ({result.engine})", *self._figures(followed)]
         if result.top1 and not result.in_scope:
             lines.append(OUT_OF_SCOPE)

@@ -7,6 +7,7 @@ import re
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
+from stvit.draw.palette import class_colours
 from tests.browser.conftest import App, check_fit, comes_to_rest
 from tests.browser.test_pickers import choose, named
 
@@ -137,10 +138,13 @@ def test_garments_are_detected_and_named(page: Page, offline_garments: App) -> N
     page.locator("#detections").get_by_label("Confidence at least").fill("99")  # which holds for both
     expect(page.locator("#detections-twin .cv-readout")).to_contain_text("of at least 99 %")
     page.locator("#detections").get_by_label("Confidence at least").fill("5")
-    names = page.locator("#detections .dv-chips label span").all_inner_texts()
-    assert names and set(names) <= {
-        *("t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
+    chips = page.locator("#detections .dv-chips label").all()
+    shown = {chip.locator("span").inner_text(): chip.locator("i").get_attribute("style") for chip in chips}
+    known = ("t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
+    own = {
+        name: "background: rgb({}, {}, {});".format(*rgb) for name, rgb in zip(known, class_colours(10), strict=True)
     }
+    assert shown and shown.items() <= own.items()  # as in every picture, and in Segment
     page.set_viewport_size({"width": 390, "height": 844})
     places = ("#detect-answers", "#detections .cv-picture", "#detections-twin .cv-picture", "#detections .cv-side")
     parts = ("#detect-picture", *places, "#detect-panel .models-toggle")

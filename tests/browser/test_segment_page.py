@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Browser, FileChooser, Locator, Page, expect
 
-from stvit.draw.classes import class_colours
+from stvit.draw.classes import label_colours
 from tests.browser.conftest import ROOT, App, check_fit
 
 SCENE = ROOT / "assets" / "examples" / "garments" / "scene_1.jpg"
@@ -77,7 +77,7 @@ def test_pixels_have_the_colours_of_their_classes_at_full_opacity(shown: Page) -
     drawn = np.array(downloaded(shown, "Save this view (PNG)").convert("RGB")).astype(int)
     assert drawn.shape == (224, 224, 3)
     garments = labels > 0
-    np.testing.assert_array_equal(drawn[garments], class_colours(11)[labels][garments])
+    np.testing.assert_array_equal(drawn[garments], label_colours(11)[labels][garments])
 
 
 def test_both_files_have_the_size_of_the_picture(page: Page, offline_garments: App) -> None:

@@ -17,7 +17,7 @@ from demo.errors import told
 from demo.own import DEFAULT, DEFAULT_POSITION, DEFAULT_TOKENS, Architecture, look_up, millions, own_pair
 from demo.page.gradio_private import ModelList, current_tab
 from demo.runtime import AT_ONCE, COMPARISON_QUEUE, Runtime
-from demo.tabs.comparing import Comparisons, comparison_parts, started
+from demo.tabs.comparing import Comparisons, comparison_parts, connect_begin, connect_ends
 from demo.tabs.parts import Fields, by_name, heading, on_change, read_aloud
 from stvit.errors import UserError
 from stvit.sparsify.architectures import architectures
@@ -103,14 +103,10 @@ def build(runtime: Runtime, engine: Component) -> None:
     )
     described = [parts.about, parts.position]
     on_change([parts.architecture], by_name(parts, handlers.described), parts.architecture, described, **AT_ONCE)
-    buttons, benchmark = [parts.compare, parts.cancel], [parts.benchmark, parts.benchmark_state]
-    begun = parts.compare.click(by_name(parts, started), None, buttons, **AT_ONCE)
-    compare = by_name(parts, handlers.compare)
+    begun = connect_begin(parts)
+    compare, benchmark = by_name(parts, handlers.compare), [parts.benchmark, parts.benchmark_state]
     measured = begun.then(compare, [engine, *chosen], benchmark, **quiet, **COMPARISON_QUEUE)
-    others = [part.change for part in (engine, *chosen)]
-    stopped = gr.on([parts.cancel.click, *others], None, cancels=measured, api_visibility="private")
-    for over in (measured.then, measured.failure, stopped.then):
-        over(by_name(parts, handlers.ended), parts.benchmark_state, [*buttons, parts.benchmark], **AT_ONCE)
+    connect_ends(parts, handlers, [measured], [part.change for part in (engine, *chosen)])
 
 
 def _lay_out(runtime: Runtime) -> Parts:

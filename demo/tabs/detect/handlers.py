@@ -104,7 +104,7 @@ class DetectHandlers(ImageHandlers):
         draw_ms = (time.perf_counter() - start) * 1e3
         result = replace(run.result, times=replace(run.result.times, draw_ms=draw_ms))
         twin = [
-            detect_payload(pixels, other.result, "", titles[1], files[1], run.result)
+            detect_payload(pixels, other.result, "", titles[1], files[1])
             for other in runs[1:]
             if other.result.found is not None
         ]

@@ -24,7 +24,7 @@ from demo.registry import ModelSpec
 from demo.tabs.image_tab import RANDOM_WEIGHTS_NOTE, ImageHandlers
 from demo.tabs.parts import Fields, weights_notice
 from demo.views.dense_view import segment_payload
-from stvit.draw.classes import class_colours
+from stvit.draw.classes import label_colours
 from stvit.predict.media import read_image
 
 
@@ -88,7 +88,7 @@ class SegmentHandlers(ImageHandlers):
         payload = segment_payload(pixels, result, "" if labelled else RANDOM_WEIGHTS_NOTE, titles[0], files[0])
         kept = None
         if labelled:
-            labels = indexed_png(result.labels, class_colours(len(result.classes)))
+            labels = indexed_png(result.labels, label_colours(len(result.classes)))
             kept = Kept(path, kept_file(f"{files[0]}-labels.png", labels), result.classes, files[0])
         draw_ms = (time.perf_counter() - start) * 1e3
         timed = replace(result, times=replace(result.times, draw_ms=draw_ms))

@@ -27,7 +27,7 @@ from demo.predictors import Predictors
 from demo.registry import Registry
 from demo.runtime import Runtime
 from demo.tabs.segment.handlers import SegmentHandlers
-from stvit.draw.classes import class_colours
+from stvit.draw.classes import label_colours
 from stvit.pretrained.hub import WeightsUnavailable
 from tests.demo.conftest import MODEL
 from tests.sure_detector import PHOTO
@@ -61,7 +61,7 @@ def test_the_browser_gets_the_map_the_classes_and_the_regions_of_the_result(
     np.testing.assert_array_equal(map_of(payload), run.result.labels)
     shares = {entry["name"]: entry["share"] for entry in payload["classes"]}
     assert sum(shares.values()) == pytest.approx(1)
-    colours = class_colours(11)
+    colours = label_colours(11)
     for entry in payload["classes"]:
         assert entry["share"] == pytest.approx((run.result.labels == entry["label"]).mean())
         assert entry["colour"] == colours[entry["label"]].tolist()

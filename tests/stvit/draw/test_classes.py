@@ -10,8 +10,10 @@ from PIL import Image
 
 from demo.export import indexed_png
 from stvit.draw.canvas import rgb_canvas
-from stvit.draw.classes import TAGGED, class_colours, draw_classes, name_tags
+from stvit.draw.classes import TAGGED, draw_classes, label_colours, name_tags
+from stvit.draw.objects import object_colours
 from stvit.draw.palette import OPACITY
+from weights import BUNDLED_MODELS
 
 CLASSES = ("background", "shirt", "bag")
 
@@ -38,7 +40,7 @@ def test_background_alone_leaves_the_picture_as_it_is() -> None:
 
 def test_every_class_is_tinted_in_its_own_colour_and_outlined() -> None:
     pixels, labels = np.full((300, 400, 3), 100, np.uint8), blocks()
-    drawn, colours = classes_on(pixels, labels), class_colours(3)
+    drawn, colours = classes_on(pixels, labels), label_colours(3)
     for label, (row, column) in {1: (60, 60), 2: (105, 210)}.items():
         np.testing.assert_array_equal(
             drawn[row, column], np.rint(100 + OPACITY * (colours[label] - 100.0)).astype(np.uint8)
@@ -48,10 +50,17 @@ def test_every_class_is_tinted_in_its_own_colour_and_outlined() -> None:
 
 
 def test_colours_are_those_of_the_classes_and_differ() -> None:
-    colours = class_colours(11)
+    colours = label_colours(11)
     assert colours.shape == (11, 3) and colours.dtype == np.uint8
     assert len(np.unique(colours, axis=0)) == 11
-    np.testing.assert_array_equal(class_colours(5), colours[:5])
+    np.testing.assert_array_equal(label_colours(5), colours[:5])
+
+
+def test_a_garment_has_one_colour_whether_it_is_detected_or_segmented() -> None:
+    detected, segmented = (BUNDLED_MODELS[f"garments_{task}_stvit_r"].classes for task in ("detect", "segment"))
+    colours = object_colours(np.arange(len(detected)))
+    for label, name in enumerate(detected):
+        np.testing.assert_array_equal(colours[label], label_colours(len(segmented))[segmented.index(name)])
 
 
 def test_large_regions_are_named_inside_themselves_and_specks_are_not() -> None:
@@ -91,7 +100,7 @@ def test_labels_of_another_picture_are_refused() -> None:
 
 
 def test_the_indexed_picture_holds_the_numbers_of_the_classes_and_their_colours() -> None:
-    with Image.open(BytesIO(indexed_png(blocks(), class_colours(3)))) as image:
+    with Image.open(BytesIO(indexed_png(blocks(), label_colours(3)))) as image:
         assert (image.format, image.mode, image.size) == ("PNG", "P", (400, 300))
         np.testing.assert_array_equal(np.array(image), blocks())
-        np.testing.assert_array_equal(np.array(image.convert("RGB")), class_colours(3)[blocks()])
+        np.testing.assert_array_equal(np.array(image.convert("RGB")), label_colours(3)[blocks()])

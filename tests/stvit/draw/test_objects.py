@@ -9,12 +9,14 @@ import torch
 from stvit.class_names import COCO_CLASSES
 from stvit.detection import Detections
 from stvit.draw.canvas import Canvas, rgb_canvas
-from stvit.draw.objects import draw_objects, label_map, object_colours, object_names, tint, track_colours
-from stvit.draw.palette import OPACITY, PALETTE, UNKNOWN
+from stvit.draw.objects import draw_objects, label_map, object_colours, object_names, tint
+from stvit.draw.palette import OPACITY, UNKNOWN, class_colours
 from stvit.video.picture import Matrix
 from tests.cpu_time import cpu_seconds
 from tests.detections import made_up
 from tests.stvit.draw.painting import GREY, WAYS, drawn, ground, mixed
+
+COLOURS = class_colours(80)
 
 
 def squares(*boxes: tuple[float, float, float, float], image_hw: tuple[int, int] = (40, 60)) -> Detections:
@@ -58,15 +60,16 @@ def test_the_map_shows_the_masks_that_the_detector_pastes() -> None:
 def test_masks_tint_their_pixels_and_leave_all_others_alone() -> None:
     pixels = np.full((400, 600, 3), 100, np.uint8)
     drawn = objects_on(pixels, squares((100, 200, 300, 350), image_hw=(400, 600)), opacity=0.5)
-    np.testing.assert_array_equal(drawn[270, 200], np.rint((100.0 + PALETTE[0]) / 2).astype(np.uint8))
+    np.testing.assert_array_equal(drawn[270, 200], np.rint((100.0 + COLOURS[0]) / 2).astype(np.uint8))
     np.testing.assert_array_equal(drawn[380, 500], pixels[380, 500])
-    np.testing.assert_array_equal(drawn[200, 250], PALETTE[0])
+    np.testing.assert_array_equal(drawn[200, 250], COLOURS[0])
 
 
-def test_objects_of_one_class_share_a_colour_and_classes_of_one_picture_differ() -> None:
+def test_objects_of_one_class_share_a_colour_in_every_picture_and_classes_differ() -> None:
     colours = object_colours(np.array([7, 0, 7, 33, 0]))
     assert (colours[0] == colours[2]).all() and (colours[1] == colours[4]).all()
-    assert len(np.unique(object_colours(np.arange(16)), axis=0)) == 16
+    assert len(np.unique(object_colours(np.arange(80)), axis=0)) == 80
+    np.testing.assert_array_equal(object_colours(np.array([33, 7])), COLOURS[[33, 7]])  # whatever is beside them
     assert object_colours(np.array([], np.int64)).shape == (0, 3)
 
 
@@ -87,11 +90,11 @@ def test_objects_of_another_picture_are_refused() -> None:
         objects_on(np.zeros((41, 60, 3), np.uint8), squares())
 
 
-def found(box: tuple[float, ...], score: float = 0.9) -> Detections:
+def found(box: tuple[float, ...], score: float = 0.9, label: int = 7) -> Detections:
     return Detections(
         boxes=torch.tensor([box]),
         scores=torch.tensor([score]),
-        labels=torch.zeros(1, dtype=torch.int64),
+        labels=torch.tensor([label]),
         mask_probabilities=torch.ones(1, 28, 28),
         image_hw=(96, 160),
     )
@@ -99,14 +102,15 @@ def found(box: tuple[float, ...], score: float = 0.9) -> Detections:
 
 def paint_tracks(canvas: Canvas, objects: Detections, *numbers: int) -> None:
     tracks = np.array(numbers)
-    draw_objects(canvas, objects, track_colours(tracks), object_names(objects, COCO_CLASSES, tracks))
+    colours = object_colours(objects.labels.numpy(), tracks)
+    draw_objects(canvas, objects, colours, object_names(objects, COCO_CLASSES, tracks))
 
 
 @WAYS
 @pytest.mark.parametrize("box", [(40.0, 30.0, 120.0, 80.0), (41.0, 31.0, 121.0, 81.0), (-9.0, 40.0, 60.0, 130.0)])
 def test_objects_are_tinted_within_their_boxes(matrix: Matrix | None, box: tuple[float, ...]) -> None:
-    pixels = drawn(lambda canvas: paint_tracks(canvas, found(box), 7), ground(), matrix)
-    tinted = mixed(PALETTE[7].astype(float), OPACITY)
+    pixels = drawn(lambda canvas: paint_tracks(canvas, found(box), 1), ground(), matrix)
+    tinted = mixed(COLOURS[7].astype(float), OPACITY)
     x0, y0, x1, y1 = (int(min(max(side, 0), limit)) for side, limit in zip(box, (160, 96, 160, 96), strict=True))
     inside = pixels[y0 + 3 : y1 - 3, x0 + 3 : x1 - 3]
     assert np.abs(inside[len(inside) // 2 :] - tinted).max() <= 6
@@ -114,8 +118,8 @@ def test_objects_are_tinted_within_their_boxes(matrix: Matrix | None, box: tuple
     far[max(y0 - 30, 0) : y1 + 3, max(x0 - 3, 0) : x0 + 140] = False
     assert np.abs(pixels[far] - GREY).max() <= 3
     edge = pixels[(y0 + y1) // 2, x1]
-    assert np.abs(edge - PALETTE[7]).max() <= (0 if matrix is None else 90)  # colour has half the resolution
-    assert np.abs(edge - PALETTE[7]).mean() < np.abs(edge - GREY).mean()
+    assert np.abs(edge - COLOURS[7]).max() <= (0 if matrix is None else 90)  # colour has half the resolution
+    assert np.abs(edge - COLOURS[7]).mean() < np.abs(edge - GREY).mean()
 
 
 @WAYS
@@ -134,15 +138,16 @@ def test_a_mask_of_a_single_column_is_tinted(matrix: Matrix | None) -> None:
 
 @WAYS
 def test_names_lie_above_the_masks_of_other_objects(matrix: Matrix | None) -> None:
-    sure, other = found((10.0, 10.0, 150.0, 90.0)), found((40.0, 50.0, 100.0, 90.0), 0.7)
+    sure, other = found((10.0, 10.0, 150.0, 90.0)), found((40.0, 50.0, 100.0, 90.0), 0.7, 11)
     pairs = {name: torch.cat([getattr(own, name) for own in (sure, other)]) for name in ("boxes", "scores", "labels")}
     both = replace(sure, mask_probabilities=torch.ones(2, 28, 28), **pairs)
-    pixels = drawn(lambda canvas: paint_tracks(canvas, both, 7, 11), ground(), matrix)
+    pixels = drawn(lambda canvas: paint_tracks(canvas, both, 1, 2), ground(), matrix)
     margin = pixels[40:47, 40]  # left of the letters
-    assert np.abs(margin - PALETTE[11]).max() <= 4
+    assert np.abs(margin - COLOURS[11]).max() <= 4
 
 
 def test_tracks_are_numbered_and_what_is_not_followed_is_grey() -> None:
     objects = squares((0, 0, 9, 9), (9, 9, 20, 20))
     assert object_names(objects, COCO_CLASSES, np.array([3, 0])) == ["#3 person 90 %", "bicycle 50 %"]
-    np.testing.assert_array_equal(track_colours(np.array([3, 0, 19])), [PALETTE[3], UNKNOWN, PALETTE[3]])
+    colours = object_colours(np.array([3, 4, 19]), np.array([1, 0, 2]))
+    np.testing.assert_array_equal(colours, [COLOURS[3], UNKNOWN, COLOURS[19]])

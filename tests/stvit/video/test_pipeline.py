@@ -12,7 +12,7 @@ import av
 import numpy as np
 import pytest
 
-from stvit.draw.palette import OPACITY, PALETTE
+from stvit.draw.palette import OPACITY, class_colours
 from stvit.video.pipeline import Cancelled, process
 from stvit.video.tasks import AnnotateTask
 from stvit.video.types import Progress, VideoError
@@ -71,7 +71,7 @@ def test_what_is_drawn_is_on_the_frame_that_it_belongs_to(tmp_path: Path) -> Non
     for index, (_, pixels) in enumerate(drawn[1:], start=1):
         left = 320 - SQUARE - red_left(index)  # the blue square: the words do not cover it
         inner = pixels[44:54, left + 6 : left + SQUARE - 6].astype(int).mean(axis=(0, 1))
-        mixed = (1 - OPACITY) * np.array([30, 30, 230]) + OPACITY * PALETTE[2].astype(float)
+        mixed = (1 - OPACITY) * np.array([30, 30, 230]) + OPACITY * class_colours(1)[0].astype(float)
         assert np.abs(inner - mixed).max() < 40, index
 
 
