@@ -40,15 +40,17 @@ new MutationObserver(() => {
 }).observe(document, { childList: true, subtree: true });
 """
 
-# Times from now on: to the answer, then to the end of the comparison that follows it.
+# Times from now on: to the answer, then to the end of the comparison that follows it. Gradio changes elements in place,
+# so the comparison of the picture before is told from it by its state alone: it has to be under way in between.
 TIME_ANSWER = """() => {
-  const before = document.querySelector("#race .race"), start = performance.now(), seen = {};
+  const start = performance.now(), seen = {}, passed = () => performance.now() - start;
   window.answered = new Promise((done) => {
     const look = () => {
-      if (!seen.answer_ms && document.querySelector("#request .measure")) seen.answer_ms = performance.now() - start;
-      const race = document.querySelector("#race .race[data-done=true]");
-      if (!seen.answer_ms || !race || race === before) return requestAnimationFrame(look);
-      done({ ...seen, comparison_ms: performance.now() - start - seen.answer_ms });
+      const race = document.querySelector("#race .race")?.dataset.done;
+      if (!seen.answer_ms && document.querySelector("#request .measure")) seen.answer_ms = passed();
+      if (seen.answer_ms && race === "false") seen.begun = true;
+      if (!seen.begun || race === "false") return requestAnimationFrame(look);
+      done({ answer_ms: seen.answer_ms, comparison_ms: passed() - seen.answer_ms });
     };
     look();
   });
