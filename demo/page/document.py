@@ -1,16 +1,18 @@
-"""The HTML document around the page: what a shared link shows, the thumbnails of the examples, and compression."""
+"""The HTML document around the page: what a shared link shows, thumbnails, compression, and a way back for who is
+lost."""
 
 from __future__ import annotations
 
 import re
 from html import escape
 from pathlib import Path
+from string import Template
 
 from starlette.datastructures import Headers
 from starlette.middleware import Middleware
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -20,6 +22,7 @@ from demo.page.gradio_private import address_of, brotli_compressed
 
 ASSETS = Path(__file__).resolve().parents[2] / "assets"
 FAVICON = ASSETS / "favicon.svg"
+LOST = Path(__file__).resolve().parent / "lost.html"
 CARD = ASSETS / "card.jpg"  # 1200 x 630, as networks show it beside a link
 TITLE = "STViT Studio: vision with 16 tokens instead of 196"
 DESCRIPTION = (
@@ -60,6 +63,7 @@ def middleware() -> list[Middleware]:
         Middleware(Compressed, compresslevel=COMPRESSION_LEVEL),
         Middleware(KeptAssets),
         Middleware(SharedDocument),
+        Middleware(WayBack),
     ]
 
 
@@ -103,6 +107,31 @@ class SharedDocument:
             await send(message)
 
         await self.app(scope, receive, send_document)
+
+
+class WayBack:
+    """Shows a page that leads back to who opens an address where nothing is in a browser; programs get the answer as
+    it is."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or "text/html" not in Headers(scope=scope).get("accept", ""):
+            await self.app(scope, receive, send)
+            return
+        lost = False
+
+        async def lead_back(message: Message) -> None:
+            nonlocal lost
+            if message["type"] == "http.response.start" and message["status"] == 404:
+                lost = True
+                page = Template(LOST.read_text(encoding="utf-8")).substitute(address=escape(address_of(Request(scope))))
+                await HTMLResponse(page, 404)(scope, receive, send)
+            elif not lost:
+                await send(message)
+
+        await self.app(scope, receive, lead_back)
 
 
 def with_own_tags(message: Message, address: str) -> Message:

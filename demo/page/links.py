@@ -86,11 +86,10 @@ def open_link(
         The tab to open, new values, and what is ignored, in words.
     """
     refused = []
-    tab = query.get("tab")
+    tab, model, example = (query.get(name) or None for name in ("tab", "model", "example"))
     if tab is not None and tab not in tabs:
         refused.append(f"no tab {_short(tab)}")
         tab = None
-    model, example = query.get("model"), query.get("example")
     target = targets.get(tab or FIRST_TAB)
     if target is None:
         refused += ["neither model nor example can be set in this tab"] if model or example else []

@@ -100,6 +100,16 @@ def test_scripts_are_read_and_compressed_once_and_kept_by_browsers() -> None:
     assert len(asked) == 5
 
 
+def test_who_is_lost_is_led_back_and_programs_are_told_in_json() -> None:
+    status, headers, body = answer(
+        "/thumbnails/none.jpg", {"Accept": "text/html,*/*", "X-Forwarded-Host": "studio.test"}
+    )
+    assert (status, headers["content-type"]) == (404, "text/html; charset=utf-8")
+    assert '<a href="http://studio.test/">Open STViT Studio</a>' in body.decode()
+    assert answer("/thumbnails/none.jpg", {"Accept": "*/*"})[1]["content-type"] == "application/json"
+    assert TITLE in answer("/", {"Accept": "text/html"})[2].decode()
+
+
 @pytest.mark.parametrize("name", ["bison.jpg", "dress.jpg", "clockwise.jpg"])
 def test_examples_have_small_pictures_that_browsers_keep(name: str) -> None:
     status, headers, body = answer(f"/thumbnails/{name}")

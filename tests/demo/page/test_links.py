@@ -26,7 +26,8 @@ def test_an_address_opens_a_tab_with_a_model_and_an_example(garments: Registry, 
     assert updates[PICTURE] == str(targets["detect"].gallery.garments[1].path)
     _, updates, _ = open_link(garments, TABS, targets, {"tab": "detect", "model": DETECTOR, "example": "1"})
     assert updates[PICTURE] == str(targets["detect"].gallery.photos[0].path)
-    assert open_link(garments, TABS, targets, {}) == (None, {}, [])
+    for nothing in ({}, {"tab": "", "model": "", "example": ""}):
+        assert open_link(garments, TABS, targets, nothing) == (None, {}, [])
 
 
 @pytest.mark.parametrize(
