@@ -75,10 +75,10 @@ class FirstComparison:
         if not on_zero_gpu():  # which lends its GPU to requests alone
             self._measuring.start()
 
-    def state(self) -> BenchmarkState | None:
+    def state(self, patience_s: float = PATIENCE_S) -> BenchmarkState | None:
         """Wait for its result; ``None`` where there is none."""
         if self._measuring.ident is not None:
-            self._measuring.join(PATIENCE_S)
+            self._measuring.join(patience_s)
         return self._states[-1] if self._states and self._states[-1].done else None
 
     def _measure(self, runtime: Runtime, solved: Solved) -> None:

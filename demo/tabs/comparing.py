@@ -15,7 +15,7 @@ from demo.benchmark import BenchmarkState
 from demo.charts.bars import notice
 from demo.errors import user_errors
 from demo.runtime import AT_ONCE
-from demo.tabs.parts import Fields, by_name
+from demo.tabs.parts import Fields, by_name, on_change
 from stvit.errors import UserError
 
 
@@ -51,6 +51,13 @@ def started() -> Fields:
 def connect_begin(parts: object) -> Dependency:
     """Connect the button that asks for a comparison; returns the event that its first step follows."""
     return parts.compare.click(by_name(parts, started), None, [parts.compare, parts.cancel], **AT_ONCE)
+
+
+def connect_forgetting(parts: object, when: Sequence[Component]) -> None:
+    """Let a comparison go when one of several values changes that it was made with."""
+    nothing = {"benchmark": parts.benchmark.value, "benchmark_state": None}
+    forgotten = [parts.benchmark, parts.benchmark_state]
+    on_change(when, by_name(parts, lambda: nothing), None, forgotten, **AT_ONCE)
 
 
 def connect_ends(

@@ -29,7 +29,7 @@ from demo.runtime import (
     Runtime,
 )
 from demo.service.queues import is_used
-from demo.tabs.comparing import Comparisons, connect_begin, connect_ends
+from demo.tabs.comparing import Comparisons, connect_begin, connect_ends, connect_forgetting
 from demo.tabs.parts import Fields, by_name, load_models, on_change, scroll_to_results
 from stvit.errors import UserError
 from stvit.predict.turns import VISITORS, in_lane
@@ -206,7 +206,8 @@ def connect_image_tab(
     by_itself: bool = False,
 ) -> None:
     """Connect what the tabs for pictures have in common: models are loaded, then run, when the picture or a choice
-    changes or the button is pressed; and compared until that is done, cancelled, or overtaken by another wish.
+    changes or the button is pressed; and compared until that is done, cancelled, or overtaken by another wish, which
+    also clears what was measured before.
 
     Args:
         engine: holds the name of the engine; another is like another choice.
@@ -245,3 +246,4 @@ def connect_image_tab(
         parts.compare.click(None, None, None, cancels=short, api_visibility="private")
     others = [*(part.change for part in (*wishes, engine)), parts.run.click]
     connect_ends(parts, handlers, [loaded, measured], others, short)
+    connect_forgetting(parts, chosen if by_itself else wishes)  # of another picture, the next one takes its place

@@ -127,13 +127,21 @@ class ClassifyHandlers(ImageHandlers):
         of_these = state is not None and (state.model.spec, state.baseline.spec) == specs
         return {"story": stories.headline(*specs, state if of_these else None)}
 
-    def first_speed(self) -> Fields:
-        """What the comparison made at the start found; nothing while there is none."""
-        state = self.first_comparison and self.first_comparison.state()
-        if state is None:
+    def wait_for_first_speed(self) -> None:
+        """Wait for the comparison that begins with the server."""
+        self.first_comparison.state()
+
+    def first_speed(self, shown: BenchmarkState | None, model: str, baseline: str) -> Fields:
+        """What the comparison that began with the server found; nothing where other models are chosen by now, or
+        another comparison is shown."""
+        state = self.first_comparison.state(patience_s=0.0)
+        if state is None or shown is not None or self.models(model, baseline) != self.solved.specs:
             return {"story": gr.skip()}
-        story = stories.headline(state.model.spec, state.baseline.spec, state)
-        return {"story": story, "benchmark": self.chart(state), "benchmark_state": state}
+        return {
+            "story": stories.headline(*self.solved.specs, state),
+            "benchmark": self.chart(state),
+            "benchmark_state": state,
+        }
 
     def opening(self) -> Fields:
         """What the tab shows at first: the solved example, or no result where its models are not those on offer."""

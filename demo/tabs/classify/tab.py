@@ -84,8 +84,9 @@ def build(runtime: Runtime, engine: Component) -> LinkTarget:
     set_pair = partial(_pair_lists, runtime.registry)
     parts.any_photo.click(partial(set_pair, runtime.registry.first("classify")), None, lists, **AT_ONCE)
     if handlers.first_comparison:
-        measured = [parts.story, parts.benchmark, parts.benchmark_state]
-        current_page().load(by_name(parts, handlers.first_speed), None, measured, **AT_ONCE)
+        opened = current_page().load(handlers.wait_for_first_speed, None, None, **AT_ONCE)
+        by_then, measured = [parts.benchmark_state, *chosen], [parts.story, parts.benchmark, parts.benchmark_state]
+        opened.then(by_name(parts, handlers.first_speed), by_then, measured, **AT_ONCE)
     return LinkTarget("classify", lists, set_pair, parts.picture, handlers.gallery)
 
 

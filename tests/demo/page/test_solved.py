@@ -11,10 +11,12 @@ import torch
 
 from demo.charts.story import headline
 from demo.model_specs import build_registry
+from demo.page.examples import Gallery
 from demo.page.solved import STORED, FirstComparison, example, store
 from demo.predictors import Predictors
 from demo.registry import Registry
 from demo.runtime import Runtime
+from demo.tabs.classify.handlers import ClassifyHandlers
 
 
 @pytest.fixture(scope="module")
@@ -62,10 +64,14 @@ def test_the_graphs_of_its_models_are_there_before_the_first_request(registry: R
 
 
 def test_its_models_are_compared_once_when_the_server_starts(registry: Registry) -> None:
-    solved, runtime = example(registry), Runtime(Predictors(torch.device("cpu")), registry)
-    state = FirstComparison(runtime, solved).state()
+    handlers = ClassifyHandlers(Runtime(Predictors(torch.device("cpu")), registry), Gallery.load("classify"))
+    solved, state = handlers.solved, handlers.first_comparison.state()
     assert state.done and (state.model.spec, state.baseline.spec) == solved.specs and state.single is not None
     assert "16 tokens instead of 196" in headline(*solved.specs, state)
+    names = [spec.name for spec in solved.specs]
+    assert handlers.first_speed(None, *names)["benchmark_state"] == state
+    for shown, chosen in ((state, names), (None, names[::-1])):  # a newer one is there, or other models are chosen
+        assert "benchmark_state" not in handlers.first_speed(shown, *chosen)
 
 
 def test_on_a_lent_gpu_nothing_is_measured_without_a_request(
