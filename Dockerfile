@@ -24,5 +24,5 @@ ENV GRADIO_SERVER_NAME=0.0.0.0 \
 VOLUME /data
 EXPOSE 7860
 HEALTHCHECK --interval=30s --timeout=5s --start-period=120s --retries=3 \
-    CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:7860/health', timeout=4)"]
+    CMD ["python", "-c", "import http.client as h; c = h.HTTPConnection('127.0.0.1', 7860, timeout=4); c.request('GET', '/health'); exit(c.getresponse().status != 200)"]
 CMD ["python", "app.py"]

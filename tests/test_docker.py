@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import os
 import subprocess
+import sys
+import threading
 from fnmatch import fnmatch
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
@@ -23,8 +28,26 @@ def step(name: str) -> str:
 def test_the_page_runs_as_nobody_special_and_tells_its_health() -> None:
     words = [word for word, _ in STEPS]
     assert step("USER") == "studio" and words.index("USER") < words.index("CMD")
-    assert "http://127.0.0.1:7860/health" in step("HEALTHCHECK") and step("EXPOSE") == "7860"
+    assert step("EXPOSE") == "7860"
     assert step("CMD") == '["python", "app.py"]'
+
+
+@pytest.mark.parametrize(("address", "status"), [("/health", 0), ("/nothing", 1)])
+def test_the_health_check_asks_the_page_itself_whatever_proxy_is_set(address: str, status: int) -> None:
+    class Page(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200 if self.path == address else 404)
+            self.end_headers()
+
+        def log_message(self, *words: object) -> None:
+            pass
+
+    command = json.loads(step("HEALTHCHECK").partition(" CMD ")[2])
+    with HTTPServer(("127.0.0.1", 0), Page) as server:
+        threading.Thread(target=server.handle_request, daemon=True).start()
+        command = [sys.executable, *(word.replace("7860", str(server.server_port)) for word in command[1:])]
+        proxied = {**os.environ, "http_proxy": "http://127.0.0.1:9"}
+        assert subprocess.run(command, env=proxied, timeout=60, check=False).returncode == status
 
 
 def test_all_that_is_written_lies_in_the_volume_or_in_tmp() -> None:

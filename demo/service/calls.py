@@ -140,7 +140,7 @@ class CheckedCalls:
         elif route == "call/v2":
             function = self._public(name)
             self._check_values(function, self._positional(function, message))
-            check_room(self.page._queue, function)
+            check_room(self.page._queue, self.page.pace, function)
         else:
             call = _valid(PredictBody, message)
             _check_session(call.session_hash)
@@ -150,7 +150,7 @@ class CheckedCalls:
             if not function.cancels:
                 self._check_values(function, call.data)
             if route not in PAST_THE_QUEUE:
-                check_room(self.page._queue, function)
+                check_room(self.page._queue, self.page.pace, function)
 
     def check_event(self, event_id: str) -> str:
         """Check the number of a call whose result is asked for; returns its session.

@@ -22,7 +22,9 @@ SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 UPLOAD = "/gradio_api/upload"
 CLOSED = re.compile(
     "/gradio_api/(process_recording|vibe-|undo-vibe|proxy=|custom_component/|dev/|stream/|runs|run-history|profiling)"
+    "|/gradio_api/file/"  # the old form of file=, which fetches addresses
     "|/(monitoring|login)(/|$)"
+    "|/pwa_icon/"  # the page's icon as large as is asked for
 )
 """Routes of Gradio that this page does not use: each is work or memory for whoever asks."""
 EMBEDDERS = "'self' https://huggingface.co https://*.huggingface.co https://*.hf.space"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import Iterator
 
 from starlette.formparsers import MultiPartException
@@ -9,6 +11,7 @@ from starlette.responses import JSONResponse
 from starlette.types import Message, Receive, Scope
 
 MAX_DEPTH = 32
+BODY_S, FORM_S = 60.0, 600.0  # in which a message, or a form with files, has come
 
 
 class Refused(Exception):
@@ -54,9 +57,17 @@ async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
     """Read the body of a request.
 
     Raises:
-        Refused: it has more than ``limit`` bytes, or breaks off.
+        Refused: it has more than ``limit`` bytes, breaks off, or takes more than ``BODY_S``.
     """
     _check_announced(scope, limit)
+    try:
+        return await asyncio.wait_for(_read(receive, limit), BODY_S)
+    except asyncio.TimeoutError:
+        words = f"The request did not come whole within {BODY_S:.0f} s. Send it again."
+        raise Refused(408, words, headers={"Connection": "close"}) from None
+
+
+async def _read(receive: Receive, limit: int) -> bytes:
     body, more = bytearray(), True
     while more:
         message = await receive()
@@ -88,15 +99,21 @@ def bounded_form(scope: Scope, receive: Receive, limit: int) -> Receive:
 
     Raises:
         Refused: it announces more than ``limit`` bytes.
-        MultiPartException: (where it is read) it has more. Gradio's parser removes what it wrote, and answers 413.
+        MultiPartException: (where it is read) it has more, or takes more than ``FORM_S``. Gradio's parser removes what
+            it wrote, and answers 413 or 400.
     """
     _check_announced(scope, limit)
-    seen = 0
+    seen, whole, end = 0, False, time.monotonic() + FORM_S
 
     async def bounded() -> Message:
-        nonlocal seen
-        message = await receive()
-        seen += len(message.get("body", b""))
+        nonlocal seen, whole
+        if whole:
+            return await receive()
+        try:
+            message = await asyncio.wait_for(receive(), end - time.monotonic())
+        except asyncio.TimeoutError:
+            raise MultiPartException(f"The upload did not come whole within {FORM_S:.0f} s.") from None
+        seen, whole = seen + len(message.get("body", b"")), not message.get("more_body")
         if seen > limit:
             raise MultiPartException(f"The upload exceeded the maximum allowed size of {limit} bytes.")
         return message

@@ -21,7 +21,9 @@ from demo.page.gradio_private import files_of_page, forget_missing_files, forget
 from demo.service import metrics
 from demo.service.calls import FAILED, CheckedCalls
 from demo.service.closed import Closed, allowed_hosts
+from demo.service.connections import bound
 from demo.service.files import remove_old_files
+from demo.service.pace import Pace
 from demo.service.paths import PublicPaths
 from demo.service.queues import RecentTime
 from demo.service.sessions import MAX_SESSIONS, Readers, Sessions
@@ -40,17 +42,27 @@ class Page(gr.Blocks):
 
     Attributes:
         readers: who reads the messages of which session.
+        pace: how fast calls come to their ends.
     """
 
     readers: Readers
+    pace: Pace
 
     def queue(self, *arguments: Any, **named: Any) -> Page:
         """Set the queue up, as ``gr.Blocks`` does; its estimates follow the latest calls, and are told once a second:
         Gradio would tell all who wait whenever a call begins."""
         super().queue(*arguments, status_update_rate=TELL_EVERY_S, **named)
         self._queue.process_time_per_fn = defaultdict(RecentTime)
-        self.readers = Readers(self._queue)
+        self.readers, self.pace = Readers(self._queue), Pace(self._queue)
         return self
+
+    def launch(self, *arguments: Any, prevent_thread_lock: bool = False, **named: Any) -> Any:
+        """Serve the page, as ``gr.Blocks`` does, to connections that have bounds."""
+        launched = super().launch(*arguments, prevent_thread_lock=True, **named)
+        bound(self.server.config)
+        if not prevent_thread_lock:
+            self.block_thread()
+        return launched
 
     async def preprocess_data(self, *arguments: Any, **named: Any) -> list[Any]:
         """Make the arguments of a function from what was sent.
@@ -73,10 +85,10 @@ class Page(gr.Blocks):
             gr.Error: it failed.
         """
         function = str(block_fn.api_name or block_fn.name)
-        outcome, start = "failed", time.perf_counter()
+        outcome, start, over = "failed", time.perf_counter(), True
         try:
             result = await super().process_api(block_fn, *arguments, **named)
-            outcome = "done"
+            outcome, over = "done", not result["is_generating"]
             return result
         except gr.Error:
             outcome = "told"
@@ -87,6 +99,8 @@ class Page(gr.Blocks):
         finally:
             metrics.CALLS.labels(function, outcome).inc()
             metrics.CALL_SECONDS.labels(function).observe(time.perf_counter() - start)
+            if over:
+                self.pace.end(block_fn)
 
     def with_tools(self) -> Page:
         """Let the page have tools for MCP when it is launched, see ``demo.service.tools``."""

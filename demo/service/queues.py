@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-import time
 from collections import deque
 
 from gradio.block_function import BlockFunction
-from gradio.queueing import EventQueue, Queue
+from gradio.queueing import Queue
 
 from demo.service.http import Refused
+from demo.service.pace import Pace
 
-RECENT = 20  # calls whose times an estimate is made of
+RECENT = 20  # calls whose times Gradio's own estimates are made of
 MIN_WAIT_S = 1
 WAITING: dict[str, tuple[int, int]] = {
     "page": (24, 0),
@@ -22,8 +22,6 @@ WAITING: dict[str, tuple[int, int]] = {
 }
 """Calls that may wait in each queue: of the page's visitors, and of scripts."""
 ANY_QUEUE = (16, 16)
-USUAL_S = {"page": 1.0, "api": 1.0, "comparison": 30.0, "video": 60.0, "loading": 10.0}
-"""Of a call, where none has ended yet."""
 
 
 class RecentTime:
@@ -45,8 +43,11 @@ def is_public(function: BlockFunction) -> bool:
     return function.api_visibility != "private"
 
 
-def check_room(queue: Queue, function: BlockFunction) -> None:
+def check_room(queue: Queue, pace: Pace, function: BlockFunction) -> None:
     """Check that one more call of a function may wait.
+
+    Args:
+        pace: of that queue.
 
     Raises:
         Refused: too many of its kind do; 503 to scripts, whose clients know it, 429 to the page, which shows its words.
@@ -58,7 +59,7 @@ def check_room(queue: Queue, function: BlockFunction) -> None:
     waiting = sum(is_public(event.fn) is public for event in own.queue)
     if waiting < WAITING.get(own.concurrency_id, ANY_QUEUE)[public]:
         return
-    wait_s = max(math.ceil(expected_wait_s(queue, own)), MIN_WAIT_S)
+    wait_s = max(math.ceil(pace.expected_wait_s(own)), MIN_WAIT_S)
     words = f"{len(own.queue)} requests are waiting here, for about {wait_s} s. Try again then."
     raise Refused(503 if public else 429, words, headers={"Retry-After": str(wait_s)})
 
@@ -67,22 +68,3 @@ def is_used(queue: Queue, *names: str) -> bool:
     """Whether a call waits or runs in one of the named queues."""
     found = map(queue.event_queue_per_concurrency_id.get, names)
     return any(own.queue or own.current_concurrency for own in found if own)
-
-
-def expected_wait_s(queue: Queue, own: EventQueue) -> float:
-    """Estimate how long it takes until all that wait or run in a queue are done, less what runs beside the last.
-
-    A function takes as long as its latest calls, or as the longest that is under way; before its first call, as is
-    usual in its queue.
-    """
-    now, known = time.time(), queue.process_time_per_fn
-    usual_s = USUAL_S.get(own.concurrency_id, USUAL_S["page"])
-
-    def takes_s(function: BlockFunction) -> float:
-        latest_s = known[function].avg_time if function in known else usual_s
-        return max([latest_s, *(now - begun for begun in own.start_times_per_fn.get(function, ()))])
-
-    running = [(function, begun) for function, starts in own.start_times_per_fn.items() for begun in starts]
-    left_s = sum(takes_s(function) - (now - begun) for function, begun in running)
-    ahead_s = sum(takes_s(event.fn) for event in own.queue)
-    return (left_s + ahead_s) / (own.concurrency_limit or 1)

@@ -1,14 +1,17 @@
 from __future__ import annotations
 
 import threading
+from unittest.mock import Mock
 
+import pytest
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
-from demo.model_cache import NO_ROOM, OutOfMemory
+from demo.model_cache import NO_ROOM, ModelCache, OutOfMemory
 from demo.model_specs import build_registry
 from demo.registry import ModelSpec
 from demo.service.ready import Readiness, first_pair
+from tests.demo.service.conftest import Service
 from tests.stvit.predict.test_turns import until
 
 SPECS = first_pair(build_registry({}))
@@ -30,6 +33,16 @@ class SlowModels:
 
     def is_ready(self, spec: ModelSpec) -> bool:
         return spec in self.there
+
+
+@pytest.mark.parametrize("path", ["/health", "/metrics"])
+def test_whether_the_server_lives_is_told_without_a_look_at_models(
+    service: Service, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked_at = Mock(side_effect=OutOfMemory(NO_ROOM))
+    for name in ("get", "is_ready"):
+        monkeypatch.setattr(ModelCache, name, looked_at)
+    assert service.http.get(path).status_code == 200 and not looked_at.called
 
 
 def test_not_ready_until_both_models_of_the_first_screen_are_loaded_which_asking_begins() -> None:
