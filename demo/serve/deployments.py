@@ -7,7 +7,6 @@ import os
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -19,6 +18,7 @@ from demo.predictors import predictors_of_process
 from demo.registry import ModelSpec, Registry
 from demo.runtime import Runtime
 from demo.service.batches import MAX_BATCH_ON_CPU, MAX_BATCH_ON_GPU, USUAL_PIXELS
+from demo.service.folder import own_folder
 from demo.video import ClipJob
 from stvit.predict.preprocess import PreparedPicture
 from stvit.predict.turns import SCRIPTS, VISITORS, in_lane
@@ -163,11 +163,11 @@ class LongJobs(Replica):
     ) -> AsyncIterator[Any]:
         """Yield the progress of a clip; before the last, its files. ``ready`` as above."""
         await self._expect(ready)
-        with TemporaryDirectory(prefix="stvit-") as folder:
+        with own_folder() as folder:
             path = _written(folder, content, suffix)
             async for progress in _stepwise(self.runtime.process_clip, path, folder, job):
                 if not isinstance(progress, Told) and progress.done:
-                    yield Files({name: (Path(folder) / name).read_bytes() for name in job.file_names})
+                    yield Files({name: (folder / name).read_bytes() for name in job.file_names})
                 yield progress
 
     async def compare(self, kind: str, content: bytes, suffix: str, *arguments: Any) -> AsyncIterator[Any]:
@@ -176,14 +176,19 @@ class LongJobs(Replica):
         Args:
             kind: name of the runtime's method.
         """
-        with TemporaryDirectory(prefix="stvit-") as folder:
+        with own_folder() as folder:
             path = _written(folder, content, suffix)
             async for state in _stepwise(getattr(self.runtime, kind), path, *arguments):
                 yield state
 
+    async def compare_own(self, *arguments: Any) -> AsyncIterator[Any]:
+        """Yield the states of a comparison of architectures, for which there is no file."""
+        async for state in _stepwise(self.runtime.benchmark_own, *arguments):
+            yield state
 
-def _written(folder: str, content: bytes, suffix: str) -> str:
-    path = Path(folder) / f"sent{suffix}"
+
+def _written(folder: Path, content: bytes, suffix: str) -> str:
+    path = folder / f"sent{suffix}"
     path.write_bytes(content)
     return str(path)
 

@@ -196,6 +196,7 @@ class RemoteRuntime(Runtime):
         self.benchmark_classifiers = partial(self._compare, "benchmark_classifiers")
         self.benchmark_backbones = partial(self._compare, "benchmark_backbones")
         self.benchmark_segmenters = partial(self._compare, "benchmark_segmenters")
+        self.benchmark_own = partial(deployments.stream, "benchmark", "compare_own")
 
     def predict_frame(self, job: ClipJob, pixels: np.ndarray) -> FramePrediction:
         """Say what a model sees in a camera's frame."""

@@ -34,12 +34,12 @@ def as_a_server() -> Iterator[None]:
 def own_folder() -> Iterator[Path]:
     """Make a temporary folder that goes at the end; folders of processes that were killed go first."""
     _sweep(Path(tempfile.gettempdir()))
-    with (
-        tempfile.TemporaryDirectory(prefix=PREFIX, ignore_cleanup_errors=True) as name,
-        (Path(name) / LOCK).open("w") as lock,
-    ):
-        fcntl.flock(lock, fcntl.LOCK_EX)  # released by the system when the process ends, however it does
-        yield Path(name)
+    with tempfile.TemporaryDirectory(prefix=PREFIX, ignore_cleanup_errors=True) as name:
+        unlocked = Path(name) / f"{LOCK}.new"
+        with unlocked.open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # released by the system when the process ends, however it does
+            unlocked.rename(Path(name) / LOCK)  # only now others see it
+            yield Path(name)
 
 
 def _sweep(parent: Path) -> None:

@@ -21,9 +21,12 @@ pytest.importorskip("ray")
 from ray import serve
 from ray.cluster_utils import Cluster
 
+from demo.own import own_pair
 from demo.predictors import ClassifyRun, Predictors
 from demo.registry import Registry
+from demo.serve import speed as speed_module
 from demo.serve.remote import Busy, Deployments, RemoteRuntime
+from demo.serve.speed import speed
 from demo.serve.start import WAITING, deployed
 from demo.video import CLASSIFY, ClipJob
 from stvit.predict.media import MediaError
@@ -161,6 +164,22 @@ def test_comparisons_run_one_at_a_time_and_too_many_are_told_so(runtime: RemoteR
     busy = [word for word in words if word.startswith("The server is busy.")]
     assert 1 <= len(busy) <= 4 and words.count("Counting multiply-adds") == asked - len(busy)
     assert next(runtime.benchmark_classifiers(photo, *pair, None)).stage == "Counting multiply-adds"  # the others left
+
+
+def test_architectures_are_compared_in_a_replica_too(runtime: RemoteRuntime) -> None:
+    states = runtime.benchmark_own(*own_pair("deit_tiny_patch16_224", 16), 1, "eager")
+    try:
+        assert next(states).stage == "Counting multiply-adds"
+    finally:
+        states.close()
+
+
+def test_what_replicas_bring_is_measured(runtime: RemoteRuntime, photo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (("AT_ONCE", 2), ("SINGLE", 3), ("WARM_UP_S", 0.1)):
+        monkeypatch.setattr(speed_module, name, value)
+    spec = runtime.registry.find(OWN)
+    measured = speed(lambda: runtime.classify_one(photo, spec), 0.5)
+    assert measured.per_s > 0 and measured.single_s > 0
 
 
 def test_no_request_is_lost_with_a_replica(

@@ -6,6 +6,7 @@ from pathlib import Path
 from unittest.mock import MagicMock, Mock
 
 import pytest
+import torch
 import yaml
 
 pytest.importorskip("ray")
@@ -15,10 +16,14 @@ from ray.exceptions import RayActorError
 from ray.serve.exceptions import BackPressureError
 
 from demo.errors import Told
+from demo.predictors import Predictors
 from demo.registry import Registry
+from demo.runtime import Runtime
 from demo.serve import remote
+from demo.serve import speed as speed_module
 from demo.serve.__main__ import main
-from demo.serve.remote import Busy, Deployments, Lost
+from demo.serve.remote import Busy, Deployments, Lost, RemoteRuntime
+from demo.serve.speed import loss
 from demo.serve.start import NoCluster, actor_options, deployed
 from stvit.errors import UserError
 
@@ -95,6 +100,25 @@ def test_who_stops_reading_stops_the_job() -> None:
     assert next(values) == 1 and not response.cancel.called
     values.close()
     assert response.cancel.called
+
+
+def test_nothing_that_a_runtime_offers_is_missing_with_replicas() -> None:
+    described = {"describe": ("cpu", "a CPU", 1), "describe_engines": ("eager", ("auto", "eager"))}
+    deployments = Mock(ask=lambda name, method: described[method])
+    remote_runtime = RemoteRuntime(deployments, Registry(()))
+    own = Runtime(Predictors(torch.device("cpu")), Registry(()))
+    offered = {name for name in {*vars(own), *dir(Runtime)} if not name.startswith("_")}
+    assert {name for name in offered if not hasattr(remote_runtime, name)} == set()
+
+
+def test_the_loss_of_a_replica_is_measured_until_there_are_as_many_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    processes = [11, 12, 12, Lost("Gone.", "Again."), 12, 13]
+    found = Mock(side_effect=[("cpu", "a CPU", one) if isinstance(one, int) else one for one in processes])
+    killed, ask = Mock(), Mock(side_effect=[None, Lost("Gone.", "Again."), None, None, None])
+    monkeypatch.setattr(speed_module.os, "kill", killed)
+    measured = loss(Mock(ask=found), 2, ask)
+    assert killed.call_args.args[0] == 11 and measured.told == 2
+    assert 0 <= measured.slowest_s <= measured.recovered_s and ask.call_count == 5 and found.call_count == 6
 
 
 def test_gpus_are_shared_so_that_all_replicas_fit_and_comparisons_have_one() -> None:
