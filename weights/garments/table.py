@@ -25,7 +25,7 @@ from stvit.training.recipe import RecipeError, add_data_option
 from stvit.training.runs import FinishedRun, costs, input_shape, test
 
 #: the metric of each task that decides
-MAIN_METRIC = {"classify": "top1", "video": "top1", "detect": "box_AP50", "segment": "mIoU"}
+MAIN_METRIC = {"classify": "top1", "sparsify": "top1", "video": "top1", "detect": "box_AP50", "segment": "mIoU"}
 REPORTED = ("top1", "box_AP", "box_AP50", "mask_AP", "mIoU")
 
 
