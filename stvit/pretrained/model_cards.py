@@ -216,8 +216,12 @@ def numbered_classes(count: int) -> tuple[str, ...]:
     return tuple(f"class {number}" for number in range(count))
 
 
-def load_card(path: str | PathLike[str]) -> tuple[nn.Module, ModelCard]:
+def load_card(path: str | PathLike[str], **options: Any) -> tuple[nn.Module, ModelCard]:
     """A trained model with its verified weights, in evaluation mode, and its card.
+
+    Args:
+        path: of the card.
+        options: of the model, in the place of the card's.
 
     Raises:
         ModelCardError: the card is wrong, or its options do not fit the model.
@@ -225,6 +229,8 @@ def load_card(path: str | PathLike[str]) -> tuple[nn.Module, ModelCard]:
         CheckpointError: they do not fit the model.
     """
     card = read_card(path)
+    if options:
+        card = card.model_copy(update={"options": card.options | options})
     network = card.build()
     load_checkpoint(network, resolve_card(card).path)
     return network, card

@@ -158,22 +158,23 @@ class SparsifyTask(ClassifyTask):
 
 
 def read_original(recipe: Recipe, paths: DataPaths) -> tuple[nn.Module, dict[str, Any]]:
-    """The trained network to sparsify, and the arguments that build it, ``of`` among them.
+    """The trained network to sparsify, and the arguments that build it, ``of`` among them: those of its card, and the
+    recipe's in their place.
 
     Raises:
         RecipeError: neither the recipe nor a card names it.
     """
     weights = paths.get("original")
+    options = {name: value for name, value in recipe.model_options.items() if name not in OPTIONS}
+    of = options.pop("of", None)
     if weights is not None and weights.suffix == ".json":
-        network, card = load_card(weights)
-        options = {"of": card.model, **card.options}
+        network, card = load_card(weights, **options)
+        of, options = card.model, card.options
+    elif isinstance(of, str):
+        network = create_model(of, weights, pretrained=weights is None, **options)
     else:
-        options = {name: value for name, value in recipe.model_options.items() if name not in OPTIONS}
-        if not isinstance(options.get("of"), str):
-            raise RecipeError("model_options.of names no network of timm to sparsify")
-        network = create_model(options.pop("of"), weights, pretrained=weights is None, **options)
-        options = {"of": recipe.model_options["of"], **options}
-    return network.requires_grad_(False), {**get_model_args(network), **options}
+        raise RecipeError("model_options.of names no network of timm to sparsify")
+    return network.requires_grad_(False), {**get_model_args(network), "of": of, **options}
 
 
 def outputs_of(network: nn.Module, images: Tensor) -> Outputs:
