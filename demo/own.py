@@ -25,7 +25,8 @@ from stvit.predict.engines import Engine
 from stvit.predict.engines.cache import GraphCache, default_folder
 from stvit.pretrained.records import UnknownModel
 from stvit.sparsify.architectures import architectures, input_shape, skeleton
-from stvit.sparsify.convert import REGISTERED, CannotSparsify, default_position, sparsify, why_not
+from stvit.sparsify.convert import REGISTERED, sparsify
+from stvit.sparsify.fit import CannotSparsify, default_position, tokens_that_fit, whole_number, why_not
 
 DEFAULT, DEFAULT_TOKENS, DEFAULT_POSITION = "deit_small_patch16_224", 16, 4  # a third of its layers
 MAX_PARAMETERS = 100_000_000  # of both, and once more in graphs, there is room beside the page's own models
@@ -106,7 +107,7 @@ def _looked_up(name: str) -> Architecture:
     shape, windows = input_shape(network), isinstance(network, SwinTransformer)
     parameters = sum(parameter.numel() for parameter in network.parameters())
     blocks = network.layers[2].blocks if windows else network.blocks
-    side = min(blocks[0].window_size if windows else network.patch_embed.grid_size)
+    side, _ = tokens_that_fit(network)
     return Architecture(
         name,
         input_shape=shape,
@@ -125,16 +126,14 @@ def own_pair(name: object, tokens: object, position: object = None) -> tuple[Mod
     Args:
         name: of the architecture.
         tokens: a square number.
-        position: layers before them; ``None`` for :func:`stvit.sparsify.convert.default_position`.
+        position: layers before them; ``None`` for :func:`stvit.sparsify.fit.default_position`.
 
     Raises:
         UnknownModel, CannotSparsify, TooLarge: the architecture, or the settings for it, are not measured here.
     """
     found = look_up(name)
-    position = found.position if position is None else position
-    for value in (tokens, position):
-        if not isinstance(value, int) or isinstance(value, bool):
-            raise CannotSparsify(f"{str(value)[:20]!r} is no whole number of tokens or layers.")
+    tokens = whole_number(tokens, "The number of semantic tokens")
+    position = found.position if position is None else whole_number(position, "The position")
     sparsify(skeleton(found.name), tokens, position)  # refuses what does not fit, before there are weights
     settings = {"of": found.name, "num_semantic_tokens": tokens, "stgm_position": position}
     where = f"after {position} layers" + (" of stage 3" if found.windows else "")

@@ -33,6 +33,7 @@ class AdoptedAttention(CrossAttention):
         self.num_heads, self.fused = attention.num_heads, attention.fused_attn
         self.attn_drop = attention.attn_drop.p
         self.attn_dim = self.proj.in_features
+        self.rotate_half = getattr(attention, "rotate_half", False)  # how the network pairs rotary channels
 
     def q(self, normalised: Tensor) -> Tensor:
         """(B, Q, C) -> (B, Q, h * d)."""

@@ -14,7 +14,7 @@ MODULES = ("vision_transformer", "vision_transformer_hybrid", "deit", "eva", "sw
 @cache
 def architectures() -> tuple[str, ...]:
     """Names of timm's networks that are a ``VisionTransformer``, ``Eva`` or ``SwinTransformer``; a few of them have
-    layers that cannot be sparsified, see :func:`stvit.sparsify.convert.why_not`."""
+    layers that cannot be sparsified, see :func:`stvit.sparsify.fit.why_not`."""
     return tuple(timm.list_models(module=MODULES))
 
 

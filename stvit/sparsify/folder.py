@@ -18,14 +18,17 @@ from stvit.measure.macs import count_macs
 from stvit.predict.preprocess import Preprocessing
 from stvit.pretrained.model_cards import write_card
 
-from .convert import REGISTERED, CannotSparsify
+from .architectures import input_shape
+from .convert import REGISTERED
+from .fit import CannotSparsify
 
 WEIGHTS = "model.safetensors"  # the name that timm expects
 
 
 def write_folder(sparse: nn.Module, folder: Path, *, classes: Sequence[str], weights_of: str) -> None:
     """Write a sparsified classifier, whole or not at all; ``timm.create_model("local-dir:FOLDER", pretrained=True)``
-    loads it after ``import stvit``, and ``FOLDER/model.json`` is its card. A network without a head has no card.
+    loads it after ``import stvit``, and ``FOLDER/model.json`` is its card. A network without a head has no card, and
+    neither has one of other input than square colour pictures.
 
     Args:
         sparse: what :func:`stvit.sparsify.convert.sparsify` returned.
@@ -41,10 +44,15 @@ def write_folder(sparse: nn.Module, folder: Path, *, classes: Sequence[str], wei
         problem = "The original is not registered with timm, so no folder can say how to build it."
         raise CannotSparsify(problem, "Save the state_dict(), and call stvit.sparsify on your network to load it.")
     check_folder(folder)
-    partial = Path(mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    folder = folder.resolve()
+    channels, height, width = input_shape(sparse)
+    try:
+        partial = Path(mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    except OSError as error:
+        raise UserError(f"{folder} cannot be written ({error.strerror}).", "Choose another --output.") from error
     try:
         save_for_hf(sparse, str(partial), model_config={"label_names": list(classes)}, safe_serialization=True)
-        if sparse.num_classes:
+        if sparse.num_classes and channels == 3 and height == width:
             write_card(partial / WEIGHTS, card_entries(sparse, classes, weights_of))
         partial.chmod(0o755)  # as mkdir makes it, not for this user alone
         os.replace(partial, folder)
@@ -69,8 +77,7 @@ def check_folder(folder: Path) -> None:
 
 def card_entries(sparse: nn.Module, classes: Sequence[str], weights_of: str) -> dict[str, Any]:
     """The entries of the card: how to build the model, prepare its input, and what it was made from."""
-    seen = Preprocessing.of(sparse.pretrained_cfg)
-    side = (getattr(sparse, "_traits", {}).get("img_size") or (seen.input_size,))[-1]
+    seen, side = Preprocessing.of(sparse.pretrained_cfg), input_shape(sparse)[-1]
     return {
         "model": REGISTERED,
         "options": get_model_args(sparse),
@@ -82,5 +89,5 @@ def card_entries(sparse: nn.Module, classes: Sequence[str], weights_of: str) -> 
         "mean": list(seen.mean),
         "std": list(seen.std),
         "weights_of": weights_of,
-        "macs": count_macs(sparse, (sparse.in_chans, side, side)),
+        "macs": count_macs(sparse, (3, side, side)),
     }

@@ -11,7 +11,8 @@ from torch import nn
 from stvit.layers.reducing_vit import NO_FEATURE_MAPS
 from stvit.pretrained.build import build_model
 
-from .convert import REGISTERED, Method, sparsify
+from .convert import REGISTERED, sparsify
+from .fit import Method
 
 
 @register_model

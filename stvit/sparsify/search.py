@@ -13,7 +13,8 @@ from torch import nn
 from stvit.measure.macs import count_macs
 from stvit.measure.timing import interleave, speed_up
 
-from .convert import CannotSparsify, Method, check_structure, sparsify
+from .convert import sparsify
+from .fit import CannotSparsify, Method, check_structure, tokens_that_fit
 
 ROUNDS = 12  # of one measurement
 
@@ -28,29 +29,41 @@ class Setting:
     """
 
     num_semantic_tokens: int
-    stgm_position: int
+    stgm_position: int | None
     macs: int
+
+    def __str__(self) -> str:
+        """In words."""
+        after = "" if self.stgm_position is None else f" after {self.stgm_position} layers"
+        return f"{self.num_semantic_tokens} semantic tokens{after}"
 
 
 def settings(
     model: nn.Module, input_shape: tuple[int, ...], method: Method = "stvit", stgm_layers: int = 2
 ) -> list[Setting]:
-    """All numbers of tokens up to half of the image tokens and all positions, the one with most multiply-adds first."""
+    """All numbers of tokens up to half of the image tokens and all positions, the one with most multiply-adds first.
+
+    Raises:
+        CannotSparsify: the network has another structure, or too few tokens or layers.
+    """
     found = []
     for side, position in _candidates(model, method, stgm_layers):
         sparse = sparsify(model, side**2, position, stgm_layers, method)
         found.append(Setting(side**2, position, count_macs(sparse, input_shape)))
+    if not found:
+        raise CannotSparsify("There are too few image tokens or layers to choose among.", "Name --tokens instead.")
     return sorted(found, key=lambda one: one.macs, reverse=True)
 
 
-def _candidates(model: nn.Module, method: Method, stgm_layers: int) -> Iterator[tuple[int, int]]:
+def _candidates(model: nn.Module, method: Method, stgm_layers: int) -> Iterator[tuple[int, int | None]]:
     check_structure(model, method)
     if isinstance(model, SwinTransformer):
         cells, depth = model.layers[2].blocks[0].window_area, len(model.layers[2].blocks)
     else:
         cells, depth = math.prod(model.patch_embed.grid_size), len(model.blocks)
-    positions = range(depth - stgm_layers + 1) if method == "stvit" else [0]
-    for side in range(2, math.isqrt(cells // 2) + 1):
+    largest, _ = tokens_that_fit(model)
+    positions = range(depth - stgm_layers + 1) if method == "stvit" else [None]
+    for side in range(2, min(math.isqrt(cells // 2), largest) + 1):
         for position in positions:
             yield side, position
 
@@ -59,7 +72,7 @@ def search(candidates: list[Setting], target: float, measured: Callable[[Setting
     """The setting with most multiply-adds that is fast enough, by bisection: fewer are taken to be faster.
 
     Args:
-        candidates: most multiply-adds first.
+        candidates: at least one; most multiply-adds first.
         target: times the original's speed.
         measured: the speed-up of a setting.
 
@@ -70,11 +83,10 @@ def search(candidates: list[Setting], target: float, measured: Callable[[Setting
         CannotSparsify: not even the last one reaches the target.
     """
     low, high = 0, len(candidates) - 1
-    best = candidates[high], measured(candidates[high]) if candidates else 0.0
+    best = candidates[high], measured(candidates[high])
     if best[1] < target:
         raise CannotSparsify(
-            f"No setting is {target:g} times as fast as the original here: {best[0].num_semantic_tokens} tokens after "
-            f"{best[0].stgm_position} layers reach {best[1]:.2f}.",
+            f"No setting is {target:g} times as fast as the original here: {best[0]} reach {best[1]:.2f}.",
             "Lower --target-speedup.",
         )
     while low < high:

@@ -127,9 +127,17 @@ class SparseSwin(RecomputedLayers):
         Raises:
             ValueError: the tokens do not stay a map.
         """
-        if isinstance(self.layers[3], SemanticOnlyStage):
-            raise ValueError(NO_FEATURE_MAPS.format("a Swin with method 'stvit'"))
+        self._check_maps()
         return super().forward_intermediates(*args, **kwargs)
+
+    def prune_intermediate_layers(self, *args: Any, **kwargs: Any) -> Any:
+        """As :meth:`forward_intermediates`."""
+        self._check_maps()
+        return super().prune_intermediate_layers(*args, **kwargs)
+
+    def _check_maps(self) -> None:
+        if any(isinstance(stage, SemanticOnlyStage) for stage in self.layers):
+            raise ValueError(NO_FEATURE_MAPS.format("a Swin with method 'stvit'"))
 
     def set_input_size(self, *args: Any, **kwargs: Any) -> NoReturn:
         """Not available.
@@ -190,7 +198,7 @@ def dumbbell_stage(blocks: list[nn.Module], m: int, pooling: PoolingName) -> Dum
 def spatial_stgm(block: nn.Module, m: int, pooling: PoolingName) -> FrameSTGMLayer:
     """First layer of the STGM with the window of the layer that it replaces; its keys reach as far beyond the window as
     in the paper, 10 tokens of 7."""
-    window, like = block.window_size[0], block.norm1.weight
+    window, like = block.window_size[0], block.attn.proj.weight
     centres = initial_centres(pooling, like.shape[0], (window, window), m).to(like.device, like.dtype)
     reach = round(window * NEIGHBOURHOOD / WINDOW)
     sizes = {"window_size": window, "centres": m, "neighbourhood": reach}

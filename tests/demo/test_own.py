@@ -81,12 +81,12 @@ def test_what_is_known_of_an_architecture_is_that_of_the_network() -> None:
         ((TINY, -4), "-4 is no square number"),
         ((TINY, 10**8), "Choose a square number from 1 to 196"),
         ((SWIN, 64), "Choose a square number from 1 to 49"),
-        ((TINY, None), "'None' is no whole number"),
-        ((TINY, 16.5), "'16.5' is no whole number"),
-        ((TINY, True), "'True' is no whole number"),
+        ((TINY, None), "is a whole number, not 'None'"),
+        ((TINY, 16.5), "is a whole number, not '16.5'"),
+        ((TINY, True), "is a whole number, not 'True'"),
         ((TINY, 16, 11), "Choose stgm_position from 0 to 10"),
         ((TINY, 16, -2), "Choose stgm_position from 0 to 10"),
-        ((TINY, 16, "4"), "'4' is no whole number"),
+        ((TINY, 16, "4"), "is a whole number, not '4'"),
     ],
 )
 def test_what_is_not_measured_is_refused_with_the_reason(chosen: tuple, words: str) -> None:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from stvit.checkpoint import load_checkpoint
+from stvit.errors import UserError
 from stvit.factory import create_model
 from stvit.measure.macs import count_macs
 from stvit.predict.preprocess import Preprocessing
@@ -68,17 +69,23 @@ class SparsifyTask(ClassifyTask):
         if recipe.model != REGISTERED:
             raise RecipeError(f"a recipe to sparsify has model = {REGISTERED!r}, not {recipe.model!r}")
         self.sparsifying = {name: recipe.model_options[name] for name in OPTIONS if name in recipe.model_options}
-        self.original, options = read_original(recipe, paths)
+        self.original, options, classes = read_original(recipe, paths)
         self.loss = read_table(SparsifyLoss, recipe.loss, "loss")
         data = recipe.data
         if data["kind"] in KINDS:  # as the original saw its pictures
             seen = Preprocessing.of(self.original.pretrained_cfg)
             data = {"mean": seen.mean, "std": seen.std, **data}
+        if data["kind"] == "pictures":  # of a recipe for labels that was changed
+            data.pop("classes", None)
         super().__init__(recipe.model_copy(update={"model_options": options | self.sparsifying, "data": data}), paths)
         self.labelled = bool(self.data.num_classes)
+        if not self.labelled:
+            self.data.class_names = classes
         side = getattr(self.original.patch_embed, "img_size", None)
-        if side and not getattr(self.original, "dynamic_img_size", False) and side[-1] != self.data.size:
-            raise RecipeError(f"the original was made for {side[-1]} pixels: set data.size={side[-1]}")
+        if side and not getattr(self.original, "dynamic_img_size", False) and {*side} != {self.data.size}:
+            made_for = f"the original was made for {side[0]}x{side[1]} pixels"
+            square = side[0] == side[1]
+            raise RecipeError(f"{made_for}: set data.size={side[0]}" if square else f"{made_for}, data are square")
 
     def expected_classes(self) -> int:
         """Those of the original; none are expected of data without labels."""
@@ -157,24 +164,34 @@ class SparsifyTask(ClassifyTask):
         return count_macs(self.original, shape), count_macs(model, shape)
 
 
-def read_original(recipe: Recipe, paths: DataPaths) -> tuple[nn.Module, dict[str, Any]]:
-    """The trained network to sparsify, and the arguments that build it, ``of`` among them: those of its card, and the
-    recipe's in their place.
+def read_original(recipe: Recipe, paths: DataPaths) -> tuple[nn.Module, dict[str, Any], tuple[str, ...]]:
+    """The trained network to sparsify; the arguments that build it, ``of`` among them: those of its card, and the
+    recipe's in their place; and the classes of the card.
 
     Raises:
-        RecipeError: neither the recipe nor a card names it.
+        RecipeError: neither the recipe nor a card names it, or its options or published weights cannot be used.
+        UserError: its weights cannot be read, or are of another network.
     """
     weights = paths.get("original")
     options = {name: value for name, value in recipe.model_options.items() if name not in OPTIONS}
-    of = options.pop("of", None)
+    of, classes = options.pop("of", None), ()
     if weights is not None and weights.suffix == ".json":
         network, card = load_card(weights, **options)
-        of, options = card.model, card.options
+        of, options, classes = card.model, card.options, card.classes
     elif isinstance(of, str):
-        network = create_model(of, weights, pretrained=weights is None, **options)
+        network = _of_timm(of, weights, options)
     else:
         raise RecipeError("model_options.of names no network of timm to sparsify")
-    return network.requires_grad_(False), {**get_model_args(network), "of": of, **options}
+    return network.requires_grad_(False), {**get_model_args(network), "of": of, **options}, classes
+
+
+def _of_timm(name: str, weights: Path | None, options: dict[str, Any]) -> nn.Module:
+    try:
+        return create_model(name, weights, pretrained=weights is None, **options)
+    except UserError:
+        raise
+    except (OSError, RuntimeError, TypeError) as error:  # timm's downloads, and arguments that it does not know
+        raise RecipeError(f"{name} cannot be built with its weights: {error}") from error
 
 
 def outputs_of(network: nn.Module, images: Tensor) -> Outputs:

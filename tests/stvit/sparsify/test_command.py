@@ -7,6 +7,7 @@ import pytest
 import timm
 import torch
 from PIL import Image
+from timm.models._hub import save_for_hf
 
 import stvit
 from stvit.evaluate.__main__ import main as evaluate
@@ -15,7 +16,7 @@ from stvit.predict.__main__ import main as predict
 from stvit.predict.preprocess import Preprocessing
 from stvit.pretrained.model_cards import load_card, read_card
 from stvit.sparsify.__main__ import main
-from stvit.sparsify.convert import CannotSparsify
+from stvit.sparsify.fit import CannotSparsify
 from stvit.sparsify.folder import write_folder
 from stvit.sparsify.search import Setting, search, settings
 from tests.stvit.sparsify.hosts import HOSTS, VIT, host, images_for, write_pictures, write_trained
@@ -73,18 +74,34 @@ def test_a_trained_model_becomes_a_folder_that_everything_takes(
 
 
 def test_the_card_keeps_the_preprocessing_of_the_original(tmp_path: Path) -> None:
-    sparse = stvit.sparsify(host(SIGLIP), 4)
+    sparse = stvit.sparsify(host(SIGLIP), np.int64(4))  # as JSON has it, an int
     write_folder(sparse, tmp_path / "siglip", classes=tuple("abcde"), weights_of="nothing")
     card = read_card(tmp_path / "siglip" / "model.json")
     assert card.mean == (0.5, 0.5, 0.5) == card.build().pretrained_cfg["mean"]
 
 
-def test_a_network_without_head_or_registration(tmp_path: Path) -> None:
-    write_folder(stvit.sparsify(host(SIGLIP, num_classes=0), 4), tmp_path / "a", classes=(), weights_of="nothing")
-    assert sorted(file.name for file in (tmp_path / "a").iterdir()) == ["config.json", "model.safetensors"]
+@torch.no_grad()
+def test_a_network_without_head_or_square_colour_pictures_or_registration(tmp_path: Path) -> None:
+    for number, options in enumerate(({"num_classes": 0}, {"img_size": (32, 64)}, {"in_chans": 1})):
+        folder, sparse = tmp_path / str(number), stvit.sparsify(host(SIGLIP, **options), 4)
+        write_folder(sparse, folder, classes=(), weights_of="nothing")
+        assert sorted(file.name for file in folder.iterdir()) == ["config.json", "model.safetensors"]
+        images = torch.randn(1, sparse.in_chans, *sparse.patch_embed.img_size)
+        loaded = timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
+        assert torch.equal(loaded(images), sparse(images))
     own = timm.models.VisionTransformer(**VIT)
     with pytest.raises(CannotSparsify, match="not registered"):
         write_folder(stvit.sparsify(own, 4), tmp_path / "b", classes=(), weights_of="nothing")
+
+
+def test_a_folder_of_timm_is_sparsified_with_the_names_of_its_classes(tmp_path: Path) -> None:
+    original, names = host("deit_tiny_patch16_224"), {"label_names": list("vwxyz")}
+    save_for_hf(original, str(tmp_path / "own"), model_config=names, safe_serialization=True)
+    assert main([f"local-dir:{tmp_path / 'own'}", "--tokens", "4", "--output", str(tmp_path / "fast")]) == 0
+    network, card = load_card(tmp_path / "fast" / "model.json")
+    images = images_for("deit_tiny_patch16_224")
+    with torch.no_grad():
+        assert card.classes == tuple("vwxyz") and torch.equal(network(images), stvit.sparsify(original, 4)(images))
 
 
 def test_both_are_measured_under_every_engine(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -106,10 +123,29 @@ def test_both_are_measured_under_every_engine(trained: Path, monkeypatch: pytest
         (["no_such_model", "--random-weights"], "not registered"),
         (["deit_tiny_patch16_224", "--random-weights", "--tokens", "5"], "no square number"),
         (["deit_tiny_patch16_224", "--checkpoint", "nowhere.pth"], "cannot be opened"),
+        (["local-dir:nowhere"], "cannot be loaded"),
     ],
 )
 def test_what_cannot_be_done_is_said(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(arguments) == 1
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--target-speedup", "nan"], "'nan' is not a number above 1"),
+        (["--target-speedup", "0.5"], "'0.5' is not a number above 1"),
+        (["--target-speedup", "2", "--tokens", "16"], "leave out --tokens and --position"),
+        (["--engines", "eager"], "give both"),
+        (["--batch-size", "0"], "not a whole number from 1 on"),
+    ],
+)
+def test_options_that_say_nothing_together_are_refused(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        main(["deit_tiny_patch16_224", *arguments])
     assert message in capsys.readouterr().err
 
 
@@ -134,6 +170,15 @@ def test_settings_to_search_begin_with_the_most_multiply_adds(name: str) -> None
     found = settings(host(name, **shallow), (3, side, side))
     assert [one.macs for one in found] == sorted((one.macs for one in found), reverse=True) and len(found) > 2
     assert all(one.num_semantic_tokens in (4, 9, 16) for one in found)
+
+
+def test_settings_to_search_fit_the_shorter_side() -> None:
+    narrow = settings(host("deit_tiny_patch16_224", img_size=(16, 64)), (3, 16, 64))
+    assert {one.num_semantic_tokens for one in narrow} == {4}
+    with pytest.raises(CannotSparsify, match="too few image tokens"):
+        settings(host("deit_tiny_patch16_224", img_size=16), (3, 16, 16))
+    dumbbells = settings(host("swin_tiny_patch4_window7_224"), (3, 112, 112), "stvit_r")
+    assert [str(one) for one in dumbbells] == ["16 semantic tokens", "9 semantic tokens", "4 semantic tokens"]
 
 
 def test_a_target_is_searched_for(

@@ -13,11 +13,12 @@ from torch import nn
 import stvit
 from stvit.export.formats import FORMATS
 from stvit.measure.macs import macs_by_layer
-from stvit.sparsify.convert import CannotSparsify, why_not
+from stvit.sparsify.fit import CannotSparsify, why_not
 from tests.stvit.models.timm_contract import check_backward
 from tests.stvit.sparsify.hosts import GRAPHS, HOSTS, VIT, VITS, host, images_for
 
 SWIN = "swin_tiny_patch4_window7_224"
+ROTARY = ["vit_small_patch16_dinov3", "eva02_tiny_patch14_224", "vit_small_patch16_rope_mixed_224"]
 
 
 @pytest.mark.parametrize("name", HOSTS)
@@ -95,6 +96,14 @@ def test_with_all_tokens_kept_the_copy_is_the_original(name: str) -> None:
     assert set(sparse.state_dict()) - set(original.state_dict()) == {"blocks.2.global_centres"}
 
 
+@pytest.mark.parametrize("name", ["deit_tiny_patch16_224", *ROTARY])
+@torch.no_grad()
+def test_the_module_may_stand_before_all_other_layers_and_take_them_all(name: str) -> None:
+    original, images = host(name), images_for(name)
+    sparse = stvit.sparsify(original, 16, stgm_position=0, stgm_layers=4)
+    torch.testing.assert_close(sparse(images), original(images), atol=2e-6, rtol=1e-5)
+
+
 @pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "vit_small_patch16_dinov3"])
 @torch.no_grad()
 def test_images_of_other_sizes(name: str) -> None:
@@ -141,6 +150,16 @@ class TwoHeads(VisionTransformer):
         return self.forward_head(features), self.colour(features.mean(1))
 
 
+@torch.no_grad()
+def test_a_copy_of_a_compiled_model_is_not_compiled() -> None:
+    """Or it would compute with the weights of the first."""
+    sparse, images = stvit.sparsify(host("deit_tiny_patch16_224"), 4), images_for("deit_tiny_patch16_224")
+    expected = sparse(images)
+    sparse.compile(backend=lambda graph, inputs: pytest.fail("compiled"))
+    for other in (copy.deepcopy(sparse), pickle.loads(pickle.dumps(copy.deepcopy(sparse)))):
+        assert torch.equal(other(images), expected)
+
+
 def test_a_subclass_with_another_head() -> None:
     torch.manual_seed(0)
     sparse = stvit.sparsify(TwoHeads(**VIT), 4)
@@ -182,10 +201,53 @@ def test_linear_layer_before_stage_4_merges_equal_tokens() -> None:
     torch.testing.assert_close(expand(tokens), merging(alike), atol=1e-4, rtol=1e-4)
 
 
+class Adapter(nn.Module):
+    """A linear layer with a change of low rank."""
+
+    def __init__(self, base: nn.Linear) -> None:
+        super().__init__()
+        self.base, self.down = base, nn.Linear(base.in_features, 1, bias=False)
+        self.up = nn.Linear(1, base.out_features, bias=False)
+
+    @property
+    def weight(self) -> torch.Tensor:
+        return self.base.weight
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        return self.base(tokens) + self.up(self.down(tokens))
+
+
+def adapted(part: str) -> nn.Module:
+    """A network with an adapter in every attention."""
+    network = host("deit_tiny_patch16_224")
+    for layer in network.blocks:
+        setattr(layer.attn, part, Adapter(getattr(layer.attn, part)))
+    return network
+
+
+@torch.no_grad()
+def test_adapters_are_kept_where_layers_are_called() -> None:
+    network, images = adapted("proj"), images_for("deit_tiny_patch16_224")
+    torch.testing.assert_close(stvit.sparsify(network, 16)(images), network(images), atol=2e-6, rtol=1e-5)
+
+
+def with_own_features() -> nn.Module:
+    """A network whose method was replaced in place."""
+    network = host("deit_tiny_patch16_224")
+    network.forward_features = lambda images: images
+    return network
+
+
 @pytest.mark.parametrize(
     ("build", "options", "reason"),
     [
         (lambda: timm.create_model("resnet10t"), {}, "no VisionTransformer, Eva or SwinTransformer"),
+        (lambda: "deit_tiny_patch16_224", {}, "str cannot be sparsified"),
+        (lambda: nn.DataParallel(host("deit_tiny_patch16_224")), {}, "its part module is one"),
+        (lambda: torch.compile(host("deit_tiny_patch16_224")), {}, "its part _orig_mod is one"),
+        (lambda: adapted("qkv"), {}, "from Adapter, no plain linear layer"),
+        (with_own_features, {}, "forward_features of its own"),
+        (lambda: host(SWIN, img_size=64, always_partition=True), {}, "larger than its map of 4x4"),
         (lambda: timm.create_model("vit_tiny_r_s16_p8_224"), {}, "convolutional hybrid"),
         (lambda: timm.create_model("vit_small_patch16_18x2_224", **VIT), {}, "ParallelThingsBlock"),
         (lambda: timm.create_model("vit_base_patch16_rpn_224", **VIT), {}, "ResPostBlock"),
@@ -197,6 +259,12 @@ def test_linear_layer_before_stage_4_merges_equal_tokens() -> None:
         (lambda: host("deit_tiny_patch16_224"), {"num_semantic_tokens": 25}, "from 1 to 16"),
         (lambda: host("deit_tiny_patch16_224"), {"stgm_position": 3}, "from 0 to 2"),
         (lambda: host("deit_tiny_patch16_224"), {"stgm_layers": 1}, "at least 2"),
+        (lambda: host("deit_tiny_patch16_224"), {"stgm_layers": 5}, "Choose fewer stgm_layers"),
+        (lambda: host("deit_tiny_patch16_224"), {"num_semantic_tokens": 4.0}, "is a whole number, not '4.0'"),
+        (lambda: host("deit_tiny_patch16_224"), {"stgm_position": "1"}, "stgm_position is a whole number"),
+        (lambda: host("deit_tiny_patch16_224"), {"method": "other"}, "choose stvit or stvit_r"),
+        (lambda: host("deit_tiny_patch16_224"), {"pooling": "median"}, "no pooling 'median'"),
+        (lambda: host(SWIN), {"method": "stvit_r", "stgm_position": 1}, "Name no position"),
         (lambda: host("deit_tiny_patch16_224"), {"method": "stvit_r"}, "for Swin"),
         (lambda: host(SWIN), {"num_semantic_tokens": 64}, "7x7 window"),
         (lambda: host(SWIN), {"method": "other"}, "choose stvit or stvit_r"),

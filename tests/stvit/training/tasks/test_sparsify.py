@@ -120,6 +120,24 @@ def test_shards_teach_as_a_folder_does(pictures: Path, trained: Path, tmp_path: 
     assert network.num_classes == 5 and card.classes == tuple(f"class {number}" for number in range(5))
 
 
+def test_the_recipe_learns_without_labels_and_keeps_the_classes(pictures: Path, trained: Path, tmp_path: Path) -> None:
+    changes = ("data.kind=pictures", "epochs=1", "warmup_epochs=0")
+    assert main(command(pictures, trained, tmp_path / "run", *changes)) == 0
+    assert load_card(tmp_path / "run" / "model.json")[1].classes == tuple("abcde")
+    learned = {key for line in read_metrics(tmp_path / "run") if "samples_per_second" in line for key in line}
+    assert {"features", "distillation"} <= learned and "cross_entropy" not in learned
+
+
+def test_options_of_the_recipe_come_before_those_of_the_card(pictures: Path, trained: Path) -> None:
+    paths = {"folder": pictures, "original": trained}
+    task = make_task(load_recipe("sparsify", [*SMALL, "model_options.drop_path_rate=0.2"]), paths)
+    assert task.build_model().blocks[3].drop_path1.drop_prob == pytest.approx(0.2)
+    assert task.recipe.model_options["of"] == "deit_tiny_patch16_224"
+    unknown = [*SMALL, "model_options.of=deit_tiny_patch16_224", "model_options.nothing=1"]
+    with pytest.raises(RecipeError, match="cannot be built with its weights: .*nothing"):
+        make_task(load_recipe("sparsify", unknown), {**paths, "original": trained.with_suffix(".safetensors")})
+
+
 def test_a_network_without_a_head_learns_without_labels(pictures: Path, tmp_path: Path) -> None:
     weights = tmp_path / "dino.safetensors"
     options = {**VIT, "num_classes": 0}
@@ -160,6 +178,7 @@ def test_layers_before_the_module_learn_when_they_are_no_longer_frozen(pictures:
     ("changes", "message"),
     [
         (["data.size=64"], "data.size=32"),
+        (["model_options.img_size=[32, 64]"], "made for 32x64 pixels, data are square"),
         (["model=deit_tiny_patch16_224"], "has model = 'sparsified'"),
         (["data.classes=3"], "holds 5 folders"),
     ],
