@@ -203,9 +203,15 @@ class FrameSTGMLayer(SpatialSTGMLayer):
 
     def forward(self, image_tokens: Tensor, return_attention: bool = False) -> tuple[Tensor, Tensor | None]:
         """Image tokens (B, H, W, C) of single frames -> semantic tokens (B, ceil(H/w)*m, ceil(W/w)*m, C) and, if asked
-        for, the softmax weights (B*nW, h, m*m, K) of each window's centres on its neighbourhood."""
+        for, the softmax weights (B*nW, h, m*m, K) of each window's centres on its neighbourhood.
+
+        Raises:
+            ValueError: the map is smaller than a window.
+        """
         B, H, W, C = image_tokens.shape
         w, m = self.window_size, self.centres
+        if min(H, W) < w:
+            raise ValueError(f"a map of {H}x{W} tokens is smaller than a window of {w}x{w}: take larger images")
         rows, columns = self._windows_hw((H, W))
         windows = gather_neighbourhoods(image_tokens, w, w).flatten(0, 1)
         centres = self.pooling(windows.unflatten(1, (w, w)))

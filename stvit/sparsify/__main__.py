@@ -50,7 +50,9 @@ def run(options: argparse.Namespace) -> None:
     card = read_card(options.model) if options.model.endswith(".json") else None
     source = Source(card.model if card else options.model, options.checkpoint, card)
     if ":" not in source.name and not is_model(source.name.partition(".")[0]):
-        raise UnknownModel(f"{source.name} is not registered with timm.", similar_names(source.name))
+        folder = Path(source.name).is_dir()
+        advice = f"Of a folder, name its card (.json), or local-dir:{source.name}." if folder else None
+        raise UnknownModel(f"{source.name} is not registered with timm.", advice or similar_names(source.name))
     if options.output:
         check_folder(options.output)
     original = load_network(source, torch.device("cpu"), torch.float32, random=options.random_weights)

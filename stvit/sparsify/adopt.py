@@ -32,7 +32,6 @@ class AdoptedAttention(CrossAttention):
         take_over(self, attention, NOT_TAKEN)
         self.num_heads, self.fused = attention.num_heads, attention.fused_attn
         self.attn_drop = attention.attn_drop.p
-        self.attn_dim = self.proj.in_features
         self.rotate_half = getattr(attention, "rotate_half", False)  # how the network pairs rotary channels
 
     def q(self, normalised: Tensor) -> Tensor:
@@ -40,14 +39,16 @@ class AdoptedAttention(CrossAttention):
         if self._modules.get("qkv") is None:
             return self.q_proj(normalised)
         weight, bias = self._fused()
-        return F.linear(normalised, weight[: self.attn_dim], None if bias is None else bias[: self.attn_dim])
+        end = len(weight) // 3
+        return F.linear(normalised, weight[:end], None if bias is None else bias[:end])
 
     def kv(self, normalised: Tensor) -> Tensor:
         """(B, K, C) -> (B, K, 2 * h * d)."""
         if self._modules.get("qkv") is None:
             return torch.cat([self.k_proj(normalised), self.v_proj(normalised)], dim=-1)
         weight, bias = self._fused()
-        return F.linear(normalised, weight[self.attn_dim :], None if bias is None else bias[self.attn_dim :])
+        start = len(weight) // 3
+        return F.linear(normalised, weight[start:], None if bias is None else bias[start:])
 
     def _fused(self) -> tuple[Tensor, Tensor | None]:
         """Weight and bias of queries, keys and values together."""

@@ -97,7 +97,7 @@ def copy_of(model: nn.Module) -> nn.Module:
     try:
         return copy.deepcopy(model)
     except (RuntimeError, TypeError) as error:
-        reason = str(error).partition("\n")[0].rstrip(".")
+        reason = str(error).partition(". ")[0].rstrip(".")
         raise CannotSparsify(
             f"{type(model).__name__} cannot be copied: {reason}.", "Give it plain parameters, and attributes of data."
         ) from error
@@ -107,7 +107,7 @@ def sparsify_vit(sparse: nn.Module, side: int, position: int, stgm_layers: int, 
     """Replace layers of a copy of a ``VisionTransformer`` or ``Eva``, and make it a sparse one."""
     grid_hw, eva = tuple(sparse.patch_embed.grid_size), isinstance(sparse, Eva)
     layers = sparse.blocks[position : position + stgm_layers]
-    weight = layers[0].attn.proj.weight
+    weight = next(layers[0].parameters())
     like = {"device": weight.device, "dtype": weight.dtype}
     centres = initial_centres(pooling, sparse.embed_dim, grid_hw, side, fitting_layout(grid_hw, side)).to(**like)
     kinds = (EvaWholeMapSTGMLayer, EvaGlobalSTGMLayer) if eva else (WholeMapSTGMLayer, GlobalSTGMLayer)

@@ -198,8 +198,8 @@ def dumbbell_stage(blocks: list[nn.Module], m: int, pooling: PoolingName) -> Dum
 def spatial_stgm(block: nn.Module, m: int, pooling: PoolingName) -> FrameSTGMLayer:
     """First layer of the STGM with the window of the layer that it replaces; its keys reach as far beyond the window as
     in the paper, 10 tokens of 7."""
-    window, like = block.window_size[0], block.attn.proj.weight
-    centres = initial_centres(pooling, like.shape[0], (window, window), m).to(like.device, like.dtype)
+    window, like = block.window_size[0], next(block.parameters())
+    centres = initial_centres(pooling, block.attn.dim, (window, window), m).to(like.device, like.dtype)
     reach = round(window * NEIGHBOURHOOD / WINDOW)
     sizes = {"window_size": window, "centres": m, "neighbourhood": reach}
     return adopt(FrameSTGMLayer, block, pooling=centres, residual=True, project_once=True, **sizes)

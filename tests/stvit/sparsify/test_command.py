@@ -124,6 +124,7 @@ def test_both_are_measured_under_every_engine(trained: Path, monkeypatch: pytest
         (["deit_tiny_patch16_224", "--random-weights", "--tokens", "5"], "no square number"),
         (["deit_tiny_patch16_224", "--checkpoint", "nowhere.pth"], "cannot be opened"),
         (["local-dir:nowhere"], "cannot be loaded"),
+        (["docs"], "or local-dir:docs"),
     ],
 )
 def test_what_cannot_be_done_is_said(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,6 +9,7 @@ from timm.models._hub import save_for_hf
 from timm.models._manipulate import group_parameters
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
+from torch.nn.utils import prune
 
 import stvit
 from stvit.export.formats import FORMATS
@@ -192,6 +193,15 @@ def test_swin_with_recovery_keeps_full_resolution(tmp_path: Path) -> None:
     assert [one.shape[-1] for one in features.eval()(images)] == [maps[i].shape[-1] for i in (1, 2, 3)]
 
 
+@pytest.mark.parametrize("method", ["stvit", "stvit_r"])
+@torch.no_grad()
+def test_swin_of_any_size_takes_images_from_one_window_on(method: str) -> None:
+    sparse = stvit.sparsify(host(SWIN, dynamic_img_size=True), 4, method=method)
+    assert sparse(torch.randn(1, 3, 120, 200)).shape == (1, 5)
+    with pytest.raises(ValueError, match="4x4 tokens is smaller than a window of 7x7"):
+        sparse(torch.randn(1, 3, 64, 64))
+
+
 @torch.no_grad()
 def test_linear_layer_before_stage_4_merges_equal_tokens() -> None:
     original = host(SWIN)
@@ -238,15 +248,22 @@ def with_own_features() -> nn.Module:
     return network
 
 
+def pruned() -> nn.Module:
+    """A network with a weight that is computed of others."""
+    network = host("deit_tiny_patch16_224")
+    prune.l1_unstructured(network.blocks[0].mlp.fc1, "weight", 0.5)
+    return network
+
+
 @pytest.mark.parametrize(
     ("build", "options", "reason"),
     [
         (lambda: timm.create_model("resnet10t"), {}, "no VisionTransformer, Eva or SwinTransformer"),
         (lambda: "deit_tiny_patch16_224", {}, "str cannot be sparsified"),
         (lambda: nn.DataParallel(host("deit_tiny_patch16_224")), {}, "its part module is one"),
-        (lambda: torch.compile(host("deit_tiny_patch16_224")), {}, "its part _orig_mod is one"),
         (lambda: adapted("qkv"), {}, "from Adapter, no plain linear layer"),
         (with_own_features, {}, "forward_features of its own"),
+        (pruned, {}, "cannot be copied: Only Tensors created explicitly"),
         (lambda: host(SWIN, img_size=64, always_partition=True), {}, "larger than its map of 4x4"),
         (lambda: timm.create_model("vit_tiny_r_s16_p8_224"), {}, "convolutional hybrid"),
         (lambda: timm.create_model("vit_small_patch16_18x2_224", **VIT), {}, "ParallelThingsBlock"),

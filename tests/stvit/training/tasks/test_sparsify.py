@@ -134,7 +134,7 @@ def test_options_of_the_recipe_come_before_those_of_the_card(pictures: Path, tra
     assert task.build_model().blocks[3].drop_path1.drop_prob == pytest.approx(0.2)
     assert task.recipe.model_options["of"] == "deit_tiny_patch16_224"
     unknown = [*SMALL, "model_options.of=deit_tiny_patch16_224", "model_options.nothing=1"]
-    with pytest.raises(RecipeError, match="cannot be built with its weights: .*nothing"):
+    with pytest.raises(RecipeError, match=r"cannot be built with its weights: .*nothing"):
         make_task(load_recipe("sparsify", unknown), {**paths, "original": trained.with_suffix(".safetensors")})
 
 
