@@ -81,10 +81,10 @@ def speed_up(model_ms: Sequence[float], baseline_ms: Sequence[float]) -> Quartil
 
 
 def verdict(ratios: Quartiles) -> Verdict:
-    """Say whether a speed-up is one: ``"unclear"`` where the middle half of the rounds includes 1 or is wider than
-    ``WIDEST_SPREAD`` of the median, and where the median reads 1.00."""
+    """Say whether a speed-up is one: ``"unclear"`` where the middle half of the rounds includes 1, as people read it
+    with two decimals, or is wider than ``WIDEST_SPREAD`` of the median."""
     wide = ratios.q3 - ratios.q1 > WIDEST_SPREAD * ratios.median
-    if ratios.q1 <= 1 <= ratios.q3 or wide or round(ratios.median, 2) == 1:
+    if round(ratios.q1, 2) <= 1 <= round(ratios.q3, 2) or wide:
         return "unclear"
     return "faster" if ratios.median > 1 else "slower"
 

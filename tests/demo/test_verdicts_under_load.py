@@ -62,4 +62,5 @@ def test_passes_that_a_neighbour_interrupts_leave_the_verdict(seed: int) -> None
 
 def test_a_speed_up_that_reads_one_is_none() -> None:
     assert verdict(Quartiles(1.001, 1.004, 1.008)) == "unclear"
+    assert verdict(Quartiles(1.004, 1.07, 1.31)) == "unclear"  # read as 1.00 to 1.31
     assert verdict(Quartiles(1.01, 1.02, 1.03)) == "faster"
