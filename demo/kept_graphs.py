@@ -1,21 +1,27 @@
-"""Graphs of the models that came along: those that earlier starts have kept are read as the server starts."""
+"""Graphs of the models that came along: those that earlier starts have kept are read as the server starts.
+
+``python -m demo.kept_graphs`` reads them as the server does, and says what answers each model then, and how long it
+took: weights, graph and all.
+"""
 
 from __future__ import annotations
 
-import logging
+import argparse
+import sys
+import time
+from collections import Counter
 from contextlib import suppress
 from typing import get_args
 
 import numpy as np
 
-from demo.predictors import Predictors
+from demo.model_specs import build_registry
+from demo.predictors import Predictors, predictors_of_process
 from demo.registry import ModelSpec, Registry, Task
 from demo.video import sampling_of
 from stvit.errors import UserError
 from stvit.predict.detector import published_scale
 from stvit.predict.engines.making import go_on, in_background, making
-
-LOG = logging.getLogger(__name__)
 
 
 def read_in_background(predictors: Predictors, registry: Registry) -> None:
@@ -49,8 +55,30 @@ def read(predictors: Predictors, spec: ModelSpec) -> str:
     return segmenter.engine.recall(tuple(loaded.network.prepare(square, segmenter.scale).shape), "all")
 
 
-def _read_all(predictors: Predictors, specs: list[ModelSpec]) -> None:
+def _read_all(predictors: Predictors, specs: list[ModelSpec], each: bool = False) -> None:
+    """Read them and say it in one line; with ``each``, in a line for every model before."""
+    began, answered = time.perf_counter(), Counter[str]()
     for spec in specs:
         with making, suppress(UserError):  # told when the model is asked for
             go_on()
-            LOG.info("%s: %s answers", spec.label, read(predictors, spec))
+            engine = read(predictors, spec)
+            answered[engine] += 1
+            if each:
+                print(f"{spec.name}: {engine} after {time.perf_counter() - began:.2f} s", flush=True)
+    engines = ", ".join(f"{name} ({count})" for name, count in answered.items())
+    seconds = time.perf_counter() - began
+    print(f"* Kept graphs were read in {seconds:.1f} s; the models that came along run on {engines}.", flush=True)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Read all in this process."""
+    parser = argparse.ArgumentParser(
+        prog="python -m demo.kept_graphs", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.parse_args(arguments)
+    _read_all(predictors_of_process(), in_order(build_registry()), each=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -21,6 +21,7 @@ from stvit.class_names import ADE20K_CLASSES, KINETICS400_CLASSES
 from stvit.errors import UserError
 from stvit.models.video_swin import ClipClassifier
 from stvit.segmentation.upernet import UperNet
+from stvit.shell import unwritable
 from stvit.trace import RegionLayer
 
 from .formats import FORMATS, INPUT, Runner, Traced
@@ -312,6 +313,9 @@ def _check_request(
         raise ExportError(f"batch={batch!r}: choose 'dynamic' or a whole number from 1 on.")
     if frames < 1:
         raise ExportError(f"frames={frames}: choose a whole number from 1 on.")
+    for suffix in (FORMATS[format].suffix, *FORMATS[format].companions):
+        if problem := unwritable(path.with_suffix(suffix)):
+            raise ExportError(f"{problem}.")
     if precision == "int8" and format != "openvino":
         raise ExportError(f"int8 is made for OpenVINO, not for {format}.", "Choose --format openvino.")
     if precision == "int8" and calibrate is None:

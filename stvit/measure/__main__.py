@@ -22,7 +22,7 @@ from timm.models import is_model
 
 from stvit.errors import UserError
 from stvit.export.graph import first_line
-from stvit.predict.device import best_precision, keep_freed_memory
+from stvit.predict.device import available_cores, best_precision, keep_freed_memory
 from stvit.predict.engines import ENGINES
 from stvit.predict.load import PRECISIONS
 from stvit.shell import from_zero, positive, unknown_model, unwritable
@@ -149,6 +149,8 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         parser.error("; ".join(map(unknown_model, unknown)))
     if options.device == "cuda" and not torch.cuda.is_available():
         parser.error("no CUDA device is available")
+    if options.load > (cores := available_cores()):
+        parser.error(f"--load {options.load} keeps more cores busy than there are: {cores} at most")
     if options.output and (problem := unwritable(options.output)):
         parser.error(f"--output {problem}")
     return options

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import sys
 import time
@@ -124,8 +125,17 @@ def save(output: Path, figures: Mapping[str, Any]) -> None:
     """Write the figures aside and put them in place: a run that is ended leaves those of the steps before."""
     output.parent.mkdir(parents=True, exist_ok=True)
     draft = output.with_name(f".{output.name}.draft")
-    draft.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+    draft.write_text(json.dumps(_finite(figures), indent=1) + "\n", encoding="utf-8")
     draft.replace(output)
+
+
+def _finite(value: Any) -> Any:
+    """Plain data with ``None`` for numbers that JSON does not have, such as the difference of an output that is NaN."""
+    if isinstance(value, Mapping):
+        return {key: _finite(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def summary(figures: Mapping[str, Any]) -> str:
@@ -145,6 +155,7 @@ def summary(figures: Mapping[str, Any]) -> str:
                 for row in found["rows"]
                 if row["over_baseline"]
             ]
+            lines += [f"{name}: {note}" for note in found["notes"]]
         else:
             lines += [
                 f"{name}: {label}, {one['end_to_end_fps'][1]:.0f} frames/s" for label, one in found["models"].items()

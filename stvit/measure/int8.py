@@ -30,8 +30,7 @@ from stvit.export.graph import InferenceGraph, example_images
 from stvit.export.int8 import calibration_images, compress_weights, quantise
 from stvit.factory import create_model
 from stvit.models.video_swin import ClipClassifier
-from stvit.predict.device import cpu_has_bfloat16_units
-from stvit.predict.engines.backends import available_cores
+from stvit.predict.device import available_cores, cpu_has_bfloat16_units
 from stvit.pretrained.model_cards import load_card
 from stvit.shell import positive, unknown_model, unwritable
 
@@ -207,6 +206,9 @@ def main(arguments: list[str] | None = None) -> int:
     except UserError as error:
         print(error, file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("\nStopped.", file=sys.stderr)
+        return 130
     print(table(rows))
     if options.output:
         options.output.parent.mkdir(parents=True, exist_ok=True)

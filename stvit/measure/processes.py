@@ -140,7 +140,8 @@ class EngineProcess:
         return self._receive()
 
     def begin_comparing(self, model: str) -> None:
-        """Begin to compare a model's outputs for one image with a CPU's; :meth:`difference` waits for them."""
+        """Begin to compare a model's outputs for one image with a CPU's, and drop the model; :meth:`difference` waits
+        for them."""
         self._send("difference", model)
 
     def difference(self) -> Difference:
@@ -209,8 +210,8 @@ class _Served:
         return {name: roofline(model, self.shape, batch) for name, model in self.models.items()}
 
     def difference(self, name: str) -> Difference:
-        images, engine = example_images(self.shape, 1), self.engines[name]
-        on_cpu = copy.deepcopy(self.models[name]).cpu()
+        images, engine = example_images(self.shape, 1), self.engines.pop(name)  # a card may not hold graphs of all
+        on_cpu = copy.deepcopy(self.models.pop(name)).cpu()
         answer = engine(images.to(self.reference.device))
         rounded = Engine(on_cpu, "eager")(images) if self.reference.dtype != torch.float32 else None
         expected = tree_leaves(Engine(on_cpu.float(), "eager")(images).outputs)

@@ -11,13 +11,17 @@ one between operators, least of all where decoding and drawing take some of thei
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import math
+import os
 import platform
 import sys
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from functools import cache, lru_cache
+from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
@@ -26,6 +30,7 @@ from torch import Tensor
 from .turns import Turns
 
 Result = TypeVar("Result")
+CONTROL_GROUP = Path("/sys/fs/cgroup")  # of this process, as containers see it
 _TRIM_THRESHOLD, _MMAP_MAX, _ARENA_MAX = -1, -4, -8  # parameters of mallopt(3)
 
 
@@ -83,13 +88,18 @@ class _Cores:
     """The threads that compute on the CPU: one that shares its operators out to all cores, and one alone per core."""
 
     def __init__(self) -> None:
-        self.threads = torch.get_num_threads()
+        self.threads = _threads()
         self.apart = ThreadPoolExecutor(self.threads, "core", _share_with, (1,))
         everyone = threading.Barrier(self.threads)
         list(self.apart.map(lambda _: everyone.wait(), range(self.threads)))
         # last, as PyTorch also takes the latest number for threads that begin later
         self.together = ThreadPoolExecutor(1, "cores", _share_with, (self.threads,))
         self.together.submit(torch.get_num_threads).result()
+
+
+def _threads() -> int:
+    """Threads that PyTorch uses, no more than the container's share of time is for."""
+    return min(torch.get_num_threads(), cpu_quota() or sys.maxsize)
 
 
 _here = threading.local()  # ``computes`` in the threads that compute on the CPU
@@ -100,6 +110,28 @@ _started = cache(_Cores)
 def _cores() -> _Cores:
     with _starting:
         return _started()
+
+
+def available_cores() -> int:
+    """Cores that this process may keep busy: those that it may run on, and no more than its container pays for."""
+    cores = os.cpu_count() or 1
+    with contextlib.suppress(AttributeError):  # not on every system
+        cores = len(os.sched_getaffinity(0))
+    return min(cores, cpu_quota() or cores)
+
+
+def cpu_quota() -> int | None:
+    """Cores whose time the container may use, rounded up, as ``docker run --cpus`` and Kubernetes limit it; ``None``
+    without a limit. Such a container sees all cores of the machine, and is halted as soon as it has used up its share:
+    with a thread for each core, all of them wait for most of the time."""
+    with contextlib.suppress(OSError, ValueError):  # version 2, "max 100000" without a limit
+        quota, period = (CONTROL_GROUP / "cpu.max").read_text(encoding="ascii").split()
+        return math.ceil(int(quota) / int(period))
+    with contextlib.suppress(OSError, ValueError):  # version 1, -1 without a limit
+        names = ("cpu.cfs_quota_us", "cpu.cfs_period_us")
+        quota, period = (int((CONTROL_GROUP / "cpu" / name).read_text(encoding="ascii")) for name in names)
+        return math.ceil(quota / period) if quota > 0 else None
+    return None
 
 
 def compute_in_one_place() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from fractions import Fraction
 
@@ -11,6 +10,8 @@ import numpy as np
 from av.container import InputContainer
 from av.video.reformatter import ColorPrimaries, ColorRange, ColorTrc, Interpolation, VideoReformatter
 from av.video.stream import VideoStream
+
+from stvit.predict.device import available_cores
 
 from .alpha import AlphaStream, may_be_transparent, on_white
 from .clock import Clock
@@ -84,7 +85,7 @@ class ClipReader:
         with open_clip(self.info.path, self.limits) as container:
             stream = picture_stream(container, self.limits)
             stream.thread_type = "AUTO"
-            stream.codec_context.thread_count = min(4, os.cpu_count() or 1)
+            stream.codec_context.thread_count = min(4, available_cores())
             for decoded, alpha in self._decoded(container, stream):
                 check_size(decoded.width, decoded.height, self.limits)
                 time_s, shown_s = self._time(decoded, last_s), _duration(decoded)

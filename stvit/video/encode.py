@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from fractions import Fraction
 from pathlib import Path
 
 import av
 from av.codec.context import Flags
 from av.video.reformatter import ColorRange
+
+from stvit.predict.device import available_cores
 
 from .audio import Sound
 from .picture import Matrix, Picture
@@ -19,7 +20,7 @@ CODEC = "libx264"
 # at 720p 2.7 ms of a core a frame; a constant rate factor of 23, which looks at every frame beforehand, takes 3.4 for
 # the same size and signal-to-noise ratio of a pan with token regions, "superfast" twice as long. What it costs is size:
 # noisy pictures become 1.4 times as large, photographs that zoom up to 5 times
-OPTIONS = {"preset": "ultrafast", "qp": "25", "threads": str(max(1, (os.cpu_count() or 2) // 2))}
+OPTIONS = {"preset": "ultrafast", "qp": "25", "threads": str(max(1, available_cores() // 2))}
 
 
 class ClipWriter:

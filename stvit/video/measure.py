@@ -24,6 +24,7 @@ import torch
 from stvit.errors import UserError
 from stvit.measure.timing import quartiles
 from stvit.predict.device import Compute, compute_in_one_place, device_name, keep_freed_memory
+from stvit.shell import positive, unwritable
 
 from .arguments import build_models, parse
 from .decode import ClipReader
@@ -133,13 +134,13 @@ def main(arguments: list[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="All other options are those of python -m stvit.video.",
     )
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=positive, default=5, help="of measuring (default: 5)")
     parser.add_argument("--output", type=Path, metavar="FILE", help="figures as JSON")
     aims = "frames a second from file to file that each model should reach: the median says whether it does"
     parser.add_argument("--at-least", type=float, nargs="+", metavar="N", help=aims)
     own, others = parser.parse_known_args(arguments)
-    if own.rounds < 1:
-        parser.error(f"--rounds takes a number from 1 on, not {own.rounds}")
+    if own.output and (problem := unwritable(own.output)):
+        parser.error(f"--output {problem}")
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder) / "new.mp4"
         options = parse([*others, str(target)], __doc__, engine="eager")
@@ -154,6 +155,9 @@ def main(arguments: list[str] | None = None) -> int:
         except UserError as error:
             print(error, file=sys.stderr)
             return 1
+        except KeyboardInterrupt:
+            print("\nStopped.", file=sys.stderr)
+            return 130
     device = torch.device(options.device)
     figures = {
         "clip": {"size_hw": list(info.source_hw), "fps": info.fps, "codec": info.codec},
@@ -170,6 +174,7 @@ def main(arguments: list[str] | None = None) -> int:
             pace += f"; the aim of {aim:g} frames/s is {'met' if whole >= aim else 'missed'}"
         print(f"{label}, {rates['engine']}: {pace}")
     if own.output:
+        own.output.parent.mkdir(parents=True, exist_ok=True)
         own.output.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
     return 0
 

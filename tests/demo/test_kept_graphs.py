@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from demo import server
+from demo import kept_graphs, server
 from demo.kept_graphs import in_order, read
 from demo.model_specs import build_registry
 from demo.predictors import Predictors
@@ -91,3 +91,19 @@ def test_the_server_reads_them_in_the_background_where_an_engine_keeps_any(
     if engine == "openvino":
         until(lambda: len(asked) == len(in_order(garments)))
     assert asked == ([spec.name for spec in in_order(garments)] if engine == "openvino" else [])
+
+
+def test_the_command_says_what_answers_and_after_how_long(
+    garments: Registry, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    specs = in_order(garments)
+    monkeypatch.setattr(kept_graphs, "build_registry", lambda: garments)
+    monkeypatch.setattr(kept_graphs, "predictors_of_process", predictors)
+    monkeypatch.setattr(kept_graphs, "read", lambda own, spec: "eager" if spec == specs[0] else "openvino")
+    assert kept_graphs.main([]) == 0
+    *models, last = capsys.readouterr().out.splitlines()
+    assert [line.split(" after ")[0] for line in models][:2] == [
+        f"{specs[0].name}: eager",
+        f"{specs[1].name}: openvino",
+    ]
+    assert last.startswith("* Kept graphs were read in ") and last.endswith(f"eager (1), openvino ({len(specs) - 1}).")

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
 import os
 import platform
 import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from threading import Lock
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -20,7 +20,7 @@ from torch import Tensor
 from stvit.errors import UserError
 from stvit.export.formats import Traced, convert_openvino, import_openvino, openvino_core, run_aot, tensors, write_aot
 from stvit.export.graph import InferenceGraph, example_images
-from stvit.predict.device import cpu_flags
+from stvit.predict.device import available_cores, cpu_flags
 
 Runner = Callable[[Tensor], tuple[Tensor, ...]]
 Shape = tuple[int, ...]
@@ -182,6 +182,26 @@ class Compiled(Backend):
         return run
 
 
+class Captures(NamedTuple):
+    """What the graphs of one GPU share, so that all of them take the memory of the largest: each computes everything
+    anew and hands out copies before another one runs.
+
+    Attributes:
+        stream: that they are captured on.
+        pool: their memory.
+        busy: held while one of them runs.
+    """
+
+    stream: torch.cuda.Stream
+    pool: tuple[int, int]
+    busy: Lock
+
+
+@lru_cache
+def captures(device: torch.device) -> Captures:
+    return Captures(torch.cuda.Stream(device), torch.cuda.graph_pool_handle(), Lock())
+
+
 class CudaGraphs(Backend):
     """CUDA graphs: the launches of one forward pass, recorded once for each shape and replayed as one."""
 
@@ -195,15 +215,19 @@ class CudaGraphs(Backend):
 
     def runner(self, graph: InferenceGraph, shape: Shape) -> Runner:
         device = next(graph.parameters()).device
-        taken = torch.zeros(shape, device=device)
-        stream, recorded, busy = torch.cuda.Stream(device), torch.cuda.CUDAGraph(), Lock()
+        taken, recorded = torch.zeros(shape, device=device), torch.cuda.CUDAGraph()
+        stream, pool, busy = captures(device)
         stream.wait_stream(torch.cuda.current_stream(device))
         with torch.inference_mode(), torch.cuda.stream(stream):  # left here too, as a capture that fails does not
             for _ in range(WARM_UPS):  # libraries allocate and choose kernels at first, which cannot be recorded
                 graph(taken)
             stream.synchronize()
-            with torch.cuda.graph(recorded, stream=stream, capture_error_mode="thread_local"):
-                results = graph(taken)
+            try:
+                with torch.cuda.graph(recorded, pool=pool, stream=stream, capture_error_mode="thread_local"):
+                    results = graph(taken)
+            except Exception:
+                captures.cache_clear()  # PyTorch goes on taking the pool for one that is being recorded to
+                raise
 
         def run(images: Tensor) -> tuple[Tensor, ...]:
             with busy, torch.inference_mode():
@@ -215,13 +239,6 @@ class CudaGraphs(Backend):
 
 
 BACKENDS: dict[str, type[Backend]] = {one.name: one for one in (OpenVINO, CudaGraphs, Compiled, AheadOfTime)}
-
-
-def available_cores() -> int:
-    """Cores that this process may use."""
-    with contextlib.suppress(AttributeError):  # not on every system
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _without_compiler(device: torch.device) -> str | None:

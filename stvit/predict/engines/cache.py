@@ -10,7 +10,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +24,13 @@ ABANDONED_S = 3600  # a draft that is older was left by a process that ended
 
 
 def default_folder() -> Path:
-    """``STVIT_CACHE``, else ``stvit`` in ``XDG_CACHE_HOME`` or ``~/.cache``."""
+    """``STVIT_CACHE``, else ``stvit`` in ``XDG_CACHE_HOME`` or ``~/.cache``; nowhere for a user without a home."""
     if chosen := os.environ.get("STVIT_CACHE"):
         return Path(chosen)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "stvit"
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "stvit"
+    except RuntimeError:  # as in a container with a user that it does not know; others may write to shared folders
+        return Path(os.devnull) / "stvit"
 
 
 class GraphCache:
@@ -55,13 +58,14 @@ class GraphCache:
             files = json.loads((entry / MANIFEST).read_text(encoding="utf-8"))
             if {name: sha256_of(entry / name) for name in files} != files:
                 raise ValueError("a digest differs")
-            os.utime(entry / MANIFEST)
         except (FileNotFoundError, NotADirectoryError, PermissionError):
             return None
         except (OSError, ValueError, TypeError, AttributeError) as error:
             self._complain(f"The cached graph {entry} is damaged ({error}); it is made again.")
             self.discard(key)
             return None
+        with suppress(OSError):  # on a read-only disk
+            os.utime(entry / MANIFEST)
         return entry
 
     def discard(self, key: str) -> None:

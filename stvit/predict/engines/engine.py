@@ -277,7 +277,7 @@ class Engine:
                 try:
                     self._runners[of] = backend.read(entry, self._precision)
                 except Exception as error:  # whole, but of another version of the runtime
-                    LOG.info("%s cannot be read (%s); it is made again", entry, first_line(error))
+                    LOG.warning("The cached graph %s cannot be read (%s); it is made again.", entry, first_line(error))
                     self._cache.discard(key)
             return self._runners.get(of)
 

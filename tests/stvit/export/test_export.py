@@ -19,6 +19,7 @@ from torch import nn
 
 import stvit
 from stvit.errors import UserError
+from stvit.export import export as export_module
 from stvit.export import formats, int8
 from stvit.export.__main__ import main, summary
 from stvit.export.export import ExportError, ExportReport, put_in_place
@@ -166,6 +167,17 @@ def test_what_cannot_be_exported_is_said_in_one_line(make: object, options: dict
     assert "\n" not in str(caught.value) and not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(("name", "said"), [("file/model.xml", "file is no folder"), ("model.xml", "it is a folder")])
+def test_a_place_for_no_file_is_said_before_anything_is_done(
+    name: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "model.bin").mkdir()  # which belongs to model.xml
+    monkeypatch.setattr(export_module, "example_images", lambda *_: pytest.fail("went on"))
+    with pytest.raises(ExportError, match=said):
+        export("deit", tmp_path / name)
+
+
 def test_a_folder_that_cannot_be_written_is_said(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(ExportError, match="cannot be written"):
@@ -271,6 +283,17 @@ def test_the_command_exports_and_says_what(tmp_path: Path, capsys: pytest.Captur
     assert f"{path}: pt2, fp32" in capsys.readouterr().out and path.is_file()
     assert main(["deit_tiny_patch16_224", str(path.with_suffix(".xml")), "--random-weights", "--regions"]) == 1
     assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_stopping_the_command_is_no_traceback(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stop(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("stvit.export.__main__.export_model", stop)
+    assert main(["deit_tiny_patch16_224", str(tmp_path / "model.pt2"), "--random-weights"]) == 130
+    assert capsys.readouterr().err == "\nStopped; nothing was written.\n"
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from stvit.measure.__main__ import main
 from stvit.measure.aims import AHEAD, Aim, aims_table, outcomes
 from stvit.measure.engines import EngineComparison, EngineRow, compare_engines, engines_table
 from stvit.measure.machine import MachineLimits
-from stvit.measure.processes import BUSY, CannotMeasure, EngineProcess, OutOfTime, Ready, busy_cores
+from stvit.measure.processes import BUSY, CannotMeasure, EngineProcess, OutOfTime, Ready, _Served, busy_cores
 from stvit.measure.roofline import Roofline
 from stvit.measure.timing import LatencySummary, Quartiles
 from tests.stvit.predict.test_turns import until
@@ -94,6 +94,12 @@ def test_an_answer_that_comes_too_late_is_not_taken_for_the_next_one() -> None:
     theirs.send("of an earlier question")
     with pytest.raises(OutOfTime):
         process.difference()
+
+
+def test_a_model_that_was_compared_leaves_the_card() -> None:
+    served = _Served(build, "eager", (3, 8, 8))
+    assert served.difference("small").agrees
+    assert list(served.models) == list(served.engines) == ["large"]
 
 
 class Answers:

@@ -126,7 +126,9 @@ def compared(build: Callable[[], dict[str, nn.Module]], engines: Sequence[str], 
         EngineRow(ours, *row, ratio, None, 2.4, 0.8, 2.2, bound, 1000),
         EngineRow(full, *row, None, None, 1.0, None, 1.0, bound, 2000),
     )
-    return EngineComparison("a card", "bfloat16", how["input_shape"], {}, full, rows, ())
+    return EngineComparison(
+        "a card", "bfloat16", how["input_shape"], {}, full, rows, (f"{engines[-1]} cannot run it.",)
+    )
 
 
 def test_the_whole_run_is_one_file_of_plain_data(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -182,7 +184,18 @@ def test_the_whole_run_is_one_file_of_plain_data(monkeypatch: pytest.MonkeyPatch
     text = gpu.summary(figures)
     assert "parity float32: 0 of 4 as on the CPU; not good under eager" in text
     assert f"suite deit_small: {STVIT_16}, eager, batch 1: 2.00x over DeiT, multiply-adds allow 2.40x" in text
+    assert "suite deit_small: quick cannot run it." in text
     assert "clip: STViT, 2 frames/s" in text and "skipped: suite deit_small: quick at batch 1" in text
+
+
+def test_an_output_that_is_no_number_leaves_a_file_of_json(tmp_path: Path) -> None:
+    def refuse(number: str) -> None:
+        raise AssertionError(number)
+
+    output = tmp_path / "gpu.json"
+    gpu.save(output, {"steps": {"parity": {"largest": float("inf"), "of": [float("nan"), 2.0]}}})
+    saved = json.loads(output.read_text(), parse_constant=refuse)
+    assert saved == {"steps": {"parity": {"largest": None, "of": [None, 2.0]}}}
 
 
 @pytest.mark.parametrize("error", [subprocess.TimeoutExpired("python", 1.0), None])

@@ -123,6 +123,7 @@ def test_command_prints_and_saves(tmp_path, capsys):
         (["a", "b", "--rounds", "0"], "not a whole number from 1 on"),
         ([*PAIR, "--batch-size", "1.5"], "not a whole number from 1 on"),
         ([*PAIR, "--load", "-1"], "not a whole number from 0 on"),
+        ([*PAIR, "--load", "1000"], "--load 1000 keeps more cores busy than there are"),
         ([*PAIR, "--input-size", "224"], "expected 2 arguments"),
         ([*PAIR, "--engines", "eager", "tensorrt"], "invalid choice: 'tensorrt'"),
         ([*PAIR, "--engines", "eager", "eager"], "each engine once"),

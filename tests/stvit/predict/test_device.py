@@ -5,12 +5,14 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from threading import Event, Thread, current_thread
 
 import pytest
 import torch
 
-from stvit.predict.device import Compute, best_precision, device_name
+from stvit.predict import device as device_module
+from stvit.predict.device import Compute, available_cores, best_precision, cpu_quota, device_name
 
 
 @pytest.fixture
@@ -161,3 +163,25 @@ def test_precision_on_the_cpu_follows_the_processor(monkeypatch: pytest.MonkeyPa
 def test_one_thread_is_not_plural() -> None:
     cpu = torch.device("cpu")
     assert device_name(cpu, 1).endswith("CPU, 1 thread") and device_name(cpu, 2).endswith("CPU, 2 threads")
+
+
+@pytest.mark.parametrize(
+    ("files", "cores"),
+    [
+        ({"cpu.max": "150000 100000\n"}, 2),
+        ({"cpu.max": "max 100000\n"}, None),
+        ({"cpu/cpu.cfs_quota_us": "100000\n", "cpu/cpu.cfs_period_us": "100000\n"}, 1),
+        ({"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, None),
+        ({}, None),
+    ],
+)
+def test_a_container_keeps_no_more_cores_busy_than_it_pays_for(
+    files: dict[str, str], cores: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "cpu").mkdir()
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    monkeypatch.setattr(device_module, "CONTROL_GROUP", tmp_path)
+    monkeypatch.setattr("os.sched_getaffinity", lambda process: set(range(16)), raising=False)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 16)
+    assert (cpu_quota(), available_cores(), device_module._threads()) == (cores, cores or 16, cores or 16)

@@ -53,26 +53,40 @@ def test_the_command_measures_model_and_baseline_and_leaves_no_clip(
     clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     names = ["--model", "stvit_deit_tiny_patch16_224", "--baseline", "deit_tiny_patch16_224", "--random-weights"]
-    aims = ["--at-least", "0.001", "1e6", "--output", str(tmp_path / "f.json")]
+    aims = ["--at-least", "0.001", "1e6", "--output", str(tmp_path / "new" / "f.json")]
     assert main([str(clip), *names, "--rounds", "1", "--device", "cpu", *aims]) == 0
     model, baseline = capsys.readouterr().out.splitlines()
     assert "frames/s from file to file" in model and model.endswith("the aim of 0.001 frames/s is met")
     assert "frames/s from file to file" in baseline and baseline.endswith("the aim of 1e+06 frames/s is missed")
-    figures = json.loads((tmp_path / "f.json").read_text())
+    figures = json.loads((tmp_path / "new" / "f.json").read_text())
     assert [model["aim_fps"] for model in figures["models"].values()] == [0.001, 1e6]
     assert list(figures["models"]) == ["stvit_deit_tiny_patch16_224", "deit_tiny_patch16_224"]
     assert {model["engine"] for model in figures["models"].values()} == {"eager"}
     assert figures["clip"]["size_hw"] == list(probe(clip, Limits()).source_hw)
-    assert {path.name for path in tmp_path.iterdir()} == {"a.mp4", "f.json"}
+    assert {path.name for path in tmp_path.iterdir()} == {"a.mp4", "new"}
 
 
 def test_what_cannot_be_measured_is_told(clip: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main([str(clip), "--rounds", "0"])
-    assert "--rounds takes a number from 1 on" in capsys.readouterr().err
+    assert "'0' is not a whole number from 1 on" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main([str(clip), "--output", str(clip / "figures.json")])
+    assert f"{clip} is no folder" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         main([str(clip), "--at-least", "1", "2", "--random-weights", "--device", "cpu"])
     assert "one number for each model: 1" in capsys.readouterr().err
     clip.write_bytes(b"no clip")
     assert main([str(clip), "--random-weights", "--device", "cpu"]) == 1
     assert capsys.readouterr().err.strip()
+
+
+def test_stopping_it_is_no_traceback(
+    clip: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(stvit.video.measure, "build_models", stop)
+    assert main([str(clip), "--random-weights", "--device", "cpu"]) == 130
+    assert capsys.readouterr().err == "\nStopped.\n"

@@ -11,8 +11,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from unittest import mock
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -22,7 +24,7 @@ from stvit.errors import UserError
 from stvit.export.graph import InferenceGraph
 from stvit.predict.engines import ENGINES, Engine
 from stvit.predict.engines import engine as engine_module
-from stvit.predict.engines.backends import AheadOfTime, Compiled, CudaGraphs, FileBackend, OpenVINO
+from stvit.predict.engines.backends import AheadOfTime, Compiled, CudaGraphs, FileBackend, OpenVINO, captures
 from stvit.predict.engines.cache import DRAFT, MANIFEST, GraphCache
 from stvit.predict.engines.fingerprint import fingerprint
 from stvit.pretrained.resolve import sha256_of
@@ -142,7 +144,7 @@ def test_a_damaged_entry_is_made_again(damage: bytes | None, cache: GraphCache, 
 
 
 def test_a_whole_entry_that_cannot_be_read_is_made_again(
-    cache: GraphCache, stub: type[Stub], monkeypatch: pytest.MonkeyPatch
+    cache: GraphCache, stub: type[Stub], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     Engine(Halves(), "openvino", cache=cache, wait=True)(torch.rand(SHAPE))
     monkeypatch.setattr(stub, "write", lambda self, graph, shape, folder: (folder / "model.txt").write_text("graph"))
@@ -151,6 +153,30 @@ def test_a_whole_entry_that_cannot_be_read_is_made_again(
     (entry / MANIFEST).write_text(json.dumps({"model.txt": sha256_of(entry / "model.txt")}))
     own = Engine(Halves(), "openvino", cache=cache, wait=True)
     assert own(torch.rand(SHAPE)).engine == "openvino" and (entry / "model.txt").read_text() == "graph"
+    assert len(caplog.records) == 1 and "cannot be read" in caplog.text and "it is made again" in caplog.text
+
+
+def test_an_entry_on_a_read_only_disk_is_used(
+    cache: GraphCache, stub: type[Stub], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    Engine(Halves(), "openvino", cache=cache, wait=True)(torch.rand(SHAPE))
+    monkeypatch.setattr(os, "utime", fails_with(errno.EROFS))
+    monkeypatch.setattr(Path, "mkdir", fails_with(errno.EROFS))
+    own = Engine(Halves(), "openvino", cache=GraphCache(cache.folder.parent))
+    assert own.recall(SHAPE) == "openvino" and stub.made == 1 and not caplog.records
+
+
+def test_a_user_without_a_home_has_engines_all_the_same(
+    stub: type[Stub], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def no_home() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    for name in ("STVIT_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(Path, "home", no_home)
+    assert Engine(Halves(), "openvino", wait=True)(torch.rand(SHAPE)).engine == "openvino"
+    assert len(caplog.records) == 1 and "made at every start" in caplog.text
 
 
 def test_an_entry_that_another_process_was_faster_to_write_is_kept(cache: GraphCache) -> None:
@@ -282,6 +308,38 @@ def test_a_shape_that_cannot_be_captured_leaves_eager_for_that_shape(monkeypatch
     assert own.notes == [
         "cuda_graphs cannot run Halves for 2x3x8x8, eager does: operation not permitted when stream is capturing"
     ]
+
+
+def test_all_graphs_of_a_gpu_share_its_memory_and_run_one_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    recording, pools = [], []
+
+    class Recorded:
+        def replay(self) -> None:
+            assert recording[0].busy.locked()
+
+    class Capture:
+        def __init__(self, graph: Recorded, pool: object, **options: object) -> None:
+            pools.append(pool)
+
+        def __enter__(self) -> None:
+            if len(pools) == 2:
+                raise RuntimeError("operation not permitted when stream is capturing")
+
+        def __exit__(self, *error: object) -> None:
+            pass
+
+    fakes = {"CUDAGraph": Recorded, "graph": Capture, "graph_pool_handle": object, "Stream": lambda device: Mock()}
+    fakes |= {"stream": lambda stream: nullcontext(), "current_stream": lambda device: None}
+    for name, fake in fakes.items():
+        monkeypatch.setattr(torch.cuda, name, fake)
+    monkeypatch.setattr(CudaGraphs, "refusal", lambda self, device: None)
+    captures.cache_clear()
+    own = Engine(Halves(), "cuda_graphs", wait=True)
+    for batch, engine in ((1, "cuda_graphs"), (2, "eager"), (3, "cuda_graphs"), (4, "cuda_graphs")):
+        recording[:] = [captures(torch.device("cpu"))]
+        assert own(torch.rand(batch, *SHAPE[1:])).engine == engine
+    assert pools[0] is pools[1] is not pools[2] is pools[3]  # a pool that a capture failed in is not used again
+    captures.cache_clear()
 
 
 def test_the_cache_is_bounded_and_keeps_what_was_used_last(tmp_path: Path) -> None:
