@@ -48,6 +48,7 @@ HEADERS = {
     "Referrer-Policy": "strict-origin-when-cross-origin",
 }
 ORIGIN = re.compile(r"https?://(([^/:@]+|\[[^/@\]]+\])(?::\d+)?)")
+RANGE = re.compile(rb"bytes=\d{1,18}-\d{0,18}")
 NO_CONTROLS = re.compile(rb"[^\x00-\x1f\x7f]*")
 
 
@@ -108,13 +109,18 @@ class Closed:
             await send(message)
 
     def check(self, scope: Scope) -> None:
-        """Check host, origin and path; takes out of the headers what only Gradio's own proxy may say, and off the path
-        the prefix under which the page is served: routes are found with and without it.
+        """Check host, origin and path; takes out of the headers what only Gradio's own proxy may say, and ranges that
+        Gradio cannot read (all is sent then), and off the path the prefix under which the page is served: routes are
+        found with and without it.
 
         Raises:
             Refused: one of them is not welcome.
         """
-        scope["headers"] = [entry for entry in scope["headers"] if entry[0] != b"x-gradio-server"]
+        scope["headers"] = [
+            (name, value)
+            for name, value in scope["headers"]
+            if name != b"x-gradio-server" and not (name == b"range" and not RANGE.fullmatch(value))
+        ]
         if (prefix := scope.get("root_path")) and scope["path"].startswith(f"{prefix}/"):
             scope["path"] = scope["path"].removeprefix(prefix)
         for name in (b"host", b"x-forwarded-host"):

@@ -25,13 +25,13 @@ def remove_old_files(needed: Collection[str] = ()) -> None:
     folder, now = upload_folder(), time.time()
     links = sorted(folder.glob("deep_links/*/state.json"), key=_changed, reverse=True)
     outdated = [link for number, link in enumerate(links) if number >= MAX_LINKS or now - _changed(link) > LINK_DAYS_S]
-    kept = {*links, *map(Path, needed)} - set(outdated)
+    kept = {*links, *map(Path, needed), folder / LOCK} - set(outdated)
     for path in folder.rglob("*"):
         with suppress(OSError):  # gone in the meantime, or a folder that has something in it
             if path.is_dir():
                 if now - _changed(path) > EMPTY_S:
                     path.rmdir()
-            elif path in outdated or (path not in kept and now - _changed(path) > OLD_S and path.name != LOCK):
+            elif path in outdated or (path not in kept and now - _changed(path) > OLD_S):
                 path.unlink()
 
 

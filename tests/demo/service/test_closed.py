@@ -125,6 +125,26 @@ def test_an_address_that_no_file_can_have_is_refused(
     assert "Traceback" not in capfd.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("asked", "status", "content"),
+    [
+        ("bytes=4-5", 206, b"ic"),
+        ("bytes=0-1,3-4", 200, b"no picture"),
+        ("bytes=-2", 200, b"no picture"),
+        ("bytes=0-0bytes=0-0", 200, b"no picture"),
+        (f"bytes=0-{'9' * 400}", 200, b"no picture"),
+        ("bytes=99-", 416, b""),
+    ],
+)
+def test_ranges_of_a_file_are_one_or_none(
+    service: Service, asked: str, status: int, content: bytes, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (path,) = service.http.post("/gradio_api/upload", files=FORM).json()
+    answer = service.http.get(f"/gradio_api/file={path}", headers={"range": asked})
+    assert (answer.status_code, answer.content) == (status, content)
+    assert "Traceback" not in capfd.readouterr().err
+
+
 @pytest.mark.parametrize("announced", [True, False])
 def test_an_upload_has_a_limit_in_all(
     service: Service, announced: bool, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]

@@ -144,6 +144,7 @@ def test_old_files_empty_folders_and_old_links_go(uploads: Path, monkeypatch: py
     kept = [aged(uploads / "a" / "new.png", 60), aged(uploads / LOCK, 10**6)]
     kept += [aged(uploads / "deep_links" / name / "state.json", 4 * 3600 + hour) for hour, name in enumerate("xy")]
     gone = [aged(uploads / "b" / "old.png", 3 * 3600), aged(uploads / "tmpabc", 3 * 3600)]
+    gone.append(aged(uploads / "b" / LOCK, 3 * 3600))  # as a visitor may name a file
     gone += [aged(uploads / "deep_links" / name / "state.json", age) for name, age in (("z", 5 * 3600), ("old", 2e5))]
     empty = uploads / "c"
     empty.mkdir()
