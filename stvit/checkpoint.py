@@ -69,6 +69,10 @@ def read_checkpoint(path: str | PathLike[str], use_ema: bool | None = None) -> d
         if use_ema is None and isinstance(content, Mapping) and content.get("ema_best") is False:
             use_ema = False
         return _take_entry(_state_dicts_in(content, path), use_ema, path)
+    if head.startswith(b"\x1f\x8b"):
+        raise CheckpointError(
+            f"{path} is a gzip archive, no checkpoint.", "Unpack it (tar -xzf), and choose the model's file in it."
+        )
     if head[257:262] == b"ustar":
         raise CheckpointError(
             f"{path} is in PyTorch's tar format of 2017, which cannot be read safely.",
@@ -80,7 +84,7 @@ def read_checkpoint(path: str | PathLike[str], use_ema: bool | None = None) -> d
     )
 
 
-def load_checkpoint(model: nn.Module, path: str | PathLike[str], use_ema: bool | None = None) -> None:
+def load_checkpoint(model: nn.Module, path: str | PathLike[str], use_ema: bool | None = None, page: str = "") -> None:
     """Load a checkpoint into a model, every tensor accounted for.
 
     Prefixes of wrappers (DataParallel's ``module.``, torch.compile's ``_orig_mod.``, Lightning's ``model.``) are taken
@@ -90,16 +94,18 @@ def load_checkpoint(model: nn.Module, path: str | PathLike[str], use_ema: bool |
 
     Args:
         use_ema: see :func:`read_checkpoint`.
+        page: where a person can fetch the right file.
 
     Raises:
         CheckpointError: the file cannot be read, or its names or shapes are not the model's; the model is unchanged.
     """
+    next_step = f"{RIGHT_FILE} Published weights are on {page}." if page else RIGHT_FILE
     state = without_wrappers(read_checkpoint(path, use_ema), own={name for name, _ in model.named_children()})
     try:
         state = _renamed_for(model, state)
     except (AttributeError, LookupError, RuntimeError, ValueError) as error:  # names of a network of another structure
         raise CheckpointError(
-            f"{path} does not fit {type(model).__name__}: its names cannot be translated ({error}).", RIGHT_FILE
+            f"{path} does not fit {type(model).__name__}: its names cannot be translated ({error}).", next_step
         ) from error
     expected = model.state_dict()
     counters = {n: t for n, t in expected.items() if n.rpartition(".")[2] == "num_batches_tracked"}
@@ -118,7 +124,7 @@ def load_checkpoint(model: nn.Module, path: str | PathLike[str], use_ema: bool |
     ]
     if any(problems):
         raise CheckpointError(
-            f"{path} does not fit {type(model).__name__}. Entries {'; '.join(filter(None, problems))}.", RIGHT_FILE
+            f"{path} does not fit {type(model).__name__}. Entries {'; '.join(filter(None, problems))}.", next_step
         )
     model.load_state_dict(state)
 

@@ -63,13 +63,15 @@ def create_model(
     """
     if checkpoint is not None and pretrained:
         raise ValueError("give either a checkpoint or pretrained=True, not both")
+    page = ""
     if ":" not in name and "pretrained_cfg" not in kwargs:  # timm's hf-hub: and local-dir: bring a config of their own
         found = record(name)
+        page = found.source_url if found.repo or found.weights_page else ""
         found = with_verified_file(found) if pretrained else found
         if "img_size" in kwargs:
             found = replace(found, input_size=(3, *to_2tuple(kwargs["img_size"])))
         name, kwargs["pretrained_cfg"] = found.architecture, found
     model = timm.create_model(name, pretrained=pretrained, **kwargs)
     if checkpoint is not None:
-        load_checkpoint(model, checkpoint, use_ema)
+        load_checkpoint(model, checkpoint, use_ema, page)
     return model.eval()

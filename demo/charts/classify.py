@@ -160,7 +160,7 @@ def _published(state: BenchmarkState) -> str:
     return (
         f'<details class="card published"><summary>{title}</summary>'
         f"<table><thead><tr><th></th>{heads}</tr></thead><tbody>{rows}</tbody></table>"
-        f'<p class="fine">Figures of the STViT paper, Tables 1 to 3, and of the EViT paper; not measured here.</p>'
+        '<p class="fine">Figures of the papers and of their authors; not measured here.</p>'
         f"</details>"
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
@@ -60,7 +61,7 @@ class Entry:
     Attributes:
         label: method and setting.
         gmacs: multiply-adds as computed, 10^9.
-        ms: for one picture, by the size of the batch.
+        ms: for one picture, by the size of the batch; without those that the engine could not run.
         top1: as published, %; ``None`` where nothing is.
         note: on the published figure, or a caution on the measured one.
     """
@@ -78,18 +79,33 @@ class Entry:
 
 @dataclass(frozen=True)
 class Group:
-    """Models that ran in turns on one machine under one engine; ``name`` is that of the full-token network."""
+    """Models that ran in turns on one machine under one engine.
+
+    Attributes:
+        machine: with precision and engine, in words.
+        name: of the full-token network.
+        full: its label.
+        entries: what was measured.
+        source: the file, in the folder of all of them.
+        notes: what the engine could not run, and why.
+    """
 
     machine: str
     name: str
     full: str
     entries: tuple[Entry, ...]
     source: str
+    notes: tuple[str, ...] = ()
 
     @property
     def full_ms(self) -> float:
         """Of the full-token network, for one picture."""
-        return next(entry.ms[1] for entry in self.entries if entry.label == self.full)
+        return next((entry.ms[1] for entry in self.entries if entry.label == self.full and 1 in entry.ms), math.inf)
+
+    @property
+    def batches(self) -> list[int]:
+        """Sizes of the batches that were measured."""
+        return sorted({batch for entry in self.entries for batch in entry.ms})
 
 
 def load_groups(folder: Path = BENCHMARKS) -> tuple[Group, ...]:
@@ -127,7 +143,8 @@ def _group(name: str, content: dict[str, Any], engine: str, source: str) -> Grou
         note = "; ".join(filter(None, (figures.get("note", ""), cautions.get(label, ""))))
         entries.append(Entry(label, own[0]["macs"] / 1e9, ms, figures.get("top1"), note))
     machine = ", ".join((content["device"], content["precision"], engine_of_record({"engine": engine})))
-    return Group(machine, group_title(name), content["baseline"], tuple(entries), source)
+    notes = tuple(note for note in content.get("notes", ()) if f"{engine} " in note)
+    return Group(machine, group_title(name), content["baseline"], tuple(entries), source, notes)
 
 
 def front(points: Sequence[tuple[float, float]]) -> list[int]:
@@ -142,7 +159,7 @@ def front(points: Sequence[tuple[float, float]]) -> list[int]:
 
 def chart(group: Group, against: Against, batch: int) -> str:
     """Draw a group: the picture, the same figures as a table, and why some save no time, as HTML."""
-    drawn = [entry for entry in group.entries if entry.top1 is not None]
+    drawn = [entry for entry in group.entries if entry.top1 is not None and batch in entry.ms]
     values = [entry.gmacs if against == "multiply-adds" else entry.ms[batch] for entry in drawn]
     unit = "multiply-adds, G" if against == "multiply-adds" else f"ms for one picture, batch {batch}"
     title = f"{group.name} and methods on it: published top-1 against {unit}"
@@ -229,13 +246,18 @@ def _reason(label: str) -> str:
 def _table(group: Group, batch: int) -> str:
     rows = "".join(
         f'<tr><th scope="row">{escape(entry.label)}</th><td>{"" if entry.top1 is None else entry.top1}</td>'
-        f"<td>{entry.gmacs:.2f}</td><td>{entry.ms[1]:.1f}</td><td>{entry.ms[batch]:.1f}</td>"
+        f"<td>{entry.gmacs:.2f}</td><td>{_time(entry, 1)}</td><td>{_time(entry, batch)}</td>"
         f"<td>{escape(entry.note)}</td></tr>"
-        for entry in sorted(group.entries, key=lambda entry: entry.ms[1])
+        for entry in sorted(group.entries, key=lambda entry: entry.ms.get(1, math.inf))
     )
+    notes = "".join(f'<p class="fine">{escape(note)}</p>' for note in group.notes)
     heads = ("method", "published top-1, %", "multiply-adds, G", "ms, batch 1", f"ms a picture, batch {batch}", "note")
     head = "".join(f'<th scope="col">{name}</th>' for name in heads)
     return (
         f'<details class="figures"><summary>The measured figures as a table</summary><div class="scroll"><table>'
-        f"<thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div></details>"
+        f"<thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>{notes}</details>"
     )
+
+
+def _time(entry: Entry, batch: int) -> str:
+    return f"{entry.ms[batch]:.1f}" if batch in entry.ms else "not run"

@@ -228,11 +228,11 @@ def _registered(options: argparse.Namespace) -> nn.Module:
         )
     except CheckpointError:
         raise
-    except TypeError as error:
+    except (TypeError, ValueError) as error:  # what networks say of their options
         raise EvaluationError(
             f"{options.model} cannot be made with these options ({error}).", "Check --option."
         ) from error
-    except (RuntimeError, ValueError, OSError) as error:  # WeightsUnavailable, and what timm raises
+    except (RuntimeError, OSError) as error:  # WeightsUnavailable, and what timm raises
         raise EvaluationError(
             f"The published weights of {options.model} cannot be loaded ({error}).", "Name a file with --checkpoint."
         ) from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from numbers import Real
 from typing import Any, NamedTuple, NoReturn
 
 import torch
@@ -96,8 +97,9 @@ class FullTokenWeights:
     """For models that have the parameters of a full-token model, under the same names."""
 
     def convert_released_state_dict(self, state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Published names are ours; a position table made for another image size is resampled, as timm does it."""
-        return checkpoint_filter_fn(state_dict, self)
+        """Published names are ours; a position table made for another image size is resampled, as timm does it. Weights
+        with a distillation token are left as they are, so that what does not fit is named."""
+        return state_dict if "dist_token" in state_dict else checkpoint_filter_fn(state_dict, self)
 
 
 def self_attention(
@@ -149,6 +151,21 @@ def build_reducing_model(model: type[nn.Module], variant: str, pretrained: bool,
     if kwargs.get("features_only"):
         raise ValueError(NO_FEATURE_MAPS.format(variant))
     return build_model(model, variant, pretrained, **kwargs)
+
+
+def check_share(name: str, value: object, usual: str, above: float = 0.0) -> None:
+    """Refuse an option that is no share of the tokens.
+
+    Args:
+        name, value: of the option.
+        usual: what the method's paper uses.
+        above: the share has to be larger.
+
+    Raises:
+        ValueError: it is no number above that and at most 1.
+    """
+    if isinstance(value, bool) or not isinstance(value, Real) or not above < value <= 1:
+        raise ValueError(f"{name}={value!r}: choose a share above {above:g} and at most 1; the paper uses {usual}")
 
 
 def check_image_size(images: Tensor, expected_hw: tuple[int, int]) -> None:

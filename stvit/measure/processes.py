@@ -203,8 +203,17 @@ class _Served:
             {name: count_macs(model, self.shape) for name, model in self.models.items()},
             {name: peak_memory_bytes(one, images) for name, one in self.engines.items()} if on_cuda else {},
             {name: engine.serving(images.shape) for name, engine in self.engines.items()},
-            tuple(dict.fromkeys(note for engine in self.engines.values() for note in engine.notes)),
+            self.notes(),
         )
+
+    def notes(self) -> tuple[str, ...]:
+        """What the engines say, once for all models or with the names of those that it holds for."""
+        models: dict[str, list[str]] = {}
+        for name, engine in self.engines.items():
+            for note in engine.notes:
+                models.setdefault(note, []).append(name)
+        everyone = list(self.engines)
+        return tuple(note if of == everyone else f"{' and '.join(of)}: {note}" for note, of in models.items())
 
     def rooflines(self, batch: int) -> dict[str, Roofline]:
         return {name: roofline(model, self.shape, batch) for name, model in self.models.items()}

@@ -1,7 +1,9 @@
 """ATC (Haurum et al., ECCV 2024, arXiv 2409.11923): agglomerative clustering merges image tokens in three layers.
 
 Written after the paper and the behaviour of the released models. It adds no parameters: weights of timm's or Meta's
-DeiT run as they are, and the authors' trained checkpoints load under the same names."""
+DeiT run as they are, and the authors' trained checkpoints load under the same names. Those of average linkage are
+registered: ``atc_deit_small_patch16_224.average_05_in1k`` was trained at a keep rate of 0.5; without a tag, at 0.7.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,13 @@ from timm.models.vision_transformer import Block
 from torch import Tensor
 from torch.nn import functional as F
 
-from stvit.layers.reducing_vit import FullTokenWeights, ReducingVisionTransformer, build_reducing_model, self_attention
+from stvit.layers.reducing_vit import (
+    FullTokenWeights,
+    ReducingVisionTransformer,
+    build_reducing_model,
+    check_share,
+    self_attention,
+)
 from stvit.pretrained.records import ModelRecord
 from stvit.trace import LayerTrace, follow
 
@@ -134,8 +142,7 @@ class ATC(FullTokenWeights, ReducingVisionTransformer):
         reduction_layers: tuple[int, ...] = (3, 6, 9),
         **vit: Any,
     ) -> None:
-        if not 0 < keep_rate <= 1:
-            raise ValueError(f"keep_rate={keep_rate}: choose a share above 0 and at most 1; the paper uses 0.25 to 0.9")
+        check_share("keep_rate", keep_rate, "0.25 to 0.9")
         if linkage not in ("average", "complete", "single"):
             raise ValueError(f"linkage={linkage!r}: choose average, complete or single")
         super().__init__(block_fn=ATCBlock, **vit)
@@ -159,6 +166,12 @@ class ATC(FullTokenWeights, ReducingVisionTransformer):
                 trace.append(LayerTrace(f"Layer {i + 1}", kind, tokens[:, 1:], grid_hw, assignment=assignment))
         return tokens, tuple(trace)
 
+    def load_pretrained(self, checkpoint_path: str, prefix: str = "") -> None:
+        """timm's hook for weight files of a custom format: the authors' containers."""
+        from stvit.checkpoint import load_checkpoint
+
+        load_checkpoint(self, checkpoint_path)
+
 
 PAPER = {
     "paper_ids": "arXiv:2409.11923",
@@ -166,12 +179,36 @@ PAPER = {
     "origin_url": "https://github.com/JoakimHaurum/ATC",
     "license": "mit",
 }
-WEIGHTS = "https://huggingface.co/joakimbh/atc_{}-im1k-average"  # four keep rates each; alike for single and complete
+RATES = ("07", "025", "05", "09")  # keep rates as the files' names write them; the first is the default
+SHA256 = {
+    ("tiny", "05"): "1ecd9baed51262740ae0d785f74ba585ad410b282763264a4e0c151b1cda1967",
+    ("tiny", "07"): "d55f4358a3c2a8db477c80230b28d0cf60e6dc6bf24947ee3e485726820239e4",
+    ("tiny", "09"): "cf797bee1f59b82573af0d347e9f1e1c12a5c07397bbc6c7379a1e0108ff3d94",
+    ("small", "025"): "7e14656573b38ff170e7c2956ff27a0572a0481b42cc9fb0845c720dba5e8f5f",
+    ("small", "05"): "632975e52c0d54101b1f33c2f3a24abfd058d487d6635e285b047a3c8e447fea",
+    ("small", "07"): "557c698631e0db92a45b19569986623d1dca70bf5caa0954831d9f1ae53d517b",
+    ("small", "09"): "357c9c82272f1feea69de34e5ff86fd5020ec011d1ad4a5a7ba7f6e6456d0aac",
+    ("base", "025"): "b7038d0bb9ab966f9a06386ea5051c4b65ad6f5ae0a0b78326a2c911f6542a2c",
+    ("base", "05"): "416bd7ff208e702500bfffb793a2aeb1045ff09fc235b08d96c2741d0a941260",
+    ("base", "07"): "9c1f2a3c0cf4d2cfef6cd7d758c337a74a6367cfaa5efa7b0f680a50d54b6b25",
+    ("base", "09"): "79c82e60542965f292a155576b167abea4f6863aa0326ded73ac11e35b9ce9be",
+}
+
+
+def _record(size: str, rate: str) -> ModelRecord:
+    """Weights that the authors trained with average linkage and that keep rate."""
+    return ModelRecord(
+        **DEIT_PREPROCESSING,
+        **PAPER,
+        hf_hub_id=f"joakimbh/atc_{size}-im1k-average",
+        hf_hub_filename=f"atc_{size}-im1k-{rate}-average.pth",
+        custom_load=True,
+        sha256=SHA256.get((size, rate)),
+    )
+
+
 default_cfgs = generate_default_cfgs(
-    {
-        f"atc_deit_{size}_patch16_224": ModelRecord(**DEIT_PREPROCESSING, **PAPER, weights_page=WEIGHTS.format(size))
-        for size in DEIT_SIZES
-    }
+    {f"atc_deit_{size}_patch16_224.average_{rate}_in1k": _record(size, rate) for size in DEIT_SIZES for rate in RATES}
 )
 
 

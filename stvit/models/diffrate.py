@@ -6,6 +6,8 @@ timm's or Meta's DeiT run as they are. Schedules are made here, by a rule or by 
 
 from __future__ import annotations
 
+import operator
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -31,7 +33,7 @@ Schedule = tuple[
     tuple[int, ...], tuple[int, ...]
 ]  # tokens left after pruning and after merging, the class token counted
 BUDGETS = {"small": "2.9G", "base": "11.5G"}
-FEWEST = 3  # tokens that a layer leaves at least
+FEWEST = 3  # tokens that a layer leaves at least in schedules that are made here
 
 
 class DiffRateBlock(Block):
@@ -111,16 +113,23 @@ class DiffRate(FullTokenWeights, ReducingVisionTransformer):
         if isinstance(schedule, str):
             projection = self.patch_embed.proj.weight.numel() * self.patch_embed.num_patches
             outside = projection + self.embed_dim * self.num_classes
-            return even_schedule(num_tokens, depth, self.embed_dim, budget_macs(schedule) - outside)
-        if len(schedule) != 2 or any(len(counts) != depth for counts in schedule):
-            raise ValueError(f"the schedule must be two lists of {depth} counts, after pruning and after merging")
-        pruned, merged = (tuple(map(int, counts)) for counts in schedule)
+            return even_schedule(num_tokens, depth, self.embed_dim, budget_macs(schedule), outside)
+        try:
+            pruned, merged = (tuple(map(operator.index, counts)) for counts in schedule)
+        except (TypeError, ValueError):  # no lists, other than two, or not of whole numbers
+            pruned, merged = (), ()
+        if {len(pruned), len(merged)} != {depth}:
+            raise ValueError(
+                f"the schedule must be a budget such as '2.9G', or two lists of {depth} whole numbers: the tokens that "
+                "are left in every layer after pruning, and after merging, the class token counted"
+            )
         before = (num_tokens, *merged[:-1])
         for i, (enter, kept, left) in enumerate(zip(before, pruned, merged, strict=True)):
-            if not min(FEWEST, enter) <= left <= kept <= enter:
-                raise ValueError(f"layer {i + 1} of the schedule leaves {kept}, then {left} of {enter} tokens")
-            if kept > 2 and left < 2:
-                raise ValueError(f"layer {i + 1} of the schedule leaves no image token to merge into")
+            if not 2 <= left <= kept <= enter:
+                raise ValueError(
+                    f"layer {i + 1} of the schedule leaves {kept} of {enter} tokens after pruning and {left} after "
+                    "merging: no count may be larger than the one before it, nor below 2, the class token and another"
+                )
         return pruned, merged
 
     def run_layers(
@@ -140,17 +149,15 @@ class DiffRate(FullTokenWeights, ReducingVisionTransformer):
 
 
 def budget_macs(name: str) -> float:
-    """``"2.9G"`` -> 2.9e9 multiply-adds.
+    """``"2.9G"``, or ``"2.9"`` as the authors name it -> 2.9e9 multiply-adds.
 
     Raises:
-        ValueError: not a number of G.
+        ValueError: no such number.
     """
-    try:
-        if name[-1:] not in ("G", "g"):
-            raise ValueError
-        return float(name[:-1]) * 1e9
-    except ValueError:
-        raise ValueError(f"schedule={name!r}: write a budget such as '2.9G', or two lists of counts") from None
+    number = re.fullmatch(r"(\d+(\.\d+)?)\s*[Gg]?", name.strip(), flags=re.ASCII)
+    if not number:
+        raise ValueError(f"schedule={name!r}: write a budget such as '2.9G', or two lists of counts")
+    return float(number[1]) * 1e9
 
 
 def layer_macs(entering: int, left: int, dim: int) -> int:
@@ -164,15 +171,19 @@ def schedule_macs(schedule: Schedule, num_tokens: int, dim: int) -> int:
     return sum(layer_macs(before, left, dim) for before, left in zip(entering, schedule[1], strict=True))
 
 
-def even_schedule(num_tokens: int, depth: int, dim: int, macs: float) -> Schedule:
+def even_schedule(num_tokens: int, depth: int, dim: int, macs: float, outside: int = 0) -> Schedule:
     """The same share of tokens goes on from every layer, half of the others pruned and half merged.
 
     Args:
-        macs: the most that all layers together may compute.
+        macs: the most that may be computed.
+        outside: how much of that is needed outside of the layers.
 
     Raises:
         ValueError: not even the fewest tokens are cheap enough.
     """
+
+    def cost(schedule: Schedule) -> int:
+        return schedule_macs(schedule, num_tokens, dim) + outside
 
     def of_share(share: float) -> Schedule:
         merged = [max(FEWEST, int(num_tokens * share ** (i + 1))) for i in range(depth)]
@@ -181,13 +192,16 @@ def even_schedule(num_tokens: int, depth: int, dim: int, macs: float) -> Schedul
         return tuple(pruned), tuple(merged)
 
     low, high = 0.0, 1.0
-    if schedule_macs(of_share(low), num_tokens, dim) > macs:
-        raise ValueError(f"a budget of {macs / 1e9:.2f} G multiply-adds is below what the first layer needs")
-    if schedule_macs(of_share(high), num_tokens, dim) <= macs:
+    if (least := cost(of_share(low))) > macs:
+        raise ValueError(
+            f"a budget of {macs / 1e9:.3g} G multiply-adds is too small: {FEWEST} tokens from the first layer on take "
+            f"{least / 1e9:.3g} G"
+        )
+    if cost(of_share(high)) <= macs:
         return of_share(high)
     for _ in range(40):
         share = (low + high) / 2
-        low, high = (share, high) if schedule_macs(of_share(share), num_tokens, dim) <= macs else (low, share)
+        low, high = (share, high) if cost(of_share(share)) <= macs else (low, share)
     return of_share(low)
 
 
@@ -242,14 +256,16 @@ def _changed(schedule: Schedule, num_tokens: int, generator: torch.Generator) ->
 
 
 TITLE = "DiffRate: Differentiable Compression Rate for Efficient Vision Transformers"
-PUBLISHED = {"small": {"top1": 79.538, "gmacs": 2.905}}  # the authors' own figures
-NOTES = {"small": "with the authors' schedule, not this one"}
+PUBLISHED = {  # the authors' own figures
+    "small": {"top1": 79.538, "gmacs": 2.905},
+    "base": {"top1": 81.498, "gmacs": 11.517},
+}
 default_cfgs = generate_default_cfgs(
     {
         f"diffrate_deit_{size}_patch16_224.fb_in1k": ModelRecord(
             **full_token_cfg(size, "arXiv:2305.17997", TITLE),
-            published=PUBLISHED.get(size, {}),
-            published_note=NOTES.get(size, ""),
+            published=PUBLISHED[size],
+            published_note="with the authors' schedule, not this one",
         )
         for size in BUDGETS
     }
@@ -270,5 +286,5 @@ def diffrate_deit_small_patch16_224(pretrained: bool = False, **kwargs: Any) -> 
 
 @register_model
 def diffrate_deit_base_patch16_224(pretrained: bool = False, **kwargs: Any) -> DiffRate:
-    """DiffRate on DeiT-B, untrained."""
+    """DiffRate on DeiT-B, untrained: published 81.5 % top-1 at 11.5 G multiply-adds with the authors' schedule."""
     return _create("base", pretrained, **kwargs)

@@ -21,6 +21,7 @@ from stvit.layers.reducing_vit import (
     ReducingVisionTransformer,
     TrainingOutputs,
     build_reducing_model,
+    check_share,
 )
 from stvit.pretrained.records import DRIVE_PAGE, ModelRecord
 from stvit.trace import LayerTrace, follow
@@ -85,8 +86,7 @@ class DynamicViT(FullTokenWeights, ReducingVisionTransformer):
     """
 
     def __init__(self, *, keep_rate: float = 0.7, reduction_layers: tuple[int, ...] = (3, 6, 9), **vit: Any) -> None:
-        if not 0 < keep_rate <= 1:
-            raise ValueError(f"keep_rate={keep_rate}: choose a share above 0 and at most 1; the paper uses 0.7")
+        check_share("keep_rate", keep_rate, "0.7")
         super().__init__(**vit)
         self.keep_rate, self.reduction_layers = keep_rate, reduction_layers
         self.score_predictor = nn.ModuleList(TokenPredictor(self.embed_dim) for _ in reduction_layers)
@@ -182,14 +182,14 @@ PAPER = {
     "origin_url": "https://github.com/raoyongming/DynamicViT",
     "license": "mit",
 }
-WEIGHTS = {"small": DRIVE_PAGE.format("1H5kHHagdqo4emk9CgjfA7DA62XJr8Yc1"), "base": PAPER["origin_url"]}
+WEIGHTS = {"small": "1H5kHHagdqo4emk9CgjfA7DA62XJr8Yc1", "base": "1J9PCPiOSHmzRiWw370GDYJPEZ8r4uU3M"}
 PUBLISHED = {"small": {"top1": 79.3, "gmacs": 2.9}, "base": {"top1": 81.3, "gmacs": 11.2}}  # STViT paper, Table 4
 default_cfgs = generate_default_cfgs(
     {
         f"dynamicvit_deit_{size}_patch16_224": ModelRecord(
             **DEIT_PREPROCESSING,
             **PAPER,
-            weights_page=WEIGHTS[size],
+            weights_page=DRIVE_PAGE.format(WEIGHTS[size]),
             published=figures,
             published_note="keep rate 0.7",
         )

@@ -20,6 +20,7 @@ from stvit.layers.reducing_vit import (
     ReducingVisionTransformer,
     attend_and_score,
     build_reducing_model,
+    check_share,
 )
 from stvit.pretrained.records import ModelRecord
 from stvit.trace import LayerTrace, follow
@@ -103,8 +104,7 @@ class EViT(FullTokenWeights, ReducingVisionTransformer):
         reduction_layers: tuple[int, ...] = (3, 6, 9),
         **vit: Any,
     ) -> None:
-        if not 0 < keep_rate <= 1:
-            raise ValueError(f"keep_rate={keep_rate}: choose a share above 0 and at most 1; the paper uses 0.5 to 0.9")
+        check_share("keep_rate", keep_rate, "0.5 to 0.9")
         super().__init__(block_fn=EViTBlock, **vit)
         self.keep_rate, self.fuse_inattentive, self.reduction_layers = keep_rate, fuse_inattentive, reduction_layers
 

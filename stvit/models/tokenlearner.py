@@ -50,10 +50,11 @@ class TokenLearnerViT(FullTokenWeights, ReducingVisionTransformer):
     def __init__(self, *, num_tokens: int = 8, position: int | None = None, **vit: Any) -> None:
         super().__init__(**vit)
         self.position = len(self.blocks) // 2 if position is None else position
-        if num_tokens < 1 or not 0 <= self.position < len(self.blocks):
+        whole = isinstance(num_tokens, int) and isinstance(self.position, int)
+        if not whole or num_tokens < 1 or not 0 <= self.position < len(self.blocks):
             raise ValueError(
-                f"num_tokens={num_tokens}, position={self.position}: choose at least one token and a layer from 0 to "
-                f"{len(self.blocks) - 1}"
+                f"num_tokens={num_tokens!r}, position={self.position!r}: choose a whole number of tokens from 1 on, "
+                f"and a layer from 0 to {len(self.blocks) - 1}"
             )
         self.token_learner = TokenLearner(self.embed_dim, num_tokens, self.blocks[0].norm1.eps)
 

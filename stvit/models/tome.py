@@ -114,12 +114,12 @@ class ToMe(FullTokenWeights, ReducingVisionTransformer):
         vit: arguments of timm's ``VisionTransformer``, e.g. ``img_size``.
 
     Raises:
-        ValueError: r is negative.
+        ValueError: r is no whole number from 0 on.
     """
 
     def __init__(self, *, r: int = 13, **vit: Any) -> None:
-        if r < 0:
-            raise ValueError(f"r={r}: choose the number of tokens to merge in each layer, from 0 on")
+        if not isinstance(r, int) or r < 0:
+            raise ValueError(f"r={r!r}: choose the number of tokens to merge in each layer, a whole one from 0 on")
         super().__init__(block_fn=ToMeBlock, **vit)
         self.r = r
 

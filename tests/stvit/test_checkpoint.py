@@ -165,6 +165,7 @@ def test_a_file_in_the_tar_format_is_refused(tmp_path: Path) -> None:
         (b"", "begins with b''.* download it again"),
         (b"<!DOCTYPE html><html>", "begins with b'<!DOCTYPE html>.* download it again"),
         (b"version https://git-lfs.github.com/spec/v1", "begins with b'version https://.* download it again"),
+        (b"\x1f\x8b\x08\x00 and nothing more", r"is a gzip archive, no checkpoint\. Unpack it \(tar -xzf\)"),
         (b"PK\x03\x04 and nothing more", "cannot be read as a PyTorch checkpoint .* download it again"),
         (b"\x10\x00\x00\x00\x00\x00\x00\x00{ and nothing more", "damaged safetensors file .*Download it again"),
     ],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import gradio as gr
@@ -32,7 +33,7 @@ def test_every_committed_measurement_of_the_table_is_on_offer_and_drawn() -> Non
     charts = BenchmarkCharts()
     machine = "AMD EPYC CPU, 2 threads, bfloat16, "
     assert charts.machines == [machine + "OpenVINO", machine + "eager PyTorch"]  # the faster one first
-    assert {"DeiT-S", "DeiT-B", "Swin-S", "Swin-B"} <= set(charts.names)
+    assert {"DeiT-S", "DeiT-B", "Swin-S", "Swin-B"} <= {group.name for group in charts.groups}
     for group in charts.groups:
         for against in AGAINST:
             for batch in group.entries[0].ms:
@@ -81,6 +82,36 @@ def test_measurements_in_folders_and_of_other_engines_are_found(tmp_path: Path) 
     assert (found.machine, found.source) == ("<i>GPU, float16, cuda-graphs", "gpu/one.json")
     assert found.entries[0].ms == {1: 8.0, 32: 2.0}
     assert "&lt;i&gt;GPU" in chart(found, "time", 32) and "<i>GPU" not in chart(found, "time", 32)
+
+
+def test_what_an_engine_could_not_run_is_said_and_the_rest_is_drawn(tmp_path: Path) -> None:
+    row = {"engine": "compiled", "batch_size": 1, "load": 0, "macs": 2e9, "latency": {"median_ms": 8.0}}
+    rows = [{**row, "model": "DeiT"}, {**row, "model": "DeiT", "batch_size": 4}, {**row, "model": "ATC"}]
+    group = {"device": "CPU", "precision": "bfloat16", "baseline": "DeiT", "rows": rows}
+    group |= {"published": {"DeiT": {"top1": 79.8}, "ATC": {"top1": 79.7}}}
+    group["notes"] = ["ATC: compiled cannot run ATC for 4x3x8x8, eager does: <late>", "aot cannot run here"]
+    (tmp_path / "a.json").write_text(json.dumps({"deit_small": group}))
+    (found,) = load_groups(tmp_path)
+    assert found.batches == [1, 4]
+    assert chart(found, "time", 1).count("<circle") == 2
+    drawn = chart(found, "time", 4)
+    assert drawn.count("<circle") == 1 and "<td>8.0</td><td>not run</td>" in drawn
+    assert "eager does: &lt;late&gt;" in drawn and "aot cannot" not in drawn
+
+
+def test_networks_and_batches_are_those_that_the_machine_measured() -> None:
+    charts = BenchmarkCharts()
+    first = charts.groups[0]
+    alone = replace(first, machine="a phone", entries=tuple(replace(e, ms={1: e.ms[1]}) for e in first.entries))
+    charts.groups = (*charts.groups, alone)
+    others = [group for group in charts.groups if group.machine == first.machine]
+    names, batches, drawn = charts.show(first.machine, others[-1].name, "Time, measured", first.batches[-1])
+    assert names["choices"] == [group.name for group in others] and names["value"] == others[-1].name
+    assert batches["value"] == first.batches[-1]
+    names, batches, drawn = charts.show("a phone", others[-1].name, "Time, measured", first.batches[-1])
+    assert (names["value"], batches["value"]) == (first.name, 1) and f"{first.name} and methods on it" in drawn
+    with pytest.raises(gr.Error, match="was not measured"):
+        charts.show("a watch", first.name, "Time, measured", 1)
 
 
 def test_what_was_not_measured_is_refused() -> None:

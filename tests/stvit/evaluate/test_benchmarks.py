@@ -375,6 +375,14 @@ def test_arguments_that_make_no_sense_are_refused(arguments: str, message: str, 
     assert message in capsys.readouterr().err
 
 
+def test_a_wrong_option_of_the_model_is_said_and_not_taken_for_missing_weights(capsys) -> None:
+    wrong = "--model dynamicvit_deit_small_patch16_224 --option keep_rate=1.5 --checkpoint x"
+    assert command.main(f"classify --images x {wrong}".split()) == 1
+    said = capsys.readouterr().err
+    assert "cannot be made with these options (keep_rate=1.5: choose a share above 0 and at most 1" in said
+    assert "Check --option." in said and "weights" not in said
+
+
 def test_a_suite_runs_every_classifier_of_the_catalogue() -> None:
     names = [one.model for one in command.suite(command.parse(["classify", "--images", "x", "--suite", "paper"]))]
     assert len(names) == 8 and "stvit_r_swin_base_224.in1k" in names and "deit_tiny_patch16_224.fb_in1k" in names

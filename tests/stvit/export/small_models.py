@@ -48,7 +48,7 @@ SMALL: dict[str, tuple[Callable[[], nn.Module], tuple[int, int]]] = {
     "atc_deit": (lambda: narrow("atc_deit", depth=2, reduction_layers=(0,), img_size=32), (32, 32)),
     "diffrate_deit": (lambda: narrow("diffrate_deit", depth=2, schedule=((150, 120), (140, 100))), (112, 112)),
     "tokenlearner_deit": (lambda: narrow("tokenlearner_deit", depth=2), (112, 112)),
-    "dynamicswin": (lambda: narrow("dynamicswin", **SWIN | {"depths": (1, 1, 3, 1)}), (224, 224)),
+    "dynamicswin": (lambda: narrow("dynamicswin", **SWIN | {"depths": (1, 1, 3, 1), "decisions": (2,)}), (224, 224)),
     "stvit_swin": (lambda: narrow("stvit_swin", **SWIN | {"depths": (1, 1, 3, 1), "stgm_position": 0}), (224, 224)),
     "stvit_r_swin": (lambda: narrow("stvit_r_swin", **UNITS), (224, 224)),
     "dense_backbone": (lambda: spread(dense_backbone("stvit_r_swin_small", **UNITS)), (72, 136)),

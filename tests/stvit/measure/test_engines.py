@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 from torch import Tensor, nn
 
 from stvit.errors import UserError
@@ -59,6 +60,24 @@ def test_every_model_under_every_engine_stands_beside_its_baseline_and_eager() -
     assert text.count("openvino  ") == 8 and "small, eager: At batch 1, " in text
     assert found.notes == ("CUDA graphs need a CUDA device, and the model is on cpu.",) and found.notes[0] in text
     assert not busy_children()
+
+
+class NoGraph(Network):
+    def forward(self, images: Tensor) -> Tensor:
+        if torch.compiler.is_compiling():
+            raise RuntimeError("shapes depend on values")
+        return super().forward(images)
+
+
+def build_with_one_that_has_no_graph() -> dict[str, nn.Module]:
+    return {"by values": NoGraph(2), "large": Network(8)}
+
+
+def test_a_model_that_an_engine_cannot_run_is_named_and_the_others_are_measured() -> None:
+    found = compare_engines(build_with_one_that_has_no_graph, ["openvino"], input_shape=(3, 8, 8), rounds=1)
+    assert [row.model for row in found.rows] == ["large"]
+    assert len(found.notes) == 1 and found.notes[0].startswith("by values: openvino cannot run NoGraph for 1x3x8x8, ")
+    assert found.notes[0] in engines_table(found)
 
 
 def test_what_a_person_can_mend_is_said_here() -> None:

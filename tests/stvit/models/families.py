@@ -36,7 +36,7 @@ FAMILIES: dict[str, Callable[..., nn.Module]] = {
     "stvit_swin": lambda **k: STViTSwin(**{**SWIN, "stgm_position": 2, **k}),
     "stvit_r_swin": lambda **k: STViTRSwin(**{**SWIN, **k}),
     "dynamicvit_deit": lambda **k: DynamicViT(**{**VIT, "reduction_layers": (1, 3), **k}),
-    "dynamicswin": lambda **k: DynamicSwin(**{**SWIN, **k}),
+    "dynamicswin": lambda **k: DynamicSwin(**{**SWIN, "decisions": (1, 2, 3), **k}),
     "evo_vit_deit": lambda **k: EvoViT(**{**VIT, "global_pool": "avg", "selection_layers": (2, 4), **k}),
     "avit": lambda **k: AViT(**{**VIT, **k}),
     "atc_deit": lambda **k: ATC(**{**VIT, "reduction_layers": (1, 3), **k}),
