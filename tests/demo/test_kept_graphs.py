@@ -32,7 +32,7 @@ class Files(FileBackend):
         type(self).made += 1
         (folder / "model").touch()
 
-    def read(self, folder: Path, dtype: torch.dtype) -> Callable[[Tensor], tuple[Tensor, ...]]:
+    def read(self, folder: Path, dtype: torch.dtype, shape: tuple[int, ...]) -> Callable[[Tensor], tuple[Tensor, ...]]:
         return lambda images: ()
 
 

@@ -24,7 +24,7 @@ from stvit.predict.device import available_cores, cpu_flags
 
 Runner = Callable[[Tensor], tuple[Tensor, ...]]
 Shape = tuple[int, ...]
-MODEL = "model"  # stem of the files
+MODEL, SINGLE = "model", "single"  # stems of the files, the second one of those for single images
 WARM_UPS = 3
 
 
@@ -58,13 +58,17 @@ class FileBackend(Backend):
         """What its files depend on beside the network; plain data."""
         return {}
 
+    def files_for(self, shape: Shape) -> Shape:
+        """Shapes (B, ...) of one of these share files; by default, batches of any size."""
+        return shape[1:]
+
     @abstractmethod
     def write(self, graph: InferenceGraph, shape: Shape, folder: Path) -> None:
         """Make the files."""
 
     @abstractmethod
-    def read(self, folder: Path, dtype: torch.dtype) -> Runner:
-        """A runner of the files.
+    def read(self, folder: Path, dtype: torch.dtype, shape: Shape) -> Runner:
+        """A runner of the files, for images of that shape.
 
         Args:
             dtype: precision of the network that the graph was made of.
@@ -75,12 +79,18 @@ class FileBackend(Backend):
 
 
 class OpenVINO(FileBackend):
-    """OpenVINO on CPUs, in fp32, or in bf16 where the network is in half precision."""
+    """OpenVINO on CPUs, in fp32, or in bf16 where the network is in half precision.
+
+    One conversion makes two graphs: for single images, whose shapes are all known before, and for batches of any size.
+    """
 
     name = "openvino"
 
     def __init__(self, threads: int | None = None) -> None:
         self.threads = threads or available_cores()
+
+    def key(self, shape: Shape) -> Shape:
+        return (min(shape[0], 2), *shape[1:])
 
     def refusal(self, device: torch.device) -> str | None:
         if device.type != "cpu":
@@ -101,14 +111,17 @@ class OpenVINO(FileBackend):
         with torch.inference_mode():
             names = [f"output_{i}" for i in range(len(full(images)))]
         model = convert_openvino(Traced(full, images, True, names, {}))
-        compiled = openvino_core().compile_model(model, "CPU", self._settings(graph.dtype))
-        content = io.BytesIO()
-        compiled.export_model(content)
-        (folder / f"{MODEL}.blob").write_bytes(content.getbuffer())
+        single = model.clone()
+        single.reshape([1, *shape[1:]])
+        for stem, one in ((MODEL, model), (SINGLE, single)):
+            compiled = openvino_core().compile_model(one, "CPU", self._settings(graph.dtype))
+            content = io.BytesIO()
+            compiled.export_model(content)
+            (folder / f"{stem}.blob").write_bytes(content.getbuffer())
 
-    def read(self, folder: Path, dtype: torch.dtype) -> Runner:
+    def read(self, folder: Path, dtype: torch.dtype, shape: Shape) -> Runner:
         # as compiled: to compile it takes 0.8 s of processor time for STViT-R-Swin-S, to import it 0.3
-        content = (folder / f"{MODEL}.blob").read_bytes()
+        content = (folder / f"{SINGLE if shape[0] == 1 else MODEL}.blob").read_bytes()
         compiled = openvino_core().import_model(content, "CPU", self._settings(dtype))
         idle: list[Any] = []  # requests; one serves one thread at a time
 
@@ -151,7 +164,7 @@ class AheadOfTime(FileBackend):
         device = next(graph.parameters()).device
         write_aot(Traced(graph, example_images(shape[1:]).to(device), True, (), {}), folder / f"{MODEL}.pt2")
 
-    def read(self, folder: Path, dtype: torch.dtype) -> Runner:
+    def read(self, folder: Path, dtype: torch.dtype, shape: Shape) -> Runner:
         return run_aot(folder / f"{MODEL}.pt2")
 
 

@@ -272,10 +272,10 @@ class Engine:
             return None
         of = backend.name, backend.key(shape)
         with self._reading:
-            key = self._key(*of, backend.depends_on())
+            key = self._key_of_files(backend, shape)
             if of not in self._runners and (entry := self._cache.find(key)):
                 try:
-                    self._runners[of] = backend.read(entry, self._precision)
+                    self._runners[of] = backend.read(entry, self._precision, shape)
                 except Exception as error:  # whole, but of another version of the runtime
                     LOG.warning("The cached graph %s cannot be read (%s); it is made again.", entry, first_line(error))
                     self._cache.discard(key)
@@ -284,10 +284,13 @@ class Engine:
     def _made(self, backend: Backend, shape: Shape) -> Runner:
         if not isinstance(backend, FileBackend):
             return backend.runner(self._graph, shape)
-        key = self._key(backend.name, backend.key(shape), backend.depends_on())
+        key = self._key_of_files(backend, shape)
         write = backend.write if self._wait else in_another_process(backend)
         with self._cache.written(key, lambda folder: write(self._graph, shape, folder)) as folder:
-            return backend.read(folder, self._precision)
+            return backend.read(folder, self._precision, shape)
+
+    def _key_of_files(self, backend: FileBackend, shape: Shape) -> str:
+        return self._key(backend.name, backend.files_for(shape), backend.depends_on())
 
     def _choose(self, shape: Shape, wanted: Wanted) -> None:
         """Let the fastest of the engines at hand serve single images or batches of a shape, as was measured once for
