@@ -6,7 +6,7 @@ from __future__ import annotations
 import time
 from base64 import b64decode
 from collections import OrderedDict
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from io import BytesIO
 from secrets import token_urlsafe
@@ -41,7 +41,6 @@ MAX_RUNS = 8  # each has at most one frame in flight, and a thread that waits wi
 IDLE_S = 60.0  # a run whose frames stop coming is forgotten
 NO_FRAMES_S = 5.0  # after which it gives its place to whoever wants one
 USUAL_FPS = 10.0  # for how long the tracker remembers a hidden object
-_MEMORY = 0.8  # of the running rate, from frame to frame
 Setting = tuple[ClipJob, tuple[int, int]]  # what a model does, and for frames of which size
 
 
@@ -187,24 +186,13 @@ class LiveRun:
         self.used_s = time.monotonic()
         self._annotator: Annotator | None = None
         self._caption: Caption | None = None
-        self._drawn_s: float | None = None
-        self._interval_s: float | None = None
 
     def draw(self, pixels: np.ndarray, predicted: FramePrediction) -> None:
-        """Draw on a frame (H, W, 3), with the rate at which frames are really drawn."""
+        """Draw on a frame (H, W, 3)."""
         if self._annotator is None or self._caption != predicted.caption:
-            self._annotator, self._caption = Annotator(predicted.caption, USUAL_FPS), predicted.caption
-        followed = self._annotator.follow(predicted.result)
-        self._tick()
-        if self._interval_s:
-            followed = replace(followed, frames_per_second=1 / self._interval_s)
-        self._annotator.draw(rgb_canvas(pixels), followed)
-
-    def _tick(self) -> None:
-        before, self._drawn_s = self._drawn_s, time.perf_counter()
-        if before is not None:
-            interval_s, known_s = self._drawn_s - before, self._interval_s
-            self._interval_s = interval_s if known_s is None else _MEMORY * known_s + (1 - _MEMORY) * interval_s
+            self._annotator = Annotator(predicted.caption, USUAL_FPS, with_speed=False)  # the page tells the speed
+            self._caption = predicted.caption
+        self._annotator.draw(rgb_canvas(pixels), self._annotator.follow(predicted.result))
 
 
 class LiveRuns:

@@ -47,7 +47,9 @@ def detection_steps(detector: ModelSpec, result: DetectAnswer) -> str:
     looked, own = result.proposals
     fewer = f" where its own setting is {own}, as the time of the heads is in proportion to them"
     heads = f"The heads looked at {looked} proposals at most{fewer if looked < own else ''}."
-    ran = f"Backbone and FPN ran on {engine_words(result.engine)}, the heads on {engine_words(result.heads_engine)}."
+    backbone, own_heads = engine_words(result.engine), engine_words(result.heads_engine)
+    of_heads = "" if own_heads == backbone else f", the heads on {own_heads}"
+    ran = f"{'Backbone and FPN' if of_heads else 'All'} ran on {backbone}{of_heads}."
     remarks = (WITH_REGIONS if result.regions else "", UNTRAINED if result.found is None else "")
     note = " ".join(filter(None, (size, heads, ran, *remarks)))
     return steps_card("This detection, step by step", detector.label, parts, note)

@@ -230,13 +230,13 @@ def _pairs(content: dict[str, Any], registry: Registry) -> list[tuple[str, dict[
     """One model against each of its baselines, as ``python -m stvit.measure MODEL BASELINE`` writes it."""
     first = next(iter(content["costs"]))
     labels = {"latency": "one image at a time", "throughput": f"batches of {content['batch_size']}"}
-    kind = ""
+    many, kind = content["batch_size"] > 1, ""
     if any(spec.name == first for spec in registry.of_task("detect")):  # of these, the backbones alone are measured
         kind = "Detector backbone at {1} × {2}, ".format(*content["input_shape"])
     return [
         (
             f"{kind}{_label(first, registry)} over {_label(baseline, registry)}",
-            {**content, "ratios": {labels[p]: r for p, r in phases.items()}},
+            {**content, "ratios": {labels[p]: r for p, r in phases.items() if p == "latency" or many}},
         )
         for baseline, phases in content["speed_up_of_the_first_against"].items()
     ]

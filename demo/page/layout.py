@@ -17,6 +17,7 @@ from demo.tabs.benchmarks import tab as benchmarks
 from demo.tabs.camera import tab as camera
 from demo.tabs.classify import tab as classify
 from demo.tabs.detect import tab as detect
+from demo.tabs.parts import read_aloud
 from demo.tabs.segment import tab as segment
 from demo.tabs.video import tab as video
 
@@ -50,7 +51,7 @@ def build(runtime: Runtime) -> Page:
                 apply_default_css=False,
             )
             engine = _engine(runtime.predictors) if choice else gr.State(runtime.predictors.engine)
-        targets = {}
+        ignored, targets = read_aloud("ignored"), {}
         with gr.Tabs(elem_id="tabs") as tabs:
             for label, name, build_tab in TABS:
                 if name == "segment" and not runtime.registry.of_task("segment"):
@@ -58,7 +59,7 @@ def build(runtime: Runtime) -> Page:
                 with gr.Tab(label, id=name, elem_id=f"{name}-panel"):
                     targets[name] = build_tab(runtime, engine)
         linked = {name: target for name, target in targets.items() if target is not None}
-        connect_links(runtime.registry, tabs, tuple(targets), linked)
+        connect_links(runtime.registry, tabs, ignored, tuple(targets), linked)
     return page.queue(max_size=None, default_concurrency_limit=1, api_open=False).with_tools()
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
 from typing import Any
 from urllib.parse import urlencode
 
 import gradio as gr
 from gradio.components import Component
 
+from demo.charts.bars import notice
 from demo.page.examples import Gallery
 from demo.page.gradio_private import current_page
 from demo.registry import ModelSpec, Registry, Task, UnknownModel
@@ -98,18 +98,23 @@ def open_link(
     return tab, updates, refused + more
 
 
-def connect_links(registry: Registry, tabs: gr.Tabs, names: Sequence[str], targets: Mapping[str, LinkTarget]) -> None:
-    """Let the page open as its address asks; call inside ``gr.Blocks``."""
+def connect_links(
+    registry: Registry, tabs: gr.Tabs, words: gr.HTML, names: Sequence[str], targets: Mapping[str, LinkTarget]
+) -> None:
+    """Let the page open as its address asks; call inside ``gr.Blocks``.
+
+    Args:
+        words: says what is ignored.
+    """
 
     def opened(request: gr.Request) -> Updates:
         tab, updates, refused = open_link(registry, names, targets, dict(request.query_params))
-        if refused:
-            gr.Warning(f"Ignored in the address: {', '.join(refused)}.")
-        return {tabs: gr.Tabs(selected=tab) if tab else gr.skip(), **updates}
+        told = notice(f"Ignored in the address: {', '.join(refused)}.", "warning") if refused else gr.skip()
+        return {tabs: gr.Tabs(selected=tab) if tab else gr.skip(), words: told, **updates}
 
     outputs = [part for target in targets.values() for part in (*target.lists, target.picture)]
-    current_page().load(opened, None, [tabs, *outputs], **AT_ONCE)
+    current_page().load(opened, None, [tabs, words, *outputs], **AT_ONCE)
 
 
 def _short(value: str) -> str:
-    return f"“{escape(value[:60])}”"
+    return f"“{value[:60]}”"

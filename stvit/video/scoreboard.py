@@ -70,6 +70,11 @@ class Scoreboard:
             paces.append(result.pace_ms)
         self.headline = headline(self._labels, self._paces_ms, results[0].paced_part)
 
+    def pace_ms(self, side: int) -> float:
+        """Return the median time of a frame so far, by which a side goes on: a turn that another program interrupts
+        tells nothing of the model."""
+        return float(np.median(self._paces_ms[side]))
+
     def compose(self, halves: Sequence[Picture], done: Sequence[int], words: Sequence[str], ended: bool) -> Picture:
         """Make the picture.
 

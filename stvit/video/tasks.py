@@ -63,11 +63,12 @@ class SideBySideTask:
 
     Both models run on every frame, one after the other on the same device and engine: on graphs where both have them as
     the clip starts, else in eager PyTorch. Who comes first alternates from batch to batch; what is timed is the pass
-    that is shown, with its token regions, of detectors that of the backbone. From these times follows when each model
-    would have finished each frame, had it been alone. The one that proves faster in a few trial passes sets the clock:
-    its half shows every frame at the frame's own time. The other half shows the last frame that the slower model would
-    have finished by then, and goes on when the faster one is done, so the new clip is longer than the old one by what
-    the slower model takes longer. Where that order turns round within a clip, both halves show the same frame.
+    that is shown, with its token regions, of detectors that of the backbone. From the medians of these times follows
+    when each model would have finished each frame, had it been alone. The one that proves faster in a few trial passes
+    sets the clock: its half shows every frame at the frame's own time. The other half shows the last frame that the
+    slower model would have finished by then, and goes on when the faster one is done, so the new clip is longer than
+    the old one by what the slower model takes longer. Where that order turns round within a clip, both halves show the
+    same frame.
 
     The slower half's frames are read a second time; only what is drawn on them waits in memory: 2 KB for each object
     and two bytes for each image token, for every frame by which the slower model lags, at most all of the clip's.
@@ -124,7 +125,7 @@ class SideBySideTask:
         followed = [annotator.follow(result) for annotator, result in zip(self._annotators, pair, strict=True)]
         for side, result in enumerate(pair):
             self.engines[result.engine] += 1
-            self._finished_ms[side] += result.pace_ms
+            self._finished_ms[side] += self._board.pace_ms(side)
         fast, slow = self._fast, 1 - self._fast
         self._waiting.append((frame.index, self._finished_ms[slow], followed[slow].only_drawn()))
         while self._waiting and self._waiting[0][1] <= self._finished_ms[fast]:

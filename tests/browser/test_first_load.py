@@ -99,8 +99,10 @@ def test_a_photograph_of_an_animal_is_not_called_a_garment(page: Page, offline: 
 
 def test_on_a_phone_picture_answer_tokens_and_closed_models_come_in_this_order(browser: Browser, offline: App) -> None:
     page = browser.new_page(viewport={"width": 390, "height": 844})
-    page.goto(offline.url)
+    page.goto(f"{offline.url}/?tab=<i>home</i>&example=99")
     expect(page.locator(".cv.filled")).to_be_visible()
+    ignored = page.locator("#ignored").get_by_role("alert")
+    expect(ignored).to_have_text("Ignored in the address: no tab “<i>home</i>”, no example “99” (there are 1 to 10).")
     parts = ("#picture", "#predictions", ".squares", "#breakdown", ".models-toggle")
     tops = [page.locator(part).first.bounding_box()["y"] for part in parts]
     assert tops == sorted(tops)

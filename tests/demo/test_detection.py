@@ -83,7 +83,7 @@ def test_on_a_cpu_the_heads_look_at_fewer_proposals_and_that_is_said(with_weight
     assert result.proposals == (300, 1000)
     steps = detection_steps(OURS, result)
     assert "300 proposals at most where its own setting is 1000" in steps
-    assert "Backbone and FPN ran on eager PyTorch, the heads on eager PyTorch." in steps
+    assert "All ran on eager PyTorch." in steps
     predictors.device = torch.device("cuda")
     assert predictors.detector(predictors.model_cache.get(OURS)).proposals == 1000
 

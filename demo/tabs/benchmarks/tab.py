@@ -67,9 +67,7 @@ def build(runtime: Runtime, engine: Component) -> None:
             names = [group.name for group in charts.groups if group.machine == first.machine]
             name = gr.Dropdown(names, label="Network", elem_id="network", filterable=False)
             against = gr.Radio(list(AGAINST), value=next(iter(AGAINST)), label="Accuracy against", elem_id="against")
-            batch = gr.Dropdown(
-                first.batches, label="Batch size of the measurement", elem_id="measured-batch", filterable=False
-            )
+            batch = gr.Dropdown(first.batches, label="Measured batch size", elem_id="measured-batch", filterable=False)
         chosen = [machine, name, against, batch]
         drawn = read_aloud("tradeoff", charts.draw(*(part.value for part in chosen)), None)
         on_change(chosen, charts.show, chosen, [name, batch, drawn], **AT_ONCE)

@@ -120,6 +120,7 @@ def _lay_out(runtime: Runtime, first: tuple[ModelSpec, ModelSpec], handlers: Cla
                 save_card = download_button("Save as card", opening["kept"])
                 save_picture = download_button("Tokens (JPEG)", opening["kept"])
                 save_json = download_button("Result (JSON)", opening["kept"])
+            request = notices("request")
         with gr.Column(elem_classes="results answers-column"):
             predictions = read_aloud("predictions", opening["predictions"], None)
         with gr.Column(elem_classes="results costs-column"):
@@ -135,7 +136,6 @@ def _lay_out(runtime: Runtime, first: tuple[ModelSpec, ModelSpec], handlers: Cla
                     filterable=False,
                 )
             benchmark = gr.HTML(EMPTY_BENCHMARK, elem_id="race", apply_default_css=False)
-            request = notices("request")
     about = notices("about", about_models(first))
     return Parts(
         picture=picture,

@@ -33,7 +33,7 @@ def test_an_address_opens_a_tab_with_a_model_and_an_example(garments: Registry, 
 @pytest.mark.parametrize(
     ("query", "refused"),
     [
-        ({"tab": "<b>"}, "no tab “&lt;b&gt;”"),
+        ({"tab": "<b>"}, "no tab “<b>”"),
         ({"tab": "detect", "model": "resnet50"}, "no model “resnet50”"),
         ({"tab": "detect", "model": "swin_small_patch4_window7_224"}, "no model"),
         ({"tab": "detect", "example": "0"}, "no example “0”"),

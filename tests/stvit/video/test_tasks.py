@@ -62,6 +62,21 @@ def test_equal_models_stay_together(tmp_path: Path) -> None:
     assert all(left == right for _, left, right in race(tmp_path, 10.0, 10.0))
 
 
+class Interrupted(Seer):
+    """Takes fifty times as long in one pass, as beside a program that takes the cores."""
+
+    def infer(self, batch: list[np.ndarray], *, compared: bool = False) -> list[FrameResult]:
+        late = 50 if any(frame_number(pixels) == 9 for pixels in batch) else 1
+        return [replace(result, pace_ms=late * result.pace_ms) for result in super().infer(batch)]
+
+
+def test_a_side_that_is_interrupted_once_does_not_fall_behind(tmp_path: Path) -> None:
+    source = make_clip(tmp_path / "a.mp4", 16, SIZE_HW)
+    *_, last = process(source, tmp_path / "b.mp4", SideBySideTask(Seer(10.0), Interrupted(10.0)))
+    assert all(frame_number(left) == frame_number(right) for _, left, right in halves(tmp_path / "b.mp4"))
+    assert last.conclusion["race"]["headline"].endswith("no clear difference")
+
+
 def test_a_second_reading_that_ends_early_leaves_its_last_frame(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
