@@ -22,8 +22,8 @@ _DIVIDER = 4  # pixels, so that both halves get some of its colour
 
 
 def headline(labels: Sequence[str], paces_ms: Sequence[Sequence[float]], part: str = "") -> str:
-    """Say how fast both models are by the medians of their times, and by what factor they differ; nothing clear where
-    the middle half of the factors includes 1 or is wider than half of their median.
+    """Say how fast both models are by the medians of their times, and by what factor they differ; no factor where the
+    middle half of the factors includes 1 or is wider than half of their median.
 
     Args:
         labels: names of the models; what follows a comma is left out where they differ without it.
@@ -34,7 +34,9 @@ def headline(labels: Sequence[str], paces_ms: Sequence[Sequence[float]], part: s
     names = short if len(set(short)) == 2 else labels
     first, second = (1e3 / float(np.median(times)) for times in paces_ms)
     low, factor, high = np.quantile(np.divide(paces_ms[1], paces_ms[0]), (0.25, 0.5, 0.75))
-    if low <= 1 <= high or high - low > WIDEST * factor:
+    if high - low > WIDEST * factor:
+        verdict = "this machine is busy"
+    elif low <= 1 <= high:
         verdict = "no clear difference"
     else:
         verdict = f"{factor:.1f}x" if factor > 1 else f"{1 / factor:.1f}x slower"
