@@ -30,7 +30,7 @@ from .architectures import input_shape
 from .convert import sparsify
 from .fit import check_structure, default_position
 from .folder import check_folder, write_folder
-from .search import Setting, gain_of, search, settings
+from .search import Setting, gain_of, placed, search, settings
 
 DEFAULT_TOKENS = 16
 #: engines that --measure takes on a kind of device
@@ -96,12 +96,6 @@ def searched(original: nn.Module, shape: tuple[int, ...], options: argparse.Name
     candidates = settings(original, shape, options.method, options.stgm_layers)
     found, _ = search(candidates, options.target_speedup, measured)
     return found.num_semantic_tokens, found.stgm_position
-
-
-def placed(models: dict[str, nn.Module], device: str) -> dict[str, nn.Module]:
-    """The models on a device, in its fastest precision."""
-    where = torch.device(device)
-    return {name: model.to(where, best_precision(where)).eval() for name, model in models.items()}
 
 
 def costs_table(original: nn.Module, sparse: nn.Module, shape: tuple[int, ...], what: str) -> str:

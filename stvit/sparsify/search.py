@@ -12,6 +12,7 @@ from torch import nn
 
 from stvit.measure.macs import count_macs
 from stvit.measure.timing import interleave, speed_up
+from stvit.predict.device import best_precision
 
 from .convert import sparsify
 from .fit import CannotSparsify, Method, check_structure, tokens_that_fit
@@ -97,6 +98,12 @@ def search(candidates: list[Setting], target: float, measured: Callable[[Setting
         else:
             low = middle + 1
     return best
+
+
+def placed(models: dict[str, nn.Module], device: str) -> dict[str, nn.Module]:
+    """The models on a device, in its fastest precision; in a module that processes which measure can import."""
+    where = torch.device(device)
+    return {name: model.to(where, best_precision(where)).eval() for name, model in models.items()}
 
 
 def gain_of(sparse: nn.Module, original: nn.Module, images: torch.Tensor) -> float:

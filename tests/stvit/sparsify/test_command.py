@@ -111,6 +111,7 @@ def test_both_are_measured_under_every_engine(trained: Path, monkeypatch: pytest
     assert main([str(trained), "--tokens", "4", "--measure", "--device", "cpu"]) == 0
     [((build, engines), how)] = asked
     assert engines == ("eager", "openvino") and how["input_shape"] == (3, 32, 32)
+    assert not build.func.__module__.endswith("__main__")  # which the processes that measure do not have
     models = pickle.loads(pickle.dumps(build))()
     assert list(models) == ["own, 4 tokens", "own"]  # the baseline last
     assert models["own, 4 tokens"].semantic_grid_hw == (2, 2)
