@@ -34,6 +34,7 @@ WITHOUT_CODE = ("IA-RED2", "PS-ViT", "DGE")
 ON_OTHER_NETWORKS = ("TokenLearner",)  # the published accuracy, so that none of these is on the front
 WHY = {  # of a method, by the start of its label: what it does, and why that saves time or not
     "STViT-R": "Stage 3 runs on semantic tokens and the image tokens are recovered from them.",
+    "STViT, 9 per window": "From stage 3 on, 9 semantic tokens stand for each window of 49, and none is turned back.",
     "STViT": "Two early layers make 16 semantic tokens; all later layers are short and of fixed shape, so time falls "
     "with the multiply-adds.",
     "DynamicViT": "Small networks score the tokens and three layers drop the lowest; counts are fixed, so the later "
@@ -50,7 +51,7 @@ WHY = {  # of a method, by the start of its label: what it does, and why that sa
     "twelve times, and multiply-adds leave them out.",
     "TokenLearner": "Maps pool the image into 8 tokens half-way; the first half is paid in full.",
     "DynamicSwin": "Only the feed-forward network of stage 3 becomes cheaper, attention stays full; gathering and "
-    "scattering two groups comes on top in 16 blocks.",
+    "scattering two groups comes on top in every block from the first decision on.",
 }
 
 
@@ -210,11 +211,13 @@ def _picture(
         f'<text class="{kind}" x="{x:.1f}" y="{y:.1f}">{escape(name)}</text>'
         for (x, y), name, kind in zip(places_of_names, names, kinds + ["alone"] * len(alone), strict=True)
     )
-    hollow = " Hollow: published on other networks, or without code to measure." if "alone" in dots else ""
+    words = " Hollow: published on other networks, or without code to measure." if "alone" in dots else ""
+    if missing := [entry.label for entry in group.entries if entry not in drawn]:
+        words += f" In the table alone, as no accuracy is on record or no time was measured: {'; '.join(missing)}."
     return (
         f'<figure class="panel"><svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(title)}; the table '
         f'below has the figures">{axes(xs, ys, unit)}<polyline points="{line}"/>{dots}{labels}</svg><figcaption '
-        f'class="fine">Ringed: no other method is both cheaper and more accurate.{hollow}</figcaption></figure>'
+        f'class="fine">Ringed: no other method is both cheaper and more accurate.{escape(words)}</figcaption></figure>'
     )
 
 
@@ -244,14 +247,16 @@ def _reason(label: str) -> str:
 
 
 def _table(group: Group, batch: int) -> str:
+    sizes = sorted({1, batch})
     rows = "".join(
         f'<tr><th scope="row">{escape(entry.label)}</th><td>{"" if entry.top1 is None else entry.top1}</td>'
-        f"<td>{entry.gmacs:.2f}</td><td>{_time(entry, 1)}</td><td>{_time(entry, batch)}</td>"
+        f"<td>{entry.gmacs:.2f}</td>{''.join(f'<td>{_time(entry, size)}</td>' for size in sizes)}"
         f"<td>{escape(entry.note)}</td></tr>"
         for entry in sorted(group.entries, key=lambda entry: entry.ms.get(1, math.inf))
     )
     notes = "".join(f'<p class="fine">{escape(note)}</p>' for note in group.notes)
-    heads = ("method", "published top-1, %", "multiply-adds, G", "ms, batch 1", f"ms a picture, batch {batch}", "note")
+    times = [f"ms a picture, batch {size}" for size in sizes]
+    heads = ("method", "published top-1, %", "multiply-adds, G", *times, "note")
     head = "".join(f'<th scope="col">{name}</th>' for name in heads)
     return (
         f'<details class="figures"><summary>The measured figures as a table</summary><div class="scroll"><table>'

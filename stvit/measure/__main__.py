@@ -86,7 +86,7 @@ def measure_engines(
 ) -> None:
     """Named models, or group after group of a suite: each is printed when it is measured, and saved after those before.
     A suite's file has :class:`stvit.measure.engines.EngineComparison` by group, with published figures and cautions
-    beside it."""
+    beside it; groups that it has from before and that are not measured again stay."""
     if not options.suite:
         build = partial(named, options.models, tuple(options.input_size), options.backbones, device, precision)
         measured = compare_engines(build, options.engines, input_shape=(3, *options.input_size), **how)
@@ -94,7 +94,7 @@ def measure_engines(
         save(options.output, asdict(measured) | kept)
         return
     found: dict[str, EngineComparison] = {}
-    figures: dict[str, Any] = {}
+    figures = groups_in(options.output)
     where = device, precision
     groups = suite.run_suite_under_engines(options.suite, options.groups, options.engines, *where, **how)
     for name, contestants, measured in groups:
@@ -158,6 +158,16 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
 
 def show_progress(phase: str, done: int, total: int) -> None:
     print(f"\r{phase} {done}/{total} ", end="", file=sys.stderr, flush=True)
+
+
+def groups_in(output: Path | None) -> dict[str, Any]:
+    """The groups of a suite that a file has, nothing where it has something else."""
+    try:
+        content = json.loads(output.read_text(encoding="utf-8")) if output else {}
+    except (OSError, ValueError):
+        return {}
+    known = {name for one in suite.SUITES for name in suite.groups_of(one)}
+    return content if isinstance(content, dict) and content.keys() <= known else {}
 
 
 def save(output: Path | None, figures: dict[str, Any]) -> None:

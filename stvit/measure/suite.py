@@ -21,6 +21,7 @@ from .macs import count_macs
 
 SIZES = ("tiny", "small", "base")
 STVIT_16, STVIT_R, TOME_16, EVIT_HALF = "STViT, 16 tokens", "STViT-R", "ToMe, r = 16", "EViT, 0.5"
+USUAL_SIDE = 3  # of the semantic tokens of a window, STViT-Swin's default
 MOST_MERGES = 16  # ToMe's r for DeiT: 12 layers of 16 leave 4 of 196 tokens
 
 
@@ -116,9 +117,10 @@ def deit_group(size: str) -> tuple[Contestant, ...]:
 
 def swin_group(size: str) -> tuple[Contestant, ...]:
     """Swin in full, with 4, 9 or 16 semantic tokens per window, and STViT-R where there is one."""
+    stvit = f"stvit_swin_{size}_224"
     windows = [
-        Contestant(f"STViT, {side**2} per window", f"stvit_swin_{size}_224", {"semantic_window": side})
-        for side in (2, 3, 4)
+        Contestant(f"STViT, {side**2} per window", stvit, {} if side == USUAL_SIDE else {"semantic_window": side})
+        for side in (2, USUAL_SIDE, 4)
     ]
     recovering = [] if size == "tiny" else [Contestant(STVIT_R, f"stvit_r_swin_{size}_224")]
     return (Contestant("Swin", f"swin_{size}_patch4_window7_224"), *windows, *recovering)

@@ -96,6 +96,7 @@ def test_what_an_engine_could_not_run_is_said_and_the_rest_is_drawn(tmp_path: Pa
     assert chart(found, "time", 1).count("<circle") == 2
     drawn = chart(found, "time", 4)
     assert drawn.count("<circle") == 1 and "<td>8.0</td><td>not run</td>" in drawn
+    assert "In the table alone, as no accuracy is on record or no time was measured: ATC." in drawn
     assert "eager does: &lt;late&gt;" in drawn and "aot cannot" not in drawn
 
 
