@@ -14,7 +14,7 @@ RUN pip install --no-cache-dir --extra-index-url https://download.pytorch.org/wh
     && mkdir /data && chown studio /data
 COPY . .
 
-USER studio
+USER 1000
 ENV GRADIO_SERVER_NAME=0.0.0.0 \
     HF_HOME=/data/huggingface \
     STVIT_CACHE=/data/graphs \

@@ -27,7 +27,7 @@ def step(name: str) -> str:
 
 def test_the_page_runs_as_nobody_special_and_tells_its_health() -> None:
     words = [word for word, _ in STEPS]
-    assert step("USER") == "studio" and words.index("USER") < words.index("CMD")
+    assert step("USER") == "1000" and words.index("USER") < words.index("CMD")
     assert step("EXPOSE") == "7860"
     assert step("CMD") == '["python", "app.py"]'
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from gradio.block_function import BlockFunction
 from gradio.queueing import EventQueue, Queue
 
-RECENT, RECENT_S = 20, 3.0  # an estimate is made of that many calls, and of as many more as took that time
+RECENT, RECENT_S = 20, 3.0  # an estimate is made of that many calls, as many as wait, and those that took that time
 MOST_RECENT = 1000
 SURE_S = 1.0  # batches end in clumps: several of them are needed
 REMEMBERED_S = 600.0  # for which it is known how fast calls end while others wait
@@ -33,11 +33,12 @@ class Gaps:
         self._seconds.append(seconds)
         self.latest_at = time.time()
 
-    def recent(self) -> list[float]:
-        """List the latest, without the longest where there are several: a first call loads its model."""
+    def recent(self, count: int = 0) -> list[float]:
+        """List the latest, ``count`` or more, without the longest where there are several: a first call loads its
+        model."""
         latest, total_s = list[float](), 0.0
         for seconds in reversed(self._seconds):
-            if len(latest) >= RECENT and total_s >= RECENT_S:
+            if len(latest) >= max(count, RECENT) and total_s >= RECENT_S:
                 break
             latest.append(seconds)
             total_s += seconds
@@ -96,13 +97,14 @@ class Pace:
 
     def _gap_s(self, own: EventQueue, function: BlockFunction, so_far_s: float) -> float:
         """Estimate the time from end to end; the present one counts too once it is longer than others were."""
-        recent = self._recent(function)
+        recent = self._recent(function, len(own.queue))
         usual_s = sum(recent) / len(recent) if recent else USUAL_S.get(own.concurrency_id, USUAL_S["page"])
         return max(usual_s, (sum(recent) + so_far_s) / (len(recent) + 1))
 
-    def _recent(self, function: BlockFunction) -> Sequence[float]:
+    def _recent(self, function: BlockFunction, count: int) -> Sequence[float]:
+        """List as many gaps as calls wait: the longer the wait, the less a moment counts."""
         if function in self._crowded and time.time() - self._crowded[function].latest_at < REMEMBERED_S:
-            recent = self._crowded[function].recent()
+            recent = self._crowded[function].recent(count)
             if sum(recent) >= SURE_S:
                 return recent
-        return self._all[function].recent() if function in self._all else []
+        return self._all[function].recent(count) if function in self._all else []
