@@ -11,7 +11,7 @@ from gradio.block_function import BlockFunction
 from gradio.queueing import EventQueue, Queue
 
 RECENT, RECENT_S = 20, 3.0  # an estimate is made of that many calls, as many as wait, and those that took that time
-MOST_RECENT = 1000
+MOST_RECENT, FEW = 1000, 5
 SURE_S = 1.0  # batches end in clumps: several of them are needed
 REMEMBERED_S = 600.0  # for which it is known how fast calls end while others wait
 USUAL_S = {"page": 0.5, "api": 0.05, "comparison": 30.0, "video": 60.0, "loading": 3.0}
@@ -96,10 +96,11 @@ class Pace:
         return max(time.time() - since, 0.0)
 
     def _gap_s(self, own: EventQueue, function: BlockFunction, so_far_s: float) -> float:
-        """Estimate the time from end to end; the present one counts too once it is longer than others were."""
+        """Estimate the time from end to end. Where few are known, the present one counts too once it is longer than
+        they were; otherwise it may be a moment in which the whole server did something else."""
         recent = self._recent(function, len(own.queue))
         usual_s = sum(recent) / len(recent) if recent else USUAL_S.get(own.concurrency_id, USUAL_S["page"])
-        return max(usual_s, (sum(recent) + so_far_s) / (len(recent) + 1))
+        return usual_s if len(recent) >= FEW else max(usual_s, (sum(recent) + so_far_s) / (len(recent) + 1))
 
     def _recent(self, function: BlockFunction, count: int) -> Sequence[float]:
         """List as many gaps as calls wait: the longer the wait, the less a moment counts."""

@@ -141,9 +141,10 @@ class Page(gr.Blocks):
         busy_at = cleaned_at = time.monotonic()
         freed, calls = False, 0
         while True:
+            due = time.monotonic() + LOOK_EVERY_S
             await asyncio.sleep(LOOK_EVERY_S)
             now = time.monotonic()
-            await self.readers.end_unread()
+            await self.readers.end_unread(late_s=now - due)
             self.readers.release_idle()
             if self._queue.event_ids_to_events or self._queue.events_recorded != calls:
                 busy_at, freed, calls = now, False, self._queue.events_recorded

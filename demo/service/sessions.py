@@ -93,11 +93,15 @@ class Readers:
             if not self._queue.pending_event_ids_session.get(session, True):
                 self._forget(session)
 
-    async def end_unread(self) -> None:
-        """End calls that nobody has read for ``UNREAD_S``: those that wait at once, long ones at their next step."""
+    async def end_unread(self, late_s: float = 0.0) -> None:
+        """End calls that nobody has read for ``UNREAD_S``: those that wait at once, long ones at their next step.
+
+        Args:
+            late_s: with all that the server does; whoever wants to read may wait as long.
+        """
         now = time.monotonic()
         for event in list(self._queue.event_ids_to_events.values()):
-            if event.alive and now - self._last_read(event) > UNREAD_S:
+            if event.alive and now - self._last_read(event) > UNREAD_S + late_s:
                 self._queue.send_message(event, ProcessCompletedMessage(output={"error": ENDED}, success=False))
                 await self._queue.clean_events(event_id=event._id)
         self._forget_unread(now)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -10,6 +11,8 @@ import sys
 import time
 from datetime import datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
+from unittest.mock import Mock
 
 import gradio as gr
 import pytest
@@ -23,7 +26,7 @@ from demo.service import files, page, sessions
 from demo.service.files import remove_old_files
 from demo.service.folder import LOCK, own_folder
 from demo.service.paths import server_path
-from demo.service.sessions import MAX_SESSIONS, Sessions
+from demo.service.sessions import MAX_SESSIONS, UNREAD_S, Readers, Sessions
 from tests.demo.service.conftest import Service
 from tests.stvit.predict.test_turns import until
 
@@ -75,6 +78,19 @@ def test_a_call_that_nobody_reads_ends_and_says_so(service: Service, monkeypatch
     until(lambda: not service.page._queue.event_ids_to_events)
     assert not lanes[lane].queue
     assert sessions.ENDED in result(service, event)
+
+
+@pytest.mark.parametrize(("late_s", "ended"), [(0.0, ["a"]), (5.0, [])])
+def test_whoever_waits_for_a_late_server_to_read_has_not_left(late_s: float, ended: list[str]) -> None:
+    event = SimpleNamespace(_id="a", alive=True, session_hash="s", enqueue_time=time.monotonic() - UNREAD_S - 2)
+    queue, cleaned = Mock(event_ids_to_events={"a": event}, pending_event_ids_session={}), []
+
+    async def clean_events(event_id: str) -> None:
+        cleaned.append(event_id)
+
+    queue.clean_events = clean_events
+    asyncio.run(Readers(queue).end_unread(late_s))
+    assert cleaned == ended
 
 
 def test_a_long_call_under_way_that_nobody_reads_ends(
