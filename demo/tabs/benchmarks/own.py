@@ -17,7 +17,7 @@ from demo.errors import told
 from demo.own import DEFAULT, DEFAULT_POSITION, DEFAULT_TOKENS, Architecture, look_up, millions, own_pair
 from demo.page.gradio_private import ModelList, current_tab
 from demo.runtime import AT_ONCE, COMPARISON_QUEUE, Runtime
-from demo.tabs.comparing import Comparisons, comparison_parts, connect_begin, connect_ends, connect_forgetting
+from demo.tabs.comparing import Comparisons, comparison_parts, connect_begin, connect_ends
 from demo.tabs.parts import Fields, by_name, heading, on_change, read_aloud
 from stvit.errors import UserError
 from stvit.sparsify.architectures import architectures
@@ -107,7 +107,6 @@ def build(runtime: Runtime, engine: Component) -> None:
     compare, benchmark = by_name(parts, handlers.compare), [parts.benchmark, parts.benchmark_state]
     measured = begun.then(compare, [engine, *chosen], benchmark, **quiet, **COMPARISON_QUEUE)
     connect_ends(parts, handlers, [measured], [part.change for part in (engine, *chosen)])
-    connect_forgetting(parts, chosen)
 
 
 def _lay_out(runtime: Runtime) -> Parts:
