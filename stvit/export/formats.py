@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -118,6 +119,23 @@ def settle_strides(program: ExportedProgram) -> None:
     program.graph_module.recompile()
 
 
+def normalise_rows(program: ExportedProgram) -> None:
+    """Let LayerNorm see maps (B, H, W, C) as rows (B, H * W, C): OpenVINO normalises rows in one step, maps in four."""
+    graph, reshape = program.graph, torch.ops.aten.reshape.default
+    for norm in graph.find_nodes(op="call_function", target=torch.ops.aten.layer_norm.default):
+        tokens, channels = norm.args[:2]
+        _, *sides, last = tokens.meta["val"].shape
+        if len(sides) < 2 or len(channels) > 1:
+            continue
+        with graph.inserting_before(norm):
+            rows = graph.call_function(reshape, (tokens, [-1, math.prod(sides), last]))
+        norm.args = (rows, *norm.args[1:])
+        with graph.inserting_after(norm):
+            whole = graph.call_function(reshape, (norm, [-1, *sides, last]))
+        norm.replace_all_uses_with(whole, delete_user_cb=lambda user, own=whole: user is not own)
+    program.graph_module.recompile()
+
+
 def write_openvino(traced: Traced, path: Path, compress: bool = False) -> None:
     import_openvino().save_model(convert_openvino(traced), path, compress_to_fp16=compress)
 
@@ -130,6 +148,7 @@ def convert_openvino(traced: Traced) -> Any:
     """
     openvino = import_openvino()
     program = traced.program()
+    normalise_rows(program)
     try:
         model = openvino.convert_model(program)
         batch = -1 if traced.dynamic_batch else len(traced.images)

@@ -164,6 +164,6 @@ def trace_graph(graph: InferenceGraph, images: Tensor, dynamic_batch: bool) -> E
 
 
 def first_line(error: BaseException) -> str:
-    """What an error says, in one line."""
-    lines = str(error).strip().splitlines()
+    """What an error says, in one line; OpenVINO's begin with where in its sources they arose."""
+    lines = [line for line in str(error).strip().splitlines() if not line.startswith("Exception from ")]
     return lines[0][:300] if lines else type(error).__name__

@@ -24,7 +24,7 @@ from stvit.export import formats, int8
 from stvit.export.__main__ import main, summary
 from stvit.export.export import ExportError, ExportReport, put_in_place
 from stvit.export.formats import FORMATS
-from stvit.export.graph import InferenceGraph, example_images
+from stvit.export.graph import InferenceGraph, example_images, first_line
 from stvit.export.int8 import LEAST_PICTURES, calibration_images
 from stvit.predict.device import cpu_has_bfloat16_units
 from tests.stvit.export.small_models import FRAMES, FULL_TOKEN, SMALL, build
@@ -248,6 +248,34 @@ def test_calibration_opens_only_the_formats_of_pictures(tmp_path: Path, monkeypa
     images = calibration_images(tmp_path, (32, 32), colours)
     assert {image.shape for image in images} == {(1, 3, 32, 32)}
     assert [round(255 * image[0, 0, 0, 0]) for image in images] == list(range(LEAST_PICTURES))
+
+
+def test_an_error_of_openvino_is_told_without_its_sources(tmp_path: Path) -> None:
+    with pytest.raises(Exception) as raised:
+        formats.openvino_core().import_model(b"no graph", "CPU", {})
+    assert str(raised.value).startswith("Exception from ")
+    assert first_line(raised.value) and "Exception from" not in first_line(raised.value)
+
+
+def test_maps_are_normalised_as_rows_for_openvino_with_the_same_result() -> None:
+    norm, images = nn.LayerNorm(3), example_images((3, 8, 6), 5)
+    nn.init.normal_(norm.weight)
+    network = nn.Sequential(nn.Conv2d(3, 3, 1), Channels((0, 2, 3, 1)), norm, Channels((0, 3, 1, 2)))
+    program = formats.Traced(InferenceGraph(network), images, True, ["logits"], {}).program()
+    formats.normalise_rows(program)
+    (found,) = program.graph.find_nodes(op="call_function", target=torch.ops.aten.layer_norm.default)
+    assert found.args[0].args[1] == [-1, 48, 3]
+    for batch in (5, 1):
+        torch.testing.assert_close(program.module()(images[:batch])[0], network(images[:batch]).detach())
+
+
+class Channels(nn.Module):
+    def __init__(self, order: tuple[int, ...]) -> None:
+        super().__init__()
+        self.order = order
+
+    def forward(self, maps: torch.Tensor) -> torch.Tensor:
+        return maps.permute(self.order)
 
 
 def test_tokens_that_are_tied_alike_count_as_the_same() -> None:
