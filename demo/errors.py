@@ -48,7 +48,7 @@ def user_errors() -> Iterator[None]:
     """Let running out of memory be a :class:`UserError` too."""
     try:
         yield
-    except (RuntimeError, OSError, MemoryError) as error:
+    except (RuntimeError, OSError, MemoryError, ImportError) as error:
         if isinstance(error, UserError) or not is_out_of_memory(error):
             raise
         raise UserError(NO_ROOM) from error

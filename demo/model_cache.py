@@ -38,6 +38,7 @@ _CPU_WORDS = (
     "could not create a primitive",  # oneDNN, of its own buffers
     "bad_alloc",  # C++
     "can't start new thread",  # no room for its stack
+    "failed to map segment",  # of a library that is loaded at its first use
 )
 RETRY_AFTER_S = 3  # a Hub that is down takes some seconds to say so
 LOG = logging.getLogger(__name__)
@@ -209,7 +210,7 @@ def is_out_of_memory(error: BaseException) -> bool:
         return True
     if isinstance(error, OSError) and error.errno == errno.ENOMEM:
         return True
-    return isinstance(error, (RuntimeError, SafetensorError)) and any(
+    return isinstance(error, (RuntimeError, SafetensorError, ImportError)) and any(
         words in str(error).lower() for words in _CPU_WORDS
     )
 

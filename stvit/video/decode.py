@@ -97,6 +97,7 @@ class ClipReader:
                 yield Frame(index, time_s, picture, shown_s)
                 index, last_s = index + 1, time_s
         if index == 0:
+            check_memory(self.info.source_hw[0] * self.info.source_hw[1])
             raise VideoError("Not one frame of the clip can be read.", AGAIN)
         self._check_end(index, last_s)
 

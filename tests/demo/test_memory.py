@@ -13,7 +13,9 @@ import pytest
 import torch
 from PIL import Image
 
+from demo.errors import user_errors
 from demo.model_cache import NO_ROOM, OutOfMemory, first_that_fits, is_out_of_memory
+from stvit.errors import UserError
 from tests.stvit.video.clips import make_clip
 
 
@@ -63,12 +65,18 @@ def test_where_nothing_fits_the_smallest_size_is_named() -> None:
         RuntimeError("could not create a primitive"),
         OSError(errno.ENOMEM, "Cannot allocate memory"),
         MemoryError(),
+        ImportError("av/subtitles/stream.abi3.so: failed to map segment from shared object"),
     ],
 )
 def test_what_the_allocators_say_is_understood(error: Exception) -> None:
     assert is_out_of_memory(error)
+    with pytest.raises(UserError, match="not enough memory"), user_errors():
+        raise error
 
 
-@pytest.mark.parametrize("error", [ValueError("not enough memory"), RuntimeError("shapes differ"), KeyError("x")])
+@pytest.mark.parametrize(
+    "error",
+    [ValueError("not enough memory"), RuntimeError("shapes differ"), KeyError("x"), ImportError("No module named x")],
+)
 def test_other_errors_are_no_lack_of_memory(error: Exception) -> None:
     assert not is_out_of_memory(error)

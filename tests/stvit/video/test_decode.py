@@ -4,6 +4,7 @@ import os
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
+from unittest.mock import Mock
 
 import av
 import numpy as np
@@ -175,6 +176,18 @@ def test_a_file_that_ends_too_early_gives_what_there_is_and_says_so(tmp_path: Pa
     read = list(reader)
     assert 0 < len(read) < 18
     assert "ends too early" in reader.note or "damaged" in reader.note
+
+
+@pytest.mark.parametrize(("short", "words"), [(True, "not enough memory"), (False, "Not one frame")])
+def test_a_clip_without_frames_is_damaged_unless_memory_is_short(
+    tmp_path: Path, short: bool, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reader = ClipReader(probe(make_clip(tmp_path / "clip.mp4")), 640)
+    monkeypatch.setattr(reader, "_decoded", lambda *_: iter(()))
+    if short:
+        monkeypatch.setattr("stvit.video.probe.np", Mock(empty=Mock(side_effect=MemoryError)))
+    with pytest.raises(VideoError, match=words):
+        next(iter(reader))
 
 
 def test_a_clip_that_goes_on_longer_than_allowed_is_stopped(tmp_path: Path) -> None:
