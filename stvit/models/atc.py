@@ -31,6 +31,7 @@ from .stvit_deit import DEIT_PREPROCESSING, DEIT_SIZES
 Linkage = Literal["average", "complete", "single"]
 
 
+@torch.compiler.disable(reason="unrolled, it is hundreds of steps, which take minutes to compile")
 def agglomerate(distances: Tensor, num_clusters: int, linkage: Linkage = "average") -> Tensor:
     """Merge the two closest clusters until few are left; the partition of SciPy's ``linkage`` and ``fcluster``.
 

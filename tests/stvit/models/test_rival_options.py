@@ -161,6 +161,19 @@ def test_a_rate_that_leaves_next_to_nothing_leaves_one_token(family: str) -> Non
     assert logits.isfinite().all() and left == (2 if family == "evit_deit" else 1)  # EViT's second token is fused
 
 
+def test_compiled_atc_leaves_its_clustering_to_eager() -> None:
+    model, sizes = narrow("atc_deit", depth=2, reduction_layers=(0,)), []
+
+    def backend(graph: torch.fx.GraphModule, _: list[torch.Tensor]) -> Any:
+        sizes.append(len(graph.graph.nodes))
+        return graph.forward
+
+    images = images_for(model, batch=1)
+    with torch.no_grad():
+        torch.testing.assert_close(torch.compile(model, backend=backend)(images), model(images))
+    assert len(sizes) > 1 and max(sizes) < 200  # 59 steps of some fifteen operators otherwise
+
+
 def test_avit_halts_in_single_precision_whatever_its_own() -> None:
     model = narrow("avit", gate_scale=20.0, gate_centre=2.0).bfloat16()
     images = images_for(model).bfloat16()
