@@ -180,6 +180,8 @@ class Compiled(Backend):
         return (min(shape[0], 2), *shape[1:])
 
     def runner(self, graph: InferenceGraph, shape: Shape) -> Runner:
+        # all networks share the code of the graph, of which PyTorch compiles 8 and runs every further one in eager
+        torch._dynamo.config.recompile_limit = torch._dynamo.config.accumulated_recompile_limit
         compiled = torch.compile(graph)
 
         def run(images: Tensor) -> tuple[Tensor, ...]:

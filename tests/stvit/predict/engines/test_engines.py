@@ -19,6 +19,7 @@ from unittest.mock import Mock
 import pytest
 import torch
 from torch import Tensor, nn
+from torch._dynamo.testing import CompileCounter
 
 from stvit.errors import UserError
 from stvit.export.graph import InferenceGraph
@@ -528,6 +529,22 @@ def test_torch_compiler_is_refused_where_there_is_no_compiler(name: str, monkeyp
     monkeypatch.setenv("CXX", "none")
     own = Engine(Halves(), name)
     assert own(torch.rand(SHAPE)).engine == "eager" and "install one" in own.notes[0]
+
+
+def test_as_many_networks_are_compiled_as_are_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Sized(nn.Module):
+        def __init__(self, width: int) -> None:
+            super().__init__()
+            self.layer = nn.Linear(3, width)
+
+        def forward(self, images: Tensor) -> Tensor:
+            return self.layer(images.mean((2, 3)))
+
+    compiled, real = CompileCounter(), torch.compile
+    monkeypatch.setattr(torch, "compile", lambda graph: real(graph, backend=compiled))
+    for width in range(1, 11):
+        Compiled().runner(InferenceGraph(Sized(width)), SHAPE)
+        assert compiled.frame_count == width
 
 
 @pytest.mark.slow
