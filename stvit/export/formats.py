@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -120,18 +119,22 @@ def settle_strides(program: ExportedProgram) -> None:
 
 
 def normalise_rows(program: ExportedProgram) -> None:
-    """Let LayerNorm see maps (B, H, W, C) as rows (B, H * W, C): OpenVINO normalises rows in one step, maps in four."""
-    graph, reshape = program.graph, torch.ops.aten.reshape.default
-    for norm in graph.find_nodes(op="call_function", target=torch.ops.aten.layer_norm.default):
+    """Let LayerNorm see maps (B, H, W, C) as rows (B, H * W, C): OpenVINO normalises rows in one step, maps in four.
+
+    Dimensions are flattened and unflattened; some networks answered wrongly with ``reshape`` in their place.
+    """
+    graph, aten = program.graph, torch.ops.aten
+    for norm in graph.find_nodes(op="call_function", target=aten.layer_norm.default):
         tokens, channels = norm.args[:2]
-        _, *sides, last = tokens.meta["val"].shape
+        sides = list(tokens.meta["val"].shape[1:-1])
         if len(sides) < 2 or len(channels) > 1:
             continue
         with graph.inserting_before(norm):
-            rows = graph.call_function(reshape, (tokens, [-1, math.prod(sides), last]))
+            rows = graph.call_function(aten.flatten.using_ints, (tokens, 1, len(sides)))
         norm.args = (rows, *norm.args[1:])
         with graph.inserting_after(norm):
-            whole = graph.call_function(reshape, (norm, [-1, *sides, last]))
+            whole = graph.call_function(aten.unflatten.int, (norm, 1, sides))
+        whole.meta["val"] = norm.meta["val"]  # the next to be normalised may be this one
         norm.replace_all_uses_with(whole, delete_user_cb=lambda user, own=whole: user is not own)
     program.graph_module.recompile()
 
