@@ -91,7 +91,7 @@ def test_tokens_that_wait_are_drawn_and_named_so(page: Page, app: App) -> None:
     expect(page.locator("#breakdown")).to_contain_text("196 → 98")
     replace_picture(page)
     why = page.locator(".notice").filter(has_text="No predictions from Evo-ViT-DeiT-T")
-    expect(why).to_contain_text("share its weights on https://github.com/YifanXu74/Evo-ViT")
+    expect(why).to_contain_text("share its weights on https://drive.google.com/file/")
     readout, kinds = page.locator(".cv-readout"), page.locator(".cv-kinds")
     expect(readout).to_contain_text("After layer 12, 98 of 196 tokens are processed")
     expect(kinds).to_have_text(re.compile(r"98 kept\s*98 wait for a later layer"))
