@@ -12,7 +12,7 @@ from gradio.queueing import EventQueue, Queue
 
 RECENT, RECENT_S = 20, 3.0  # an estimate is made of that many calls, as many as wait, and those that took that time
 MOST_RECENT, FEW = 1000, 5
-SURE_S = 1.0  # batches end in clumps: several of them are needed
+SURE_S, SEVERAL = 1.0, 10  # batches end in clumps: a crowd is known by its time, or by so many gaps between clumps
 REMEMBERED_S = 600.0  # for which it is known how fast calls end while others wait
 USUAL_S = {"page": 0.5, "api": 0.05, "comparison": 30.0, "video": 60.0, "loading": 3.0}
 """From the end of a call to that of the next while others wait, where none has ended yet."""
@@ -106,6 +106,7 @@ class Pace:
         """List as many gaps as calls wait: the longer the wait, the less a moment counts."""
         if function in self._crowded and time.time() - self._crowded[function].latest_at < REMEMBERED_S:
             recent = self._crowded[function].recent(count)
-            if sum(recent) >= SURE_S:
+            between_clumps = sum(gap_s > 0.1 * max(recent) for gap_s in recent)
+            if sum(recent) >= SURE_S or between_clumps >= SEVERAL:
                 return recent
         return self._all[function].recent(count) if function in self._all else []

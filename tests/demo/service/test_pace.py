@@ -138,6 +138,18 @@ def test_told_waits_are_within_a_factor_of_two(play: Callable[[int], Played], na
         played.now += 60.0
 
 
+def test_a_short_crowd_is_believed_over_calls_of_a_busier_time(play: Callable[[int], Played]) -> None:
+    """While scripts kept the device busy, visitors' calls took long: what they were told later was 4 times too long."""
+    played, function = play(2), Function(CLASSIFY)
+    for _ in range(30):
+        played.ask(function)
+        list(played.work(one_by_one(0.17)))
+    for crowd in range(2):
+        played.ask(*[function] * 26)
+        told = [ratio for _, ratio in played.told(one_by_one(0.025))]
+        assert not crowd or (told and all(0.5 < ratio < 2 for ratio in told)), told
+
+
 def test_a_stall_of_the_whole_server_is_not_taken_for_the_time_of_each_call(play: Callable[[int], Played]) -> None:
     """Where all of a crowd are read before the first of them is answered, what was told was 12 times too long."""
     played, function = play(2), Function(CLASSIFY)
