@@ -107,7 +107,7 @@ def test_the_end_of_a_call_is_counted_whatever_came_of_it(service: Service, monk
     for name, (data, outcome) in sent.items():
         event = service.http.post(f"/gradio_api/call/{name}", json={"data": data}).json()["event_id"]
         assert f"event: {outcome}" in service.http.get(f"/gradio_api/call/{name}/{event}").text
-    assert [end for end in ended if end[0] in sent] == [("models", True), ("annotate", True)]  # others may end too
+    assert ("annotate", True) in ended[ended.index(("models", True)) + 1 :]  # calls of earlier tests may end too
 
 
 def test_those_who_wait_are_told_once_a_second_not_at_every_call(
