@@ -200,12 +200,14 @@ def test_no_request_is_lost_with_a_node(
     answers = under_load(runtime, photo, lambda: nodes.remove_node(worker, allow_graceful=False))
     own = alone.classify_file(photo, runtime.registry.find(OWN), runtime.registry.find(OWN_BASELINE))
     assert len(answers) == REQUESTS and all(same(answer, own) for answer in answers)
-    assert replicas(deployments, 2) != before
+    until = time.monotonic() + START_S
+    while replicas(deployments, 2) == before:  # processes outlive their node for a moment
+        assert time.monotonic() < until, f"no replica was replaced in {START_S} s"
 
 
 def test_what_is_under_way_is_answered_before_replicas_go(runtime: RemoteRuntime, tmp_path: Path) -> None:
     job = ClipJob(CLASSIFY, runtime.registry.find(OWN), None, 0)
-    states = runtime.process_clip(make_clip(tmp_path / "clip.mp4", frames=60), tmp_path, job)
+    states = runtime.process_clip(make_clip(tmp_path / "clip.mp4", frames=600), tmp_path, job)
     first: Any = next(states)
     with ThreadPoolExecutor(1) as pool:
         going = pool.submit(serve.delete, "stvit-clips")
