@@ -8,7 +8,6 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -32,6 +31,7 @@ from stvit.pretrained.model_cards import (
 from stvit.pretrained.records import ModelRecord, record
 from stvit.pretrained.resolve import sha256_of
 from stvit.shell import positive, unknown_model, unwritable
+from stvit.training.origin import ORIGIN_FILE, Origin
 
 from .data import EvaluationError, first_of
 from .results import Id, ResultsFile
@@ -174,11 +174,7 @@ def load_model(options: argparse.Namespace, task: CardTask) -> EvaluatedModel:
 
 def trained_classes(checkpoint: Path | None) -> tuple[str, ...] | None:
     """The classes that ``python -m stvit.training`` noted beside the weights of a run, if these are of one."""
-    if checkpoint is None or find_spec("accelerate") is None:  # training's, which the page does without
-        return None
-    from stvit.training.runs import ORIGIN_FILE, Origin
-
-    if not (checkpoint.parent / ORIGIN_FILE).is_file():
+    if checkpoint is None or not (checkpoint.parent / ORIGIN_FILE).is_file():
         return None
     return Origin.read(checkpoint.parent).classes or None
 

@@ -34,7 +34,7 @@ def main(arguments: list[str] | None = None) -> int:
 def train(recipe: Recipe, options: argparse.Namespace) -> None:
     with needs_extra("train"):  # and seconds that --help saves
         from .loop import Run, RunOptions
-        from .runs import Origin
+        from .origin import Origin
 
     how = RunOptions(
         accumulation=options.accumulation,

@@ -24,7 +24,7 @@ from stvit.evaluate.classify import labelled_folder
 from stvit.evaluate.data import EvaluationError
 from stvit.pretrained.model_cards import read_card
 from stvit.pretrained.records import record
-from stvit.training.runs import Origin
+from stvit.training.origin import Origin
 from tests.stvit.video.clips import make_clip
 
 CLASSES = 6
