@@ -106,7 +106,7 @@ class Pace:
         """List as many gaps as calls wait: the longer the wait, the less a moment counts."""
         if function in self._crowded and time.time() - self._crowded[function].latest_at < REMEMBERED_S:
             recent = self._crowded[function].recent(count)
-            between_clumps = sum(gap_s > 0.1 * max(recent) for gap_s in recent)
-            if sum(recent) >= SURE_S or between_clumps >= SEVERAL:
+            longest_s = max(recent)
+            if sum(recent) >= SURE_S or sum(gap_s > 0.1 * longest_s for gap_s in recent) >= SEVERAL:
                 return recent
         return self._all[function].recent(count) if function in self._all else []
