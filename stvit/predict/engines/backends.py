@@ -28,6 +28,11 @@ MODEL, SINGLE = "model", "single"  # stems of the files, the second one of those
 WARM_UPS = 3
 
 
+def one_or_batch(shape: Shape) -> Shape:
+    """A key of shapes (B, ...): single images apart from batches, and batches of any size alike."""
+    return (min(shape[0], 2), *shape[1:])
+
+
 class Backend(ABC):
     """Makes runners of a graph. A runner takes (B, ...) float32 images on the network's device and returns what the
     graph does; several threads may call it.
@@ -90,7 +95,7 @@ class OpenVINO(FileBackend):
         self.threads = threads or available_cores()
 
     def key(self, shape: Shape) -> Shape:
-        return (min(shape[0], 2), *shape[1:])
+        return one_or_batch(shape)
 
     def refusal(self, device: torch.device) -> str | None:
         if device.type != "cpu":
@@ -177,7 +182,7 @@ class Compiled(Backend):
         return _without_compiler(device)
 
     def key(self, shape: Shape) -> Shape:
-        return (min(shape[0], 2), *shape[1:])
+        return one_or_batch(shape)
 
     def runner(self, graph: InferenceGraph, shape: Shape) -> Runner:
         # all networks share the code of the graph, of which PyTorch compiles 8 and runs every further one in eager

@@ -21,7 +21,7 @@ from stvit.predict.device import Compute
 from stvit.predict.regions import Wanted, wanted_layers
 from stvit.trace import LayerRegions, RegionLayer
 
-from .backends import BACKENDS, Backend, FileBackend, Runner, Shape
+from .backends import BACKENDS, Backend, FileBackend, Runner, Shape, one_or_batch
 from .cache import GraphCache, digest
 from .fingerprint import fingerprint
 from .making import go_on, in_another_process, in_background, making, median_times
@@ -146,7 +146,7 @@ class Engine:
             names = candidates(self._device)
             name = self._remembered(self._key_of_choice(shape, wanted, names), names)
             if name == "eager" or (name and self._build(name, shape, make=False)):
-                self._chosen[_choice_key(shape)] = name
+                self._chosen[one_or_batch(shape)] = name
         elif self.name != "eager":
             self._build(self.name, shape, make=False)
         return self.serving(shape)
@@ -224,15 +224,15 @@ class Engine:
         return Answer(outputs if described.several else outputs[0], tuple(wanted_layers(regions, wanted)), name)
 
     def _find(self, shape: Shape) -> tuple[str, Runner | None]:
-        name = self._chosen.get(_choice_key(shape), "eager") if self.name == "auto" else self.name
+        name = self._chosen.get(one_or_batch(shape), "eager") if self.name == "auto" else self.name
         return name, None if name == "eager" else self._runners.get((name, BACKENDS[name]().key(shape)))
 
     def _begin(self, shape: Shape, wanted: Wanted) -> None:
         """Have a graph made for the shape, if none was asked for yet."""
-        name = self._chosen.get(_choice_key(shape), "auto") if self.name == "auto" else self.name
+        name = self._chosen.get(one_or_batch(shape), "auto") if self.name == "auto" else self.name
         if name == "eager" or self._find(shape)[1] is not None:
             return
-        key = name, _choice_key(shape) if name == "auto" else BACKENDS[name]().key(shape)
+        key = name, one_or_batch(shape) if name == "auto" else BACKENDS[name]().key(shape)
         with self._changing:
             if key in self._wanted or len(self._wanted) >= MOST_SHAPES:
                 return
@@ -295,7 +295,7 @@ class Engine:
     def _choose(self, shape: Shape, wanted: Wanted) -> None:
         """Let the fastest of the engines at hand serve single images or batches of a shape, as was measured once for
         network, shape and device."""
-        names, chosen = candidates(self._device), _choice_key(shape)
+        names, chosen = candidates(self._device), one_or_batch(shape)
         if not names:
             self._chosen[chosen] = "eager"
             return
@@ -319,7 +319,7 @@ class Engine:
             device["gpu"] = torch.cuda.get_device_name(self._device)
         made = [one.depends_on() for name in names if isinstance(one := BACKENDS[name](), FileBackend)]
         depends_on = {"names": names, "device": device, "files": made, "wanted": LEVELS[wanted]}
-        return self._key("auto", _choice_key(shape), depends_on)
+        return self._key("auto", one_or_batch(shape), depends_on)
 
     def _remembered(self, key: str, names: Sequence[str]) -> str | None:
         """The choice that was kept, ``None`` if there is none of ``names`` or eager."""
@@ -356,11 +356,6 @@ class Engine:
 def candidates(device: torch.device) -> list[str]:
     """List the engines at hand on a device, beside eager, that ``auto`` chooses from."""
     return [name for name in CANDIDATES.get(device.type, ()) if not BACKENDS[name]().refusal(device)]
-
-
-def _choice_key(shape: Shape) -> Shape:
-    """Shapes for which ``auto`` chooses the same engine: single images, and batches of any other size."""
-    return (min(shape[0], 2), *shape[1:])
 
 
 def _of_this_batch(layer: RegionLayer, assignment: Tensor) -> RegionLayer:
