@@ -22,7 +22,7 @@ from demo.page.gradio_private import address_of, brotli_compressed
 
 ASSETS = Path(__file__).resolve().parents[2] / "assets"
 FAVICON = ASSETS / "favicon.svg"
-LOST = Path(__file__).resolve().parent / "lost.html"
+LOST = Template((Path(__file__).resolve().parent / "lost.html").read_text(encoding="utf-8"))
 CARD = ASSETS / "card.jpg"  # 1200 x 630, as networks show it beside a link
 TITLE = "STViT Studio: vision with 16 tokens instead of 196"
 DESCRIPTION = (
@@ -126,7 +126,7 @@ class WayBack:
             nonlocal lost
             if message["type"] == "http.response.start" and message["status"] == 404:
                 lost = True
-                page = Template(LOST.read_text(encoding="utf-8")).substitute(address=escape(address_of(Request(scope))))
+                page = LOST.substitute(address=escape(address_of(Request(scope))))
                 await HTMLResponse(page, 404)(scope, receive, send)
             elif not lost:
                 await send(message)

@@ -46,10 +46,8 @@ def measure(counts: Sequence[int], seconds: float, names: tuple[str, str]) -> No
             ask = asking(RemoteRuntime(deployments, registry))
             there = speed(ask, seconds)
             lost = loss(deployments, count, ask)
-        share, losing = (
-            there.per_s / here.per_s,
-            f"slowest request {lost.slowest_s:.1f} s, {lost.told} without an answer",
-        )
+        share = there.per_s / here.per_s
+        losing = f"slowest request {lost.slowest_s:.1f} s, {lost.told} without an answer"
         print(f"replicas          {count}")
         print(f"answers a second  {there.per_s:.1f}, {share:.2f} of this process alone ({here.per_s:.1f})")
         print(f"a single request  {there.single_s * 1e3:.0f} ms, in this process {here.single_s * 1e3:.0f} ms")

@@ -82,9 +82,10 @@ def loss(deployments: Deployments, count: int, ask: Ask) -> Loss:
     while len(before) < count:
         before.add(found())
         _check_time(start, f"{len(before)} of {count} replicas answer.")
-    os.kill(min(before), signal.SIGKILL)
+    killed = min(before)
+    os.kill(killed, signal.SIGKILL)
     start, slowest_s, told, now = time.monotonic(), 0.0, 0, set[int]()
-    while len(now - {min(before)}) < count:
+    while len(now - {killed}) < count:
         begun = time.monotonic()
         try:
             ask()

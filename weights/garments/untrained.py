@@ -64,14 +64,14 @@ def networks(
             and runs slower than the original's.
     """
     yield "all 196 image tokens", original
-    families = (
+    families = [
         ("ToMe, r = {}", list(MERGED), lambda r: build(f"tome_{ARCHITECTURE}", r=r)),
         ("EViT, keep rate {}", RATES, lambda rate: build(f"evit_{ARCHITECTURE}", keep_rate=rate)),
-        ("ATC, keep rate {}", RATES, lambda rate: build(f"atc_{ARCHITECTURE}", keep_rate=rate)),
-    )
+    ]
+    if not graphs:
+        families.append(("ATC, keep rate {}", RATES, lambda rate: build(f"atc_{ARCHITECTURE}", keep_rate=rate)))
     others = [
-        (label, choices, make, cache(lambda value, make=make: cost(make(value))))
-        for label, choices, make in (families[:-1] if graphs else families)
+        (label, choices, make, cache(lambda value, make=make: cost(make(value)))) for label, choices, make in families
     ]
     for count in TOKENS:
         sparse = stvit.sparsify(original, count)
